@@ -1,0 +1,3 @@
+"""Synapse Package Registry: publish, find and install packages."""
+
+__version__ = "1.0.0"

