@@ -1,0 +1,224 @@
+"""PostgreSQL from asyncio: a pool, reads, transactions, and statements that are compiled once.
+
+SQLAlchemy Core writes the SQL, aiopg runs it. Stores keep their statements as module constants made by `statement()`
+and pass them to a `Connection` with named values. Only `Database.transaction()` commits.
+"""
+
+import asyncio
+import logging
+import select
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiopg
+import orjson
+import psycopg2
+import psycopg2.errors
+import psycopg2.extensions
+from psycopg2.extras import Json, NamedTupleCursor
+from sqlalchemy.dialects.postgresql import psycopg2 as dialects
+from sqlalchemy.engine import make_url
+from sqlalchemy.sql import ClauseElement
+
+from registry.errors import DatabaseUnavailable
+from registry.settings import DatabaseSettings
+
+log = logging.getLogger(__name__)
+
+DIALECT = dialects.dialect(paramstyle="pyformat")  # type: ignore[no-untyped-call]
+# A query that PostgreSQL doesn't end by itself (a dead network) is given up this much after its own timeout.
+TIMEOUT_MARGIN = 2.0
+AWAY = "The database can't be reached. Try again in a few seconds."
+
+Row = Any
+"""A row: a named tuple with one attribute a column."""
+
+
+class ConstraintViolated(Exception):
+    """A unique or foreign key constraint refused the write; `constraint` is its name."""
+
+    def __init__(self, constraint: str) -> None:
+        super().__init__(constraint)
+        self.constraint = constraint
+
+
+class Statement:
+    """One SQL text with `%(name)s` places, compiled from SQLAlchemy Core when it is made."""
+
+    def __init__(self, sql: str, defaults: Mapping[str, Any]) -> None:
+        self.sql = sql
+        self.defaults = dict(defaults)
+
+
+def statement(clause: ClauseElement) -> Statement:
+    """Compiles `clause` for aiopg. Its bindparams without a value are given at each call."""
+    compiled = clause.compile(dialect=DIALECT)
+    defaults = {name: value for name, value in compiled.params.items() if value is not None}
+    return Statement(str(compiled), defaults)
+
+
+def json(value: Any) -> Json:
+    """`value` as a JSON parameter."""
+    return Json(value, dumps=lambda v: orjson.dumps(v).decode())
+
+
+class Connection:
+    """One connection, for as long as the block of `read()` or `transaction()` lasts; runs one statement at a time."""
+
+    def __init__(self, raw: aiopg.Connection) -> None:
+        self._raw = raw
+
+    async def all(self, stmt: Statement, **values: Any) -> list[Row]:
+        async with self._raw.cursor(cursor_factory=NamedTupleCursor) as cursor:
+            await self._execute(cursor, stmt, values)
+            return list(await cursor.fetchall())
+
+    async def one(self, stmt: Statement, **values: Any) -> Row | None:
+        """The first row, or None."""
+        async with self._raw.cursor(cursor_factory=NamedTupleCursor) as cursor:
+            await self._execute(cursor, stmt, values)
+            return await cursor.fetchone()
+
+    async def value(self, stmt: Statement, **values: Any) -> Any:
+        """The first column of the first row, or None."""
+        async with self._raw.cursor() as cursor:
+            await self._execute(cursor, stmt, values)
+            row = await cursor.fetchone()
+            return None if row is None else row[0]
+
+    async def run(self, stmt: Statement, **values: Any) -> int:
+        """Runs a statement without rows; how many rows it touched."""
+        async with self._raw.cursor() as cursor:
+            await self._execute(cursor, stmt, values)
+            return int(cursor.rowcount)
+
+    async def command(self, sql: str) -> None:
+        """A command of the connection itself, such as BEGIN or LISTEN."""
+        async with self._raw.cursor() as cursor:
+            await cursor.execute(sql)
+
+    async def _execute(self, cursor: Any, stmt: Statement, values: dict[str, Any]) -> None:
+        try:
+            await cursor.execute(stmt.sql, {**stmt.defaults, **values})
+        except (psycopg2.errors.UniqueViolation, psycopg2.errors.ForeignKeyViolation) as error:
+            raise ConstraintViolated(error.diag.constraint_name or "") from error
+
+
+class Database:
+    """The pool. `read()` for single statements and snapshots, `transaction()` for writes.
+
+    Both raise DatabaseUnavailable when PostgreSQL is away, too slow, or ends the statement by its timeout.
+    """
+
+    def __init__(self, pool: aiopg.Pool, dsn: str) -> None:
+        self._pool = pool
+        self._dsn = dsn
+
+    @asynccontextmanager
+    async def read(self, *, snapshot: bool = False) -> AsyncIterator[Connection]:
+        """A connection for reading; with `snapshot` all statements see the same moment."""
+        async with self._connection() as conn:
+            if not snapshot:
+                yield conn
+                return
+            await conn.command("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            try:
+                yield conn
+            finally:
+                await conn.command("COMMIT")
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """BEGIN … COMMIT, or ROLLBACK when the block raises."""
+        async with self._connection() as conn:
+            await conn.command("BEGIN")
+            try:
+                yield conn
+            except BaseException:
+                await conn.command("ROLLBACK")
+                raise
+            await conn.command("COMMIT")
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[tuple[Connection, Any]]:
+        """A connection outside the pool with its queue of notifications: for LISTEN and session-long locks."""
+        with _errors_named():
+            raw = await aiopg.connect(self._dsn)
+        try:
+            with _errors_named():
+                yield Connection(raw), raw.notifies
+        finally:
+            await raw.close()
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        with _errors_named():
+            raw = await self._acquire()
+            try:
+                yield Connection(raw)
+            except (psycopg2.OperationalError, psycopg2.InterfaceError, TimeoutError, asyncio.CancelledError):
+                await raw.close()
+                raise
+            finally:
+                await self._pool.release(raw)
+
+    async def _acquire(self) -> aiopg.Connection:
+        """A connection whose server still answers: one that became readable while idle was hung up on."""
+        while True:
+            raw = await self._pool.acquire()
+            if not raw.closed and not select.select([raw.raw], [], [], 0)[0]:
+                return raw
+            await raw.close()
+            await self._pool.release(raw)
+
+    def use(self) -> tuple[int, int, int]:
+        """(connections in use, open, most) of the pool."""
+        pool = self._pool
+        return pool.size - pool.freesize, pool.size, pool.maxsize or 0
+
+
+class _errors_named:  # noqa: N801 - reads as a statement
+    """Turns the driver's errors of an absent, slow or refusing server into DatabaseUnavailable."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError | TimeoutError):
+            log.warning("database unavailable", extra={"reason": f"{type(error).__name__}: {error}".strip()})
+            raise DatabaseUnavailable(AWAY) from error
+
+
+def dsn(settings: DatabaseSettings) -> str:
+    """libpq's connection text of `settings`, with the password and TLS options that stand beside the address."""
+    url = make_url(settings.url)
+    parts: dict[str, str] = {
+        "host": url.host or "",
+        "port": str(url.port or ""),
+        "user": url.username or "",
+        "password": str(url.password or "") or settings.password,
+        "dbname": url.database or "",
+        "sslmode": settings.sslmode,
+        "sslrootcert": settings.sslrootcert,
+        "application_name": "synapse-registry",
+        "options": f"-c statement_timeout={int(settings.statement_timeout.total_seconds() * 1000)} -c timezone=UTC",
+        "connect_timeout": "5",
+    }
+    parts |= {name: str(value) for name, value in url.query.items()}
+    return str(psycopg2.extensions.make_dsn(**{k: v for k, v in parts.items() if v}))
+
+
+@asynccontextmanager
+async def open_database(settings: DatabaseSettings) -> AsyncIterator[Database]:
+    """The pool, closed at the end. Connections are made when first needed, so PostgreSQL may come later."""
+    text = dsn(settings)
+    timeout = settings.statement_timeout.total_seconds() + TIMEOUT_MARGIN
+    pool = await aiopg.create_pool(
+        text, minsize=0, maxsize=settings.pool_size, timeout=timeout, enable_hstore=False, enable_uuid=False
+    )
+    try:
+        yield Database(pool, text)
+    finally:
+        pool.terminate()
+        await pool.wait_closed()

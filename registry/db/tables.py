@@ -1,0 +1,205 @@
+"""Every table. Constraints have names, since the named errors are read off them."""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, INET, JSONB, TSVECTOR
+
+metadata = sa.MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "uq": "%(table_name)s_%(column_0_name)s_key",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "ix": "%(table_name)s_%(column_0_name)s_idx",
+    }
+)
+
+
+def _now(name: str) -> sa.Column[object]:
+    return sa.Column(name, sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now())
+
+
+def _text(name: str) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, nullable=False, server_default="")
+
+
+users = sa.Table(
+    "users",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("username", sa.Text, nullable=False),
+    sa.Column("email", sa.Text),
+    sa.Column("password_hash", sa.Text, nullable=False),
+    sa.Column("role", sa.Text, sa.CheckConstraint("role IN ('user', 'admin')", "users_role_check"), nullable=False),
+    # Raised by a password change: every token issued before then stops to hold.
+    sa.Column("credentials_version", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("is_active", sa.Boolean, nullable=False, server_default=sa.true()),
+    _now("created_at"),
+)
+sa.Index("users_username_key", sa.func.lower(users.c.username), unique=True)
+sa.Index("users_email_key", sa.func.lower(users.c.email), unique=True)
+
+revoked_tokens = sa.Table(
+    "revoked_tokens",
+    metadata,
+    sa.Column("jti", sa.Text, primary_key=True),
+    sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+)
+
+api_tokens = sa.Table(
+    "api_tokens",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("user_id", sa.BigInteger, sa.ForeignKey("users.id"), nullable=False, index=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("hash", sa.Text, nullable=False, unique=True),
+    sa.Column("scopes", ARRAY(sa.Text), nullable=False),
+    # NULL: every package of the user
+    sa.Column("packages", ARRAY(sa.Text)),
+    sa.Column("expires_at", sa.DateTime(timezone=True)),
+    _now("created_at"),
+    sa.Column("last_used_at", sa.DateTime(timezone=True)),
+)
+
+packages = sa.Table(
+    "packages",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("similarity_key", sa.Text, nullable=False, unique=True),
+    # What follows up to `keywords`, and search_vector, are those of the latest version; store.refresh() keeps them.
+    _text("description"),
+    _text("author"),
+    _text("license"),
+    _text("homepage"),
+    _text("repository"),
+    sa.Column("keywords", ARRAY(sa.Text), nullable=False, server_default="{}"),
+    sa.Column("search_vector", TSVECTOR),
+    # NULL: no version is left, and the package is not shown
+    sa.Column("latest_version_id", sa.BigInteger),
+    sa.Column("owner_id", sa.BigInteger, sa.ForeignKey("users.id"), nullable=False, index=True),
+    sa.Column("deprecated", sa.Text),
+    sa.Column("download_count", sa.BigInteger, nullable=False, server_default="0"),
+    _now("created_at"),
+    _now("updated_at"),
+)
+sa.Index("packages_search_vector_idx", packages.c.search_vector, postgresql_using="gin")
+_SHOWN = packages.c.latest_version_id.is_not(None)
+sa.Index("packages_downloads_idx", packages.c.download_count.desc(), packages.c.name, postgresql_where=_SHOWN)
+sa.Index("packages_updated_idx", packages.c.updated_at.desc(), packages.c.name, postgresql_where=_SHOWN)
+sa.Index("packages_created_idx", packages.c.created_at.desc(), packages.c.name, postgresql_where=_SHOWN)
+sa.Index("packages_shown_name_idx", packages.c.name, postgresql_where=_SHOWN)
+
+package_versions = sa.Table(
+    "package_versions",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("package_id", sa.BigInteger, sa.ForeignKey("packages.id"), nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    # The version without build metadata: two that differ only there are one.
+    sa.Column("canonical", sa.Text, nullable=False),
+    # Sorts by SemVer precedence byte by byte.
+    sa.Column("sort_key", sa.Text(collation="C"), nullable=False),
+    sa.Column("is_prerelease", sa.Boolean, nullable=False),
+    _text("description"),
+    _text("author"),
+    _text("license"),
+    _text("homepage"),
+    _text("repository"),
+    _text("readme"),
+    sa.Column("manifest", JSONB, nullable=False),
+    sa.Column("dependencies_json", JSONB, nullable=False),
+    sa.Column("keywords_json", JSONB, nullable=False),
+    sa.Column("checksum", sa.Text, nullable=False),
+    sa.Column("tarball_path", sa.Text, nullable=False),
+    sa.Column("tarball_size", sa.BigInteger, nullable=False),
+    sa.Column("download_count", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("yanked", sa.Boolean, nullable=False, server_default=sa.false()),
+    _text("yank_reason"),
+    _now("published_at"),
+    sa.Column("published_by", sa.BigInteger, sa.ForeignKey("users.id"), nullable=False),
+    # A tombstone keeps its row, so that its number stays spent; the sweep sets swept_at when its blob is gone.
+    sa.Column("deleted_at", sa.DateTime(timezone=True)),
+    sa.Column("swept_at", sa.DateTime(timezone=True)),
+    sa.UniqueConstraint("package_id", "canonical", name="package_versions_canonical_key"),
+)
+sa.Index("package_versions_order_idx", package_versions.c.package_id, package_versions.c.sort_key)
+sa.Index("package_versions_tarball_path_idx", package_versions.c.tarball_path)
+sa.Index(
+    "package_versions_deleted_idx",
+    package_versions.c.deleted_at,
+    postgresql_where=sa.and_(package_versions.c.deleted_at.is_not(None), package_versions.c.swept_at.is_(None)),
+)
+
+downloads = sa.Table(
+    "downloads",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("package_version_id", sa.BigInteger, sa.ForeignKey("package_versions.id"), nullable=False, index=True),
+    sa.Column("ip_address", INET),
+    _now("downloaded_at"),
+    _text("user_agent"),
+)
+
+download_days = sa.Table(
+    "download_days",
+    metadata,
+    sa.Column("package_id", sa.BigInteger, sa.ForeignKey("packages.id"), primary_key=True),
+    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("package_version_id", sa.BigInteger, sa.ForeignKey("package_versions.id"), primary_key=True),
+    sa.Column("count", sa.BigInteger, nullable=False),
+)
+
+# Each group commit of downloads writes its id here, so that a batch whose fate was unclear is counted once.
+download_batches = sa.Table(
+    "download_batches",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now(), index=True),
+)
+
+registry_days = sa.Table(
+    "registry_days",
+    metadata,
+    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("count", sa.BigInteger, nullable=False),
+)
+
+idempotency_keys = sa.Table(
+    "idempotency_keys",
+    metadata,
+    sa.Column("user_id", sa.BigInteger, sa.ForeignKey("users.id"), primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("fingerprint", sa.Text, nullable=False),
+    sa.Column("answer", JSONB, nullable=False),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now(), index=True),
+)
+
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("package_id", sa.BigInteger, sa.ForeignKey("packages.id"), index=True),
+    sa.Column("package", sa.Text, nullable=False),
+    sa.Column("version", sa.Text),
+    sa.Column("actor_id", sa.BigInteger, sa.ForeignKey("users.id")),
+    sa.Column("data", JSONB, nullable=False),
+    _now("created_at"),
+)
+
+consumers = sa.Table(
+    "consumers",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+    _now("updated_at"),
+)
+
+index_failures = sa.Table(
+    "index_failures",
+    metadata,
+    sa.Column("document", sa.Text, primary_key=True),
+    sa.Column("package", sa.Text, nullable=False, index=True),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    _now("failed_at"),
+)

@@ -1,0 +1,117 @@
+"""The event log: append-only, gap-free, in the order of commits.
+
+`append()` is the last step of a transaction: its advisory lock is held until the commit, so a reader that sees `seq`
+has every event up to it. Consumers follow by `read_after()`.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.sql import bindparam as p
+
+from registry.db.engine import Connection, json, statement
+from registry.db.tables import consumers, events
+
+CHANNEL = "registry_events"
+# An arbitrary number that only the append uses.
+APPEND_LOCK = 4_202_251_101
+
+VERSION_PUBLISHED = "version.published"
+VERSION_DELETED = "version.deleted"
+VERSION_RESTORED = "version.restored"
+VERSION_YANKED = "version.yanked"
+VERSION_UNYANKED = "version.unyanked"
+PACKAGE_DEPRECATED = "package.deprecated"
+PACKAGE_UNDEPRECATED = "package.undeprecated"
+
+_LOCK = statement(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(APPEND_LOCK, sa.BigInteger))))
+_NEXT = sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0) + 1).scalar_subquery()
+_APPEND = statement(
+    sa.insert(events)
+    .values(
+        seq=_NEXT,
+        type=p("type"),
+        package_id=p("package_id"),
+        package=p("package"),
+        version=p("version"),
+        actor_id=p("actor_id"),
+        data=p("data"),
+    )
+    .returning(events.c.seq)
+)
+_NOTIFY = statement(sa.select(sa.func.pg_notify(CHANNEL, p("seq", type_=sa.Text))))
+_READ = statement(sa.select(events).where(events.c.seq > p("after")).order_by(events.c.seq).limit(p("count")))
+_LAST = statement(sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0)))
+_POSITION = statement(sa.select(consumers.c.seq).where(consumers.c.name == p("name")))
+_LAG = statement(
+    sa.select(
+        consumers.c.name,
+        sa.func.coalesce(sa.select(sa.func.max(events.c.seq)).scalar_subquery(), 0) - consumers.c.seq,
+        sa.select(sa.func.extract("epoch", sa.func.now() - events.c.created_at))
+        .where(events.c.seq == consumers.c.seq + 1)
+        .scalar_subquery(),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a package; `data` holds what only this type has."""
+
+    seq: int
+    type: str
+    package_id: int | None
+    package: str
+    version: str | None
+    actor_id: int | None
+    data: dict[str, Any]
+    created_at: datetime
+
+
+async def append(
+    conn: Connection,
+    type_: str,
+    *,
+    package_id: int,
+    package: str,
+    version: str | None,
+    actor_id: int | None,
+    data: dict[str, Any] | None = None,
+) -> int:
+    """Adds an event and gives its seq. Must be the last write of the transaction: see the module."""
+    await conn.run(_LOCK)
+    seq = int(
+        await conn.value(
+            _APPEND,
+            type=type_,
+            package_id=package_id,
+            package=package,
+            version=version,
+            actor_id=actor_id,
+            data=json(data or {}),
+        )
+    )
+    await conn.run(_NOTIFY, seq=str(seq))
+    return seq
+
+
+async def read_after(conn: Connection, after: int, count: int) -> list[Event]:
+    """Up to `count` events with a seq above `after`, in order."""
+    return [Event(*row) for row in await conn.all(_READ, after=after, count=count)]
+
+
+async def last_seq(conn: Connection) -> int:
+    """The newest seq; 0 for an empty log."""
+    return int(await conn.value(_LAST))
+
+
+async def position(conn: Connection, consumer: str) -> int:
+    """The seq up to which `consumer` has handled the log; 0 before its first event."""
+    return int(await conn.value(_POSITION, name=consumer) or 0)
+
+
+async def lags(conn: Connection) -> list[tuple[str, int, float]]:
+    """(consumer, events behind, seconds the oldest of them has waited) of each consumer."""
+    return [(name, int(behind), float(waited or 0)) for name, behind, waited in await conn.all(_LAG)]

@@ -1,0 +1,340 @@
+"""All configuration: one frozen `Settings` made of parts, read once from the environment.
+
+Each field names its variable and says what it does; `synapse-registry config` prints them all. Secrets may also be
+given as `NAME_FILE`, the path of a file that holds the value. This is the only module that reads the environment.
+"""
+
+import ipaddress
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, get_type_hints
+from urllib.parse import urlsplit
+
+from registry.errors import SettingsError
+
+ENVIRONMENTS = ("development", "testing", "production")
+MINIMUM_SECRET_BYTES = 32
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,18}", value) or not low <= int(value) <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return int(value)
+
+    return parse
+
+
+def _flag(value: str) -> bool:
+    known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if value.lower() not in known:
+        raise ValueError("true or false")
+    return known[value.lower()]
+
+
+def _choice(*allowed: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value.lower() not in allowed:
+            raise ValueError(" or ".join(allowed))
+        return value.lower()
+
+    return parse
+
+
+def _size(value: str) -> int:
+    found = re.fullmatch(r"([0-9]{1,15})\s*(?:([KMG])i?B?|B)?", value, re.IGNORECASE)
+    if not found:
+        raise ValueError("a size such as 104857600 or 100MiB")
+    return int(found[1]) * {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[(found[2] or "").upper()]
+
+
+def _duration(value: str) -> timedelta:
+    found = re.fullmatch(r"([0-9]{1,9})\s*([smhd]?)", value, re.IGNORECASE)
+    if not found:
+        raise ValueError("a time such as 30s, 5m, 12h or 7d (a bare number is seconds)")
+    unit = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[found[2].lower()]
+    return timedelta(**{unit: int(found[1])})
+
+
+def _words(value: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+def _networks(value: str) -> tuple[str, ...]:
+    for word in _words(value):
+        try:
+            ipaddress.ip_network(word, strict=False)
+        except ValueError:
+            raise ValueError("addresses or networks such as 10.0.0.0/8, with commas between") from None
+    return _words(value)
+
+
+def _url(*schemes: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value and (urlsplit(value).scheme not in schemes):
+            raise ValueError(f"an address that begins with {' or '.join(s + '://' for s in schemes)}")
+        return value
+
+    return parse
+
+
+def _database_url(value: str) -> str:
+    if value.startswith("sqlite"):
+        raise ValueError("a postgresql:// address; SQLite is not supported (`make up` brings a PostgreSQL of its own)")
+    return _url("postgresql", "postgres")(value)
+
+
+def var(name: str, default: str, doc: str, parse: Callable[[str], Any] = _text, *, secret: bool = False) -> Any:
+    """A settings field read from the variable `name`; `default` is its text when unset."""
+    metadata = {"name": name, "default": default, "doc": doc, "parse": parse, "secret": secret}
+    return field(metadata=metadata, repr=not secret)
+
+
+@dataclass(frozen=True)
+class WebSettings:
+    """Where the service listens and whom it answers."""
+
+    host: str = var("REGISTRY_HOST", "127.0.0.1", "Address to listen on; 0.0.0.0 for every interface")
+    port: int = var("REGISTRY_PORT", "8080", "Port of the API", _integer(0, 65535))
+    metrics_port: int = var(
+        "REGISTRY_METRICS_PORT", "0", "A second port for /metrics alone; 0 opens none", _integer(0, 65535)
+    )
+    cors_origins: tuple[str, ...] = var(
+        "REGISTRY_CORS_ORIGINS", "", "Origins whose pages may call the API, with commas between", _words
+    )
+    cors_credentials: bool = var(
+        "REGISTRY_CORS_CREDENTIALS", "false", "Whether those pages may send credentials", _flag
+    )
+    trusted_proxies: tuple[str, ...] = var(
+        "REGISTRY_TRUSTED_PROXIES", "", "Networks whose X-Forwarded-For is believed", _networks
+    )
+    rate_limits: str = var(
+        "REGISTRY_RATE_LIMITS", "", "`off`, or overrides such as `publish=200/hour,search=50/minute`"
+    )
+    redis_url: str = var(
+        "REGISTRY_REDIS_URL",
+        "",
+        "Redis that shares the rate limits between processes",
+        _url("redis", "rediss"),
+        secret=True,
+    )
+    shutdown_grace: timedelta = var(
+        "REGISTRY_SHUTDOWN_GRACE", "8s", "How long requests may take to finish when the service stops", _duration
+    )
+    debug: bool = var("REGISTRY_DEBUG", "false", "asyncio's debug mode; refused in production", _flag)
+    log_level: str = var(
+        "REGISTRY_LOG_LEVEL", "info", "Least level that is logged", _choice("debug", "info", "warning", "error")
+    )
+
+
+@dataclass(frozen=True)
+class AccountSettings:
+    """Who may have an account and how credentials are made."""
+
+    secret_keys: tuple[str, ...] = var(
+        "REGISTRY_SECRET_KEY", "", "Keys that sign tokens, newest first, with commas between", _words, secret=True
+    )
+    token_days: int = var("REGISTRY_TOKEN_DAYS", "30", "Days until a login expires", _integer(1, 3650))
+    pbkdf2_iterations: int = var(
+        "REGISTRY_PBKDF2_ITERATIONS",
+        "600000",
+        "Work of a password hash; raised hashes follow at login",
+        _integer(100_000, 100_000_000),
+    )
+    registration: str = var(
+        "REGISTRY_REGISTRATION", "open", "`closed`: only an admin creates users", _choice("open", "closed")
+    )
+    access: str = var(
+        "REGISTRY_ACCESS",
+        "public",
+        "`private`: reading and searching need credentials too",
+        _choice("public", "private"),
+    )
+
+
+@dataclass(frozen=True)
+class DatabaseSettings:
+    """PostgreSQL."""
+
+    url: str = var("REGISTRY_DB_URL", "", "postgresql:// address of the database", _database_url, secret=True)
+    password: str = var("REGISTRY_DB_PASSWORD", "", "Password, when the address has none", secret=True)
+    sslmode: str = var(
+        "REGISTRY_DB_SSLMODE",
+        "",
+        "libpq's sslmode, such as verify-full",
+        _choice("", "disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    )
+    sslrootcert: str = var("REGISTRY_DB_SSLROOTCERT", "", "CA file that the server's certificate is checked against")
+    pool_size: int = var("REGISTRY_DB_POOL_SIZE", "10", "Most connections of one process", _integer(2, 500))
+    statement_timeout: timedelta = var(
+        "REGISTRY_DB_STATEMENT_TIMEOUT", "10s", "After this PostgreSQL ends a statement", _duration
+    )
+
+
+@dataclass(frozen=True)
+class StorageSettings:
+    """Where tarballs are kept."""
+
+    type: str = var("REGISTRY_STORAGE_TYPE", "local", "`local` folder or `s3`", _choice("local", "s3"))
+    path: Path = var("REGISTRY_STORAGE_PATH", "./packages", "Folder of the local storage", Path)
+    s3_bucket: str = var("REGISTRY_S3_BUCKET", "", "Bucket name; needed with `s3`")
+    s3_region: str = var("REGISTRY_S3_REGION", "us-east-1", "Region of the bucket")
+    s3_endpoint: str = var("REGISTRY_S3_ENDPOINT", "", "Address of an S3 server other than AWS", _url("http", "https"))
+    s3_access_key: str = var(
+        "REGISTRY_S3_ACCESS_KEY", "", "Access key; empty uses the usual AWS credential chain", secret=True
+    )
+    s3_secret_key: str = var("REGISTRY_S3_SECRET_KEY", "", "Secret key that belongs to it", secret=True)
+    s3_ca: str = var("REGISTRY_S3_CA", "", "CA file that the S3 server's certificate is checked against")
+    s3_prefix: str = var("REGISTRY_S3_PREFIX", "", "Put before every key, such as `registry/`")
+    s3_redirect: bool = var("REGISTRY_S3_REDIRECT", "false", "Answer downloads with 302 to a presigned address", _flag)
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Elasticsearch."""
+
+    url: str = var("REGISTRY_ES_URL", "", "Address of Elasticsearch", _url("http", "https"), secret=True)
+    user: str = var("REGISTRY_ES_USER", "", "User name for basic authentication")
+    password: str = var("REGISTRY_ES_PASSWORD", "", "Password of that user", secret=True)
+    api_key: str = var("REGISTRY_ES_API_KEY", "", "API key, instead of user and password", secret=True)
+    ca: str = var("REGISTRY_ES_CA", "", "CA file that the server's certificate is checked against")
+    prefix: str = var("REGISTRY_ES_PREFIX", "", "Put before every index name, for a shared Elasticsearch")
+    timeout: timedelta = var(
+        "REGISTRY_ES_TIMEOUT", "2s", "A search slower than this is answered by PostgreSQL", _duration
+    )
+
+
+@dataclass(frozen=True)
+class LimitSettings:
+    """Bounds and graces."""
+
+    max_tarball: int = var("REGISTRY_MAX_TARBALL", "100MiB", "Largest tarball that is accepted", _size)
+    spool_path: Path = var(
+        "REGISTRY_SPOOL_PATH", "./spool", "Folder for uploads on their way and downloads not yet counted", Path
+    )
+    delete_grace: timedelta = var(
+        "REGISTRY_DELETE_GRACE", "7d", "How long an admin can restore a deleted version", _duration
+    )
+
+
+@dataclass(frozen=True)
+class StackSettings:
+    """What `make up` starts when no address of a server is given."""
+
+    data_dir: Path = var("REGISTRY_DATA_DIR", "./.data", "Folder where `make up` keeps everything", Path)
+    cache_dir: Path = var("REGISTRY_CACHE_DIR", "", "Folder for downloaded servers; by default one for each user", Path)
+    es_home: str = var("ES_HOME", "", "An Elasticsearch installation to start instead of a downloaded one")
+    es_java_home: str = var("ES_JAVA_HOME", "", "JDK 21 or newer for Elasticsearch")
+    java_home: str = var("JAVA_HOME", "", "Looked at next for a JDK")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a process needs to know. `Settings.read()` takes it from the environment."""
+
+    env: str
+    web: WebSettings
+    accounts: AccountSettings
+    database: DatabaseSettings
+    storage: StorageSettings
+    search: SearchSettings
+    limits: LimitSettings
+    stack: StackSettings
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """Settings from `environ` (the process's own by default).
+
+        Raises SettingsError that names every wrong variable at once.
+        """
+        environ = os.environ if environ is None else environ
+        problems: list[str] = []
+        env = (environ.get("REGISTRY_ENV") or environ.get("FLASK_ENV") or "development").lower()
+        if env not in ENVIRONMENTS:
+            problems.append(f"REGISTRY_ENV wants {', '.join(ENVIRONMENTS)}")
+        parts = {name: _read_part(part, environ, problems) for name, part in _parts()}
+        if not problems:
+            settings = cls(env=env, **parts)
+            problems.extend(_problems_of(settings))
+        if problems:
+            raise SettingsError("Settings can't be used:\n" + "\n".join(f"  {p}" for p in problems))
+        return settings
+
+
+def environment() -> dict[str, str]:
+    """A copy of the process's environment, for child processes."""
+    return dict(os.environ)
+
+
+def ephemeral_secret() -> str:
+    """A signing key for a development process that was given none; its tokens end with it."""
+    return secrets.token_urlsafe(48)
+
+
+def variables() -> Iterator[tuple[str, Field[Any]]]:
+    """(part name, field) of every variable, in the order they are documented."""
+    for name, part in _parts():
+        for item in fields(part):
+            yield name, item
+
+
+def _parts() -> Iterator[tuple[str, Any]]:
+    for name, kind in get_type_hints(Settings).items():
+        if name != "env":
+            yield name, kind
+
+
+def _read_part(part: Any, environ: Mapping[str, str], problems: list[str]) -> Any:
+    values: dict[str, Any] = {}
+    for item in fields(part):
+        meta = item.metadata
+        try:
+            values[item.name] = meta["parse"](_raw(meta["name"], meta["secret"], environ) or meta["default"])
+        except ValueError as wrong:
+            problems.append(f"{meta['name']} wants {wrong}")
+        except OSError as wrong:
+            problems.append(f"{meta['name']}_FILE can't be read: {wrong.strerror}")
+    return None if len(values) < len(fields(part)) else part(**values)
+
+
+def _raw(name: str, secret: bool, environ: Mapping[str, str]) -> str:
+    if secret and environ.get(f"{name}_FILE"):
+        return Path(environ[f"{name}_FILE"]).read_text(encoding="utf-8").strip()
+    return environ.get(name, "").strip()
+
+
+def _problems_of(settings: Settings) -> Iterator[str]:
+    if settings.storage.type == "s3" and not settings.storage.s3_bucket:
+        yield "REGISTRY_S3_BUCKET wants a bucket name, since REGISTRY_STORAGE_TYPE is s3"
+    if bool(settings.storage.s3_access_key) != bool(settings.storage.s3_secret_key):
+        yield "REGISTRY_S3_ACCESS_KEY and REGISTRY_S3_SECRET_KEY want to be given together"
+    if "*" in settings.web.cors_origins and settings.web.cors_credentials:
+        yield "REGISTRY_CORS_ORIGINS wants named origins, not *, since REGISTRY_CORS_CREDENTIALS is true"
+    if settings.env == "production":
+        yield from _production_problems(settings)
+
+
+def _production_problems(settings: Settings) -> Iterator[str]:
+    keys = settings.accounts.secret_keys
+    if not keys:
+        yield "REGISTRY_SECRET_KEY wants a value in production; `openssl rand -base64 48` makes one"
+    for key in keys:
+        if len(key.encode()) < MINIMUM_SECRET_BYTES or len(set(key)) < 8:
+            yield (
+                f"REGISTRY_SECRET_KEY wants at least {MINIMUM_SECRET_BYTES} random bytes in production; "
+                "`openssl rand -base64 48` makes them"
+            )
+            break
+    if not settings.database.url:
+        yield "REGISTRY_DB_URL wants a postgresql:// address in production"
+    if settings.web.debug:
+        yield "REGISTRY_DEBUG wants false in production"
