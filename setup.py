@@ -48,6 +48,7 @@ setup(
         "psycopg2-binary>=2.9.11,<3",
         "pydantic>=2.12,<3",
         "PyJWT>=2.10,<3",
+        "python-json-logger>=3.3,<5",
         "SQLAlchemy>=2.1,<2.2",
         "uvloop>=0.22,<1",
         "zxcvbn>=4.5,<5",

@@ -1,0 +1,158 @@
+"""Rate limits by route class, shared through Redis when there is one (draft-ietf-httpapi-ratelimit-headers)."""
+
+import ipaddress
+import logging
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import coredis.exceptions
+import limits
+from aiohttp import web
+from aiohttplimiter import Limiter as MemoryLimiter
+from aiohttplimiter import RedisLimiter
+from limits.aio.storage import Storage
+from limits.errors import StorageError
+
+from registry.errors import SettingsError, TooManyRequests
+from registry.settings import WebSettings
+
+log = logging.getLogger(__name__)
+
+DEFAULTS = {
+    "default": "50/hour",
+    "register": "5/hour",
+    "login": "10/hour",
+    "publish": "50/hour",
+    "delete": "50/hour",
+    "read": "1000/minute",
+    "search": "1000/minute",
+    "download": "1000/minute",
+}
+# How long memory stands in before Redis is asked again.
+REDIS_RETRY_SECONDS = 5.0
+_OVERRIDE = re.compile(r"\s*([a-z_]+)\s*[=:]\s*([0-9]{1,9}\s*(?:/|per)\s*[0-9]*\s*[a-z]+)\s*")
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What is left of a limit; `reset` in seconds."""
+
+    name: str
+    quota: int
+    window: int
+    remaining: int
+    reset: int
+
+    def headers(self) -> dict[str, str]:
+        return {
+            "RateLimit-Policy": f'"{self.name}";q={self.quota};w={self.window}',
+            "RateLimit": f'"{self.name}";r={max(self.remaining, 0)};t={self.reset}',
+        }
+
+
+class RateLimiter:
+    """Counts requests of a client in fixed windows; without Redis each process counts for itself."""
+
+    def __init__(self, settings: WebSettings) -> None:
+        self._limits = parse_limits(settings.rate_limits)
+        self._memory: Storage = MemoryLimiter(client_key).db
+        self._redis: Storage | None = None
+        if settings.redis_url:
+            shared = RedisLimiter(client_key, f"async+{settings.redis_url}", stream_timeout=1, connect_timeout=1)
+            self._redis = shared.db
+        self._redis_away_until = 0.0
+
+    async def hit(self, name: str, key: str) -> Allowance | None:
+        """Counts one request of class `name`; None when it is not limited. Raises TooManyRequests."""
+        item = self._limits.get(name)
+        if item is None:
+            return None
+        used, reset_at = await self._count(item, f"{name}:{key}")
+        reset = max(1, int(reset_at - time.time() + 0.999))
+        allowance = Allowance(name, item.amount, item.get_expiry(), item.amount - used, reset)
+        if used > item.amount:
+            raise TooManyRequests(
+                f"More than {item.amount} requests in {item.get_expiry()} seconds. Try again in {reset} seconds.",
+                headers={"Retry-After": str(reset), **allowance.headers()},
+            )
+        return allowance
+
+    async def _count(self, item: limits.RateLimitItem, key: str) -> tuple[int, float]:
+        if self._redis is not None and time.monotonic() >= self._redis_away_until:
+            try:
+                return await _incr(self._redis, item, key)
+            except (StorageError, coredis.exceptions.RedisError, OSError, TimeoutError) as error:
+                self._redis_away_until = time.monotonic() + REDIS_RETRY_SECONDS
+                log.warning("redis unavailable, limits are kept in memory", extra={"reason": type(error).__name__})
+        return await _incr(self._memory, item, key)
+
+
+async def _incr(storage: Storage, item: limits.RateLimitItem, key: str) -> tuple[int, float]:
+    full = item.key_for(key)
+    used = await storage.incr(full, item.get_expiry())
+    return used, await storage.get_expiry(full)
+
+
+def parse_limits(text: str) -> Mapping[str, limits.RateLimitItem]:
+    """The default limits with the overrides of `text` (`publish=200/hour,read=5000/minute`); none for `off`.
+
+    Raises SettingsError.
+    """
+    if text.strip().lower() == "off":
+        return {}
+    chosen = dict(DEFAULTS)
+    for entry in filter(None, (part.strip() for part in re.split(r"[,;]", text))):
+        found = _OVERRIDE.fullmatch(entry)
+        if entry.partition("=")[2].strip() == "off" and entry.partition("=")[0].strip() in DEFAULTS:
+            chosen.pop(entry.partition("=")[0].strip())
+            continue
+        if not found or found[1] not in DEFAULTS:
+            names = ", ".join(DEFAULTS)
+            raise SettingsError(f"REGISTRY_RATE_LIMITS wants `off` or entries like publish=200/hour; names: {names}")
+        chosen[found[1]] = found[2]
+    try:
+        return {name: limits.parse(rate) for name, rate in chosen.items()}
+    except ValueError as error:
+        raise SettingsError(f"REGISTRY_RATE_LIMITS can't be read: {error}") from error
+
+
+def client_key(request: web.Request) -> str:
+    """The limiter key of a request without credentials."""
+    return f"ip:{request.remote}"
+
+
+class ClientAddress:
+    """Finds a request's client: X-Forwarded-For counts only as far as trusted proxies wrote it."""
+
+    def __init__(self, trusted: tuple[str, ...]) -> None:
+        self._trusted = [ipaddress.ip_network(item, strict=False) for item in trusted]
+
+    def of(self, request: web.Request) -> str:
+        """The address nearest to us that is not a trusted proxy; `unknown` for a socket without one."""
+        address = request.remote or "unknown"
+        if not self._trusted or not self._is_trusted(address):
+            return address
+        for hop in reversed(",".join(request.headers.getall("X-Forwarded-For", [])).split(",")):
+            candidate = hop.strip()
+            if not _is_address(candidate):
+                break
+            address = candidate
+            if not self._is_trusted(address):
+                break
+        return address
+
+    def _is_trusted(self, address: str) -> bool:
+        if not _is_address(address):
+            return False
+        parsed = ipaddress.ip_address(address)
+        return any(parsed in network for network in self._trusted)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

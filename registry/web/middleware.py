@@ -1,0 +1,152 @@
+"""The one middleware: request id, limits, credentials, errors, metrics and the access log."""
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from registry.errors import Internal, RegistryError, Unauthorized, UnsupportedMediaType
+from registry.web import metrics, problems
+from registry.web.limits import ClientAddress, RateLimiter
+from registry.web.route import OPEN, READ, Handler, Route
+
+log = logging.getLogger("registry.access")
+failures = logging.getLogger(__name__)
+
+REQUEST_ID = web.RequestKey("request_id", str)
+CLIENT = web.RequestKey("client", str)
+HEADERS = web.RequestKey("headers", dict)
+PRINCIPAL = web.RequestKey("principal", object)
+STARTED = web.RequestKey("started", bool)
+
+Authenticate = Callable[[str | None], Awaitable[Any]]
+Peek = Callable[[str | None], str | None]
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+NEEDS_CREDENTIALS = "Credentials are needed: send `Authorization: Bearer <token>`; POST /api/v1/auth/login gives one."
+
+
+class Gate:
+    """Everything a request passes before its handler, and its answer on the way out."""
+
+    def __init__(
+        self,
+        routes: Mapping[Handler, Route],
+        limiter: RateLimiter,
+        clients: ClientAddress,
+        *,
+        authenticate: Authenticate,
+        peek: Peek,
+        private: bool,
+    ) -> None:
+        self._routes = routes
+        self._limiter = limiter
+        self._clients = clients
+        self._authenticate = authenticate
+        self._peek = peek
+        self._private = private
+
+    def middleware(self) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+        @web.middleware
+        async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._serve(request, handler)
+
+        return gate
+
+    async def _serve(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        started = time.perf_counter()
+        given = request.headers.get("X-Request-ID", "")
+        request_id = given if _SANE_ID.fullmatch(given) else secrets.token_hex(16)
+        request[REQUEST_ID] = request_id
+        request[HEADERS] = {"X-Request-ID": request_id}
+        route = self._routes.get(request.match_info.handler)
+        metrics.IN_FLIGHT.inc()
+        status = 499  # the client left before there was an answer
+        try:
+            response = await self._answer(request, handler, route)
+            status = response.status
+            return response
+        finally:
+            metrics.IN_FLIGHT.dec()
+            self._record(request, route, status, time.perf_counter() - started)
+
+    async def _answer(self, request: web.Request, handler: Handler, route: Route | None) -> web.StreamResponse:
+        try:
+            if route is not None:
+                await self._admit(request, route)
+            return await handler(request)
+        except ConnectionError:
+            raise  # the client is gone; there is nobody to answer
+        except RegistryError as error:
+            failure = error
+        except web.HTTPException as error:
+            if error.status < 400:
+                raise
+            failure = problems.from_http(error)
+        except Exception:  # the last line: whatever it was, the client gets a named 500 and the log the trace
+            failures.exception("unhandled error", extra={"request_id": request[REQUEST_ID]})
+            failure = Internal("Something went wrong on our side. The request id finds it in the log.")
+        if request.get(STARTED):
+            # Half an answer is out: only cutting the connection tells the client that it is not whole.
+            failures.warning("answer cut short", extra={"request_id": request[REQUEST_ID], "code": failure.code})
+            raise ConnectionResetError(failure.detail)
+        return self._failed(request, failure)
+
+    async def _admit(self, request: web.Request, route: Route) -> None:
+        """Counts the request, refuses what no handler reads, and finds out who asks."""
+        request[CLIENT] = self._clients.of(request)
+        authorization = request.headers.get("Authorization")
+        key = self._peek(authorization) or f"ip:{request[CLIENT]}"
+        allowance = await self._limiter.hit(route.limit, key)
+        if allowance is not None:
+            request[HEADERS].update(allowance.headers())
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise UnsupportedMediaType("Send the body without a Content-Encoding.")
+        if route.access == OPEN:
+            return
+        principal = await self._authenticate(authorization)
+        request[PRINCIPAL] = principal
+        if principal is None and (route.access != READ or self._private):
+            raise Unauthorized(NEEDS_CREDENTIALS)
+        if principal is not None and route.access == READ and self._private:
+            principal.require("read")
+
+    def _failed(self, request: web.Request, error: RegistryError) -> web.StreamResponse:
+        if error.status == 503:
+            failures.warning(
+                "request failed",
+                extra={"request_id": request[REQUEST_ID], "code": error.code, "reason": str(error.__cause__ or error)},
+            )
+        if error.status == 401:
+            error.headers.setdefault("WWW-Authenticate", 'Bearer realm="synapse-registry"')
+        return problems.render(error, request_id=request[REQUEST_ID], accept=request.headers.get("Accept", ""))
+
+    def _record(self, request: web.Request, route: Route | None, status: int, seconds: float) -> None:
+        path = route.path if route else "unknown"
+        metrics.REQUESTS.labels(request.method if route else "other", path, str(status)).inc()
+        metrics.LATENCY.labels(request.method if route else "other", path).observe(seconds)
+        if log.isEnabledFor(logging.INFO):
+            log.info(
+                "request",
+                extra={
+                    "request_id": request[REQUEST_ID],
+                    "method": request.method,
+                    "path": request.path,
+                    "route": path,
+                    "status": status,
+                    "ms": round(seconds * 1000, 2),
+                    "client": request.get(CLIENT, request.remote),
+                },
+            )
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """`on_response_prepare`: the request id, limits and safety headers, also for streamed answers."""
+    request[STARTED] = True
+    for name, value in request.get(HEADERS, {}).items():
+        response.headers.setdefault(name, value)
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")

@@ -1,0 +1,38 @@
+"""JSON answers with strong validators."""
+
+import hashlib
+from typing import Any
+
+import orjson
+from aiohttp import web
+from aiohttp.helpers import ETAG_ANY
+
+REVALIDATE = "no-cache"
+
+
+def json_response(data: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """`data` as UTF-8 JSON; datetimes become RFC 3339 in UTC with Z."""
+    return web.Response(
+        body=dump(data), status=status, headers=headers, content_type="application/json", charset="utf-8"
+    )
+
+
+def dump(data: Any) -> bytes:
+    return orjson.dumps(data, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC)
+
+
+def metadata_response(request: web.Request, data: Any, *, headers: dict[str, str] | None = None) -> web.Response:
+    """A JSON answer with an ETag of its bytes, or 304 when the client has just these (RFC 9110, 13.1.2)."""
+    body = dump(data)
+    tag = hashlib.blake2b(body, digest_size=16).hexdigest()
+    common = {"ETag": f'"{tag}"', "Cache-Control": REVALIDATE, **(headers or {})}
+    if matches(request, tag):
+        return web.Response(status=304, headers=common)
+    return web.Response(body=body, headers=common, content_type="application/json", charset="utf-8")
+
+
+def matches(request: web.Request, tag: str) -> bool:
+    """Whether If-None-Match names `tag` (weak comparison) or is `*`."""
+    if "If-None-Match" not in request.headers:
+        return False
+    return any(given.value in (tag, ETAG_ANY) for given in request.if_none_match or ())

@@ -1,0 +1,120 @@
+"""Request bodies on their way: a file on disk each, so that memory stays flat, removed whatever happens."""
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from registry.errors import StorageUnavailable, TooLarge
+
+# Written in pieces of this size: one hop to a thread a piece.
+PIECE = 1 << 20
+DISK_FULL = "There is no room for the upload right now. Try again later."
+
+
+@dataclass(frozen=True)
+class Spooled:
+    """A received body: its file, size in bytes and SHA-256 in hex."""
+
+    path: Path
+    size: int
+    sha256: str
+
+
+class Spool:
+    """A folder of this process's own under `root`; folders that dead processes left are removed at the start."""
+
+    def __init__(self, root: Path) -> None:
+        root.mkdir(parents=True, exist_ok=True, mode=0o750)
+        for old in root.glob("process-*"):
+            _remove_if_abandoned(old)
+        self._folder = root / f"process-{os.getpid()}-{secrets.token_hex(4)}"
+        self._folder.mkdir(mode=0o750)
+        self._lock = (self._folder / "lock").open("wb")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+    def close(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._lock.close()
+
+    @contextlib.asynccontextmanager
+    async def receive(self, chunks: AsyncIterator[bytes], *, limit: int, too_large: str) -> AsyncIterator[Spooled]:
+        """Writes `chunks` to a file as they arrive, counting and hashing; the file is gone after the block.
+
+        Raises TooLarge with the text `too_large` as soon as `limit` bytes are passed, StorageUnavailable when the
+        disk is full.
+        """
+        path = self._folder / secrets.token_hex(16)
+        try:
+            with _disk_errors_named():
+                writer = _Writer(await asyncio.to_thread(path.open, "wb"))
+            try:
+                pending = bytearray()
+                async for chunk in chunks:
+                    pending += chunk
+                    if writer.size + len(pending) > limit:
+                        raise TooLarge(too_large)
+                    if len(pending) >= PIECE:
+                        with _disk_errors_named():
+                            await asyncio.to_thread(writer.write, pending)
+                        pending = bytearray()
+                with _disk_errors_named():
+                    await asyncio.to_thread(writer.write, pending)
+            finally:
+                writer.file.close()
+            yield Spooled(path, writer.size, writer.hash.hexdigest())
+        finally:
+            path.unlink(missing_ok=True)
+
+
+class _Writer:
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.size = 0
+        self.hash = hashlib.sha256()
+
+    def write(self, data: bytearray) -> None:
+        self.file.write(data)
+        self.file.flush()
+        self.hash.update(data)
+        self.size += len(data)
+
+
+@contextlib.contextmanager
+def _disk_errors_named() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
+            raise StorageUnavailable(DISK_FULL, retry_after=30) from error
+        raise
+
+
+def _remove_if_abandoned(folder: Path) -> None:
+    """Removes `folder` unless the process that made it still holds its lock."""
+    try:
+        with (folder / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+    except BlockingIOError:
+        return
+    except FileNotFoundError:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def json_chunks(data: Any) -> AsyncIterator[bytes]:
+    """`data` (an iterator of bytes) as an asynchronous one."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for piece in data:
+            yield piece
+
+    return chunks()
