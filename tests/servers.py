@@ -123,3 +123,8 @@ class Redis(Server):
                 return connection.recv(64).startswith(b"+PONG")
         except OSError:
             return False
+
+
+def cache_folder(environ: Mapping[str, str]) -> Path:
+    """Where the downloaded servers are kept between test runs."""
+    return Path(environ.get("REGISTRY_CACHE_DIR") or Path.home() / ".cache" / "synapse-registry")

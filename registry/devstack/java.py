@@ -70,7 +70,7 @@ def _why_unfit(executable: Path, minimum: int) -> str | None:
         return "doesn't tell its version"
     if int(match[1]) < minimum:
         return f"is Java {match[1]}"
-    if not re.search(rf"^{re.escape(NEEDED_MODULE)}\b", _ask(executable, "--list-modules"), re.MULTILINE):
+    if not re.search(rf"^{re.escape(NEEDED_MODULE)}(?:@|\s|$)", _ask(executable, "--list-modules"), re.MULTILINE):
         return f"lacks the module {NEEDED_MODULE}"
     return None
 

@@ -1,0 +1,156 @@
+"""The cache: complete or absent, verified, fetched once."""
+
+import hashlib
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from registry.devstack import distribution
+from registry.devstack.__main__ import main
+from registry.devstack.distribution import S3PROXY, elasticsearch_home, maven_jar, tree_digest
+from registry.errors import StackError
+from tests.devstack.conftest import PROJECT
+
+FILES = {"config/jvm.options": b"-Xmx1g", "lib/server.jar": b"\x00\x01", "modules/a/b.jar": b"b"}
+
+
+def carrier_in(folder: Path) -> Path:
+    """A zip shaped like the real one: Elasticsearch beside other things."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "carrier.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("sonarqube-1/bin/other", b"other")
+        archive.writestr("sonarqube-1/web/elasticsearch/trap", b"other")
+        for name, content in FILES.items():
+            archive.writestr(f"sonarqube-1/elasticsearch/{name}", content)
+    return path
+
+
+def tree_in(folder: Path) -> Path:
+    for name, content in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.fixture
+def pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    digest = tree_digest(tree_in(tmp_path / "expected"))
+    monkeypatch.setattr(distribution, "ELASTICSEARCH_TREE_SHA256", digest)
+    return digest
+
+
+def test_the_digest_follows_names_and_bytes_and_nothing_else(tmp_path: Path) -> None:
+    first, second = tree_in(tmp_path / "first"), tree_in(tmp_path / "second")
+    (second / "plugins").mkdir()
+    assert tree_digest(first) == tree_digest(second)
+    (second / "lib" / "server.jar").rename(second / "lib" / "renamed.jar")
+    assert tree_digest(first) != tree_digest(second)
+    (second / "lib" / "renamed.jar").rename(second / "lib" / "server.jar")
+    (second / "lib" / "server.jar").write_bytes(b"\x00\x02")
+    assert tree_digest(first) != tree_digest(second)
+
+
+def test_only_elasticsearch_is_kept_and_it_is_fetched_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pinned: str
+) -> None:
+    fetches: list[str] = []
+
+    def download(coordinate: str, into: Path) -> Path:
+        fetches.append(coordinate)
+        return carrier_in(into)
+
+    monkeypatch.setattr(distribution, "download", download)
+    cache = tmp_path / "cache"
+    home = elasticsearch_home(cache)
+    assert elasticsearch_home(cache) == home
+    assert fetches == [distribution.ELASTICSEARCH_CARRIER]
+    assert {path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()} == set(FILES)
+    assert {path.stat().st_mode & 0o777 for path in home.rglob("*") if path.is_file()} == {0o644}
+    assert {path.stat().st_mode & 0o777 for path in [home, *home.rglob("*")] if path.is_dir()} == {0o755}
+    assert sorted(path.name for path in cache.iterdir()) == [home.name, "lock"]
+    assert pinned[:16] in home.name
+
+
+def test_other_content_is_refused_and_thrown_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distribution, "ELASTICSEARCH_TREE_SHA256", "f" * 64)
+    monkeypatch.setattr(distribution, "download", lambda _coordinate, into: carrier_in(into))
+    with pytest.raises(StackError, match=r"SHA-256 .* is pinned"):
+        elasticsearch_home(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+def test_a_damaged_zip_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pinned: str) -> None:
+    def download(_coordinate: str, into: Path) -> Path:
+        path = carrier_in(into)
+        path.write_bytes(path.read_bytes()[:-30])
+        return path
+
+    monkeypatch.setattr(distribution, "download", download)
+    with pytest.raises(StackError, match="arrived damaged"):
+        elasticsearch_home(tmp_path / "cache")
+
+
+def test_a_full_disk_is_told_before_anything_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distribution.shutil, "disk_usage", lambda _folder: SimpleNamespace(free=5_000_000))
+    monkeypatch.setattr(distribution, "download", lambda *_: pytest.fail("it fetched"))
+    with pytest.raises(StackError, match="has 5 MB free, and fetching Elasticsearch takes 1300 MB"):
+        elasticsearch_home(tmp_path)
+
+
+def test_a_cache_that_cant_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StackError, match="can't be written"):
+        elasticsearch_home(tmp_path / "file" / "cache")
+
+
+def test_a_jar_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(_coordinate: str, into: Path) -> Path:
+        (into / "fetched").write_bytes(b"jar")
+        return into / "fetched"
+
+    monkeypatch.setattr(distribution, "download", download)
+    with pytest.raises(StackError, match=r"org\.gaul:s3proxy as fetched has the SHA-256"):
+        maven_jar(tmp_path, S3PROXY)
+    monkeypatch.setitem(distribution._JAR_SHA256, S3PROXY, hashlib.sha256(b"jar").hexdigest())
+    assert maven_jar(tmp_path, S3PROXY).read_bytes() == b"jar"
+
+
+RACER = """
+import sys, time
+from pathlib import Path
+from registry.devstack import distribution
+from tests.devstack.test_distribution import carrier_in
+
+def download(coordinate, into):
+    with (into.parent / "fetches").open("a") as file:
+        file.write("x")
+    time.sleep(0.5)
+    return carrier_in(into)
+
+distribution.ELASTICSEARCH_TREE_SHA256 = sys.argv[2]
+distribution.download = download
+print(distribution.elasticsearch_home(Path(sys.argv[1])))
+"""
+
+
+def test_of_many_processes_one_fetches(tmp_path: Path, pinned: str) -> None:
+    cache = tmp_path / "cache"
+    racers = [
+        subprocess.Popen([sys.executable, "-c", RACER, cache, pinned], stdout=subprocess.PIPE, text=True, cwd=PROJECT)
+        for _ in range(3)
+    ]
+    homes = {racer.communicate(timeout=60)[0] for racer in racers}
+    assert [racer.returncode for racer in racers] == [0, 0, 0]
+    assert len(homes) == 1
+    assert (cache / "fetches").read_text() == "x"
+
+
+def test_the_command_ends_with_the_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    assert main(["fetch", "--cache", str(tmp_path / "file")]) == 1
+    assert "can't be written" in capsys.readouterr().err
