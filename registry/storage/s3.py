@@ -1,0 +1,219 @@
+"""Blobs in a bucket of Amazon S3 or of any server that speaks its protocol.
+
+How a file gets there is told in registry.storage.s3_upload.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from datetime import UTC, datetime, timedelta
+from email.message import Message
+from pathlib import Path
+from typing import Any
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+from botocore.exceptions import ClientError
+
+from registry.errors import StorageUnavailable
+from registry.storage.base import (
+    CHUNK_BYTES,
+    BlobInfo,
+    BlobMissing,
+    check_key,
+    check_range,
+    is_key,
+)
+from registry.storage.s3_upload import FAILURES, MISSING, Uploader, error_code
+
+log = logging.getLogger(__name__)
+
+CHECK_SECONDS = 5
+ANSWER_SECONDS = 30
+
+
+@asynccontextmanager
+async def open_s3(
+    *,
+    bucket: str,
+    region: str | None = None,
+    endpoint: str | None = None,
+    access_key: str | None = None,
+    secret_key: str | None = None,
+    ca: Path | None = None,
+    prefix: str = "",
+) -> AsyncIterator["S3Storage"]:
+    """The storage in an existing bucket, below `prefix`; nothing is asked of the server yet.
+
+    No endpoint is Amazon's own; no keys is the usual chain of environment, profile and instance role; `ca` is a PEM
+    file of authorities to trust instead of the public ones. StorageUnavailable when these can't make a client.
+    """
+    config = AioConfig(
+        connect_timeout=2,
+        read_timeout=10,
+        retries={"mode": "standard", "total_max_attempts": 3},
+        # A slow reader holds its connection for minutes, and a full pool would make everybody wait.
+        max_pool_connections=256,
+        signature_version="s3v4",
+        # The checksum header is signed and covers the body; signing the body too would hash it on the event loop.
+        s3={"addressing_style": "path" if endpoint else "auto", "payload_signing_enabled": False},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    making = get_session().create_client(
+        "s3",
+        region_name=region,
+        endpoint_url=endpoint,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        verify=str(ca) if ca else None,
+        config=config,
+    )
+    async with AsyncExitStack() as stack:
+        with _named_errors("open"):
+            client = await stack.enter_async_context(making)
+        storage = S3Storage(client, bucket, prefix)
+        stack.push_async_callback(storage.aclose)
+        yield storage
+
+
+class S3Storage:
+    """See registry.storage.base.Storage. `client` is an open aiobotocore S3 client, closed with the storage."""
+
+    def __init__(self, client: Any, bucket: str, prefix: str = "") -> None:
+        self._client = client
+        self._bucket = bucket
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self._uploader = Uploader(client)
+
+    async def put(
+        self, key: str, source: Path, *, size: int, sha256: str, content_type: str = "application/gzip"
+    ) -> None:
+        target = self._target(key)
+        with _named_errors("put", key):
+            await self._uploader.put(target, source, size=size, sha256=sha256, content_type=content_type)
+
+    @asynccontextmanager
+    async def open(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
+        target = self._target(key)
+        check_range(start, end)
+        body = await self._body(target, start, end)
+        try:
+            async with aclosing(_chunks(body, key)) as chunks:
+                yield chunks
+        finally:
+            if body is not None:
+                body.close()
+
+    async def stat(self, key: str) -> int | None:
+        target = self._target(key)
+        with _named_errors("stat", key):
+            async with asyncio.timeout(ANSWER_SECONDS):
+                try:
+                    return int((await self._client.head_object(**target))["ContentLength"])
+                except ClientError as error:
+                    if error_code(error) not in MISSING:
+                        raise
+                # The answer to HEAD has no body that would tell a missing blob from a missing bucket.
+                await self._client.head_bucket(Bucket=self._bucket)
+        return None
+
+    async def delete(self, key: str) -> None:
+        target = self._target(key)
+        with _named_errors("delete", key):
+            await self._client.delete_object(**target)
+
+    async def list(self, prefix: str = "") -> AsyncIterator[BlobInfo]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=self._prefix + prefix
+        )
+        with _named_errors("list"):
+            async for page in pages:
+                for blob in page.get("Contents", ()):
+                    key = blob["Key"].removeprefix(self._prefix)
+                    # Some servers read `a//` or `../` in a prefix as a path.
+                    if key.startswith(prefix) and is_key(key):
+                        yield BlobInfo(key, blob["Size"], blob["LastModified"].astimezone(UTC))
+
+    async def path(self, key: str) -> Path | None:
+        check_key(key)
+        return None
+
+    async def presign(self, key: str, *, expires: int, filename: str) -> str | None:
+        header = Message()
+        header.add_header("Content-Disposition", "attachment", filename=filename)
+        wanted = {
+            **self._target(key),
+            "ResponseContentDisposition": header["Content-Disposition"],
+            "ResponseContentType": "application/gzip",
+        }
+        with _named_errors("presign", key):
+            url = await self._client.generate_presigned_url("get_object", Params=wanted, ExpiresIn=expires)
+        return str(url)
+
+    async def abort_stale_uploads(self, older_than: timedelta) -> int:
+        before = datetime.now(UTC) - older_than
+        pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=self._prefix)
+        aborted = 0
+        with _named_errors("abort"):
+            stale = [u async for page in pages for u in page.get("Uploads", ()) if u["Initiated"] < before]
+            for upload in stale:
+                aborted += await self._uploader.abort(
+                    {"Bucket": self._bucket, "Key": upload["Key"]}, upload["UploadId"]
+                )
+        return aborted
+
+    async def check(self) -> None:
+        with _named_errors("check"):
+            async with asyncio.timeout(CHECK_SECONDS):
+                await self._client.head_bucket(Bucket=self._bucket)
+
+    async def aclose(self) -> None:
+        await self._uploader.aclose()
+        await self._client.close()
+
+    def _target(self, key: str) -> dict[str, Any]:
+        check_key(key)
+        return {"Bucket": self._bucket, "Key": self._prefix + key}
+
+    async def _body(self, target: dict[str, Any], start: int, end: int | None) -> Any:
+        """The body of the server's answer; None when the blob has no byte in the range. BlobMissing."""
+        if start == end:
+            if await self.stat(target["Key"].removeprefix(self._prefix)) is None:
+                raise BlobMissing
+            return None
+        wanted = dict(target)
+        if start or end is not None:
+            wanted["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
+        with _named_errors("open", target["Key"]):
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    return (await self._client.get_object(**wanted))["Body"]
+            except ClientError as error:
+                if error_code(error) in MISSING:
+                    raise BlobMissing from None
+                if error_code(error) == "InvalidRange":
+                    return None
+                raise
+
+
+async def _chunks(body: Any, key: str) -> AsyncGenerator[bytes, None]:
+    while body is not None:
+        with _named_errors("read", key):
+            chunk = await body.read(CHUNK_BYTES)
+        if not chunk:
+            return
+        yield chunk
+
+
+@contextmanager
+def _named_errors(operation: str, key: str = "") -> Iterator[None]:
+    try:
+        yield
+    except FAILURES as error:
+        log.warning(
+            "blob storage failed",
+            extra={"operation": operation, "key": key, "kind": type(error).__name__, "error": str(error)},
+        )
+        raise StorageUnavailable("The package storage can't be used right now") from error

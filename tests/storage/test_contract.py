@@ -1,0 +1,243 @@
+"""What both storages do alike, against real files and a real S3 server."""
+
+import asyncio
+import hashlib
+import random
+import socket
+import time
+import tracemalloc
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from registry.errors import StorageUnavailable
+from registry.storage import s3, s3_upload
+from registry.storage.base import CHUNK_BYTES, BlobExists, BlobMismatch, BlobMissing, InvalidKey
+from registry.storage.local import open_local
+from registry.storage.s3 import open_s3
+
+MIB = 1024 * 1024
+
+
+def new_key(name: str = "my-lib", version: str = "1.0.0") -> str:
+    return f"{name}/{version}/{uuid.uuid4().hex}.tar.gz"
+
+
+async def read(storage, key: str, *span: int) -> bytes:
+    async with storage.open(key, *span) as chunks:
+        return b"".join([chunk async for chunk in chunks])
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, CHUNK_BYTES, 3 * CHUNK_BYTES + 7])
+async def test_what_was_put_is_read(storage, source, size):
+    file, key = source(random.randbytes(size)), new_key()
+    await storage.put(key, **file.facts)
+    assert await read(storage, key) == file.data
+    assert await storage.stat(key) == size
+
+
+@pytest.mark.parametrize(
+    "span", [(0,), (1,), (0, 1), (10, 500), (999,), (999, 1000), (0, 1000), (990, 5000), (1000,), (1000, 1200), (7, 7)]
+)
+async def test_ranges_read_like_slices(storage, source, span):
+    file, key = source(random.randbytes(1000)), new_key()
+    await storage.put(key, **file.facts)
+    start, end = (*span, None)[:2]
+    assert await read(storage, key, *span) == file.data[start:end]
+
+
+@pytest.mark.parametrize("span", [(-1,), (5, 4)])
+async def test_a_range_that_is_none_is_refused(storage, span):
+    with pytest.raises(ValueError, match="not a range"):
+        await read(storage, new_key(), *span)
+
+
+async def test_chunks_are_small(storage, source):
+    file, key = source(random.randbytes(2 * MIB)), new_key()
+    await storage.put(key, **file.facts)
+    async with storage.open(key) as chunks:
+        assert max([len(chunk) async for chunk in chunks]) <= CHUNK_BYTES
+
+
+async def test_a_reader_may_leave_early(storage, source):
+    file, key = source(random.randbytes(2 * MIB)), new_key()
+    await storage.put(key, **file.facts)
+    async with storage.open(key) as chunks:
+        first = await anext(chunks)
+    assert file.data.startswith(first)
+    assert await read(storage, key) == file.data
+
+
+async def test_a_missing_blob_has_its_name(storage):
+    key = new_key()
+    assert await storage.stat(key) is None
+    for span in [(), (5,), (3, 3)]:
+        with pytest.raises(BlobMissing):
+            await read(storage, key, *span)
+    assert BlobMissing.status == 503
+
+
+@pytest.mark.parametrize("size", [100, 9 * MIB])
+async def test_a_key_is_written_once(storage, source, leftovers, size):
+    first, second, key = source(random.randbytes(size)), source(random.randbytes(size)), new_key()
+    await storage.put(key, **first.facts)
+    with pytest.raises(BlobExists):
+        await storage.put(key, **second.facts)
+    assert await read(storage, key) == first.data
+    assert await leftovers() == []
+
+
+async def test_the_blob_outlives_its_source(storage, source):
+    file, key = source(b"spooled"), new_key()
+    await storage.put(key, **file.facts)
+    file.path.unlink()
+    assert await read(storage, key) == b"spooled"
+
+
+@pytest.mark.parametrize(("size", "announced"), [(1000, 999), (1000, 1001), (9 * MIB, 9 * MIB + 1)])
+async def test_a_source_of_another_size_is_refused(storage, source, leftovers, size, announced):
+    file, key = source(random.randbytes(size)), new_key()
+    with pytest.raises(BlobMismatch):
+        await storage.put(key, **{**file.facts, "size": announced})
+    assert await storage.stat(key) is None
+    assert await leftovers() == []
+
+
+async def test_a_vanished_source_keeps_nothing(storage, source):
+    file, key = source(b"gone"), new_key()
+    file.path.unlink()
+    with pytest.raises(StorageUnavailable) as caught:
+        await storage.put(key, **file.facts)
+    assert not isinstance(caught.value, BlobMissing)
+    assert await storage.stat(key) is None
+
+
+async def test_twenty_mebibytes_stay_out_of_memory(storage, source):
+    file, key = source(random.randbytes(20 * MIB)), new_key()
+    digest = hashlib.sha256(file.data).hexdigest()
+    facts = file.facts
+    await storage.put(new_key(), **facts)  # warm: imports and connections are not the upload's
+    tracemalloc.start()
+    try:
+        await storage.put(key, **facts)
+        _, put_peak = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        seen = hashlib.sha256()
+        async with storage.open(key) as chunks:
+            async for chunk in chunks:
+                seen.update(chunk)
+        _, open_peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert seen.hexdigest() == digest
+    assert put_peak < 18 * MIB
+    assert open_peak < 3 * MIB
+
+
+@pytest.mark.parametrize("delay", [0, 0.002, 0.02, 0.06])
+async def test_a_cancelled_put_leaves_nothing(storage, source, leftovers, delay):
+    file, key = source(random.randbytes(24 * MIB)), new_key()
+    putting = asyncio.create_task(storage.put(key, **file.facts))
+    await asyncio.sleep(delay)
+    putting.cancel()
+    [outcome] = await asyncio.gather(putting, return_exceptions=True)
+    kept = file.data if outcome is None else None
+    assert (await read(storage, key) if await storage.stat(key) is not None else None) == kept
+    assert await leftovers() == []
+
+
+async def test_delete_may_be_repeated(storage, source):
+    file, key = source(b"short lived"), new_key()
+    await storage.put(key, **file.facts)
+    await storage.delete(key)
+    await storage.delete(key)
+    assert await storage.stat(key) is None
+
+
+async def test_list_tells_each_blob_once(storage, source):
+    keys = [new_key(name, version) for name in ("aa", "aa-b", "b") for version in ("1.0.0", "1.0.0-rc.1", "2.0.0+x")]
+    before = datetime.now(UTC) - timedelta(seconds=5)
+    for size, key in enumerate(keys):
+        await storage.put(key, **source(bytes(size)).facts)
+    blobs = [blob async for blob in storage.list()]
+    assert sorted((blob.key, blob.size) for blob in blobs) == sorted((key, size) for size, key in enumerate(keys))
+    assert all(before < blob.modified < datetime.now(UTC) + timedelta(seconds=5) for blob in blobs)
+    assert all(blob.modified.utcoffset() == timedelta(0) for blob in blobs)
+
+
+@pytest.mark.parametrize("prefix", ["aa", "aa/", "aa/1.0.0", "aa/1.0.0/", "aa/1.0.0-rc", "zz", "aa//", "../"])
+async def test_list_takes_a_prefix_of_text(storage, source, prefix):
+    keys = [new_key(name, version) for name in ("aa", "aa-b") for version in ("1.0.0", "1.0.0-rc.1")]
+    for key in keys:
+        await storage.put(key, **source(b"x").facts)
+    assert {blob.key async for blob in storage.list(prefix)} == {key for key in keys if key.startswith(prefix)}
+
+
+async def test_list_of_nothing(storage):
+    assert [blob async for blob in storage.list()] == []
+
+
+async def test_fifty_puts_at_once(storage, source, leftovers):
+    files = {new_key(f"lib-{number % 7}"): source(random.randbytes(20_000)) for number in range(50)}
+    await asyncio.gather(*(storage.put(key, **file.facts) for key, file in files.items()))
+    found = await asyncio.gather(*(read(storage, key) for key in files))
+    assert found == [file.data for file in files.values()]
+    assert await leftovers() == []
+
+
+@pytest.mark.parametrize("key", ["", "/etc/passwd", "a/../b", "a//b", "a/", ".hidden/a", "a\\b", "a\0b", "a\n", "é"])
+async def test_a_strange_key_is_refused_by_all(storage, source, key):
+    file = source(b"x")
+    with pytest.raises(InvalidKey):
+        await storage.put(key, **file.facts)
+    with pytest.raises(InvalidKey):
+        await read(storage, key)
+    for call in (storage.stat, storage.delete, storage.path):
+        with pytest.raises(InvalidKey):
+            await call(key)
+    with pytest.raises(InvalidKey):
+        await storage.presign(key, expires=60, filename="x")
+
+
+async def test_a_live_storage_is_healthy(storage):
+    await storage.check()
+    await storage.aclose()
+    await storage.aclose()
+
+
+@pytest.fixture(params=["no folder", "refused", "silent"])
+async def broken(request, root):
+    """A storage whose disk went away, whose server is down, and whose server never answers."""
+    if request.param == "no folder":
+        async with open_local(root) as storage:
+            root.rename(root.with_name("unmounted"))
+            yield storage
+        return
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        if request.param == "silent":
+            server.listen()
+        endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
+        async with open_s3(
+            bucket="gone", region="us-east-1", endpoint=endpoint, access_key="a", secret_key="s"
+        ) as storage:
+            yield storage
+
+
+async def test_a_dead_storage_says_so_soon(broken):
+    started = time.monotonic()
+    with pytest.raises(StorageUnavailable) as caught:
+        await broken.check()
+    assert time.monotonic() - started < 10
+    assert int(caught.value.headers["Retry-After"]) > 0
+
+
+async def test_a_dead_storage_takes_nothing(broken, source, monkeypatch):
+    monkeypatch.setattr(s3_upload, "BODY_SECONDS", 2)
+    monkeypatch.setattr(s3, "ANSWER_SECONDS", 2)
+    async with asyncio.timeout(15):
+        with pytest.raises(StorageUnavailable):
+            await broken.put(new_key(), **source(b"x").facts)
+        with pytest.raises(StorageUnavailable):
+            await read(broken, new_key())
