@@ -1,0 +1,107 @@
+"""API tokens: made, listed and deleted by a user who signed in with the password."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from registry.accounts import store, tokens
+from registry.accounts.identity import SCOPES, ApiToken, Principal
+from registry.db.engine import Database
+from registry.errors import Conflict, FieldError, InvalidInput, NotFound, Unauthorized
+
+MAX_TOKENS = 100
+MAX_NAME = 100
+MAX_PACKAGES = 100
+MAX_DAYS = 3650
+
+_PACKAGE = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,212}[a-z0-9])?")
+
+
+async def create_api_token(
+    db: Database,
+    principal: Principal,
+    name: str,
+    scopes: Sequence[str],
+    packages: Sequence[str] | None = None,
+    expires_in_days: int | None = None,
+    expires_at: datetime | None = None,
+) -> tuple[ApiToken, str]:
+    """(what is kept of the token, its text, which can't be had again).
+
+    `packages` None means all of the user's; without `expires_in_days` and `expires_at` it doesn't expire. Raises
+    Forbidden for an API token, InvalidInput with every wrong field, Conflict when the user has MAX_TOKENS.
+    """
+    principal.require_login()
+    now = datetime.now(UTC)
+    problems = _problems(principal, name, scopes, packages) + _expiry_problems(now, expires_in_days, expires_at)
+    if problems:
+        raise InvalidInput.of(problems)
+    if expires_in_days is not None:
+        expires_at = now + timedelta(days=expires_in_days)
+    text = tokens.make_api_token()
+    async with db.transaction() as conn:
+        # Under the user's lock no other request passes MAX_TOKENS, and a password change ends this token or forbids it.
+        if await store.lock_user(conn, principal.user_id) != principal.credentials_version:
+            raise Unauthorized(tokens.NOT_VALID)
+        if await store.count_api_tokens(conn, principal.user_id) >= MAX_TOKENS:
+            raise Conflict(f"You have {MAX_TOKENS} API tokens, the most there may be. Delete one first.")
+        kept = await store.add_api_token(
+            conn,
+            principal.user_id,
+            name=name.strip(),
+            token_hash=tokens.hash_api_token(text),
+            scopes=[scope for scope in SCOPES if scope in scopes],
+            packages=None if packages is None else sorted(set(packages)),
+            expires_at=expires_at,
+        )
+    return kept, text
+
+
+async def list_api_tokens(db: Database, principal: Principal) -> list[ApiToken]:
+    """The user's API tokens, expired ones too, oldest first. Raises Forbidden for an API token."""
+    principal.require_login()
+    async with db.read() as conn:
+        return await store.api_tokens_of(conn, principal.user_id)
+
+
+async def delete_api_token(db: Database, principal: Principal, token_id: int) -> None:
+    """Ends an API token of the user. Raises Forbidden for an API token, NotFound when there is none of that id."""
+    principal.require_login()
+    if 0 < token_id < 2**63:
+        async with db.transaction() as conn:
+            if await store.delete_api_token(conn, principal.user_id, token_id):
+                return
+    raise NotFound("You have no API token of this id.")
+
+
+def _problems(
+    principal: Principal, name: str, scopes: Sequence[str], packages: Sequence[str] | None
+) -> list[FieldError]:
+    problems: list[FieldError] = []
+    if not 1 <= len(name.strip()) <= MAX_NAME or not name.isprintable():
+        problems.append({"field": "name", "message": f"must have 1 to {MAX_NAME} printable characters"})
+    if not scopes or not set(scopes) <= set(SCOPES):
+        problems.append({"field": "scopes", "message": f"must be one or more of {', '.join(SCOPES)}"})
+    elif "admin" in scopes and principal.role != "admin":
+        problems.append({"field": "scopes", "message": "may hold `admin` only for an admin"})
+    elif "admin" in scopes and packages is not None:
+        problems.append({"field": "packages", "message": "can't be given together with the scope `admin`"})
+    if packages is not None and not (
+        1 <= len(packages) <= MAX_PACKAGES and all(_PACKAGE.fullmatch(package) for package in packages)
+    ):
+        problems.append({"field": "packages", "message": f"must be 1 to {MAX_PACKAGES} names of packages"})
+    return problems
+
+
+def _expiry_problems(now: datetime, expires_in_days: int | None, expires_at: datetime | None) -> list[FieldError]:
+    if expires_in_days is not None and expires_at is not None:
+        return [{"field": "expires_at", "message": "can't be given together with expires_in_days"}]
+    if expires_in_days is not None and not 1 <= expires_in_days <= MAX_DAYS:
+        return [{"field": "expires_in_days", "message": f"must be from 1 to {MAX_DAYS}"}]
+    if expires_at is None:
+        return []
+    if expires_at.tzinfo is None:
+        return [{"field": "expires_at", "message": "must have a time zone, such as Z"}]
+    if not now < expires_at <= now + timedelta(days=MAX_DAYS):
+        return [{"field": "expires_at", "message": f"must be in the next {MAX_DAYS} days"}]
+    return []

@@ -1,0 +1,126 @@
+"""From an Authorization header (RFC 6750) or a bare token to the Principal behind it."""
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+from registry.accounts import store, tokens
+from registry.accounts.identity import ApiToken, Principal, User
+from registry.db.engine import Database
+from registry.errors import DatabaseUnavailable, NotFound, Unauthorized
+from registry.settings import AccountSettings
+
+log = logging.getLogger(__name__)
+
+# How exact an API token's last use is.
+USE_PRECISION = timedelta(minutes=1)
+
+REVOKED = "The token was revoked. Sign in again."
+API_TOKEN_NOT_VALID = "The API token is not valid. It may have been deleted."  # noqa: S105 - a message
+API_TOKEN_EXPIRED = "The API token has expired. Make another."  # noqa: S105 - a message
+
+
+async def authenticate(db: Database, settings: AccountSettings, header_value: str | None) -> Principal | None:
+    """Who sent the Authorization header `header_value`; None without one, or when its scheme isn't Bearer.
+
+    Raises Unauthorized when the token is malformed, forged, expired or revoked, or its user is no longer active.
+    """
+    token = _bearer_token(header_value)
+    return None if token is None else (await _holder(db, settings, token))[1]
+
+
+async def verify(db: Database, settings: AccountSettings, token: str) -> User | None:
+    """The user of a login's or an API token's text; None when it doesn't hold."""
+    try:
+        return (await _holder(db, settings, token))[0]
+    except Unauthorized:
+        return None
+
+
+async def read_user(db: Database, principal: Principal) -> User:
+    """The user behind `principal`. Raises NotFound when there is none any more."""
+    async with db.read() as conn:
+        found = await store.user_by_id(conn, principal.user_id)
+    if found is None:
+        raise NotFound("There is no such user any more.")
+    return found[0]
+
+
+def peek(header_value: str | None, settings: AccountSettings) -> str | None:
+    """A key for whom the header claims to speak, without a query: `user:ID`, `token:…`, or None.
+
+    A login's signature holds, so nobody else can use up its share. An API token's checksum holds, which anyone can
+    bring about: such a key must not be the only bound on requests that fail to authenticate.
+    """
+    token = _bearer_token(header_value)
+    if token is None:
+        return None
+    if tokens.looks_like_api_token(token):
+        return f"token:{tokens.hash_api_token(token)[:16]}" if tokens.checksum_holds(token) else None
+    try:
+        return f"user:{tokens.read(token, settings).user_id}"
+    except Unauthorized:
+        return None
+
+
+def _bearer_token(header_value: str | None) -> str | None:
+    scheme, _, token = (header_value or "").strip(" \t").partition(" ")
+    return token.strip(" \t") if scheme.lower() == "bearer" else None
+
+
+async def _holder(db: Database, settings: AccountSettings, token: str) -> tuple[User, Principal]:
+    if tokens.looks_like_api_token(token):
+        return await _api_token_holder(db, token)
+    return await _login_holder(db, settings, token)
+
+
+async def _login_holder(db: Database, settings: AccountSettings, token: str) -> tuple[User, Principal]:
+    claims = tokens.read(token, settings)
+    async with db.read() as conn:
+        found = await store.login(conn, claims.user_id, claims.jti)
+    if found is None:
+        raise Unauthorized(tokens.NOT_VALID)
+    user, revoked = found
+    if revoked or not user.is_active or user.credentials_version != claims.credentials_version:
+        raise Unauthorized(REVOKED)
+    return user, Principal(
+        user_id=user.id,
+        username=user.username,
+        role=user.role,
+        credentials_version=user.credentials_version,
+        jti=claims.jti,
+        expires_at=claims.expires_at,
+    )
+
+
+async def _api_token_holder(db: Database, token: str) -> tuple[User, Principal]:
+    if not tokens.checksum_holds(token):
+        raise Unauthorized(API_TOKEN_NOT_VALID)
+    async with db.read() as conn:
+        found = await store.api_token_by_hash(conn, tokens.hash_api_token(token))
+    if found is None or not found[0].is_active:
+        raise Unauthorized(API_TOKEN_NOT_VALID)
+    user, kept = found
+    now = datetime.now(UTC)
+    if kept.expires_at is not None and kept.expires_at <= now:
+        raise Unauthorized(API_TOKEN_EXPIRED)
+    if kept.last_used_at is None or kept.last_used_at < now - USE_PRECISION:
+        await _record_use(db, kept, now)
+    return user, Principal(
+        user_id=user.id,
+        username=user.username,
+        role=user.role,
+        credentials_version=user.credentials_version,
+        scopes=frozenset(kept.scopes),
+        packages=None if kept.packages is None else frozenset(kept.packages),
+        token_id=kept.id,
+        expires_at=kept.expires_at,
+    )
+
+
+async def _record_use(db: Database, kept: ApiToken, now: datetime) -> None:
+    try:
+        async with db.transaction() as conn:
+            await store.mark_used(conn, kept.id, now=now, before=now - USE_PRECISION)
+    except DatabaseUnavailable:
+        # The request is the user's, the note is ours: it can wait for the next one.
+        log.warning("last use of an API token not recorded", extra={"token_id": kept.id})

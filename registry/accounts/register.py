@@ -1,0 +1,90 @@
+"""New users."""
+
+import asyncio
+import re
+
+from registry.accounts import passwords, store
+from registry.accounts.identity import ROLES, Principal, User
+from registry.db.engine import ConstraintViolated, Database
+from registry.errors import FieldError, Forbidden, InvalidInput, Unauthorized, UserExists
+from registry.settings import AccountSettings
+
+MAX_EMAIL = 254
+
+USERNAME = "[A-Za-z0-9](?:[A-Za-z0-9_-]{1,48}[A-Za-z0-9])"
+
+_LABEL = r"[^\W_](?:[\w-]{0,61}[^\W_])?"
+# Plausible, no more: only a message that arrives proves an address. Letters of every script, as in RFC 6531.
+_EMAIL = re.compile(rf"[^\s@\"(),:;<>\[\]\\]{{1,64}}@{_LABEL}(?:\.{_LABEL})+")
+
+
+def require_open(settings: AccountSettings, principal: Principal | None) -> None:
+    """Raises Unauthorized or Forbidden when `principal` may not create users: where registration is closed."""
+    if settings.registration == "open" or (principal is not None and principal.is_admin):
+        return
+    if principal is None:
+        raise Unauthorized("Registration is closed. An admin creates users.")
+    raise Forbidden("Registration is closed. Only an admin may create users.")
+
+
+async def register(
+    db: Database,
+    settings: AccountSettings,
+    username: str,
+    password: str,
+    email: str | None = None,
+    role: str = "user",
+) -> User:
+    """Creates a user; an `email` of "" or None is none, `role` is one of ROLES.
+
+    Raises InvalidInput with every wrong field, UserExists when the name or the address is somebody's, whatever the
+    case of its letters.
+    """
+    if role not in ROLES:
+        raise InvalidInput.field("role", f"must be {' or '.join(ROLES)}")
+    problems = await asyncio.to_thread(_problems, username, password, email or "")
+    if problems:
+        raise InvalidInput.of(problems)
+    password_hash = await passwords.hash_password(password, settings.pbkdf2_iterations)
+    try:
+        async with db.transaction() as conn:
+            return await store.add_user(
+                conn, username=username, email=email or None, password_hash=password_hash, role=role
+            )
+    except ConstraintViolated as violated:
+        raise _taken(violated.constraint) from None
+
+
+def check_username(username: str) -> str:
+    """`username` itself. Raises ValueError that says what a user name looks like when it isn't one."""
+    if not re.fullmatch(USERNAME, username):
+        raise ValueError(
+            "must have 3 to 50 letters A-Z or a-z, digits, hyphens or underscores, "
+            "and begin and end with a letter or a digit"
+        )
+    return username
+
+
+def is_email(text: str) -> bool:
+    """Whether `text` looks like an e-mail address, in any script."""
+    return len(text) <= MAX_EMAIL and text.isprintable() and _EMAIL.fullmatch(text) is not None
+
+
+def _problems(username: str, password: str, email: str) -> list[FieldError]:
+    problems: list[FieldError] = []
+    try:
+        check_username(username)
+    except ValueError as wrong:
+        problems.append({"field": "username", "message": str(wrong)})
+    problems += passwords.check_strength(password, username=username, email=email)
+    if email and not is_email(email):
+        problems.append({"field": "email", "message": f"must be an address of at most {MAX_EMAIL} characters"})
+    return problems
+
+
+def _taken(constraint: str) -> UserExists:
+    field, message = {
+        store.USERNAME_TAKEN: ("username", "This user name is taken."),
+        store.EMAIL_TAKEN: ("email", "This e-mail address belongs to another user."),
+    }[constraint]
+    return UserExists(message, errors=[{"field": field, "message": message}])

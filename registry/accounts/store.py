@@ -1,0 +1,225 @@
+"""The SQL of users, revoked logins and API tokens."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.sql import bindparam as p
+
+from registry.accounts.identity import ApiToken, User
+from registry.db.engine import Connection, Row, statement
+from registry.db.tables import api_tokens, revoked_tokens, users
+
+USERNAME_TAKEN = "users_username_key"
+EMAIL_TAKEN = "users_email_key"
+
+_USER = (
+    users.c.id,
+    users.c.username,
+    users.c.email,
+    users.c.role,
+    users.c.is_active,
+    users.c.credentials_version,
+    users.c.created_at,
+)
+_API_TOKEN = (
+    api_tokens.c.id,
+    api_tokens.c.name,
+    api_tokens.c.scopes,
+    api_tokens.c.packages,
+    api_tokens.c.expires_at,
+    api_tokens.c.created_at,
+    api_tokens.c.last_used_at,
+)
+_BY_USERNAME = sa.func.lower(users.c.username) == sa.func.lower(p("wanted", type_=sa.Text))
+_BY_EMAIL = sa.func.lower(users.c.email) == sa.func.lower(p("wanted", type_=sa.Text))
+_BY_ID = users.c.id == p("user")
+_OF_USER = api_tokens.c.user_id == p("user")
+
+_ADD_USER = statement(
+    sa.insert(users)
+    .values(username=p("username"), email=p("email"), password_hash=p("password_hash"), role=p("role"))
+    .returning(*_USER)
+)
+_USER_BY_ID = statement(sa.select(*_USER, users.c.password_hash).where(_BY_ID))
+_USER_BY_USERNAME = statement(sa.select(*_USER, users.c.password_hash).where(_BY_USERNAME))
+_USER_BY_EMAIL = statement(sa.select(*_USER, users.c.password_hash).where(_BY_EMAIL))
+_LOCK_USER = statement(
+    sa.select(users.c.credentials_version).where(_BY_ID, users.c.is_active).with_for_update(key_share=True)
+)
+_REHASH = statement(sa.update(users).where(_BY_ID, users.c.password_hash == p("seen")).values(password_hash=p("fresh")))
+_CHANGE_PASSWORD = statement(
+    sa.update(users)
+    .where(_BY_ID, users.c.is_active, users.c.password_hash == p("seen"))
+    .values(password_hash=p("fresh"), credentials_version=users.c.credentials_version + 1)
+    .returning(*_USER)
+)
+_SET_ROLE = statement(sa.update(users).where(_BY_USERNAME).values(role=p("role")).returning(*_USER))
+_SET_ACTIVE = statement(
+    sa.update(users)
+    .where(_BY_USERNAME)
+    .values(is_active=p("active", type_=sa.Boolean), credentials_version=users.c.credentials_version + 1)
+    .returning(*_USER)
+)
+
+_LOGIN = statement(
+    sa.select(*_USER, sa.exists().where(revoked_tokens.c.jti == p("jti")).label("revoked")).where(_BY_ID)
+)
+_REVOKE = statement(insert(revoked_tokens).values(jti=p("jti"), expires_at=p("expires_at")).on_conflict_do_nothing())
+_PURGE_REVOKED = statement(sa.delete(revoked_tokens).where(revoked_tokens.c.expires_at < p("before")))
+
+_ADD_API_TOKEN = statement(
+    sa.insert(api_tokens)
+    .values(
+        user_id=p("user_id"),
+        name=p("name"),
+        hash=p("hash"),
+        scopes=p("scopes"),
+        packages=p("packages"),
+        expires_at=p("expires_at"),
+    )
+    .returning(*_API_TOKEN)
+)
+_API_TOKENS = statement(sa.select(*_API_TOKEN).where(_OF_USER).order_by(api_tokens.c.id))
+_COUNT_API_TOKENS = statement(sa.select(sa.func.count()).where(_OF_USER))
+_DELETE_API_TOKEN = statement(sa.delete(api_tokens).where(_OF_USER, api_tokens.c.id == p("token")))
+_DELETE_API_TOKENS = statement(sa.delete(api_tokens).where(_OF_USER))
+_API_TOKEN_BY_HASH = statement(
+    sa.select(*_USER, *(column.label(f"token_{column.name}") for column in _API_TOKEN))
+    .join_from(api_tokens, users)
+    .where(api_tokens.c.hash == p("hash"))
+)
+_MARK_USED = statement(
+    sa.update(api_tokens)
+    .where(
+        api_tokens.c.id == p("token"),
+        sa.or_(api_tokens.c.last_used_at.is_(None), api_tokens.c.last_used_at < p("before")),
+    )
+    .values(last_used_at=p("now"))
+)
+
+
+async def add_user(conn: Connection, *, username: str, email: str | None, password_hash: str, role: str) -> User:
+    """Raises ConstraintViolated with USERNAME_TAKEN or EMAIL_TAKEN."""
+    return _user(await conn.one(_ADD_USER, username=username, email=email, password_hash=password_hash, role=role))
+
+
+async def user_by_id(conn: Connection, user_id: int) -> tuple[User, str] | None:
+    """(the user, the password's hash), active or not."""
+    return _with_hash(await conn.one(_USER_BY_ID, user=user_id))
+
+
+async def user_by_login(conn: Connection, name_or_email: str) -> tuple[User, str] | None:
+    """(the user, the password's hash), active or not; only an e-mail address has an @, so no name is another's."""
+    by = _USER_BY_EMAIL if "@" in name_or_email else _USER_BY_USERNAME
+    return _with_hash(await conn.one(by, wanted=name_or_email))
+
+
+async def lock_user(conn: Connection, user_id: int) -> int | None:
+    """The active user's credentials_version, which stays as it is until the transaction ends; None without one."""
+    version: int | None = await conn.value(_LOCK_USER, user=user_id)
+    return version
+
+
+async def rehash(conn: Connection, user_id: int, *, seen: str, fresh: str) -> None:
+    """Keeps `fresh` for the same password, unless the hash is no longer the one `seen`."""
+    await conn.run(_REHASH, user=user_id, seen=seen, fresh=fresh)
+
+
+async def change_password(conn: Connection, user_id: int, *, seen: str, fresh: str) -> User | None:
+    """The user with a new hash and a raised credentials_version; None when the hash is no longer the one `seen`."""
+    row = await conn.one(_CHANGE_PASSWORD, user=user_id, seen=seen, fresh=fresh)
+    return row and _user(row)
+
+
+async def set_role(conn: Connection, username: str, role: str) -> User | None:
+    row = await conn.one(_SET_ROLE, wanted=username, role=role)
+    return row and _user(row)
+
+
+async def set_active(conn: Connection, username: str, active: bool) -> User | None:
+    """Raises credentials_version too: logins from before don't come back with the account."""
+    row = await conn.one(_SET_ACTIVE, wanted=username, active=active)
+    return row and _user(row)
+
+
+async def login(conn: Connection, user_id: int, jti: str) -> tuple[User, bool] | None:
+    """(the user, whether the login `jti` was revoked)."""
+    row = await conn.one(_LOGIN, user=user_id, jti=jti)
+    return row and (_user(row), row.revoked)
+
+
+async def revoke(conn: Connection, jti: str, expires_at: datetime) -> None:
+    await conn.run(_REVOKE, jti=jti, expires_at=expires_at)
+
+
+async def purge_revoked(conn: Connection, before: datetime) -> int:
+    """Forgets revoked logins that expired before then; how many."""
+    return await conn.run(_PURGE_REVOKED, before=before)
+
+
+async def add_api_token(
+    conn: Connection,
+    user_id: int,
+    *,
+    name: str,
+    token_hash: str,
+    scopes: Sequence[str],
+    packages: Sequence[str] | None,
+    expires_at: datetime | None,
+) -> ApiToken:
+    row = await conn.one(
+        _ADD_API_TOKEN,
+        user_id=user_id,
+        name=name,
+        hash=token_hash,
+        scopes=list(scopes),
+        packages=None if packages is None else list(packages),
+        expires_at=expires_at,
+    )
+    return _api_token(row)
+
+
+async def api_tokens_of(conn: Connection, user_id: int) -> list[ApiToken]:
+    """Oldest first."""
+    return [_api_token(row) for row in await conn.all(_API_TOKENS, user=user_id)]
+
+
+async def count_api_tokens(conn: Connection, user_id: int) -> int:
+    return int(await conn.value(_COUNT_API_TOKENS, user=user_id))
+
+
+async def delete_api_token(conn: Connection, user_id: int, token_id: int) -> bool:
+    """Whether the user had such a token."""
+    return await conn.run(_DELETE_API_TOKEN, user=user_id, token=token_id) > 0
+
+
+async def delete_api_tokens(conn: Connection, user_id: int) -> None:
+    await conn.run(_DELETE_API_TOKENS, user=user_id)
+
+
+async def api_token_by_hash(conn: Connection, token_hash: str) -> tuple[User, ApiToken] | None:
+    """(its user, the token), expired or not."""
+    row = await conn.one(_API_TOKEN_BY_HASH, hash=token_hash)
+    return row and (_user(row), _api_token(row, "token_"))
+
+
+async def mark_used(conn: Connection, token_id: int, *, now: datetime, before: datetime) -> None:
+    """Sets the token's last use to `now` unless it was used since `before`."""
+    await conn.run(_MARK_USED, token=token_id, now=now, before=before)
+
+
+def _user(row: Row) -> User:
+    return User(**{name: getattr(row, name) for name in User.__slots__})
+
+
+def _with_hash(row: Row | None) -> tuple[User, str] | None:
+    return None if row is None else (_user(row), row.password_hash)
+
+
+def _api_token(row: Row, prefix: str = "") -> ApiToken:
+    values = {name: getattr(row, prefix + name) for name in ApiToken.__slots__}
+    for name in ("scopes", "packages"):
+        values[name] = values[name] and tuple(values[name])
+    return ApiToken(**values)

@@ -1,0 +1,117 @@
+"""The texts that stand for a user: the JWT of a login (RFC 7519, HS256) and the API token.
+
+An API token is `syn_`, 30 random base62 characters (178 bits), and six base62 digits of the CRC-32 of those 30: a
+scanner can tell it from other text, and a mistyped one costs no query.
+"""
+
+import hashlib
+import re
+import secrets
+import string
+import zlib
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import jwt
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from registry.accounts.identity import User
+from registry.errors import Unauthorized
+from registry.settings import AccountSettings
+
+MAX_TOKEN = 4096
+API_TOKEN_PREFIX = "syn_"  # noqa: S105 - what every token begins with
+
+NOT_VALID = "The token is not valid. Sign in again."
+EXPIRED = "The token has expired. Sign in again."
+
+_ALGORITHM = "HS256"
+# Two machines' clocks may differ by this much.
+_LEEWAY = timedelta(seconds=5)
+
+_BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_API_TOKEN = re.compile(rf"{API_TOKEN_PREFIX}([0-9A-Za-z]{{30}})([0-9A-Za-z]{{6}})")
+
+
+class Claims(BaseModel):
+    """What a login's token says: whose it is, its own id, and the `users.credentials_version` it was made under."""
+
+    model_config = ConfigDict(frozen=True)
+
+    user_id: int = Field(alias="sub", ge=1, lt=2**63)
+    jti: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    credentials_version: int = Field(alias="ver", strict=True)
+    expires_at: AwareDatetime = Field(alias="exp")
+
+
+def issue(user: User, settings: AccountSettings, now: datetime) -> tuple[str, datetime]:
+    """A login's token and when it expires, signed by the newest key. `settings.secret_keys` is not empty."""
+    expires_at = now.replace(microsecond=0) + timedelta(days=settings.token_days)
+    claims = {
+        "sub": str(user.id),
+        "iat": now,
+        "exp": expires_at,
+        "jti": secrets.token_urlsafe(16),
+        "ver": user.credentials_version,
+    }
+    return jwt.encode(claims, settings.secret_keys[0], algorithm=_ALGORITHM), expires_at
+
+
+def read(token: str, settings: AccountSettings) -> Claims:
+    """The claims of a login's token that one of the keys signed and that hasn't expired; else raises Unauthorized."""
+    if len(token) > MAX_TOKEN or not token.isascii():
+        raise Unauthorized(NOT_VALID)
+    try:
+        return Claims.model_validate(_verified(token, settings.secret_keys))
+    except jwt.ExpiredSignatureError:
+        raise Unauthorized(EXPIRED) from None
+    # RecursionError: the header is parsed before the signature is checked, and may be nested as deep as it is long.
+    except (jwt.InvalidTokenError, ValidationError, RecursionError):
+        raise Unauthorized(NOT_VALID) from None
+
+
+def make_api_token() -> str:
+    """A new API token's text."""
+    secret = "".join(secrets.choice(_BASE62) for _ in range(30))
+    return API_TOKEN_PREFIX + secret + _checksum(secret)
+
+
+def looks_like_api_token(text: str) -> bool:
+    """Whether `text` is meant to be an API token, sound or not."""
+    return text.startswith(API_TOKEN_PREFIX)
+
+
+def checksum_holds(token: str) -> bool:
+    """Whether `token` is an API token without a typing error. Anyone can make such a text: it proves nothing."""
+    found = _API_TOKEN.fullmatch(token)
+    return found is not None and _checksum(found[1]) == found[2]
+
+
+def hash_api_token(token: str) -> str:
+    """SHA-256 of the text in hex: what is kept of an API token."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _verified(token: str, keys: Sequence[str]) -> dict[str, Any]:
+    for key in keys:
+        try:
+            return jwt.decode(
+                token,
+                key,
+                algorithms=[_ALGORITHM],
+                leeway=_LEEWAY,
+                options={"require": ["sub", "iat", "exp", "jti"]},
+            )
+        except jwt.InvalidSignatureError:
+            continue
+    raise jwt.InvalidSignatureError
+
+
+def _checksum(secret: str) -> str:
+    number = zlib.crc32(secret.encode("ascii"))
+    digits = ""
+    for _ in range(6):
+        number, digit = divmod(number, 62)
+        digits = _BASE62[digit] + digits
+    return digits

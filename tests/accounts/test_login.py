@@ -1,0 +1,153 @@
+import asyncio
+import hashlib
+from dataclasses import replace
+
+import pytest
+
+from registry.accounts import administer
+from registry.accounts.api_tokens import create_api_token, list_api_tokens
+from registry.accounts.authenticate import authenticate, verify
+from registry.accounts.identity import Principal, User
+from registry.accounts.login import change_password, login, logout
+from registry.accounts.register import register
+from registry.db.engine import Database, statement
+from registry.db.tables import users
+from registry.errors import Conflict, Forbidden, InvalidInput, Unauthorized
+from registry.settings import AccountSettings
+
+from .conftest import PASSWORD
+
+NEW = "Battery-Staple-43"
+
+
+@pytest.mark.parametrize("name", ["Ada", "ada", "ADA", "ada@example.com", "Ada@Example.com"])
+async def test_login_by_name_or_address(name: str, ada: User, db: Database, settings: AccountSettings):
+    user, token, expires_at = await login(db, settings, name, PASSWORD)
+    assert user == ada
+    principal = await authenticate(db, settings, f"Bearer {token}")
+    assert principal is not None
+    assert (principal.user_id, principal.username, principal.expires_at) == (ada.id, "Ada", expires_at)
+
+
+@pytest.mark.parametrize(
+    ("name", "password"),
+    [
+        ("ada", "wrong-password"),
+        ("ada", ""),
+        ("ada", "\ud800"),
+        ("nobody", PASSWORD),
+        ("nobody@example.com", PASSWORD),
+        ("ada\0", PASSWORD),
+        ("\udcff", PASSWORD),
+        ("", PASSWORD),
+        ("%", PASSWORD),
+        ("gone", PASSWORD),
+    ],
+)
+async def test_every_failure_does_the_same_work_and_reads_the_same(
+    name: str, password: str, ada: User, db: Database, settings: AccountSettings, monkeypatch: pytest.MonkeyPatch
+):
+    await register_inactive(db, settings)
+    done: list[tuple[str, int]] = []
+    compute = hashlib.pbkdf2_hmac
+
+    def counted(name: str, secret: bytes, salt: bytes, iterations: int) -> bytes:
+        done.append((name, iterations))
+        return compute(name, secret, salt, iterations)
+
+    monkeypatch.setattr(hashlib, "pbkdf2_hmac", counted)
+    with pytest.raises(Unauthorized) as raised:
+        await login(db, settings, name, password)
+    assert raised.value.detail == "The user name or the password is wrong."
+    assert done == [("sha256", settings.pbkdf2_iterations)]
+
+
+async def register_inactive(db: Database, settings: AccountSettings) -> None:
+    await register(db, settings, "gone", PASSWORD)
+    await administer.deactivate(db, "gone")
+
+
+async def test_the_hash_follows_the_setting_upwards_at_login(ada: User, db: Database, settings: AccountSettings):
+    raised = replace(settings, pbkdf2_iterations=120_000)
+    before = await stored_hash(db)
+    await login(db, raised, "ada", PASSWORD)
+    after = await stored_hash(db)
+    assert before.startswith("pbkdf2_sha256$100000$")
+    assert after.startswith("pbkdf2_sha256$120000$")
+    await login(db, settings, "ada", PASSWORD)
+    assert await stored_hash(db) == after
+
+
+async def stored_hash(db: Database) -> str:
+    async with db.read() as conn:
+        return await conn.value(statement(users.select().with_only_columns(users.c.password_hash)))
+
+
+async def test_logout_ends_this_login_and_no_other(ada: User, db: Database, settings: AccountSettings):
+    _, first, _ = await login(db, settings, "ada", PASSWORD)
+    _, second, _ = await login(db, settings, "ada", PASSWORD)
+    principal = await authenticate(db, settings, f"Bearer {first}")
+    assert principal is not None
+    await logout(db, principal)
+    await logout(db, principal)
+    with pytest.raises(Unauthorized, match="revoked"):
+        await authenticate(db, settings, f"Bearer {first}")
+    assert await verify(db, settings, first) is None
+    assert await verify(db, settings, second) == ada
+
+
+async def test_logout_of_an_api_token_deletes_it(ada_login: Principal, db: Database, settings: AccountSettings):
+    _, text = await create_api_token(db, ada_login, "ci", ["read"])
+    principal = await authenticate(db, settings, f"Bearer {text}")
+    assert principal is not None
+    await logout(db, principal)
+    assert await list_api_tokens(db, ada_login) == []
+    with pytest.raises(Unauthorized):
+        await authenticate(db, settings, f"Bearer {text}")
+
+
+async def test_a_password_change_ends_every_token_but_the_new_one(
+    ada_token: str, ada_login: Principal, db: Database, settings: AccountSettings
+):
+    _, api_token = await create_api_token(db, ada_login, "ci", ["publish"])
+    user, fresh, _ = await change_password(db, settings, ada_login, PASSWORD, NEW)
+    for ended in (ada_token, api_token):
+        with pytest.raises(Unauthorized):
+            await authenticate(db, settings, f"Bearer {ended}")
+    assert await verify(db, settings, fresh) == user
+    with pytest.raises(Unauthorized):
+        await login(db, settings, "ada", PASSWORD)
+    assert (await login(db, settings, "ada", NEW))[0] == user
+
+
+@pytest.mark.parametrize(
+    ("current", "new", "fields"),
+    [
+        ("wrong", NEW, ["current_password"]),
+        (PASSWORD, "short", ["new_password"]),
+        ("wrong", "Ada@Example.com", ["current_password", "new_password"]),
+    ],
+)
+async def test_a_refused_password_change_changes_nothing(
+    current: str, new: str, fields: list[str], ada_login: Principal, db: Database, settings: AccountSettings
+):
+    with pytest.raises(InvalidInput) as raised:
+        await change_password(db, settings, ada_login, current, new)
+    assert [error["field"] for error in raised.value.errors] == fields
+    await login(db, settings, "ada", PASSWORD)
+
+
+async def test_of_two_password_changes_at_once_one_wins(ada_login: Principal, db: Database, settings: AccountSettings):
+    results = await asyncio.gather(
+        *(change_password(db, settings, ada_login, PASSWORD, new) for new in (NEW, NEW + "x")), return_exceptions=True
+    )
+    # The later one finds the password changed before it checks the current one, or after.
+    assert sorted(isinstance(result, Conflict | InvalidInput) for result in results) == [False, True]
+
+
+async def test_an_api_token_may_not_change_the_password(ada_login: Principal, db: Database, settings: AccountSettings):
+    _, text = await create_api_token(db, ada_login, "ci", ["publish", "yank", "read"])
+    principal = await authenticate(db, settings, f"Bearer {text}")
+    assert principal is not None
+    with pytest.raises(Forbidden):
+        await change_password(db, settings, principal, PASSWORD, NEW)

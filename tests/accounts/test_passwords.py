@@ -1,0 +1,87 @@
+import asyncio
+import base64
+import hashlib
+
+import pytest
+
+from registry.accounts.passwords import check_strength, hash_password, needs_rehash, verify_password
+
+WORK = 100_000
+
+
+async def test_a_hash_carries_its_parameters_and_verifies_only_its_password():
+    stored = await hash_password("Correct-Horse-42", WORK)
+    algorithm, iterations, salt, digest = stored.split("$")
+    assert (algorithm, iterations) == ("pbkdf2_sha256", "100000")
+    assert len(salt) == 32
+    assert len(digest) == 44
+    assert await verify_password("Correct-Horse-42", stored, WORK)
+    assert not await verify_password("correct-horse-42", stored, WORK)
+
+
+async def test_the_same_password_hashes_differently_each_time():
+    assert await hash_password("Correct-Horse-42", WORK) != await hash_password("Correct-Horse-42", WORK)
+
+
+async def test_a_hash_made_by_django_verifies():
+    # make_password("Correct-Horse-42", "NaClNaClNaCl", "pbkdf2_sha256") is this computation.
+    raw = hashlib.pbkdf2_hmac("sha256", b"Correct-Horse-42", b"NaClNaClNaCl", 1000)
+    stored = f"pbkdf2_sha256$1000$NaClNaClNaCl${base64.b64encode(raw).decode()}"
+    assert await verify_password("Correct-Horse-42", stored, WORK)
+    assert needs_rehash(stored, WORK)
+    assert not needs_rehash(stored, 1000)
+    assert not needs_rehash(stored, 999)
+
+
+async def test_an_unknown_format_is_refused():
+    with pytest.raises(ValueError, match="unknown password hash md5"):
+        await verify_password("Correct-Horse-42", "md5$1$salt$hash", WORK)
+
+
+async def test_no_stored_hash_never_verifies():
+    assert not await verify_password("", None, WORK)
+
+
+@pytest.mark.parametrize("password", ["\ud800" * 8, "a\0" * 8, "\x00", "", "x" * 1_000_000])
+async def test_any_text_can_be_tried(password: str):
+    assert not await verify_password(password, await hash_password("Correct-Horse-42", WORK), WORK)
+
+
+async def test_hashing_leaves_the_event_loop_free():
+    beats = 0
+
+    async def beat() -> None:
+        nonlocal beats
+        while True:
+            await asyncio.sleep(0.001)
+            beats += 1
+
+    heart = asyncio.create_task(beat())
+    await hash_password("Correct-Horse-42", 1_000_000)
+    heart.cancel()
+    assert beats > 20
+
+
+@pytest.mark.parametrize("password", ["x7#Kq9zP", "SecurePassword123!", "é" * 8, "z9" * 512, "        "])
+def test_good_passwords(password: str):
+    assert check_strength(password, username="ada", email="ada@example.com") == []
+
+
+@pytest.mark.parametrize(
+    ("password", "message"),
+    [
+        ("", "8 to 1024"),
+        ("x7#Kq9z", "8 to 1024"),
+        ("z" * 1025, "8 to 1024"),
+        ("12345678", "commonest"),
+        ("PassWord1", "commonest"),
+        ("Ada-Lovelace", "user name"),
+        ("ADA@example.COM", "user name"),
+        ("x7#Kq9zP\0", "NUL"),
+        ("x7#Kq9zP\udcff", "surrogate"),
+    ],
+)
+def test_bad_passwords(password: str, message: str):
+    (error,) = check_strength(password, username="ada-lovelace", email="ada@example.com", field="new_password")
+    assert error["field"] == "new_password"
+    assert message in error["message"]
