@@ -1,0 +1,182 @@
+"""Reads one field each of a version's metadata: the value as the registry keeps it, or InvalidInput with every problem.
+
+A reader takes the field's name, for the errors, and a parsed JSON value that json_problem finds nothing wrong with.
+"""
+
+import math
+import re
+from collections.abc import Collection
+from typing import Any
+from urllib.parse import urlsplit
+
+from registry.errors import FieldError, InvalidInput
+from registry.packages.names import name_problem, validate_name
+from registry.packages.ranges import range_problem
+from registry.packages.versions import Version, parse
+
+MAX_DESCRIPTION = 2_000
+MAX_LINE = 255
+MAX_URL = 2_000
+MAX_KEYWORDS = 50
+MAX_KEYWORD = 64
+MAX_DEPENDENCIES = 1_000
+MAX_DEPTH = 100
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_NOT_IN_URLS = re.compile(r"[\s\"<>\\]")
+_WEB = frozenset({"http", "https"})
+_REPOSITORY_SCHEMES = _WEB | {"git", "ssh", "git+http", "git+https", "git+ssh"}
+_SHORT_REPOSITORY = re.compile(
+    r"(?:(?:github|gitlab|bitbucket):)?[\w.-]+(?:/[\w.-]+)+(?:#[\w./-]+)?"
+    r"|[\w.-]+@[\w.-]+:[\w./~-]+"
+)
+
+
+def text_problem(text: str) -> str | None:
+    """Why no database or JSON parser would keep `text`, in words; None for storable text."""
+    found = _UNSTORABLE.search(text)
+    if found is None:
+        return None
+    return "must not hold a NUL character" if found[0] == "\x00" else "must not hold half a surrogate pair"
+
+
+def json_problem(value: Any) -> str | None:
+    """The first thing in a JSON value that can't be kept as it is, in words; None for a good one."""
+    pending = [(value, 1)]
+    while pending:
+        value, depth = pending.pop()
+        if depth > MAX_DEPTH:
+            return f"must not be nested deeper than {MAX_DEPTH} levels"
+        if isinstance(value, dict):
+            pending.extend((part, depth + 1) for pair in value.items() for part in pair)
+        elif isinstance(value, list):
+            pending.extend((part, depth + 1) for part in value)
+        elif problem := _scalar_problem(value):
+            return problem
+    return None
+
+
+def _scalar_problem(value: Any) -> str | None:
+    if isinstance(value, str):
+        return text_problem(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return "must not hold NaN or an infinite number"
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return "must not hold an integer beyond 64 bits"
+    return None
+
+
+def read_name(field: str, value: Any) -> str:
+    return validate_name(read_text(field, value))
+
+
+def read_version(field: str, value: Any) -> Version:
+    return parse(read_text(field, value))
+
+
+def read_description(field: str, value: Any) -> str:
+    text = read_text(field, value, MAX_DESCRIPTION)
+    if not text.strip():
+        raise InvalidInput.field(field, "must not be blank")
+    return text
+
+
+def read_author(field: str, value: Any) -> str:
+    return _line(field, _member_or_self(field, value, "name"))
+
+
+def read_license(field: str, value: Any) -> str:
+    return _line(field, _member_or_self(field, value, "type"))
+
+
+def read_homepage(field: str, value: Any) -> str:
+    url = _line(field, value, MAX_URL)
+    if url and not _is_url(url, _WEB):
+        raise InvalidInput.field(field, "must be an http or https URL")
+    return url
+
+
+def read_repository(field: str, value: Any) -> str:
+    url = _line(field, _member_or_self(field, value, "url"), MAX_URL)
+    if url and not _SHORT_REPOSITORY.fullmatch(url) and not _is_url(url, _REPOSITORY_SCHEMES):
+        raise InvalidInput.field(field, "must be an http, https, git or ssh URL, user/repository or git@host:path")
+    return url
+
+
+def read_keywords(field: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(keyword, str) for keyword in value):
+        raise InvalidInput.field(field, "must be a list of strings")
+    keywords = tuple(dict.fromkeys(value))
+    if len(keywords) > MAX_KEYWORDS:
+        raise InvalidInput.field(field, f"must have at most {MAX_KEYWORDS} entries")
+    problems = ((keyword, _keyword_problem(keyword)) for keyword in keywords)
+    if errors := [wrong(field, f"{shown(keyword)!r} {problem}") for keyword, problem in problems if problem]:
+        raise InvalidInput.of(errors)
+    return keywords
+
+
+def _keyword_problem(keyword: str) -> str | None:
+    if len(keyword) > MAX_KEYWORD:
+        return f"has more than {MAX_KEYWORD} characters"
+    if _CONTROL.search(keyword):
+        return "holds line breaks or control characters"
+    return None if keyword.strip() else "is blank"
+
+
+def read_dependencies(field: str, value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise InvalidInput.field(field, "must be an object of names and version ranges")
+    if len(value) > MAX_DEPENDENCIES:
+        raise InvalidInput.field(field, f"must have at most {MAX_DEPENDENCIES} entries")
+    errors = [wrong(f"{field}.{shown(name)}", problem) for name in value if (problem := name_problem(name))]
+    for name, wanted in value.items():
+        problem = range_problem(wanted) if isinstance(wanted, str) else "must be a string"
+        if problem:
+            errors.append(wrong(f"{field}.{shown(name)}", problem))
+    if errors:
+        raise InvalidInput.of(errors)
+    return value
+
+
+def read_text(field: str, value: Any, limit: int | None = None) -> str:
+    if not isinstance(value, str):
+        raise InvalidInput.field(field, "must be a string")
+    if limit is not None and len(value) > limit:
+        raise InvalidInput.field(field, f"must have at most {limit} characters")
+    return value
+
+
+def _line(field: str, value: Any, limit: int = MAX_LINE) -> str:
+    text = read_text(field, value, limit)
+    if _CONTROL.search(text):
+        raise InvalidInput.field(field, "must not hold line breaks or control characters")
+    return text
+
+
+def _member_or_self(field: str, value: Any, member: str) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if value.get(member) is None:
+        raise InvalidInput.field(field, f"must be a string or an object with {member!r}")
+    return value[member]
+
+
+def _is_url(url: str, schemes: Collection[str]) -> bool:
+    if _NOT_IN_URLS.search(url):
+        return False
+    try:
+        parts = urlsplit(url)
+        # git+ssh://git@host:user/repository has no port behind its colon.
+        return parts.scheme in schemes and bool(parts.hostname) and (parts.scheme not in _WEB or parts.port != 0)
+    except ValueError:
+        return False
+
+
+def wrong(field: str, message: str) -> FieldError:
+    return {"field": field, "message": message}
+
+
+def shown(key: str) -> str:
+    """A key of the publisher's as an error may show it: whatever it holds, and however long it is."""
+    return key[:80].encode("ascii", "backslashreplace").decode().replace("\x00", "\\x00")

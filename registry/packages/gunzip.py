@@ -1,0 +1,85 @@
+"""A gzip file's content as a stream that counts, bounds and trusts nothing."""
+
+import zlib
+from typing import BinaryIO
+
+from registry.errors import InvalidArchive
+
+_PACKED_CHUNK = 64 * 1024
+_UNPACKED_CHUNK = 256 * 1024
+# Below this a high ratio is no bomb: a small package of blank files compresses as well.
+_RATIO_FLOOR = 1024 * 1024
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+class Gunzip:
+    """Reads one gzip member in bounded memory; InvalidArchive for damage, an early end or more than the bounds.
+
+    `count` is the number of bytes handed out or skipped.
+    """
+
+    def __init__(self, file: BinaryIO, packed_size: int, *, max_unpacked: int, max_ratio: int) -> None:
+        self.count = 0
+        self._file = file
+        self._inflater = zlib.decompressobj(_GZIP)
+        self._buffer = memoryview(b"")
+        self._inflated = 0
+        self._max_unpacked = max_unpacked
+        self._max_ratio = max_ratio
+        self._ratio_limit = max(_RATIO_FLOOR, max_ratio * packed_size)
+        if file.read(2) != b"\x1f\x8b":
+            raise InvalidArchive("The tarball is not gzip-compressed.")
+        file.seek(0)
+
+    def read(self, size: int) -> bytes:
+        """The next `size` bytes, all in memory: callers bound it."""
+        parts = []
+        while size:
+            part = self._take(size)
+            size -= len(part)
+            parts.append(bytes(part))
+        return b"".join(parts)
+
+    def skip(self, size: int) -> None:
+        while size:
+            size -= len(self._take(size))
+
+    def expect_only_zeros(self) -> None:
+        """Read to the file's end: tar pads with zeros, and behind the gzip trailer there is nothing."""
+        while self._buffer or self._fill():
+            part = bytes(self._take(len(self._buffer)))
+            if part != bytes(len(part)):
+                raise InvalidArchive("The tarball goes on behind its end.")
+
+    def _take(self, size: int) -> memoryview:
+        """Between 1 and `size` bytes."""
+        if not self._buffer and not self._fill():
+            raise InvalidArchive("The tarball is truncated.")
+        part, self._buffer = self._buffer[:size], self._buffer[size:]
+        self.count += len(part)
+        return part
+
+    def _fill(self) -> bool:
+        """Inflate into the empty buffer; False at the end of the gzip stream, its checksum and length found right."""
+        while not self._buffer:
+            if self._inflater.eof:
+                if self._inflater.unused_data or self._file.read(1):
+                    raise InvalidArchive("The tarball has data behind its gzip stream.")
+                return False
+            packed = self._inflater.unconsumed_tail or self._file.read(_PACKED_CHUNK)
+            try:
+                inflated = self._inflater.decompress(packed, _UNPACKED_CHUNK)
+            except zlib.error as error:
+                raise InvalidArchive(f"The tarball's gzip stream is damaged: {error}.") from error
+            if not packed and not inflated and not self._inflater.eof:
+                raise InvalidArchive("The tarball is truncated.")
+            self._buffer = memoryview(inflated)
+            self._bound(len(inflated))
+        return True
+
+    def _bound(self, inflated: int) -> None:
+        self._inflated += inflated
+        if self._inflated > self._max_unpacked:
+            raise InvalidArchive(f"The tarball unpacks to more than {self._max_unpacked:,} bytes.")
+        if self._inflated > self._ratio_limit:
+            raise InvalidArchive(f"The tarball unpacks to more than {self._max_ratio:,} times its size.")

@@ -1,0 +1,152 @@
+"""What a version says about itself: its synapse.json, under the fields a request gives."""
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from registry.errors import FieldError, InvalidInput, InvalidManifest
+from registry.packages import fields
+from registry.packages.versions import Version
+
+MAX_MANIFEST = 1024 * 1024
+MAX_README = 512 * 1024
+MAX_ERRORS = 200
+
+REQUIRED = ("name", "version", "description")
+FIELDS = (*REQUIRED, "author", "license", "homepage", "repository", "keywords", "dependencies", "readme")
+
+_NO_VERSION = Version("", "", "", "", "", "")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """A version's fields, all of them good and none of them None; `manifest` is synapse.json as it was published."""
+
+    name: str
+    version: Version
+    description: str
+    author: str
+    license: str
+    homepage: str
+    repository: str
+    keywords: tuple[str, ...]
+    dependencies: dict[str, str]
+    readme: str
+    manifest: dict[str, Any]
+
+
+def parse_manifest(data: bytes) -> dict[str, Any]:
+    """The object synapse.json holds; InvalidManifest for anything else. `data` has at most MAX_MANIFEST bytes."""
+    try:
+        manifest = json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise InvalidManifest("synapse.json is not UTF-8") from error
+    except RecursionError as error:
+        raise InvalidManifest(f"synapse.json is nested deeper than {fields.MAX_DEPTH} levels") from error
+    except ValueError as error:
+        raise InvalidManifest(f"synapse.json is not JSON: {error}") from error
+    if not isinstance(manifest, dict):
+        raise InvalidManifest("synapse.json must hold a JSON object")
+    return manifest
+
+
+def merge(
+    request: Mapping[str, Any], manifest: dict[str, Any], *, readme: str = "", required: Collection[str] = ()
+) -> Metadata:
+    """The metadata of a version: the request's fields (null = left out) over those of `manifest`.
+
+    `readme` is the archive's, for a request without one; `required` names the fields the request itself must give.
+    Reports every problem at once, the first MAX_ERRORS of them: InvalidManifest when only synapse.json is at fault,
+    else InvalidInput.
+    Reading 1,000 of the slowest ranges takes seconds: call it in a thread.
+    """
+    sources = _Sources(request, manifest, required)
+    metadata = Metadata(
+        name=sources.take("name", fields.read_name, ""),
+        version=sources.take("version", fields.read_version, _NO_VERSION),
+        description=sources.take("description", fields.read_description, ""),
+        author=sources.take("author", fields.read_author, ""),
+        license=sources.take("license", fields.read_license, ""),
+        homepage=sources.take("homepage", fields.read_homepage, ""),
+        repository=sources.take("repository", fields.read_repository, ""),
+        keywords=sources.take("keywords", fields.read_keywords, ()),
+        dependencies=sources.take("dependencies", fields.read_dependencies, {}),
+        readme=clip_readme(sources.take_requested("readme", fields.read_text, readme)),
+        manifest=manifest,
+    )
+    sources.raise_problems()
+    return metadata
+
+
+def clip_readme(text: str) -> str:
+    """`text` without NULs, cut to MAX_README bytes of UTF-8 at a character's edge."""
+    return text.replace("\x00", "").encode()[:MAX_README].decode(errors="ignore")
+
+
+class _Sources:
+    """Takes fields from the two sources and remembers what is wrong with each source."""
+
+    def __init__(self, request: Mapping[str, Any], manifest: Mapping[str, Any], required: Collection[str]) -> None:
+        self._request = {field: request[field] for field in FIELDS if request.get(field) is not None}
+        self._manifest = manifest
+        self._request_errors = [fields.wrong(f, "is required") for f in required if f not in self._request]
+        self._request_errors += _unkeepable(self._request)
+        self._manifest_errors = [_in_manifest(error) for error in _unkeepable(manifest)]
+        self._skip_request = {error["field"] for error in self._request_errors}
+        self._skip_manifest = {error["field"] for error in self._manifest_errors}
+
+    def take(self, field: str, read: Callable[[str, Any], T], empty: T) -> T:
+        """The field as `read` understands it, from the request if it has it; `empty` when missing or wrong."""
+        own = self._take_manifest(field, read, empty) if field in REQUIRED or field not in self._request else empty
+        if field not in self._request:
+            return own
+        requested = self.take_requested(field, read, empty)
+        if field in ("name", "version") and requested != empty and own not in (empty, requested):
+            message = f"is {str(own)!r} in synapse.json but {str(requested)!r} in the request"
+            self._manifest_errors.append(fields.wrong(field, message))
+        return requested
+
+    def take_requested(self, field: str, read: Callable[[str, Any], T], empty: T) -> T:
+        if field not in self._request or field in self._skip_request:
+            return empty
+        try:
+            return read(field, self._request[field])
+        except InvalidInput as problem:
+            self._request_errors.extend(problem.errors)
+            return empty
+
+    def _take_manifest(self, field: str, read: Callable[[str, Any], T], empty: T) -> T:
+        if field in self._skip_manifest:
+            return empty
+        if self._manifest.get(field) is None:
+            if field in REQUIRED:
+                self._manifest_errors.append(fields.wrong(field, "is missing from synapse.json"))
+            return empty
+        try:
+            return read(field, self._manifest[field])
+        except InvalidInput as problem:
+            self._manifest_errors.extend(_in_manifest(error) for error in problem.errors)
+            return empty
+
+    def raise_problems(self) -> None:
+        if self._request_errors:
+            raise InvalidInput.of((self._request_errors + self._manifest_errors)[:MAX_ERRORS])
+        if self._manifest_errors:
+            raise InvalidManifest.of(self._manifest_errors[:MAX_ERRORS])
+
+
+def _unkeepable(source: Mapping[str, Any]) -> list[FieldError]:
+    """One error a top-level field that holds what can't be kept."""
+    problems = ((field, fields.text_problem(field) or fields.json_problem(value)) for field, value in source.items())
+    return [fields.wrong(fields.shown(field), problem) for field, problem in problems if problem]
+
+
+def _in_manifest(error: FieldError) -> FieldError:
+    return fields.wrong(error["field"], f"{error['message']} (in synapse.json)")
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON number")

@@ -1,0 +1,56 @@
+"""What a package may be called, and when two names are one."""
+
+import re
+
+from registry.errors import InvalidInput
+
+MAX_NAME = 214
+# Also what the API's own description says of a name.
+PATTERN = r"^[a-z0-9](?:[a-z0-9_-]{0,212}[a-z0-9])?$"
+
+_NAME = re.compile(PATTERN)
+_LEGAL_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
+
+# Words the API's own paths use or may come to use, and names people would take for the registry's.
+_RESERVED_WORDS = (
+    "admin advisories api auth badge docs graphql health latest "
+    "login metrics mirror openapi packages publish registry root search "
+    "stats suggest synapse system tokens users v1 versions webhooks"
+)
+RESERVED = frozenset(_RESERVED_WORDS.split())
+
+
+def validate_name(name: str) -> str:
+    """The name itself when it may be published; InvalidInput on field `name` says what is wrong with it."""
+    if problem := name_problem(name):
+        raise InvalidInput.field("name", problem)
+    return name
+
+
+def name_problem(name: str) -> str | None:
+    """What keeps `name` from being a package's name, in words; None for a good one."""
+    if _NAME.fullmatch(name):
+        return None
+    if not name:
+        return "must not be empty"
+    if len(name) > MAX_NAME:
+        return f"must have at most {MAX_NAME} characters"
+    if name != name.lower() and fold_name(name) is not None:
+        return f"must not hold capital letters; {fold_name(name)!r} would do"
+    if not _LEGAL_CHARACTERS.issuperset(name):
+        return "may hold only the letters a-z, digits, hyphens and underscores"
+    return "must begin and end with a letter or a digit"
+
+
+def fold_name(segment: str) -> str | None:
+    """The name a reader means by a path segment: ASCII capitals folded, None when no package can have it."""
+    # The Kelvin sign lowers to "k": only ASCII may be folded.
+    if not segment.isascii():
+        return None
+    folded = segment.lower()
+    return folded if _NAME.fullmatch(folded) else None
+
+
+def similarity_key(name: str) -> str:
+    """Equal for two names that differ only by `-` and `_`: only one of them can be published."""
+    return name.replace("_", "-")

@@ -1,0 +1,65 @@
+"""npm's range grammar, as its own `semver` package reads it."""
+
+import re
+
+import nodesemver
+
+from registry.errors import InvalidInput
+from registry.packages.versions import Version
+
+MAX_RANGE = 256
+
+# JavaScript's numbers are exact up to here; npm refuses a range beyond it.
+_MAX_NUMBER = 2**53 - 1
+_SPACES = re.compile(r"[ \t\n\v\f\r]+")
+_LONG_PREFIX = re.compile(r"[v= ]{9}")
+_BUILD = re.compile(r"\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*")
+_AFTER_OPERATOR = re.compile(r"(?<=[~^<>=]) ")
+_NUMBER_AFTER_X = re.compile(r"(?:^| )[<>]?=?[v=]*(?:[xX*]|[0-9]+\.[xX*]|[xX*]\.[xX*])\.[0-9]")
+_STRAY_STARS = re.compile(r"(?:[0-9]\*|\*[0-9v])[^ ]*\*|\*[^ ]*(?:[0-9]\*|\*[0-9v])")
+
+
+def validate_range(text: str) -> str:
+    """`text` itself when npm would read it as a range; InvalidInput on field `dependencies` otherwise."""
+    if problem := range_problem(text):
+        raise InvalidInput.field("dependencies", problem)
+    return text
+
+
+def range_problem(text: str) -> str | None:
+    """What keeps `text` from being a range, in words; None for a good one."""
+    if len(text) > MAX_RANGE:
+        return f"a range has at most {MAX_RANGE} characters"
+    try:
+        _read(text)
+    except ValueError:
+        return f"{text!a} is not a version range"
+    return None
+
+
+def satisfies(version: Version, text: str) -> bool:
+    """Whether `version` lies in the range `text`, which is a valid one."""
+    return bool(_read(text).test(version.canonical))
+
+
+def _read(text: str) -> nodesemver.Range:
+    """The range parsed; ValueError for one npm would refuse."""
+    # Long runs of blanks, "v" and "=" make nodesemver's expressions cubic, and its \d and \s know more than ASCII.
+    plain = _BUILD.sub("", _SPACES.sub(" ", text))
+    if not plain.isascii() or not plain.isprintable() or _LONG_PREFIX.search(plain) or _only_nodesemver_reads(plain):
+        raise ValueError(text)
+    parsed = nodesemver.make_range(plain, loose=False)
+    for comparator in (comparator for group in parsed.set for comparator in group):
+        limit = comparator.semver
+        if limit is not nodesemver.ANY and max(limit.major, limit.minor, limit.patch) > _MAX_NUMBER:
+            raise ValueError(text)
+    return parsed
+
+
+def _only_nodesemver_reads(plain: str) -> bool:
+    """`1.x.3` and `*.2`, which npm takes after a tilde, a caret or in `a - b` only; and `1*.2*.3`."""
+    return any(
+        _NUMBER_AFTER_X.search(comparators) or _STRAY_STARS.search(comparators)
+        for comparators in (_AFTER_OPERATOR.sub("", part) for part in plain.split("||"))
+        if " - " not in comparators
+    )

@@ -1,0 +1,83 @@
+"""Semantic Versioning 2.0.0: strict parsing, and precedence as a text that any byte order sorts by."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from registry.errors import InvalidInput
+
+MAX_VERSION = 128
+
+_NUMBER = r"(?:0|[1-9][0-9]*)"
+_IDENTIFIER = r"(?:0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
+_VERSION = re.compile(
+    rf"(?P<major>{_NUMBER})\.(?P<minor>{_NUMBER})\.(?P<patch>{_NUMBER})"
+    rf"(?:-(?P<prerelease>{_IDENTIFIER}(?:\.{_IDENTIFIER})*))?"
+    r"(?:\+(?P<build>[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?"
+)
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version as published. `a < b` is precedence (section 11); `==` is the same text, build metadata included.
+
+    The numbers stay text: they may have more than a hundred digits.
+    """
+
+    text: str
+    major: str
+    minor: str
+    patch: str
+    prerelease: str
+    build: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __lt__(self, other: "Version") -> bool:
+        return self.sort_key < other.sort_key
+
+    @property
+    def canonical(self) -> str:
+        """The text without build metadata: what makes a version another one."""
+        return self.text.partition("+")[0]
+
+    @property
+    def is_prerelease(self) -> bool:
+        return bool(self.prerelease)
+
+    @property
+    def sort_key(self) -> str:
+        """Printable ASCII (at most 400 characters) whose byte order is precedence; equal for equal `canonical`.
+
+        A number carries its length in front, so that longer is higher. Identifiers begin with "0" (numeric) or "1" and
+        alphanumeric ones end in "!", which is below every character they may hold; a release ends in "~", above both.
+        """
+        core = "".join(_number_key(number) for number in (self.major, self.minor, self.patch))
+        if not self.prerelease:
+            return core + "~"
+        return core + "".join(
+            "0" + _number_key(identifier) if identifier.isdigit() else f"1{identifier}!"
+            for identifier in self.prerelease.split(".")
+        )
+
+
+def _number_key(digits: str) -> str:
+    return f"{len(digits):03}{digits}"
+
+
+def parse(text: str) -> Version:
+    """The version `text` spells, InvalidInput on field `version` when it is none or longer than MAX_VERSION."""
+    if len(text) > MAX_VERSION:
+        raise InvalidInput.field("version", f"must have at most {MAX_VERSION} characters")
+    match = _VERSION.fullmatch(text)
+    if match is None:
+        raise InvalidInput.field(
+            "version", "must be MAJOR.MINOR.PATCH by Semantic Versioning 2.0.0, such as 1.4.0-rc.1"
+        )
+    return Version(text, **match.groupdict(default=""))
+
+
+def latest(versions: Iterable[Version]) -> Version | None:
+    """The highest stable version, else the highest, None of none."""
+    return max(versions, key=lambda version: (not version.is_prerelease, version.sort_key), default=None)

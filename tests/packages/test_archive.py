@@ -1,0 +1,485 @@
+import gzip
+import io
+import json
+import subprocess
+import tarfile
+import tracemalloc
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from registry.errors import InvalidArchive, InvalidManifest
+from registry.packages.archive import inspect
+from registry.packages.manifest import MAX_MANIFEST, MAX_README
+
+MANIFEST = {"name": "my-library", "version": "1.0.0", "description": "A library"}
+SYNAPSE = json.dumps(MANIFEST).encode()
+END = bytes(1024)
+# One file for a property's examples: hypothesis wants no fixture made anew for each.
+same_file = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def member(name, data=b"", *, kind=tarfile.REGTYPE, size=None, **fields):
+    """One member's header and padded content, in GNU format, with a right checksum whatever the fields say."""
+    info = tarfile.TarInfo()
+    info.type = kind
+    info.size = len(data) if size is None else size
+    for field, value in fields.items():
+        setattr(info, field, value)
+    name = name if isinstance(name, bytes) else name.encode()
+    info.name = "x" * len(name)
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[: len(name)] = name
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + data + bytes(-len(data) % 512)
+
+
+def pax(**records):
+    """The extension header that gives the next member `records`."""
+    data = b""
+    for key, value in records.items():
+        value = value if isinstance(value, bytes) else value.encode()
+        body = b" " + key.replace("_", ".").encode() + b"=" + value + b"\n"
+        length = len(body) + len(str(len(body)))
+        length += len(str(length)) > len(str(len(body)))
+        data += b"%d" % length + body
+    return member("pax", data, kind=tarfile.XHDTYPE)
+
+
+def tar(*members, end=END):
+    return b"".join(members) + end
+
+
+@pytest.fixture
+def look(tmp_path):
+    """inspect(), for a file of these bytes."""
+    path = tmp_path / "package.tar.gz"
+
+    def look(data, **limits):
+        path.write_bytes(data)
+        return inspect(path, **limits)
+
+    return look
+
+
+@pytest.fixture
+def refused(look):
+    """The sentence with which a file of these bytes, or a gzipped tar of these members, is refused."""
+
+    def refused(*content, packed=None, error=InvalidArchive, **limits):
+        with pytest.raises(error) as refusal:
+            look(gzip.compress(tar(SYNAPSE_MEMBER, *content)) if packed is None else packed, **limits)
+        assert refusal.type is error
+        return refusal.value.detail
+
+    return refused
+
+
+SYNAPSE_MEMBER = member("synapse.json", SYNAPSE)
+GOOD = gzip.compress(tar(SYNAPSE_MEMBER, member("README.md", b"# Hello"), member("src/", kind=tarfile.DIRTYPE)))
+
+
+def test_reads_manifest_readme_and_measures(look):
+    found = look(GOOD)
+    assert (found.manifest, found.readme) == (MANIFEST, "# Hello")
+    assert (found.member_count, found.unpacked_size) == (3, 5 * 512 + 1024)
+
+
+@pytest.mark.parametrize("form", ["gnu", "posix", "ustar", "v7", "oldgnu"])
+@pytest.mark.parametrize("what", [".", "./synapse.json", "../package"])
+def test_gnu_tar_is_taken(tmp_path, form, what):
+    folder = tmp_path / "package"
+    folder.mkdir()
+    (folder / "synapse.json").write_bytes(SYNAPSE)
+    (folder / "a long name ".ljust(80, ".")).touch()
+    target = tmp_path / "x.tgz"
+    subprocess.run(["tar", "--create", "--gzip", f"--file={target}", f"--format={form}", what], cwd=folder, check=True)
+    assert inspect(target).manifest == MANIFEST
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_pythons_tarfile_is_taken(tmp_path, form):
+    target = tmp_path / "x.tgz"
+    with tarfile.open(target, "w:gz", format=form) as archive:
+        for name, data in {
+            "top/synapse.json": SYNAPSE,
+            f"top/{'ü' * 40}/README": b"Hello",
+            "top/big": bytes(10**6),
+        }.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.uname, info.mtime = len(data), "jérôme", 1.5 if form == tarfile.PAX_FORMAT else 1
+            archive.addfile(info, io.BytesIO(data))
+    assert (inspect(target).manifest, inspect(target).member_count) == (MANIFEST, 3)
+
+
+# Made by `npm pack` 11 and by libarchive 3 (what bsdtar is made of), with extended attributes and long names.
+@pytest.mark.parametrize(
+    ("file", "name", "count"), [("npm-pack", "packed-by-npm", 3), ("libarchive", "packed-by-libarchive", 4)]
+)
+def test_other_packers_are_taken(file, name, count):
+    found = inspect(Path(__file__).parent / "tarballs" / f"{file}.tgz")
+    assert (found.manifest["name"], found.member_count) == (name, count)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        ["./synapse.json"],
+        ["./", "./synapse.json"],
+        ["package/", "package/synapse.json", "package/examples/x/synapse.json"],
+        ["./package//./synapse.json"],
+        ["examples/synapse.json", "synapse.json"],
+        ["synapse.json", "examples/synapse.json"],
+        ["._package", "package/synapse.json", "package/._synapse.json"],
+    ],
+)
+def test_where_the_manifest_may_lie(look, members):
+    wrong = json.dumps({"name": "example"}).encode()
+    files = [member(n, wrong if "examples" in n else SYNAPSE) if n.endswith("json") else member(n) for n in members]
+    assert look(gzip.compress(tar(*files))).manifest == MANIFEST
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [],
+        ["package.json"],
+        ["a/b/synapse.json"],
+        ["a/synapse.json", "b/synapse.json"],
+        ["a/synapse.json", "LICENSE"],
+        ["LICENSE", "a/synapse.json"],
+        ["Synapse.json"],
+        ["synapse.json/x"],
+        ["._synapse.json"],
+    ],
+)
+def test_no_manifest(refused, names):
+    packed = gzip.compress(tar(*(member(name, SYNAPSE) for name in names)))
+    assert "holds no synapse.json" in refused(packed=packed, error=InvalidManifest)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [(b"{", "not JSON"), (b"[]", "object"), (b"\xff", "UTF-8"), (b" " * MAX_MANIFEST + SYNAPSE, "1,048,576")],
+)
+def test_unreadable_manifest(refused, data, message):
+    packed = gzip.compress(tar(member("synapse.json", data)))
+    assert message in refused(packed=packed, error=InvalidManifest)
+
+
+def test_two_manifests(refused):
+    assert "twice" in refused(member("./synapse.json", SYNAPSE))
+
+
+@pytest.mark.parametrize(
+    ("files", "readme"),
+    [
+        ({}, ""),
+        ({"README": b"plain", "readme.TXT": b"text", "ReadMe.md": b"markdown", "README.rst": b"rst"}, "markdown"),
+        ({"README.rst": b"rst", "README": b"plain"}, "rst"),
+        ({"docs/README.md": b"not this", "README": b"this"}, "this"),
+        ({"README.md": b"\xef\xbb\xbfa\xffb\x00c"}, "a\ufffdbc"),
+        ({"README.md": b"x" + "ü".encode() * MAX_README}, "x" + "ü" * (MAX_README // 2 - 1)),
+        ({"README.md": b"\xff" * MAX_README}, "\ufffd" * (MAX_README // 3)),
+    ],
+)
+@pytest.mark.parametrize("top", ["", "package/"])
+def test_readme(look, files, readme, top):
+    members = [member(f"{top}{name}", data) for name, data in {"synapse.json": SYNAPSE, **files}.items()]
+    assert look(gzip.compress(tar(*members))).readme == readme
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x1f", b"PK\x03\x04", b"BZh9", SYNAPSE, tar(SYNAPSE_MEMBER), zlib.compress(SYNAPSE)]
+)
+def test_not_gzip(refused, data):
+    assert "not gzip" in refused(packed=data)
+
+
+@pytest.mark.parametrize("data", [SYNAPSE * 20, b"x" * 512 * 3, b"\xff" * 512])
+def test_not_tar(refused, data):
+    assert "not a tar" in refused(packed=gzip.compress(data))
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"x", bytes(512), SYNAPSE_MEMBER, SYNAPSE_MEMBER[:700], tar(SYNAPSE_MEMBER, end=bytes(512))]
+)
+def test_tar_truncated(refused, data):
+    assert "truncated" in refused(packed=gzip.compress(data))
+
+
+@pytest.mark.parametrize("cut", [*range(1, 12), len(GOOD) // 2, len(GOOD) - 10])
+def test_gzip_truncated(refused, cut):
+    assert "truncated" in refused(packed=GOOD[:-cut])
+
+
+@pytest.mark.parametrize(("position", "message"), [(-8, "data check"), (-1, "length check"), (3, ""), (20, "")])
+def test_gzip_damaged(refused, position, message):
+    damaged = bytearray(GOOD)
+    damaged[position] ^= 0xFF
+    assert message in refused(packed=bytes(damaged))
+
+
+@pytest.mark.parametrize("garbage", [b"\x00", b"x", bytes(100_000), GOOD, gzip.compress(b"")])
+def test_data_behind_the_gzip_stream(refused, garbage):
+    assert "behind its gzip stream" in refused(packed=GOOD + garbage)
+
+
+@pytest.mark.parametrize("garbage", [b"x", bytes(10_000) + b"x", SYNAPSE_MEMBER])
+def test_data_behind_the_tars_end(refused, garbage):
+    assert "behind its end" in refused(packed=gzip.compress(tar(SYNAPSE_MEMBER) + garbage))
+
+
+def test_a_lone_zero_block_is_no_end(refused):
+    assert "behind its end" in refused(packed=gzip.compress(tar(SYNAPSE_MEMBER, bytes(512), member("x"))))
+
+
+def test_zeros_behind_the_tars_end_are_padding(look):
+    assert look(gzip.compress(tar(SYNAPSE_MEMBER, end=bytes(100_001)))).unpacked_size == 101_025
+
+
+def test_damaged_member_header(refused):
+    damaged = member("x")[:100] + b"8" + member("x")[101:]
+    assert "damaged member header" in refused(damaged)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (tarfile.SYMTYPE, "link"),
+        (tarfile.LNKTYPE, "link"),
+        (tarfile.CHRTYPE, "device"),
+        (tarfile.BLKTYPE, "device"),
+        (tarfile.FIFOTYPE, "device"),
+        (tarfile.GNUTYPE_SPARSE, "neither"),
+        (b"V", "neither"),
+        (b"M", "neither"),
+        (b"\xff", "neither"),
+    ],
+)
+def test_members_of_other_kinds(refused, kind, message):
+    assert message in refused(member("x", kind=kind, linkname="synapse.json"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "empty"),
+        ("/etc/passwd", "absolute"),
+        ("C:/x", "absolute"),
+        ("./c:x", "absolute"),
+        ("..", ".."),
+        ("../x", ".."),
+        ("a/../../x", ".."),
+        ("a/..", ".."),
+        ("a\\..\\x", "backslash"),
+        ("a\nb", "control"),
+        ("a\x1b[2J", "control"),
+        ("a\x7f", "control"),
+        ("a\u0085", "control"),
+        (b"a\xff", "not UTF-8"),
+        (b"a\xed\xa0\x80", "UTF-8"),
+        ("a" * 1025, "1,024"),
+    ],
+)
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.DIRTYPE])
+def test_unsafe_names(refused, name, message, kind):
+    raw = name if isinstance(name, bytes) else name.encode()
+    if len(raw) <= 100:
+        assert message in refused(member(raw, kind=kind))
+    assert message in refused(member("long", raw + b"\0", kind=b"L"), member("x", kind=kind))
+    assert message in refused(pax(path=raw), member("x", kind=kind))
+
+
+@pytest.mark.parametrize("name", [".", "./."])
+def test_only_a_folder_may_be_the_root(look, refused, name):
+    assert "no file name" in refused(member(name))
+    assert look(gzip.compress(tar(SYNAPSE_MEMBER, member(name, kind=tarfile.DIRTYPE)))).member_count == 2
+
+
+def test_a_pax_name_with_a_nul(refused):
+    assert "control" in refused(pax(path=b"a\x00b"), member("x"))
+
+
+@pytest.mark.parametrize("size", ["9" * 20, "9" * 29, "-1", "x", "1.5", "", "0x10"])
+def test_pax_sizes_that_hang_or_lie(refused, size):
+    assert refused(pax(size=size), member("x"))
+
+
+def test_an_honest_pax_size(look):
+    big = pax(size="5") + member("x", b"hello", size=0)
+    assert look(gzip.compress(tar(big, SYNAPSE_MEMBER))).member_count == 2
+
+
+@pytest.mark.parametrize("size", [-1, -512, 2**40, 2**62])
+def test_header_sizes_that_lie(refused, size):
+    assert refused(member("x", size=size))
+
+
+def test_a_folder_with_content(refused):
+    assert "folder with content" in refused(member("x/", b"hello", kind=tarfile.DIRTYPE))
+    assert "folder with content" in refused(pax(path="x/"), member("x", b"hello"))
+
+
+@pytest.mark.parametrize("kind", [b"x", b"X", b"g", b"L", b"K"])
+def test_extension_headers_are_bounded(refused, kind):
+    assert "1,048,576" in refused(member("x", size=2**20 + 1, kind=kind))
+    assert "1,048,576" in refused(member("x", size=-1, kind=kind))
+    assert "two" in refused(member("x", b"", kind=kind), member("x", b"", kind=kind), member("x"))
+    assert "without its member" in refused(member("x", b"", kind=kind))
+
+
+def test_extension_headers_are_bounded_together(refused):
+    padding = pax(comment="x" * 2**19)
+    assert "33,554,432" in refused(*[padding + member("x")] * 64)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"x",
+        b"5 a=",
+        b"9 a=b\n",
+        b"3 a=b\n",
+        b"0 a=b\n",
+        b"6 a=bc\n",
+        b"6 ab\n6 a=b\n",
+        bytes(9),
+        b"6 a=b\n" * 2,
+        b"99999999999 a=b\n",
+    ],
+)
+def test_damaged_pax_headers(refused, data):
+    assert "pax header" in refused(member("x", data, kind=b"x"), member("x"))
+
+
+def test_sparse_files_and_shared_names(refused):
+    assert "sparse" in refused(pax(GNU_sparse_major="1"), member("x"))
+    for record in (b"10 path=x\n", b"10 size=5\n"):
+        assert "shared" in refused(member("x", record, kind=b"g"), member("x"))
+
+
+def test_a_shared_comment_as_git_archive_writes_it(look):
+    comment = member("pax_global_header", b"52 comment=" + b"0" * 40 + b"\n", kind=b"g")
+    assert look(gzip.compress(tar(comment, SYNAPSE_MEMBER))).member_count == 1
+
+
+def test_too_many_members(look, refused):
+    assert look(gzip.compress(tar(SYNAPSE_MEMBER, *[member("x")] * 9)), max_members=10).member_count == 10
+    assert "more than 10 members" in refused(*[member("x")] * 10, max_members=10)
+
+
+def test_too_much_unpacked(look, refused):
+    whole = gzip.compress(tar(SYNAPSE_MEMBER))
+    assert look(whole, max_unpacked=2048).unpacked_size == 2048
+    assert "more than 2,047 bytes" in refused(packed=whole, max_unpacked=2047)
+
+
+def test_a_ratio_counts_above_the_first_mebibyte(look, refused):
+    assert look(gzip.compress(tar(SYNAPSE_MEMBER, member("zeros", bytes(900_000)))), max_ratio=100)
+    assert "100 times" in refused(member("zeros", bytes(1_100_000)), max_ratio=100)
+
+
+def bomb(path, unpacked, start):
+    """A gzip of `start` and then zeros, in next to no time: one deflated mebibyte of them, over and over."""
+    deflate = zlib.compressobj(9, zlib.DEFLATED, 31)
+    head = deflate.compress(start) + deflate.flush(zlib.Z_FULL_FLUSH)
+    block = deflate.compress(bytes(2**20)) + deflate.flush(zlib.Z_FULL_FLUSH)
+    path.write_bytes(head + block * (unpacked >> 20))
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        SYNAPSE_MEMBER,
+        SYNAPSE_MEMBER + member("zeros", size=10 * 2**30)[:512],
+        SYNAPSE_MEMBER + pax(size=str(99 * 2**20)) + member("zeros"),
+        member("synapse.json", size=99 * 2**20)[:512],
+        member("README", size=99 * 2**20)[:512],
+        member("x", size=2**30, kind=b"x")[:512],
+    ],
+    ids=["padding", "file", "pax", "manifest", "readme", "extension"],
+)
+def test_a_bomb_costs_no_memory(tmp_path, start):
+    """Ten gibibytes of zeros, read up to a bound of a hundred mebibytes."""
+    path = tmp_path / "bomb.gz"
+    bomb(path, 10 * 2**30, start)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidArchive, match=r"more than 1[\d,]+ bytes"):
+            inspect(path, max_unpacked=100 * 2**20)
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_worst_ratio_is_a_bomb(refused):
+    assert "1,000 times its size" in refused(packed=gzip.compress(tar(SYNAPSE_MEMBER, end=bytes(2**25)), 9))
+
+
+@st.composite
+def mutated(draw, original):
+    data = bytearray(original)
+    for _ in range(draw(st.integers(1, 4))):
+        position = draw(st.integers(0, len(data) - 1))
+        length = draw(st.integers(0, 20))
+        data[position : position + length] = draw(st.binary(max_size=20))
+    return bytes(data)
+
+
+def resum(data):
+    """The tar with each header's checksum made right, so that mutations get past it."""
+    blocks = bytearray(data[: len(data) // 512 * 512])
+    for start in range(0, len(blocks), 512):
+        if blocks[start + 257 : start + 262] == b"ustar":
+            blocks[start + 148 : start + 156] = b" " * 8
+            blocks[start + 148 : start + 156] = b"%06o\0 " % sum(blocks[start : start + 512])
+    return bytes(blocks)
+
+
+MIXED = tar(
+    pax(path="package/synapse.json", size=str(len(SYNAPSE))),
+    member("x", SYNAPSE),
+    member("long", b"package/README.md\0", kind=b"L"),
+    member("x", b"# Hello"),
+    member("package/src/", kind=tarfile.DIRTYPE),
+)
+
+
+@same_file
+@given(
+    st.binary(max_size=2000)
+    | mutated(GOOD)
+    | st.binary(max_size=3000).map(gzip.compress)
+    | mutated(MIXED).map(gzip.compress)
+    | mutated(MIXED).map(resum).map(gzip.compress)
+)
+def test_any_bytes_are_an_archive_or_refused_in_words(tmp_path, data):
+    path = tmp_path / "any"
+    path.write_bytes(data)
+    try:
+        assert isinstance(inspect(path).manifest, dict)
+    except (InvalidArchive, InvalidManifest) as refusal:
+        refusal.detail.encode()
+
+
+@same_file
+@given(st.integers(0, 511), st.binary(min_size=1, max_size=12))
+def test_a_changed_header_never_makes_a_reader_see_another_file(tmp_path, position, change):
+    """Whatever is accepted, Python's own reader finds the same manifest in it."""
+    header = bytearray(SYNAPSE_MEMBER)
+    header[position : position + len(change)] = change
+    path = tmp_path / "any"
+    path.write_bytes(gzip.compress(resum(tar(bytes(header[: len(SYNAPSE_MEMBER)]), member("other", b"x" * 600)))))
+    try:
+        found = inspect(path)
+    except (InvalidArchive, InvalidManifest):
+        return
+    with tarfile.open(path) as archive:
+        assert len(archive.getmembers()) == found.member_count
+        names = [info for info in archive if Path(info.name).name == "synapse.json"]
+        assert [json.load(archive.extractfile(info)) for info in names] == [found.manifest]

@@ -1,0 +1,255 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registry.errors import InvalidInput, InvalidManifest
+from registry.packages.fields import json_problem
+from registry.packages.manifest import MAX_ERRORS, MAX_README, merge, parse_manifest
+
+OWN = {"name": "my-library", "version": "1.0.0", "description": "A library"}
+
+
+def problems(request, **manifest):
+    """Field and message of each problem, and whether only synapse.json was blamed."""
+    with pytest.raises(InvalidInput) as refusal:
+        merge(request, OWN | manifest)
+    assert all(error["message"] and error["field"] in refusal.value.detail for error in refusal.value.errors)
+    return {error["field"]: error["message"] for error in refusal.value.errors}, refusal.type is InvalidManifest
+
+
+def deep(levels):
+    value = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def test_what_is_left_out_is_empty_not_null():
+    metadata = merge({}, OWN | {"author": None, "keywords": None, "dependencies": None})
+    assert (metadata.name, str(metadata.version), metadata.description) == ("my-library", "1.0.0", "A library")
+    assert (metadata.author, metadata.license, metadata.homepage, metadata.repository) == ("", "", "", "")
+    assert (metadata.keywords, metadata.dependencies, metadata.readme) == ((), {}, "")
+
+
+def test_the_requests_fields_win_and_null_is_left_out():
+    manifest = OWN | {"author": "ada", "license": "MIT", "keywords": ["old"], "dependencies": {"a": "1"}}
+    request = {"description": "Better", "author": None, "license": "", "keywords": ["new"], "dependencies": {}}
+    metadata = merge(request, manifest)
+    assert (metadata.description, metadata.author, metadata.license) == ("Better", "ada", "")
+    assert (metadata.keywords, metadata.dependencies) == (("new",), {})
+    assert metadata.manifest == manifest
+
+
+def test_objects_become_text():
+    metadata = merge(
+        {},
+        OWN
+        | {
+            "author": {"name": "Ada", "email": "ada@example.com"},
+            "license": {"type": "MIT", "url": "https://example.com"},
+            "repository": {"type": "git", "url": "git+https://example.com/x.git"},
+        },
+    )
+    assert (metadata.author, metadata.license) == ("Ada", "MIT")
+    assert metadata.repository == "git+https://example.com/x.git"
+
+
+def test_unknown_fields_are_kept_as_they_are():
+    extra = {"scripts": {"build": "make"}, "x": [1, None, 2.5, {"ü": "\t\n"}], "readme": 7, "big": 2**63 - 1}
+    assert merge({"unheard": object()}, OWN | extra).manifest == OWN | extra
+
+
+@pytest.mark.parametrize("field", ["name", "version", "description"])
+@pytest.mark.parametrize("value", [None, 1, "", "\x00", [], {}, True])
+def test_the_manifest_needs_its_own(field, value):
+    found, manifest_only = problems({}, **{field: value})
+    assert set(found) == {field}
+    assert "synapse.json" in found[field]
+    assert manifest_only
+    assert set(problems(OWN, **{field: value})[0]) == {field}
+
+
+@pytest.mark.parametrize(("field", "value"), [("name", "my_library"), ("version", "1.0.0+build")])
+def test_the_request_must_name_the_same_package(field, value):
+    found, manifest_only = problems({field: value})
+    assert found == {field: f"is {OWN[field]!r} in synapse.json but {value!r} in the request"}
+    assert manifest_only
+
+
+def test_fields_the_request_itself_must_give():
+    with pytest.raises(InvalidInput) as refusal:
+        merge({"name": "my-library", "version": None}, OWN, required=("name", "version", "description"))
+    assert [error["field"] for error in refusal.value.errors] == ["version", "description"]
+    assert refusal.type is InvalidInput
+
+
+def test_all_problems_at_once_and_the_request_is_blamed():
+    found, manifest_only = problems(
+        {"author": 5, "keywords": "a b", "description": " "},
+        license=["MIT"],
+        dependencies={"Bad Name": "^1", "good": "not a range", "other": 1},
+        extra=float("inf"),
+    )
+    assert set(found) == {
+        *("author", "keywords", "description", "license", "extra"),
+        *("dependencies.Bad Name", "dependencies.good", "dependencies.other"),
+    }
+    assert "'not a range'" in found["dependencies.good"]
+    assert "synapse.json" in found["license"]
+    assert not manifest_only
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("description", "x" * 2001),
+        ("description", " \n\t"),
+        ("author", "x" * 256),
+        ("author", "two\nlines"),
+        ("author", {"email": "ada@example.com"}),
+        ("author", {"name": 1}),
+        ("license", "x" * 256),
+        ("license", {"url": "https://example.com"}),
+        ("license", "\x1b[31m"),
+        ("keywords", "a, b"),
+        ("keywords", ["a", 1]),
+        ("keywords", ["a", " "]),
+        ("keywords", ["x" * 65]),
+        ("keywords", ["a\nb"]),
+        ("keywords", [str(number) for number in range(51)]),
+        ("keywords", {"a": 1}),
+        ("homepage", "javascript:alert(1)"),
+        ("homepage", "example.com"),
+        ("homepage", "http://"),
+        ("homepage", "http://["),
+        ("homepage", "http://host:port/"),
+        ("homepage", "https://a b.example"),
+        ("homepage", 'https://example.com/"onload="'),
+        ("homepage", "java\tscript:alert(1)"),
+        ("homepage", "https://example.com/" + "x" * 2000),
+        ("homepage", {"url": "https://example.com"}),
+        ("repository", "javascript:alert(1)"),
+        ("repository", "JavaScript://example.com/%0aalert(1)"),
+        ("repository", "data:text/html,x"),
+        ("repository", "file:///etc/passwd"),
+        ("repository", "repository"),
+        ("repository", "user/repo\x7f"),
+        ("repository", {"type": "git"}),
+        ("repository", ["https://example.com"]),
+        ("dependencies", ["a"]),
+        ("dependencies", {f"a{number}": "*" for number in range(1001)}),
+        ("readme", 5),
+        ("readme", "\x00"),
+        ("description", "half \ud83d a pair"),
+        ("keywords", deep(101)),
+        ("dependencies", {"a\x00": "1"}),
+        ("author", {"name": "Ada", "\udc00": 1}),
+    ],
+)
+def test_refuses(field, value):
+    found, manifest_only = problems({field: value})
+    assert {name.partition(".")[0] for name in found} == {field}
+    assert not manifest_only
+    json.dumps(found).encode()
+    if field != "readme":
+        assert problems({}, **{field: value})[1]
+
+
+@pytest.mark.parametrize("homepage", ["", "https://example.com", "http://[::1]:8080/x?y#z", "HTTPS://bücher.example/ü"])
+def test_homepages(homepage):
+    assert merge({"homepage": homepage}, OWN).homepage == homepage
+
+
+@pytest.mark.parametrize(
+    "repository",
+    [
+        "",
+        "https://example.com/u/r.git",
+        "git://example.com/r",
+        "git+ssh://git@example.com:u/r.git",
+        "ssh://git@example.com/r",
+        "git@example.com:u/r.git",
+        "u/r",
+        "u/r#main",
+        "github:u/r",
+        "gitlab:group/sub/r",
+        "example.com/u/r",
+    ],
+)
+def test_repositories(repository):
+    assert merge({"repository": repository}, OWN).repository == repository
+
+
+def test_keywords_are_counted_once_each():
+    assert merge({"keywords": ["b", "a"] * 40}, OWN).keywords == ("b", "a")
+
+
+@pytest.mark.parametrize(
+    "value", [2**63, -(2**63) - 1, float("nan"), float("-inf"), "\ud800", deep(100), {"a": {"\x00": 1}}]
+)
+def test_what_no_database_keeps_is_refused_wherever_it_is(value):
+    assert json_problem(value)
+    assert problems({}, extra={"list": [value]})[1]
+
+
+def test_a_hundred_levels_are_fine():
+    assert merge({}, OWN | {"extra": deep(99)}).manifest["extra"] == deep(99)
+
+
+def test_a_thousand_wrong_fields_make_a_short_answer():
+    found, _ = problems({}, **{f"{'x' * 1000}{number}\ud800": 1 for number in range(1000)})
+    assert len(found) <= MAX_ERRORS
+    assert max(map(len, found)) <= 80
+
+
+def test_the_requests_readme_wins_and_is_cut_between_characters():
+    assert merge({}, OWN, readme="# Archive").readme == "# Archive"
+    assert merge({"readme": "# Request"}, OWN, readme="# Archive").readme == "# Request"
+    assert merge({"readme": ""}, OWN, readme="# Archive").readme == ""
+    assert merge({"readme": "x" + "ü" * MAX_README}, OWN).readme == "x" + "ü" * (MAX_README // 2 - 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"[]", "object"),
+        (b'"text"', "object"),
+        (b"null", "object"),
+        (b"\xff{}", "UTF-8"),
+        ('{"name": "x"}'.encode("utf-16"), "UTF-8"),
+        (b'{"a": NaN}', "NaN"),
+        (b'{"a": -Infinity}', "Infinity"),
+        (b"[" * 100_000, "nested"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "not JSON"),
+        (b'{"a": 1} x', "not JSON"),
+    ],
+)
+def test_what_is_no_manifest(data, message):
+    with pytest.raises(InvalidManifest, match=message):
+        parse_manifest(data)
+
+
+def test_a_byte_order_mark_and_a_repeated_key_are_tolerated():
+    assert parse_manifest(b'\xef\xbb\xbf{"name": "a", "name": "b"}') == {"name": "b"}
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+fields = st.sampled_from([*OWN, "author", "license", "homepage", "repository", "keywords", "dependencies", "readme"])
+
+
+@given(st.dictionaries(fields, json_values, max_size=4), st.dictionaries(fields | st.text(), json_values, max_size=4))
+def test_any_json_is_metadata_or_a_named_problem(request_fields, manifest):
+    try:
+        outcome = merge(request_fields, OWN | manifest).manifest
+    except InvalidInput as refusal:
+        outcome = refusal.errors
+    assert outcome
+    json.dumps(outcome, allow_nan=False, ensure_ascii=False).encode()
