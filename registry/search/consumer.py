@@ -1,0 +1,49 @@
+"""Keeps the index up to date with the event log, and rebuilds it when it was lost."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from registry.db.engine import Database
+from registry.errors import Unavailable
+from registry.events import consumer as event_consumer
+from registry.events.consumer import Handler
+from registry.events.log import Event
+from registry.search.index import IndexMissing, SearchIndex
+from registry.search.indexing import CONSUMER, index_events
+from registry.search.rebuild import heal
+
+log = logging.getLogger(__name__)
+
+HEAL_SECONDS = 10.0
+
+
+def handler(db: Database, index: SearchIndex) -> Handler:
+    """Handles a batch: when it returns, what the events changed can be found."""
+
+    async def handle(events: Sequence[Event]) -> None:
+        try:
+            await index_events(db, index, events)
+        except IndexMissing:
+            await heal(db, index)
+            await index_events(db, index, events)
+        await index.refresh()
+
+    return handle
+
+
+async def follow(db: Database, index: SearchIndex) -> None:
+    """Indexes for ever; ends only by cancellation."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_keep_healed(db, index))
+        tasks.create_task(event_consumer.follow(db, CONSUMER, handler(db, index)))
+
+
+async def _keep_healed(db: Database, index: SearchIndex) -> None:
+    """A lost index is noticed without an event, so that search heals in a registry where nothing is published."""
+    while True:
+        try:
+            await heal(db, index)
+        except Unavailable as error:
+            log.warning("search index can't be looked at", extra={"reason": error.detail})
+        await asyncio.sleep(HEAL_SECONDS)

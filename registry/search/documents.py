@@ -1,0 +1,80 @@
+"""A row of the truth as a document of the index. Pure; both indices hold documents of the same shape."""
+
+import math
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from registry.db.engine import Row
+
+Document = dict[str, Any]
+
+PACKAGES, VERSIONS = "packages", "versions"
+
+# Bounds of what is indexed, far above what anyone reads: one huge value must not cost the index its speed, and the
+# engine refuses keywords of more than 32,766 bytes.
+MAX_DESCRIPTION = 5_000
+MAX_README = 5_000
+MAX_FIELD = 500
+MAX_KEYWORD = 256
+MAX_KEYWORDS = 100
+
+# Below this maximum a few downloads say nothing about how popular a package is.
+FEWEST_OF_THE_MOST_DOWNLOADED = 1_000
+LEAST_HEAVIEST = math.log1p(FEWEST_OF_THE_MOST_DOWNLOADED)
+
+_QUALITY = {"readme": 0.3, "license": 0.2, "repository": 0.2, "keywords": 0.15, "homepage": 0.15}
+
+
+def package_id(row: Row) -> str:
+    return str(row.name)
+
+
+def version_id(name: str, version: str) -> str:
+    return f"{name}@{version}"
+
+
+def document(row: Row) -> Document:
+    """The document of a row of store.py: a package with its latest version, or a version of its own.
+
+    `popularity` is log1p of the package's downloads; a search divides it by that of the most downloaded one, so that
+    a growing maximum outdates no document. `quality` is 0–1, how much of the expected metadata is there.
+    """
+    return {
+        "name": row.name,
+        "version": row.version,
+        "sort_key": row.sort_key,
+        "prerelease": row.is_prerelease,
+        "yanked": row.yanked,
+        "deprecated": row.deprecated,
+        "description": row.description[:MAX_DESCRIPTION],
+        "readme": row.readme[:MAX_README],
+        "keywords": _keywords(row.keywords),
+        "author": row.author[:MAX_FIELD],
+        "license": row.license[:MAX_FIELD],
+        "downloads": row.downloads,
+        "popularity": math.log1p(row.package_downloads),
+        "quality": quality(row),
+        "published_at": timestamp(row.published_at),
+        "created_at": timestamp(row.created_at),
+        "updated_at": timestamp(row.updated_at),
+    }
+
+
+def quality(row: Row) -> float:
+    return round(sum(worth for field, worth in _QUALITY.items() if getattr(row, field)), 2)
+
+
+def timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC with Z."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def download_step(downloads: int) -> int:
+    """Equal for two counts so near that no rank tells them apart: tenths of a power of ten."""
+    return round(10 * math.log10(1 + downloads))
+
+
+def _keywords(keywords: Iterable[str]) -> list[str]:
+    """Each keyword once: repeating one must gain nothing."""
+    return list(dict.fromkeys(keyword[:MAX_KEYWORD] for keyword in keywords if keyword))[:MAX_KEYWORDS]

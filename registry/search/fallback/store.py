@@ -1,0 +1,231 @@
+"""Answers while the search engine is away, from PostgreSQL: simpler ranking, the same filters, sorts and cursors."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.sql import bindparam as p
+
+from registry.db.engine import Connection, Row, statement
+from registry.db.tables import package_versions, packages
+from registry.search.cursor import Position
+from registry.search.request import BY_NAME, CREATED, DOWNLOADS, RELEVANCE, UPDATED, SearchRequest
+from registry.search.store import OFFERED
+from registry.search.terms import AUTHOR, KEYWORD, LICENSE, NAME
+
+_TEXTS = ARRAY(sa.Text)
+
+
+def _flag(name: str) -> Any:
+    return p(name, type_=sa.Boolean)
+
+
+def _texts(name: str) -> Any:
+    return sa.cast(p(name), _TEXTS)
+
+
+def _query(name: str) -> Any:
+    return sa.func.websearch_to_tsquery(sa.literal_column("'english'::regconfig"), p(name, type_=sa.Text))
+
+
+def _contains(name: str) -> Any:
+    """The vector has what the parameter says; so has everything when it says nothing that can be looked for."""
+    query = _query(name)
+    return sa.or_(sa.func.numnode(query) == 0, packages.c.search_vector.op("@@")(query))
+
+
+_shown = package_versions
+_latest_version = package_versions.alias("latest")
+_compact_name = sa.func.replace(sa.func.replace(packages.c.name, "-", ""), "_", "")
+_keywords = sa.cast(sa.func.lower(sa.cast(_shown.c.keywords_json, sa.Text)), JSONB)
+_license = sa.func.lower(_shown.c.license)
+_is_exact = packages.c.similarity_key == p("exact", type_=sa.Text)
+_is_compact = _compact_name == p("compact", type_=sa.Text)
+_begins = _compact_name.like(p("beginning", type_=sa.Text))
+_matches = sa.or_(
+    ~_flag("has_text"),
+    packages.c.search_vector.op("@@")(_query("text")),
+    _compact_name.like(p("part", type_=sa.Text)),
+    _begins,
+)
+_found = (
+    _shown.c.deleted_at.is_(None),
+    packages.c.latest_version_id.is_not(None),
+    sa.case(
+        (_flag("every_version"), _shown.c.yanked.is_(False)),
+        else_=sa.and_(_shown.c.id == packages.c.latest_version_id, OFFERED),
+    ),
+    _matches,
+    _contains("phrases"),
+    sa.not_(
+        sa.and_(_flag("has_excluded"), sa.func.coalesce(packages.c.search_vector.op("@@")(_query("excluded")), False))
+    ),
+    sa.or_(sa.func.cardinality(_texts("authors")) == 0, _shown.c.author.ilike(sa.func.any(_texts("authors")))),
+    sa.or_(sa.func.cardinality(_texts("licenses")) == 0, _license == sa.func.any(_texts("licenses"))),
+    _keywords.contains(sa.cast(p("keywords", type_=sa.Text), JSONB)),
+    _shown.c.author.ilike(sa.func.all(_texts("q_authors"))),
+    _license == sa.func.all(_texts("q_licenses")),
+    packages.c.name.like(sa.func.all(_texts("q_names"))),
+    sa.not_(_shown.c.author.ilike(sa.func.any(_texts("not_authors")))),
+    _license != sa.func.all(_texts("not_licenses")),
+    sa.not_(_keywords.has_any(_texts("not_keywords"))),
+    sa.not_(packages.c.name.like(sa.func.any(_texts("not_names")))),
+    sa.or_(_flag("prerelease"), _shown.c.is_prerelease.is_(False)),
+)
+_rank = (
+    sa.func.coalesce(sa.func.ts_rank(packages.c.search_vector, _query("text")), 0.0) * 10
+    + sa.case((_begins, 5.0), else_=0.0)
+    + 0.01
+) * (1 + sa.func.ln(1 + packages.c.download_count))
+_sunk = sa.case((packages.c.deprecated.is_not(None), 0.4), else_=1.0)
+_wished = sa.and_(_flag("has_text"), packages.c.deprecated.is_(None))
+_score = sa.cast(
+    sa.case(
+        (sa.and_(_wished, _is_exact), sa.case((packages.c.name == p("typed", type_=sa.Text), 1.0), else_=0.98)),
+        (sa.and_(_wished, _is_compact), 0.93),
+        else_=0.9 * _sunk * _rank / (_rank + 25.0),
+    ),
+    sa.Double,
+)
+
+
+def _milliseconds(moment: Any) -> Any:
+    """What the index keeps of a time, so that a cursor of one serves the other."""
+    return sa.cast(sa.func.floor(sa.func.extract("epoch", moment) * 1000), sa.BigInteger)
+
+
+_downloads = sa.case((_flag("every_version"), _shown.c.download_count), else_=packages.c.download_count)
+_updated = sa.case((_flag("every_version"), _shown.c.published_at), else_=packages.c.updated_at)
+_created = sa.case((_flag("every_version"), _shown.c.published_at), else_=packages.c.created_at)
+_name = sa.collate(packages.c.name, "C")
+_values: dict[str, Any] = {
+    RELEVANCE: _score,
+    DOWNLOADS: _downloads,
+    UPDATED: _milliseconds(_updated),
+    CREATED: _milliseconds(_created),
+    BY_NAME: sa.literal(0),
+}
+_after_name = sa.or_(
+    _name > p("after_name", type_=sa.Text),
+    sa.and_(_name == p("after_name", type_=sa.Text), _shown.c.sort_key < p("after_key", type_=sa.Text)),
+)
+
+
+def _page(sort: str) -> sa.Select[Any]:
+    value = _values[sort]
+    after = p("after_value", type_=sa.BigInteger)
+    follows = _after_name if sort == BY_NAME else sa.or_(value < after, sa.and_(value == after, _after_name))
+    select = (
+        sa.select(
+            packages.c.name,
+            _shown.c.version,
+            _shown.c.sort_key,
+            _shown.c.description,
+            _shown.c.author,
+            _shown.c.license,
+            _shown.c.keywords_json.label("keywords"),
+            _downloads.label("downloads"),
+            packages.c.download_count.label("total_downloads"),
+            sa.select(_latest_version.c.version)
+            .where(_latest_version.c.id == packages.c.latest_version_id)
+            .label("latest_version"),
+            _updated.label("updated_at"),
+            _score.label("score"),
+            value.label("value"),
+        )
+        .join(packages, packages.c.id == _shown.c.package_id)
+        .where(*_found)
+    )
+    if sort != RELEVANCE:
+        select = select.where(sa.or_(~_flag("has_after"), follows))
+    order = [] if sort == BY_NAME else [value.desc()]
+    ties = [_downloads.desc()] if sort == RELEVANCE else []
+    return select.order_by(*order, *ties, _name, _shown.c.sort_key.desc()).limit(p("limit")).offset(p("offset"))
+
+
+_PAGES = {sort: statement(_page(sort)) for sort in _values}
+_TOTAL = statement(
+    sa.select(sa.func.count()).select_from(_shown.join(packages, packages.c.id == _shown.c.package_id)).where(*_found)
+)
+_SUGGEST = statement(
+    sa.select(packages.c.name)
+    .where(packages.c.latest_version_id.is_not(None), OFFERED, _begins)
+    .order_by(packages.c.download_count.desc(), packages.c.name)
+    .limit(p("count"))
+)
+
+
+async def search(conn: Connection, request: SearchRequest) -> tuple[list[tuple[Row, Position]], int]:
+    """(row, its position in the order) of each result, and how many results there are in all."""
+    if request.terms.matches_nothing:
+        return [], 0
+    values = _search_values(request)
+    rows = await conn.all(_PAGES[request.sort], **values)
+    by_name = request.sort == BY_NAME
+    found: list[tuple[Row, Position]] = [
+        (row, (row.name, row.sort_key) if by_name else (row.value, row.name, row.sort_key)) for row in rows
+    ]
+    return found, int(await conn.value(_TOTAL, **values))
+
+
+async def suggest(conn: Connection, beginning: str, count: int) -> list[str]:
+    """Up to `count` names that begin with `beginning` but for separators, popular first."""
+    return [row.name for row in await conn.all(_SUGGEST, beginning=_escaped(beginning) + "%", count=count)]
+
+
+def _search_values(request: SearchRequest) -> dict[str, Any]:
+    terms = request.terms
+    compact = re.sub(r"[-_.\s/@]+", "", terms.text).lower()
+    *value, after_name, after_key = request.after or (0, "", "")
+    return {
+        "has_text": bool(terms.text),
+        "text": _quoted(terms.text.split()),
+        "typed": terms.text.lower(),
+        "exact": re.sub(r"[-_.\s]+", "-", terms.text.lower()),
+        "compact": compact,
+        "beginning": _escaped(compact) + "%",
+        # One or two letters are part of most names.
+        "part": f"%{_escaped(compact)}%" if len(compact) > 2 else _escaped(compact),
+        "phrases": _quoted(terms.phrases),
+        "has_excluded": bool(terms.excluded),
+        "excluded": " or ".join(_quoted([text]) for text in terms.excluded),
+        "authors": _parts(request.authors),
+        "licenses": [value.lower() for value in request.licenses],
+        "keywords": orjson.dumps([k.lower() for k in (*request.keywords, *_field(terms.fields, KEYWORD))]).decode(),
+        "q_authors": _parts(_field(terms.fields, AUTHOR)),
+        "q_licenses": [value.lower() for value in _field(terms.fields, LICENSE)],
+        "q_names": _parts(_field(terms.fields, NAME)),
+        "not_authors": _parts(_field(terms.excluded_fields, AUTHOR)),
+        "not_licenses": [value.lower() for value in _field(terms.excluded_fields, LICENSE)],
+        "not_keywords": [value.lower() for value in _field(terms.excluded_fields, KEYWORD)],
+        "not_names": _parts(_field(terms.excluded_fields, NAME)),
+        "prerelease": request.prerelease,
+        "every_version": request.every_version,
+        "has_after": request.after is not None,
+        "after_value": value[0] if value else 0,
+        "after_name": after_name,
+        "after_key": after_key,
+        "limit": request.limit,
+        "offset": request.offset,
+    }
+
+
+def _quoted(texts: Iterable[str]) -> str:
+    """Each of `texts` as a phrase: inside quotes nothing is an operator of websearch_to_tsquery."""
+    return " ".join(f'"{text}"' for text in texts)
+
+
+def _escaped(text: str) -> str:
+    """`text` without meaning to LIKE."""
+    return re.sub(r"([\\%_])", r"\\\1", text)
+
+
+def _parts(values: Iterable[str]) -> list[str]:
+    return [f"%{_escaped(value)}%" for value in values]
+
+
+def _field(fields: Iterable[tuple[str, str]], name: str) -> list[str]:
+    return [value for field, value in fields if field == name]

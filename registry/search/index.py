@@ -1,0 +1,367 @@
+"""The only door to Elasticsearch for packages: two indices behind aliases, and their generations.
+
+`{prefix}packages` and `{prefix}versions` are aliases of the generation that is searched; while a new one is built it
+stands behind `{prefix}packages-building` and `{prefix}versions-building`. All writes go through aliases and demand
+that they are ones, so that nothing ever creates an index by writing to it.
+"""
+
+import asyncio
+import hashlib
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from elasticsearch import ApiError, AsyncElasticsearch, ConnectionTimeout, NotFoundError, TransportError
+
+import es_mappings
+from registry.errors import SearchUnavailable
+from registry.search.breaker import Breaker
+from registry.search.documents import LEAST_HEAVIEST, PACKAGES, VERSIONS, Document
+from registry.settings import SearchSettings
+
+log = logging.getLogger(__name__)
+
+KINDS = (PACKAGES, VERSIONS)
+BUILDING = "-building"
+BULK_DOCUMENTS = 250
+BULK_TIMEOUT = 60.0
+BACK_OFF_SECONDS = (0.5, 1.0, 2.0, 4.0)
+BUSY = (429, 503)
+HEAVIEST_SECONDS = 30.0
+AWAY = "The search engine can't be reached. Try again in a few seconds."
+
+
+class IndexMissing(SearchUnavailable):
+    """The alias that was to be read or written does not exist (any more)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A document to put, or to delete when it is None, as it was at `seq`."""
+
+    kind: str
+    id: str
+    package: str
+    seq: int
+    document: Document | None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a bulk: ids are `kind:id`; `failed` maps those the engine will never take to its reason."""
+
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def reference(write: Write) -> str:
+    return f"{write.kind}:{write.id}"
+
+
+class SearchIndex:
+    """Reads and writes both indices. Every method raises SearchUnavailable when Elasticsearch is away or refuses."""
+
+    def __init__(self, client: AsyncElasticsearch | None, prefix: str) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._breaker = Breaker()
+        self._heaviest = LEAST_HEAVIEST
+        self._heaviest_until = 0.0
+
+    @property
+    def _es(self) -> AsyncElasticsearch:
+        if self._client is None:
+            raise SearchUnavailable("No search engine is configured.")
+        return self._client
+
+    @property
+    def is_away(self) -> bool:
+        """Whether it was away a moment ago; what waits for it would wait in vain."""
+        return self._client is None or self._breaker.is_open
+
+    def alias(self, kind: str, *, building: bool = False) -> str:
+        return f"{self._prefix}{kind}{BUILDING if building else ''}"
+
+    # Searching
+
+    async def search(self, kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Elasticsearch's answer to `body`. For a few seconds after a failure it is not even asked."""
+        if not self._breaker.admits():
+            raise SearchUnavailable(AWAY)
+        try:
+            with _errors_named():
+                answer = await self._es.search(
+                    index=self.alias(kind), body=dict(body), allow_partial_search_results=False
+                )
+        except SearchUnavailable as error:
+            self._note_failure(error.__cause__)
+            raise
+        self._breaker.succeeded()
+        return dict(answer.body)
+
+    def _note_failure(self, cause: BaseException | None) -> None:
+        """A query that is refused for what it asks (4xx) says nothing about the next one."""
+        if not isinstance(cause, ApiError) or cause.status_code in BUSY or cause.status_code >= 500:
+            self._breaker.failed(slow=isinstance(cause, ConnectionTimeout))
+        else:
+            self._breaker.succeeded()
+
+    async def heaviest(self) -> float:
+        """The highest `popularity` of all packages, at most HEAVIEST_SECONDS old."""
+        if time.monotonic() >= self._heaviest_until:
+            self._heaviest_until = time.monotonic() + HEAVIEST_SECONDS
+            body = {"size": 0, "aggs": {"heaviest": {"max": {"field": "popularity"}}}}
+            answer = await self.search(PACKAGES, body)
+            self._heaviest = max(answer["aggregations"]["heaviest"]["value"] or 0.0, LEAST_HEAVIEST)
+        return self._heaviest
+
+    async def documents(self, kind: str, ids: Sequence[str], fields: Sequence[str]) -> dict[str, Document]:
+        """`fields` of those of `ids` that exist, by id."""
+        if not ids:
+            return {}
+        with _errors_named():
+            answer = await self._es.mget(index=self.alias(kind), ids=list(ids), source_includes=list(fields))
+        return {found["_id"]: found["_source"] for found in answer["docs"] if found.get("found")}
+
+    # Writing
+
+    async def targets(self, kind: str) -> list[str]:
+        """The aliases that a change is written to: the one searched and, during a rebuild, the one being built.
+
+        Raises IndexMissing when there is nothing to search.
+        """
+        names = (self.alias(kind), self.alias(kind, building=True))
+        with _errors_named():
+            found = await self._es.options(ignore_status=404).indices.get_alias(name=list(names))
+        known = {name for entry in found.body.values() if isinstance(entry, dict) for name in entry.get("aliases", ())}
+        if self.alias(kind) not in known:
+            raise IndexMissing(f"The search index {self.alias(kind)} is missing.")
+        return [name for name in names if name in known]
+
+    async def bulk(self, writes: Iterable[Write], *, building_only: bool = False) -> Outcome:
+        """Puts and deletes; a document never replaces one of a higher seq.
+
+        Documents that the engine refuses are in the outcome; it is asked again, with pauses, while it is busy. Raises
+        IndexMissing when an alias went away meanwhile: the same writes may be repeated.
+        """
+        if building_only:
+            targets = {kind: [self.alias(kind, building=True)] for kind in KINDS}
+        else:
+            targets = {kind: await self.targets(kind) for kind in KINDS}
+        outcome = Outcome()
+        todo = [(write, target) for write in writes for target in targets[write.kind]]
+        for start in range(0, len(todo), BULK_DOCUMENTS):
+            await self._bulk_chunk(todo[start : start + BULK_DOCUMENTS], outcome)
+        return outcome
+
+    async def _bulk_chunk(self, todo: list[tuple[Write, str]], outcome: Outcome) -> None:
+        for pause in (*BACK_OFF_SECONDS, None):
+            busy = await self._bulk_once(todo, outcome)
+            if not busy:
+                return
+            if pause is not None:
+                await asyncio.sleep(pause)
+                todo = busy
+        raise SearchUnavailable("The search engine is too busy to index.")
+
+    async def _bulk_once(self, todo: list[tuple[Write, str]], outcome: Outcome) -> list[tuple[Write, str]]:
+        """Sends `todo` once; those to send again."""
+        operations = [line for write, target in todo for line in _operation(write, target)]
+        try:
+            with _errors_named():
+                client = self._es.options(request_timeout=BULK_TIMEOUT)
+                answer = await client.bulk(operations=operations, require_alias=True)
+        except SearchUnavailable as error:
+            if isinstance(error.__cause__, ApiError) and error.__cause__.status_code in BUSY:
+                return todo
+            raise
+        busy = []
+        for (write, target), item in zip(todo, answer["items"], strict=True):
+            result = next(iter(item.values()))
+            if result["status"] in BUSY:
+                busy.append((write, target))
+            elif problem := _refusal(result):
+                outcome.failed[reference(write)] = problem
+        return busy
+
+    async def refresh(self, *, building: bool = False) -> None:
+        """Makes everything written so far searchable."""
+        with _errors_named():
+            client = self._es.options(request_timeout=BULK_TIMEOUT)
+            await client.indices.refresh(index=[self.alias(kind, building=building) for kind in KINDS])
+
+    async def count(self, kind: str, *, building: bool = False) -> int:
+        with _errors_named():
+            return int((await self._es.count(index=self.alias(kind, building=building)))["count"])
+
+    # Generations
+
+    async def is_current(self) -> bool:
+        """Whether both aliases exist and lead to indices of the mapping this code has."""
+        with _errors_named():
+            found = await self._es.options(ignore_status=404).indices.get_alias(name=[self.alias(k) for k in KINDS])
+        return all(any(name.startswith(self._stem(kind)) for name in found.body) for kind in KINDS)
+
+    async def create_generation(self) -> None:
+        """Two new, empty indices behind the building aliases, without refresh; unfinished ones go first."""
+        await self.drop_building()
+        moment = datetime.now(UTC).strftime("%Y%m%dt%H%M%S%f")
+        for kind in KINDS:
+            body = es_mappings.load(PACKAGES)
+            body["settings"]["refresh_interval"] = "-1"
+            with _errors_named():
+                await self._es.options(request_timeout=BULK_TIMEOUT).indices.create(
+                    index=f"{self._stem(kind)}{moment}",
+                    settings=body["settings"],
+                    mappings=body["mappings"],
+                    aliases={self.alias(kind, building=True): {}},
+                )
+
+    async def drop_building(self) -> None:
+        await self._drop([name for kind in KINDS for name in await self._behind(self.alias(kind, building=True))])
+
+    async def swap(self, seq: int) -> None:
+        """The generation being built becomes the searched one, in one step for both indices.
+
+        The one that was searched is kept, with `seq`, up to which it is complete; older ones are deleted.
+        """
+        actions: list[dict[str, Any]] = []
+        retired: list[str] = []
+        for kind in KINDS:
+            alias, building = self.alias(kind), self.alias(kind, building=True)
+            new, old = await self._behind(building), await self._behind(alias)
+            await self._settle(new)
+            retired += old
+            actions += [{"remove": {"index": name, "alias": building}} for name in new]
+            actions += [{"remove": {"index": name, "alias": alias}} for name in old]
+            actions += [{"add": {"index": name, "alias": alias}} for name in new]
+        with _errors_named():
+            for name in retired:
+                await self._es.indices.put_mapping(index=name, meta={"seq": seq})
+            await self._es.indices.update_aliases(actions=actions)
+        for kind in KINDS:
+            kept = {*retired, *await self._behind(self.alias(kind))}
+            await self._drop([name for name in await self._generations(kind) if name not in kept])
+
+    async def revive_previous(self) -> int:
+        """Puts the kept generation behind the building aliases; the seq up to which it is complete.
+
+        Raises IndexMissing when none is kept.
+        """
+        await self.drop_building()
+        previous = {}
+        for kind in KINDS:
+            searched = await self._behind(self.alias(kind))
+            previous[kind] = [name for name in await self._generations(kind) if name not in searched][-1:]
+        if not all(previous.values()):
+            raise IndexMissing("No earlier generation of the search index is kept.")
+        names = [names[0] for names in previous.values()]
+        actions = [
+            {"add": {"index": kept[0], "alias": self.alias(kind, building=True)}} for kind, kept in previous.items()
+        ]
+        with _errors_named():
+            mappings = await self._es.indices.get_mapping(index=names)
+            await self._es.indices.update_aliases(actions=actions)
+        return min(int(mappings[name]["mappings"].get("_meta", {}).get("seq", 0)) for name in names)
+
+    async def delete_all(self) -> None:
+        """Deletes every generation: for tests and for leaving a shared Elasticsearch."""
+        await self._drop([name for kind in KINDS for name in await self._generations(kind)])
+
+    async def health(self) -> dict[str, Any]:
+        """{"status": green | yellow | red, "documents": packages indexed}."""
+        with _errors_named():
+            found = await self._es.cluster.health(index=self.alias(PACKAGES))
+        return {"status": found["status"], "documents": await self.count(PACKAGES)}
+
+    def _stem(self, kind: str) -> str:
+        """What the names of the generations of today's mapping begin with."""
+        digest = hashlib.sha256(json.dumps(es_mappings.load(PACKAGES), sort_keys=True).encode()).hexdigest()
+        return f"{self._prefix}{kind}-{digest[:8]}-"
+
+    async def _behind(self, alias: str) -> list[str]:
+        with _errors_named():
+            found = await self._es.options(ignore_status=404).indices.get_alias(name=alias)
+        return sorted(name for name, entry in found.body.items() if isinstance(entry, dict))
+
+    async def _generations(self, kind: str) -> list[str]:
+        """Every index of `kind`, oldest first, whatever its mapping."""
+        with _errors_named():
+            found = await self._es.indices.get(index=f"{self._prefix}{kind}-*", features="aliases")
+        return sorted(found.body, key=lambda name: name.rpartition("-")[2])
+
+    async def _settle(self, names: Sequence[str]) -> None:
+        with _errors_named():
+            interval = es_mappings.load(PACKAGES)["settings"]["refresh_interval"]
+            for name in names:
+                await self._es.indices.put_settings(index=name, settings={"refresh_interval": interval})
+
+    async def _drop(self, names: Sequence[str]) -> None:
+        # Several in one address may pass the longest URL.
+        for name in names:
+            with _errors_named():
+                await self._es.options(ignore_status=404).indices.delete(index=name)
+
+
+def _operation(write: Write, target: str) -> Iterator[Mapping[str, Any]]:
+    action = {"_index": target, "_id": write.id, "version": write.seq, "version_type": "external_gte"}
+    if write.document is None:
+        yield {"delete": action}
+    else:
+        yield {"index": action}
+        yield write.document
+
+
+def _refusal(result: Mapping[str, Any]) -> str | None:
+    """Why the engine will never take this document; None when it did, or holds a newer one, or none to delete."""
+    error = result.get("error")
+    if error is None or result["status"] == 409:
+        return None
+    if error["type"] == "index_not_found_exception":
+        raise IndexMissing(str(error["reason"]))
+    if result["status"] >= 500:
+        raise SearchUnavailable(f"The search engine can't index: {error['reason']}")
+    cause = error.get("caused_by") or {}
+    return ": ".join(part for part in (error["type"], error["reason"], cause.get("reason")) if part)
+
+
+@contextmanager
+def _errors_named() -> Iterator[None]:
+    """Turns every failure of the client into SearchUnavailable, a missing index into IndexMissing."""
+    try:
+        yield
+    except NotFoundError as error:
+        raise IndexMissing(f"The search index is missing: {error.message}") from error
+    except ApiError as error:
+        log.warning("search engine refuses", extra={"status": error.status_code, "reason": str(error)})
+        raise SearchUnavailable("The search engine can't answer now. Try again in a few seconds.") from error
+    except TransportError as error:
+        log.warning("search engine unavailable", extra={"reason": f"{type(error).__name__}: {error}"})
+        raise SearchUnavailable(AWAY) from error
+
+
+@asynccontextmanager
+async def open_search(settings: SearchSettings) -> AsyncIterator[SearchIndex]:
+    """The index of `settings`, closed at the end; without an address every call of it raises SearchUnavailable.
+
+    Elasticsearch may come later: nothing is asked of it here.
+    """
+    if not settings.url:
+        yield SearchIndex(None, settings.prefix)
+        return
+    options: dict[str, Any] = {"ca_certs": settings.ca} if settings.ca else {}
+    if settings.api_key:
+        options["api_key"] = settings.api_key
+    elif settings.user:
+        options["basic_auth"] = (settings.user, settings.password)
+    client = AsyncElasticsearch(
+        settings.url, request_timeout=settings.timeout.total_seconds(), max_retries=0, retry_on_timeout=False, **options
+    )
+    try:
+        yield SearchIndex(client, settings.prefix)
+    finally:
+        await client.close()

@@ -1,0 +1,69 @@
+"""From events to the index: what they touched, as the truth has it now, written to every generation."""
+
+from collections.abc import Iterable, Sequence
+
+from prometheus_client import Counter
+
+from registry.db.engine import Connection, Database, Row
+from registry.events import log as event_log
+from registry.events.log import Event
+from registry.search import store
+from registry.search.documents import PACKAGES, VERSIONS, document, package_id, version_id
+from registry.search.index import IndexMissing, SearchIndex, Write, reference
+
+FAILED = Counter("registry_index_documents_failed_total", "Documents that the search engine refused")
+CONSUMER = "search"
+# A rebuild that ends between two requests of one bulk takes an alias away; the next try sees the new state.
+TRIES = 3
+
+
+async def index_events(
+    db: Database, index: SearchIndex, events: Sequence[Event], *, building_only: bool = False
+) -> None:
+    """Brings the packages and versions that `events` name up to date: two documents an event, never more.
+
+    Raises SearchUnavailable; IndexMissing when there is no index to write to.
+    """
+    async with db.read(snapshot=True) as conn:
+        writes = await _writes(
+            conn, {event.package for event in events}, {(e.package, e.version) for e in events if e.version}
+        )
+    await write(db, index, writes, building_only=building_only)
+
+
+async def write(db: Database, index: SearchIndex, writes: Sequence[Write], *, building_only: bool = False) -> int:
+    """Writes and keeps a record of what the engine refuses; how many that were."""
+    for last_try in (False,) * (TRIES - 1) + (True,):
+        try:
+            outcome = await index.bulk(writes, building_only=building_only)
+            break
+        except IndexMissing:
+            if last_try or building_only:
+                raise
+    by_reference = {reference(each): each for each in writes}
+    failed = [(key, by_reference[key].package, by_reference[key].seq, reason) for key, reason in outcome.failed.items()]
+    FAILED.inc(len(failed))
+    async with db.transaction() as conn:
+        await store.save_outcome(conn, succeeded=[k for k in by_reference if k not in outcome.failed], failed=failed)
+    return len(failed)
+
+
+def package_writes(rows: Iterable[Row], seq: int) -> list[Write]:
+    return [Write(PACKAGES, package_id(row), row.name, seq, document(row)) for row in rows]
+
+
+def version_writes(rows: Iterable[Row], seq: int) -> list[Write]:
+    return [Write(VERSIONS, version_id(row.name, row.version), row.name, seq, document(row)) for row in rows]
+
+
+async def _writes(conn: Connection, names: set[str], versions: set[tuple[str, str]]) -> list[Write]:
+    """The documents of these packages and versions in the snapshot of `conn`; deletions of those that are gone."""
+    seq = await event_log.last_seq(conn)
+    puts = package_writes(await store.packages_named(conn, names), seq)
+    if versions:
+        puts += version_writes(await store.versions_named(conn, versions), seq)
+    wanted = {(PACKAGES, name): name for name in names}
+    wanted |= {(VERSIONS, version_id(name, version)): name for name, version in versions}
+    for put in puts:
+        del wanted[put.kind, put.id]
+    return [*puts, *(Write(kind, id_, package, seq, None) for (kind, id_), package in wanted.items())]

@@ -1,0 +1,106 @@
+"""From Elasticsearch's answer to the page a client gets. Pure."""
+
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from registry.search.cursor import Position, encode
+from registry.search.documents import Document
+from registry.search.request import RELEVANCE, SearchRequest
+
+Page = dict[str, Any]
+
+# Where the scores of each tier lie, and the rank that stands in the middle of a tier.
+EXACT_FROM, EXACT_TO, EXACT_MIDDLE = 0.95, 0.99, 10_000_000.0
+COMPACT_FROM, COMPACT_TO, COMPACT_MIDDLE = 0.90, 0.95, 100_000.0
+TEXT_TO, TEXT_MIDDLE = 0.90, 250.0
+# What is so near the query needs no other spelling.
+_NEAR = {"exact", "compact", "prefix"}
+
+
+def page_of(request: SearchRequest, answer: Mapping[str, Any], latest: Mapping[str, Document]) -> Page:
+    """The page; `latest` maps names to {version, downloads} of the package where a result is one of its versions."""
+    hits = answer["hits"]["hits"]
+    results = [_result(request, hit, latest) for hit in hits]
+    page = paged(request, results, answer["hits"]["total"]["value"], [tuple(hit["sort"]) for hit in hits])
+    if suggestion := _suggestion(request, answer):
+        page["suggestion"] = suggestion
+    if request.facets:
+        page["facets"] = {
+            name: [{"value": bucket["key"], "count": bucket["doc_count"]} for bucket in found["buckets"]]
+            for name, found in answer["aggregations"].items()
+        }
+    return page
+
+
+def paged(request: SearchRequest, results: list[Page], total: int, positions: Sequence[Position]) -> Page:
+    """The members every page has; `positions` are the sort values of the results."""
+    follows = request.sort != RELEVANCE and len(results) == request.limit
+    return {
+        "results": results,
+        "packages": results,
+        "total": total,
+        "limit": request.limit,
+        "offset": request.offset,
+        "next_cursor": encode(request.sort, positions[-1]) if follows else None,
+    }
+
+
+def score(typed: str, name: str, rank: float, matched: Sequence[str]) -> float:
+    """0–1, in the order of `rank`: 1.0 for a name as typed, then names but for separators, then the rest."""
+    if "exact" in matched:
+        if typed.lower() == name:
+            return 1.0
+        return _between(EXACT_FROM, EXACT_TO, rank, EXACT_MIDDLE)
+    if "compact" in matched:
+        return _between(COMPACT_FROM, COMPACT_TO, rank, COMPACT_MIDDLE)
+    return _between(0.0, TEXT_TO, rank, TEXT_MIDDLE)
+
+
+def plain_highlight(name: str, description: str) -> dict[str, str]:
+    """Name and description as HTML, with nothing marked."""
+    return {"name": escape(name), "description": escape(description)}
+
+
+def _between(low: float, high: float, rank: float, middle: float) -> float:
+    return round(low + (high - low) * rank / (rank + middle), 6)
+
+
+def _result(request: SearchRequest, hit: Mapping[str, Any], latest: Mapping[str, Document]) -> Page:
+    source = hit["_source"]
+    package = latest.get(source["name"], source)
+    marked = hit.get("highlight", {})
+    plain = plain_highlight(source["name"], source["description"])
+    return {
+        "name": source["name"],
+        "version": source["version"],
+        "description": source["description"],
+        "downloads": source["downloads"],
+        "author": source["author"],
+        "score": score(request.terms.text, source["name"], hit["_score"], hit.get("matched_queries", ())),
+        "latest_version": package["version"],
+        "total_downloads": package["downloads"],
+        "license": source["license"],
+        "keywords": source["keywords"],
+        "updated_at": source["updated_at"],
+        "highlight": {
+            "name": marked.get("name.text", [plain["name"]])[0],
+            "description": marked.get("description", [plain["description"]])[0],
+        },
+    }
+
+
+def _suggestion(request: SearchRequest, answer: Mapping[str, Any]) -> str | None:
+    """The query with the words that occur nowhere replaced by the likeliest ones; None when it was near enough."""
+    hits = answer["hits"]["hits"]
+    if any(_NEAR.intersection(hit.get("matched_queries", ())) for hit in hits):
+        return None
+    suggested = request.q
+    for entry in answer.get("suggest", {}).get("spelling", ()):
+        if entry["options"]:
+            typed = request.terms.text[entry["offset"] : entry["offset"] + entry["length"]]
+            word = rf"(?<!\w){re.escape(typed)}(?!\w)"
+            likelier = entry["options"][0]["text"]
+            suggested = re.sub(word, likelier.replace("\\", r"\\"), suggested, count=1)
+    return suggested if suggested != request.q else None

@@ -1,0 +1,260 @@
+"""A search as Elasticsearch is asked it. Pure; what each part is worth is data at the top.
+
+rank = text × (1 + popularity + quality + freshness), × DEPRECATED_FACTOR when deprecated; ties go to downloads, then
+the name. es_mappings/README.md tells why each clause is there.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from registry.search.request import BY_NAME, CREATED, DOWNLOADS, RELEVANCE, UPDATED, SearchRequest
+from registry.search.terms import AUTHOR, KEYWORD, LICENSE, NAME, Terms
+
+Body = dict[str, Any]
+
+# Field weights of one word's match, and how much of the lesser fields counts beside the best.
+TEXT_FIELDS = ("name.text^0.6", "keywords^0.6", "description^3.0", "author.text^0.3")
+TIE_BREAKER = 0.4
+PHRASE_FIELDS = ("name.text", "keywords", "description", "author.text")
+
+SOME_WORDS = 0.3
+SOME_WORDS_SHARE = "2<-1 5<70%"
+REQUIRED_WORDS = 1.0
+ALL_WORDS = 1.19
+ALL_WORDS_LIGHTLY_STEMMED = 4.0
+PHRASE = 1.387
+README = 0.5
+NAME_PREFIX = 48.75
+NAME_WORDS = 6.12
+NAME_FUZZY = 8.568
+NAME_TRIGRAMS = 6.0
+TRIGRAM_SHARE = "75%"
+# A tier each: no popularity lifts a lower tier over a higher one.
+EXACT = 1_000_000
+COMPACT = 10_000
+
+POPULARITY = 12.0
+QUALITY = 0.3
+FRESHNESS = 0.1
+FRESH_SCALE = "365d"
+DEPRECATED_FACTOR = 0.4
+
+# Completion: the beginning of a name before that of a word in it.
+SUGGEST_PREFIX = 4.0
+SUGGEST_WORDS = 1.0
+
+# Longer texts are no mistyped name, and their trigrams would cost a lookup each.
+LONGEST_TYPO = 64
+FACET_SIZE = 10
+HIGHLIGHTED_CHARACTERS = 10_000
+# Words that say that a package is wanted, not which: they needn't occur when there are others.
+OPTIONAL = frozenset(
+    (
+        "a", "an", "and", "for", "in", "of", "or", "the", "to", "with",
+        "bindings", "library", "module", "package", "packages", "python", "tool", "toolkit", "utility",
+    )
+)  # fmt: skip
+
+SHOWN = (
+    "name", "version", "sort_key", "description", "author", "license", "keywords", "downloads", "updated_at",
+)  # fmt: skip
+SORT_FIELDS = {DOWNLOADS: "downloads", UPDATED: "updated_at", CREATED: "created_at"}
+_TOTAL_ORDER = ({"name.raw": "asc"}, {"sort_key": "desc"})
+_FACET_FIELDS = {"author": "author", "license": "license", "keyword": "keywords.raw"}
+
+
+def build(request: SearchRequest, heaviest: float) -> Body:
+    """The body of the search. `heaviest` is log1p of the downloads of the registry's most downloaded package."""
+    body: Body = {
+        "query": _ranked(_matching(request), heaviest),
+        "size": request.limit,
+        "sort": _sort(request.sort),
+        "_source": list(SHOWN),
+        "track_total_hits": True,
+        "track_scores": True,
+    }
+    if request.after is not None:
+        body["search_after"] = list(request.after)
+    else:
+        body["from"] = request.offset
+    if request.terms.text:
+        body["highlight"] = _highlight(request.terms)
+        body["suggest"] = _spelling(request.terms.text)
+    if request.facets:
+        body["aggs"] = {name: {"terms": {"field": f, "size": FACET_SIZE}} for name, f in _FACET_FIELDS.items()}
+    return body
+
+
+def build_suggest(q: str, limit: int, heaviest: float) -> Body:
+    """The body that completes `q`: names, popular first."""
+    begins = [
+        _constant({"match": {"name.prefix": q}}, SUGGEST_PREFIX),
+        _constant({"match": {"name.words": {"query": q, "operator": "and"}}}, SUGGEST_WORDS),
+    ]
+    matching = {"bool": {"must": _any_of(begins), "filter": [{"term": {"yanked": False}}]}}
+    return {
+        "query": _ranked(matching, heaviest),
+        "size": limit,
+        "sort": _sort(RELEVANCE),
+        "_source": ["name"],
+        "track_total_hits": False,
+    }
+
+
+def compact_form(text: str) -> str:
+    """`text` without what separates the parts of a name."""
+    return re.sub(r"[-_.\s/@]+", "", text).lower()
+
+
+def required_words(text: str) -> str:
+    """`text` without optional words, unless it has no others."""
+    words = text.split()
+    return " ".join([word for word in words if word.lower() not in OPTIONAL] or words)
+
+
+def _matching(request: SearchRequest) -> Body:
+    terms = request.terms
+    if terms.matches_nothing:
+        return {"match_none": {}}
+    filters = [*_filters(request), *(_phrase(phrase) for phrase in terms.phrases)]
+    if terms.text and request.sort != RELEVANCE:
+        # The weak matches, which rank last by relevance, would come first by their downloads.
+        filters.append(_any_of(_strong_clauses(terms.text)))
+    excluded = [*(_phrase(phrase) for phrase in terms.excluded), *_field_clauses(terms.excluded_fields)]
+    must = _any_of(_text_clauses(terms.text)) if terms.text else {"match_all": {}}
+    return {"bool": {"must": must, "filter": filters, "must_not": excluded}}
+
+
+def _text_clauses(text: str) -> list[Body]:
+    """Everything that makes a package a result, each with its weight."""
+    clauses = [
+        *_strong_clauses(text),
+        _words(text, SOME_WORDS, minimum_should_match=SOME_WORDS_SHARE),
+        _words(text, ALL_WORDS, operator="and"),
+        {"match_phrase": {"description": {"query": text, "slop": 1, "boost": PHRASE}}},
+        _constant({"match": {"readme": {"query": required_words(text), "operator": "and"}}}, README),
+    ]
+    if " " in text:
+        lightly = {"query": text, "operator": "and", "boost": ALL_WORDS_LIGHTLY_STEMMED}
+        clauses.append({"match": {"description.min": lightly}})
+    compact = compact_form(text)
+    if len(compact) <= LONGEST_TYPO:
+        clauses += [_fuzzy(compact), _trigrams(compact)]
+    return clauses
+
+
+def _strong_clauses(text: str) -> list[Body]:
+    """What is surely meant: the name, the beginning of it or of its words, or every word that counts."""
+    live = {"must_not": {"term": {"deprecated": True}}}
+    exact = {"bool": {"must": {"term": {"name": text}}, **live}}
+    compact = {"bool": {"must": {"term": {"name.compact": text}}, **live}}
+    return [
+        _constant(exact, EXACT, name="exact"),
+        _constant(compact, COMPACT, name="compact"),
+        _constant({"match": {"name.prefix": text}}, NAME_PREFIX, name="prefix"),
+        _constant({"match": {"name.words": {"query": text, "operator": "and"}}}, NAME_WORDS),
+        _words(required_words(text), REQUIRED_WORDS, operator="and"),
+    ]
+
+
+def _words(text: str, boost: float, **how: str) -> Body:
+    match = {"query": text, "type": "cross_fields", "fields": list(TEXT_FIELDS), "tie_breaker": TIE_BREAKER}
+    return {"multi_match": {**match, "boost": boost, **how}}
+
+
+def _fuzzy(compact: str) -> Body:
+    value = {"value": compact, "fuzziness": "AUTO:4,9", "prefix_length": 1, "max_expansions": 30}
+    return {"fuzzy": {"name.compact": {**value, "rewrite": "constant_score", "boost": NAME_FUZZY}}}
+
+
+def _trigrams(compact: str) -> Body:
+    match = {"name.tri": {"query": compact, "minimum_should_match": TRIGRAM_SHARE}}
+    return _constant({"match": match}, NAME_TRIGRAMS)
+
+
+def _filters(request: SearchRequest) -> list[Body]:
+    filters: list[Body] = [{"term": {"yanked": False}}, *_field_clauses(request.terms.fields)]
+    for field, values in ((AUTHOR, request.authors), (LICENSE, request.licenses)):
+        if values:
+            filters.append(_any_of(_field_clause(field, value) for value in values))
+    filters += [_field_clause(KEYWORD, value) for value in request.keywords]
+    if not request.prerelease:
+        filters.append({"term": {"prerelease": False}})
+    return filters
+
+
+def _field_clauses(fields: Iterable[tuple[str, str]]) -> list[Body]:
+    return [_field_clause(field, value) for field, value in fields]
+
+
+def _field_clause(field: str, value: str) -> Body:
+    """Keywords and licences as a whole, without regard to case; authors and names by words of them."""
+    clauses: dict[str, Body] = {
+        AUTHOR: {"match_phrase": {"author.text": value}},
+        KEYWORD: {"term": {"keywords.raw": value}},
+        LICENSE: {"term": {"license.lower": value}},
+        NAME: {"match": {"name.words": {"query": value, "operator": "and"}}},
+    }
+    return clauses[field]
+
+
+def _phrase(text: str) -> Body:
+    return {"multi_match": {"query": text, "type": "phrase", "fields": list(PHRASE_FIELDS)}}
+
+
+def _any_of(clauses: Iterable[Body]) -> Body:
+    return {"bool": {"should": list(clauses), "minimum_should_match": 1}}
+
+
+def _constant(clause: Body, boost: float, name: str | None = None) -> Body:
+    named = {} if name is None else {"_name": name}
+    return {"constant_score": {"filter": clause, "boost": boost, **named}}
+
+
+def _ranked(matching: Body, heaviest: float) -> Body:
+    """`matching` with popularity, quality and freshness, and deprecated packages lowered."""
+    popularity = {"field": "popularity", "factor": POPULARITY / heaviest, "missing": 0}
+    fresh = {"published_at": {"origin": "now/d", "scale": FRESH_SCALE, "offset": "30d", "decay": 0.5}}
+    score = {
+        "query": matching,
+        "functions": [
+            {"weight": 1},
+            {"field_value_factor": popularity},
+            {"field_value_factor": {"field": "quality", "factor": QUALITY, "missing": 0.5}},
+            {"gauss": fresh, "weight": FRESHNESS},
+        ],
+        "score_mode": "sum",
+        "boost_mode": "multiply",
+    }
+    return {
+        "boosting": {
+            "positive": {"function_score": score},
+            "negative": {"term": {"deprecated": True}},
+            "negative_boost": DEPRECATED_FACTOR,
+        }
+    }
+
+
+def _sort(sort: str) -> list[Body]:
+    if sort == RELEVANCE:
+        return [{"_score": "desc"}, {"downloads": "desc"}, *_TOTAL_ORDER]
+    if sort == BY_NAME:
+        return list(_TOTAL_ORDER)
+    return [{SORT_FIELDS[sort]: "desc"}, *_TOTAL_ORDER]
+
+
+def _highlight(terms: Terms) -> Body:
+    match = {"query": terms.text, "fields": ["name.text", "description"]}
+    return {
+        "encoder": "html",
+        "number_of_fragments": 0,
+        "max_analyzed_offset": HIGHLIGHTED_CHARACTERS,
+        "highlight_query": {"multi_match": match},
+        "fields": {"name.text": {}, "description": {}},
+    }
+
+
+def _spelling(text: str) -> Body:
+    """Asks for the likeliest spelling of each word that occurs nowhere."""
+    return {"spelling": {"text": text, "term": {"field": "spelling", "suggest_mode": "missing", "size": 1}}}

@@ -1,0 +1,266 @@
+"""A search as asked for: the query parameters, validated all at once, and their table for the API description."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from registry.errors import FieldError, InvalidInput
+from registry.search.cursor import Position, decode, encode
+from registry.search.terms import Terms, parse_terms, without_controls
+
+RELEVANCE, DOWNLOADS, UPDATED, CREATED, BY_NAME = (
+    "relevance", "downloads", "recently-updated", "recently-created", "name",
+)  # fmt: skip
+SORTS = (RELEVANCE, DOWNLOADS, UPDATED, CREATED, BY_NAME)
+
+MAX_TEXT = 512
+MAX_VALUES = 20
+DEFAULT_LIMIT = 20
+MAX_LIMIT = 100
+MAX_WINDOW = 10_000
+MAX_SUGGEST = 214
+_DIGITS = re.compile(r"[0-9]+")
+_MAX_DIGITS = 18
+_REPEATABLE = ("author", "license", "keyword")
+_KNOWN = (
+    "q", "limit", "offset", "cursor", "sort", *_REPEATABLE, "prerelease", "versions", "facets", "min_seq",
+)  # fmt: skip
+BLANK_Q = "must not be blank; GET /packages?sort=downloads lists packages without a query"
+
+
+def _parameter(name: str, description: str, schema: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "name": name, "in": "query", "required": False, "description": description, "schema": dict(schema), **more,
+    }  # fmt: skip
+
+
+def _values(name: str, description: str) -> dict[str, Any]:
+    items = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT, "pattern": r"\S"}
+    schema = {"type": "array", "items": items, "maxItems": MAX_VALUES}
+    return _parameter(name, description, schema, style="form", explode=True)
+
+
+PARAMETERS: list[dict[str, Any]] = [
+    _parameter(
+        "q",
+        'Words to find. author:ada, keyword:ml, license:MIT, name:x and "exact phrases" narrow; a - in front excludes.',
+        {"type": "string", "minLength": 1, "maxLength": MAX_TEXT, "pattern": r"\S"},
+        required=True,
+        example="http client",
+    ),
+    _parameter(
+        "limit",
+        f"Results on a page; above {MAX_LIMIT} is read as {MAX_LIMIT}.",
+        {"type": "integer", "minimum": 1, "default": DEFAULT_LIMIT},
+    ),
+    _parameter(
+        "offset",
+        f"Results to skip; offset + limit may not pass {MAX_WINDOW}.",
+        {"type": "integer", "minimum": 0, "maximum": MAX_WINDOW, "default": 0},
+    ),
+    _parameter(
+        "cursor",
+        "The next_cursor of the page before, for every sort but relevance.",
+        {"type": "string", "pattern": "^[A-Za-z0-9_-]+$", "maxLength": 1024},
+    ),
+    _parameter("sort", "The order of the results.", {"type": "string", "enum": list(SORTS), "default": RELEVANCE}),
+    _values("author", "Only packages of this author; repeated: of any of them."),
+    _values("license", "Only packages under this licence; repeated: under any of them."),
+    _values("keyword", "Only packages with this keyword; repeated: with all of them."),
+    _parameter("prerelease", "false leaves out pre-releases.", {"type": "string", "enum": ["true", "false"]}),
+    _parameter(
+        "versions",
+        "all searches every version, each a result of its own.",
+        {"type": "string", "enum": ["all", "latest"], "default": "latest"},
+    ),
+    _parameter(
+        "facets",
+        "true adds how many results each author, licence and keyword has.",
+        {"type": "string", "enum": ["true", "false"], "default": "false"},
+    ),
+    _parameter(
+        "min_seq",
+        "Waits, at most 5 seconds, until the change with this seq can be found.",
+        {"type": "integer", "minimum": 0, "maximum": 10**_MAX_DIGITS - 1},
+    ),
+]
+SUGGEST_PARAMETERS: list[dict[str, Any]] = [
+    _parameter(
+        "q",
+        "The beginning of a name, or of a word in it.",
+        {"type": "string", "minLength": 1, "maxLength": MAX_SUGGEST, "pattern": r"\S"},
+        required=True,
+    )
+]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """One search. `terms` is `q` taken apart; `after` is the cursor's position, None without a cursor."""
+
+    q: str
+    terms: Terms
+    limit: int = DEFAULT_LIMIT
+    offset: int = 0
+    after: Position | None = None
+    sort: str = RELEVANCE
+    authors: tuple[str, ...] = ()
+    licenses: tuple[str, ...] = ()
+    keywords: tuple[str, ...] = ()
+    prerelease: bool = True
+    every_version: bool = False
+    facets: bool = False
+    min_seq: int = 0
+
+    @classmethod
+    def parse(cls, params: Sequence[tuple[str, str]]) -> "SearchRequest":
+        """The search of these (name, value) parameters; others than the documented ones are ignored.
+
+        Raises InvalidInput that names every wrong parameter.
+        """
+        reader = _Reader(params)
+        q = reader.text("q", MAX_TEXT)
+        sort = reader.choice("sort", SORTS)
+        request = cls(
+            q=q,
+            terms=parse_terms(q),
+            limit=min(reader.number("limit", DEFAULT_LIMIT, low=1), MAX_LIMIT),
+            offset=reader.number("offset", 0),
+            after=reader.cursor(sort),
+            sort=sort,
+            authors=reader.values("author"),
+            licenses=reader.values("license"),
+            keywords=reader.values("keyword"),
+            prerelease=reader.choice("prerelease", ("true", "false")) == "true",
+            every_version=reader.choice("versions", ("latest", "all")) == "all",
+            facets=reader.choice("facets", ("false", "true")) == "true",
+            min_seq=reader.sequence("min_seq"),
+        )
+        if not reader.has_error("limit", "offset") and request.limit + request.offset > MAX_WINDOW:
+            reader.refuse(
+                "offset", f"offset + limit may not pass {MAX_WINDOW}; sort by something and go on with cursor"
+            )
+        if request.after is not None and request.offset:
+            reader.refuse("cursor", "can't be combined with offset")
+        reader.raise_errors()
+        return request
+
+    def serialise(self) -> list[tuple[str, str]]:
+        """Parameters that parse to this very request; what has its default is left out."""
+        pairs: list[tuple[str, str | None]] = [
+            ("q", self.q),
+            ("limit", str(self.limit) if self.limit != DEFAULT_LIMIT else None),
+            ("offset", str(self.offset) if self.offset else None),
+            ("cursor", None if self.after is None else encode(self.sort, self.after)),
+            ("sort", self.sort if self.sort != RELEVANCE else None),
+            *(("author", value) for value in self.authors),
+            *(("license", value) for value in self.licenses),
+            *(("keyword", value) for value in self.keywords),
+            ("prerelease", None if self.prerelease else "false"),
+            ("versions", "all" if self.every_version else None),
+            ("facets", "true" if self.facets else None),
+            ("min_seq", str(self.min_seq) if self.min_seq else None),
+        ]
+        return [(name, value) for name, value in pairs if value is not None]
+
+
+def parse_suggest(params: Sequence[tuple[str, str]]) -> str:
+    """The `q` of a completion, at most 214 characters. Raises InvalidInput."""
+    reader = _Reader(params)
+    q = reader.text("q", MAX_SUGGEST)
+    reader.raise_errors()
+    return q
+
+
+class _Reader:
+    """Reads the parameters one by one and collects what is wrong with them."""
+
+    def __init__(self, params: Iterable[tuple[str, str]]) -> None:
+        self._given: defaultdict[str, list[str]] = defaultdict(list)
+        self._errors: list[FieldError] = []
+        for name, value in params:
+            if name in _KNOWN:
+                self._given[name].append(value)
+        for name, values in self._given.items():
+            if len(values) > 1 and name not in _REPEATABLE:
+                self.refuse(name, "is given more than once")
+
+    def refuse(self, field: str, message: str) -> None:
+        self._errors.append({"field": field, "message": message})
+
+    def has_error(self, *fields: str) -> bool:
+        return any(error["field"] in fields for error in self._errors)
+
+    def raise_errors(self) -> None:
+        if self._errors:
+            raise InvalidInput.of(self._errors)
+
+    def text(self, name: str, longest: int) -> str:
+        value = self._given[name][0] if self._given[name] else ""
+        if problem := _text_problem(value, longest):
+            self.refuse(name, problem)
+            return ""
+        clean = without_controls(value)
+        if not clean:
+            self.refuse(name, BLANK_Q if value or self._given[name] else f"is required and {BLANK_Q}")
+        return clean
+
+    def values(self, name: str) -> tuple[str, ...]:
+        if len(self._given[name]) > MAX_VALUES:
+            self.refuse(name, f"is given more than {MAX_VALUES} times")
+            return ()
+        clean = [without_controls(value) for value in self._given[name]]
+        for given, value in zip(self._given[name], clean, strict=True):
+            if problem := _text_problem(given, MAX_TEXT) or (None if value else "must not be blank"):
+                self.refuse(name, problem)
+        return tuple(dict.fromkeys(clean))
+
+    def choice(self, name: str, allowed: Sequence[str]) -> str:
+        """One of `allowed`, the first when it is not given."""
+        value = self._given[name][0] if self._given[name] else allowed[0]
+        if value not in allowed:
+            self.refuse(name, f"must be one of {', '.join(allowed)}")
+            return allowed[0]
+        return value
+
+    def number(self, name: str, default: int, low: int = 0) -> int:
+        """A whole number; one of too many digits is read as a very large one."""
+        value = self._given[name][0] if self._given[name] else str(default)
+        if not _DIGITS.fullmatch(value):
+            self.refuse(name, f"must be a whole number of at least {low}, in plain digits")
+            return default
+        digits = value.lstrip("0") or "0"
+        number = int(digits) if len(digits) <= _MAX_DIGITS else 10**_MAX_DIGITS
+        if number < low:
+            self.refuse(name, f"must be a whole number of at least {low}, in plain digits")
+        return number
+
+    def sequence(self, name: str) -> int:
+        number = self.number(name, 0)
+        if number >= 10**_MAX_DIGITS:
+            self.refuse(name, f"must have at most {_MAX_DIGITS} digits")
+        return number
+
+    def cursor(self, sort: str) -> Position | None:
+        if not self._given["cursor"]:
+            return None
+        if sort == RELEVANCE:
+            self.refuse("cursor", "goes with every sort but relevance")
+            return None
+        try:
+            return decode(self._given["cursor"][0], sort)
+        except ValueError as wrong:
+            self.refuse("cursor", str(wrong))
+            return None
+
+
+def _text_problem(value: str, longest: int) -> str | None:
+    if len(value) > longest:
+        return f"must have at most {longest} characters"
+    if "\0" in value:
+        return "must not hold a NUL character"
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        return "is not valid Unicode: it holds half of a character"
+    return None

@@ -1,0 +1,95 @@
+"""Searching and completing: from the index, or from PostgreSQL while that is away."""
+
+import asyncio
+import logging
+import time
+
+from registry.db.engine import Database, Row
+from registry.errors import SearchUnavailable
+from registry.events import log as event_log
+from registry.search import query
+from registry.search.documents import PACKAGES, VERSIONS, Document, timestamp
+from registry.search.fallback import store as fallback
+from registry.search.index import SearchIndex
+from registry.search.indexing import CONSUMER
+from registry.search.page import Page, page_of, paged, plain_highlight
+from registry.search.request import SearchRequest
+
+log = logging.getLogger(__name__)
+
+WAIT_SECONDS = 5.0
+WAIT_POLL_SECONDS = 0.05
+SUGGESTIONS = 10
+
+
+async def search(db: Database, index: SearchIndex, request: SearchRequest) -> Page:
+    """The page of `request`, `degraded` when it comes from PostgreSQL.
+
+    Raises DatabaseUnavailable when that is needed and away too.
+    """
+    started = time.monotonic()
+    if request.min_seq and not index.is_away:
+        await _wait_for(db, request.min_seq)
+    try:
+        page = await _from_index(index, request)
+        degraded = False
+    except SearchUnavailable:
+        page = await _from_database(db, request)
+        degraded = True
+    return {**page, "took_ms": round((time.monotonic() - started) * 1000), "degraded": degraded}
+
+
+async def suggest(db: Database, index: SearchIndex, q: str, limit: int = SUGGESTIONS) -> Page:
+    """{"suggestions": up to `limit` names that `q` begins, popular first, "query": q}."""
+    try:
+        answer = await index.search(PACKAGES, query.build_suggest(q, limit, await index.heaviest()))
+        names = [hit["_source"]["name"] for hit in answer["hits"]["hits"]]
+    except SearchUnavailable:
+        async with db.read() as conn:
+            names = await fallback.suggest(conn, query.compact_form(q), limit)
+    return {"suggestions": names, "query": q}
+
+
+async def _from_index(index: SearchIndex, request: SearchRequest) -> Page:
+    body = query.build(request, await index.heaviest())
+    if not request.every_version:
+        return page_of(request, await index.search(PACKAGES, body), {})
+    answer = await index.search(VERSIONS, body)
+    names = sorted({hit["_source"]["name"] for hit in answer["hits"]["hits"]})
+    latest: dict[str, Document] = await index.documents(PACKAGES, names, ["version", "downloads"])
+    return page_of(request, answer, latest)
+
+
+async def _from_database(db: Database, request: SearchRequest) -> Page:
+    async with db.read(snapshot=True) as conn:
+        found, total = await fallback.search(conn, request)
+    results = [_result(row) for row, _ in found]
+    page = paged(request, results, total, [position for _, position in found])
+    if request.facets:
+        page["facets"] = {"author": [], "license": [], "keyword": []}
+    return page
+
+
+def _result(row: Row) -> Page:
+    members = ("name", "version", "description", "downloads", "author", "latest_version", "total_downloads", "license")
+    return {
+        **{name: getattr(row, name) for name in members},
+        "score": round(row.score, 6),
+        "keywords": row.keywords,
+        "updated_at": timestamp(row.updated_at),
+        "highlight": plain_highlight(row.name, row.description),
+    }
+
+
+async def _wait_for(db: Database, seq: int) -> None:
+    """Returns when the index has the change `seq`, when there is no such change yet, or after WAIT_SECONDS."""
+    async with db.read() as conn:
+        if seq > await event_log.last_seq(conn):
+            return
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
+        async with db.read() as conn:
+            if await event_log.position(conn, CONSUMER) >= seq:
+                return
+        await asyncio.sleep(WAIT_POLL_SECONDS)
+    log.warning("search index is behind", extra={"seq": seq})

@@ -1,0 +1,166 @@
+"""The search room's SQL: the truth that is indexed, documents the engine refused, and the rebuild's lock."""
+
+from collections.abc import Iterable, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.sql import bindparam as p
+
+from registry.db.engine import Connection, Row, statement
+from registry.db.tables import download_days, index_failures, package_versions, packages
+
+_TEXTS = ARRAY(sa.Text)
+_LIVE = package_versions.c.deleted_at.is_(None)
+
+_latest = package_versions.alias("latest")
+_sibling = package_versions.alias("sibling")
+# A package is offered as long as one version of it is neither deleted nor yanked.
+OFFERED = (
+    sa.select(_sibling.c.id)
+    .where(_sibling.c.package_id == packages.c.id, _sibling.c.deleted_at.is_(None), _sibling.c.yanked.is_(False))
+    .exists()
+)
+_PACKAGE = (
+    sa.select(
+        packages.c.id,
+        packages.c.name,
+        _latest.c.version,
+        _latest.c.sort_key,
+        _latest.c.is_prerelease,
+        (~OFFERED).label("yanked"),
+        packages.c.deprecated.is_not(None).label("deprecated"),
+        packages.c.description,
+        packages.c.author,
+        packages.c.license,
+        packages.c.homepage,
+        packages.c.repository,
+        _latest.c.readme,
+        packages.c.keywords,
+        packages.c.download_count.label("downloads"),
+        packages.c.download_count.label("package_downloads"),
+        _latest.c.published_at,
+        packages.c.created_at,
+        packages.c.updated_at,
+    )
+    .join(_latest, _latest.c.id == packages.c.latest_version_id)
+    .where(_latest.c.deleted_at.is_(None))
+)
+_VERSION = (
+    sa.select(
+        package_versions.c.id,
+        packages.c.name,
+        package_versions.c.version,
+        package_versions.c.sort_key,
+        package_versions.c.is_prerelease,
+        package_versions.c.yanked,
+        # A package's deprecation would touch every version of it; this index shows what was published.
+        sa.false().label("deprecated"),
+        package_versions.c.description,
+        package_versions.c.author,
+        package_versions.c.license,
+        package_versions.c.homepage,
+        package_versions.c.repository,
+        package_versions.c.readme,
+        package_versions.c.keywords_json.label("keywords"),
+        package_versions.c.download_count.label("downloads"),
+        packages.c.download_count.label("package_downloads"),
+        package_versions.c.published_at,
+        package_versions.c.published_at.label("created_at"),
+        package_versions.c.published_at.label("updated_at"),
+    )
+    .join(packages, packages.c.id == package_versions.c.package_id)
+    .where(_LIVE)
+)
+_wanted = sa.func.unnest(sa.cast(p("names"), _TEXTS), sa.cast(p("versions"), _TEXTS)).table_valued("name", "version")
+
+_PACKAGES_NAMED = statement(_PACKAGE.where(packages.c.name == sa.func.any(sa.cast(p("names"), _TEXTS))))
+_PACKAGES_AFTER = statement(_PACKAGE.where(packages.c.id > p("after")).order_by(packages.c.id).limit(p("count")))
+_PACKAGE_COUNT = statement(sa.select(sa.func.count()).select_from(_PACKAGE.subquery()))
+_VERSIONS_NAMED = statement(
+    _VERSION.join(_wanted, sa.and_(_wanted.c.name == packages.c.name, _wanted.c.version == package_versions.c.version))
+)
+_VERSIONS_AFTER = statement(
+    _VERSION.where(package_versions.c.id > p("after")).order_by(package_versions.c.id).limit(p("count"))
+)
+_VERSION_COUNT = statement(sa.select(sa.func.count()).select_from(_VERSION.subquery()))
+_DOWNLOADED = statement(
+    sa.select(packages.c.name, package_versions.c.version)
+    .join(package_versions, package_versions.c.package_id == packages.c.id)
+    .where(
+        _LIVE,
+        package_versions.c.id.in_(
+            sa.select(download_days.c.package_version_id).where(
+                download_days.c.day >= sa.func.current_date() - p("days", type_=sa.Integer)
+            )
+        ),
+        sa.tuple_(packages.c.name, package_versions.c.version)
+        > sa.tuple_(p("after_name", type_=sa.Text), p("after_version", type_=sa.Text)),
+    )
+    .order_by(packages.c.name, package_versions.c.version)
+    .limit(p("count"))
+)
+
+_failure = insert(index_failures).values(
+    document=p("document"), package=p("package"), seq=p("seq"), reason=p("reason"), failed_at=sa.func.now()
+)
+_FAILED = statement(
+    _failure.on_conflict_do_update(
+        index_elements=[index_failures.c.document],
+        set_={name: _failure.excluded[name] for name in ("package", "seq", "reason", "failed_at")},
+    )
+)
+_SUCCEEDED = statement(
+    sa.delete(index_failures).where(index_failures.c.document == sa.func.any(sa.cast(p("documents"), _TEXTS)))
+)
+
+
+async def packages_named(conn: Connection, names: Iterable[str]) -> list[Row]:
+    """The rows of those of `names` that have a live version."""
+    return await conn.all(_PACKAGES_NAMED, names=list(names))
+
+
+async def packages_after(conn: Connection, after: int, count: int) -> list[Row]:
+    """Up to `count` shown packages with an id above `after`, by id."""
+    return await conn.all(_PACKAGES_AFTER, after=after, count=count)
+
+
+async def versions_named(conn: Connection, versions: Iterable[tuple[str, str]]) -> list[Row]:
+    """The rows of those (name, version) that are live."""
+    pairs = list(versions)
+    return await conn.all(_VERSIONS_NAMED, names=[name for name, _ in pairs], versions=[v for _, v in pairs])
+
+
+async def versions_after(conn: Connection, after: int, count: int) -> list[Row]:
+    """Up to `count` live versions with an id above `after`, by id."""
+    return await conn.all(_VERSIONS_AFTER, after=after, count=count)
+
+
+async def counts(conn: Connection) -> tuple[int, int]:
+    """(packages, versions) that the indices should hold."""
+    return int(await conn.value(_PACKAGE_COUNT)), int(await conn.value(_VERSION_COUNT))
+
+
+async def downloaded_versions(
+    conn: Connection, *, days: int, after: tuple[str, str], count: int
+) -> list[tuple[str, str]]:
+    """Up to `count` (name, version) downloaded in the last `days` days, above `after` in their order."""
+    rows = await conn.all(_DOWNLOADED, days=days, after_name=after[0], after_version=after[1], count=count)
+    return [(row.name, row.version) for row in rows]
+
+
+async def save_outcome(
+    conn: Connection, *, succeeded: Sequence[str], failed: Iterable[tuple[str, str, int, str]]
+) -> None:
+    """Notes (document, package, seq, reason) of each refusal and forgets those of documents that now went in."""
+    await conn.run(_SUCCEEDED, documents=list(succeeded))
+    for document, package, seq, reason in failed:
+        await conn.run(_FAILED, document=document, package=package, seq=seq, reason=reason)
+
+
+# One number for the whole fleet: two rebuilds at once would fight for the building aliases.
+_LOCK_REBUILD = statement(sa.select(sa.func.pg_try_advisory_lock(sa.literal(4_202_251_102, sa.BigInteger))))
+
+
+async def lock_rebuild(conn: Connection) -> bool:
+    """Whether this session may rebuild now; it may until it ends."""
+    return bool(await conn.value(_LOCK_REBUILD))
