@@ -19,7 +19,7 @@ MANIFEST = {"name": "my-library", "version": "1.0.0", "description": "A library"
 SYNAPSE = json.dumps(MANIFEST).encode()
 END = bytes(1024)
 # One file for a property's examples: hypothesis wants no fixture made anew for each.
-same_file = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+same_file = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def member(name, data=b"", *, kind=tarfile.REGTYPE, size=None, **fields):

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.errors import InvalidInput, InvalidManifest
@@ -245,6 +245,7 @@ json_values = st.recursive(
 fields = st.sampled_from([*OWN, "author", "license", "homepage", "repository", "keywords", "dependencies", "readme"])
 
 
+@settings(deadline=None)
 @given(st.dictionaries(fields, json_values, max_size=4), st.dictionaries(fields | st.text(), json_values, max_size=4))
 def test_any_json_is_metadata_or_a_named_problem(request_fields, manifest):
     try:

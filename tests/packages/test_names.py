@@ -1,7 +1,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.errors import InvalidInput
@@ -40,6 +40,7 @@ def test_refuses_and_says_why(name, message):
     assert [error["field"] for error in refusal.value.errors] == ["name"]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=6) | st.text("aZ9-_", max_size=230))
 def test_accepts_exactly_the_documented_names(name):
     if CONTRACT.match(name):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import semver
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from registry.errors import InvalidInput
@@ -56,6 +56,7 @@ def test_sorts_by_precedence():
     assert [str(version) for version in sorted(map(parse, reversed(ASCENDING)))] == ASCENDING
 
 
+@settings(deadline=None)
 @given(texts, texts)
 @example("1.0.0-a", "1.0.0-a-")
 @example("1.0.0-a.z", "1.0.0-a-b")
@@ -114,6 +115,7 @@ def test_hostile_ranges_are_refused(text):
     assert range_problem(text)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300) | st.text("0123.xX*^~<>=v-+| \tab", max_size=MAX_RANGE))
 def test_no_text_upsets_the_range_parser(text):
     problem = range_problem(text)
