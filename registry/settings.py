@@ -65,6 +65,10 @@ def _duration(value: str) -> timedelta:
     return timedelta(**{unit: int(found[1])})
 
 
+def _folder(value: str) -> Path:
+    return Path(value).expanduser()
+
+
 def _words(value: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in value.split(",") if word.strip())
 
@@ -185,7 +189,7 @@ class StorageSettings:
     """Where tarballs are kept."""
 
     type: str = var("REGISTRY_STORAGE_TYPE", "local", "`local` folder or `s3`", _choice("local", "s3"))
-    path: Path = var("REGISTRY_STORAGE_PATH", "./packages", "Folder of the local storage", Path)
+    path: Path = var("REGISTRY_STORAGE_PATH", "./packages", "Folder of the local storage", _folder)
     s3_bucket: str = var("REGISTRY_S3_BUCKET", "", "Bucket name; needed with `s3`")
     s3_region: str = var("REGISTRY_S3_REGION", "us-east-1", "Region of the bucket")
     s3_endpoint: str = var("REGISTRY_S3_ENDPOINT", "", "Address of an S3 server other than AWS", _url("http", "https"))
@@ -219,7 +223,7 @@ class LimitSettings:
 
     max_tarball: int = var("REGISTRY_MAX_TARBALL", "100MiB", "Largest tarball that is accepted", _size)
     spool_path: Path = var(
-        "REGISTRY_SPOOL_PATH", "./spool", "Folder for uploads on their way and downloads not yet counted", Path
+        "REGISTRY_SPOOL_PATH", "./spool", "Folder for uploads on their way and downloads not yet counted", _folder
     )
     delete_grace: timedelta = var(
         "REGISTRY_DELETE_GRACE", "7d", "How long an admin can restore a deleted version", _duration
@@ -230,8 +234,8 @@ class LimitSettings:
 class StackSettings:
     """What `make up` starts when no address of a server is given."""
 
-    data_dir: Path = var("REGISTRY_DATA_DIR", "./.data", "Folder where `make up` keeps everything", Path)
-    cache_dir: Path = var("REGISTRY_CACHE_DIR", "", "Folder for downloaded servers; by default one for each user", Path)
+    data_dir: Path = var("REGISTRY_DATA_DIR", "./.data", "Folder where `make up` keeps everything", _folder)
+    cache_dir: Path = var("REGISTRY_CACHE_DIR", "~/.cache/synapse-registry", "Folder for downloaded servers", _folder)
     es_home: str = var("ES_HOME", "", "An Elasticsearch installation to start instead of a downloaded one")
     es_java_home: str = var("ES_JAVA_HOME", "", "JDK 21 or newer for Elasticsearch")
     java_home: str = var("JAVA_HOME", "", "Looked at next for a JDK")

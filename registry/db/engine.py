@@ -60,7 +60,7 @@ def statement(clause: ClauseElement) -> Statement:
 
 def json(value: Any) -> Json:
     """`value` as a JSON parameter."""
-    return Json(value, dumps=lambda v: orjson.dumps(v).decode())
+    return Json(value, dumps=lambda v: orjson.dumps(v, option=orjson.OPT_UTC_Z).decode())
 
 
 class Connection:

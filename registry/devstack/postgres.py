@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import psycopg2
 
 from registry.devstack.processes import ChildProcess, OsUser, claim, hand_over, make_reachable, unprivileged_user

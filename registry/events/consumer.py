@@ -78,9 +78,14 @@ async def replay(conn: Connection, name: str) -> None:
 async def _lead(conn: Connection, name: str) -> None:
     """Waits until no other process leads; the lock ends with the session, so a dead leader is followed at once."""
     key = zlib.crc32(name.encode()) - (1 << 31)
-    while not await conn.value(_TRY_LOCK, class_=LOCK_CLASS, key=key):
+    while not await try_lock(conn, LOCK_CLASS, key):
         await asyncio.sleep(LEADER_RETRY_SECONDS)
     log.info("consumer leads", extra={"consumer": name})
+
+
+async def try_lock(conn: Connection, class_: int, key: int) -> bool:
+    """Whether the session got the advisory lock, which it then holds to its end."""
+    return bool(await conn.value(_TRY_LOCK, class_=class_, key=key))
 
 
 async def _step(db: Database, name: str, handle: Handler) -> bool:

@@ -7,15 +7,16 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from aiohttp import web
+from aiohttp import ClientPayloadError, web
+from aiohttp.http_exceptions import HttpProcessingError
 
-from registry.errors import Internal, RegistryError, Unauthorized, UnsupportedMediaType
+from registry.errors import Internal, InvalidInput, RegistryError, Unauthorized, UnsupportedMediaType
 from registry.web import metrics, problems
 from registry.web.limits import ClientAddress, RateLimiter
 from registry.web.route import OPEN, READ, Handler, Route
 
-log = logging.getLogger("registry.access")
-failures = logging.getLogger(__name__)
+access_log = logging.getLogger("registry.access")
+log = logging.getLogger(__name__)
 
 REQUEST_ID = web.RequestKey("request_id", str)
 CLIENT = web.RequestKey("client", str)
@@ -23,7 +24,7 @@ HEADERS = web.RequestKey("headers", dict)
 PRINCIPAL = web.RequestKey("principal", object)
 STARTED = web.RequestKey("started", bool)
 
-Authenticate = Callable[[str | None], Awaitable[Any]]
+Authenticate = Callable[[web.Request, str | None], Awaitable[Any]]
 Peek = Callable[[str | None], str | None]
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -87,12 +88,14 @@ class Gate:
             if error.status < 400:
                 raise
             failure = problems.from_http(error)
+        except (HttpProcessingError, ClientPayloadError, web.PayloadAccessError, web.RequestPayloadError):
+            failure = InvalidInput("The body ended early or is not well-formed.")
         except Exception:  # the last line: whatever it was, the client gets a named 500 and the log the trace
-            failures.exception("unhandled error", extra={"request_id": request[REQUEST_ID]})
+            log.exception("unhandled error", extra={"request_id": request[REQUEST_ID]})
             failure = Internal("Something went wrong on our side. The request id finds it in the log.")
         if request.get(STARTED):
             # Half an answer is out: only cutting the connection tells the client that it is not whole.
-            failures.warning("answer cut short", extra={"request_id": request[REQUEST_ID], "code": failure.code})
+            log.warning("answer cut short", extra={"request_id": request[REQUEST_ID], "code": failure.code})
             raise ConnectionResetError(failure.detail)
         return self._failed(request, failure)
 
@@ -100,24 +103,39 @@ class Gate:
         """Counts the request, refuses what no handler reads, and finds out who asks."""
         request[CLIENT] = self._clients.of(request)
         authorization = request.headers.get("Authorization")
-        key = self._peek(authorization) or f"ip:{request[CLIENT]}"
-        allowance = await self._limiter.hit(route.limit, key)
-        if allowance is not None:
-            request[HEADERS].update(allowance.headers())
+        user = self._peek(authorization)
+        if user is None and route.access != OPEN and authorization:
+            # Only a query tells whose an API token is; those that don't hold count for their address.
+            user = await self._user_of(request, route, authorization)
+        await self._take(request, route, user or f"ip:{request[CLIENT]}")
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise UnsupportedMediaType("Send the body without a Content-Encoding.")
         if route.access == OPEN:
             return
-        principal = await self._authenticate(authorization)
+        principal = request.get(PRINCIPAL) or await self._authenticate(request, authorization)
         request[PRINCIPAL] = principal
         if principal is None and (route.access != READ or self._private):
             raise Unauthorized(NEEDS_CREDENTIALS)
         if principal is not None and route.access == READ and self._private:
             principal.require("read")
 
+    async def _user_of(self, request: web.Request, route: Route, authorization: str) -> str | None:
+        try:
+            principal = await self._authenticate(request, authorization)
+        except Unauthorized:
+            await self._take(request, route, f"ip:{request[CLIENT]}")
+            raise
+        request[PRINCIPAL] = principal
+        return None if principal is None else f"user:{principal.user_id}"
+
+    async def _take(self, request: web.Request, route: Route, key: str) -> None:
+        allowance = await self._limiter.hit(route.limit, key)
+        if allowance is not None:
+            request[HEADERS].update(allowance.headers())
+
     def _failed(self, request: web.Request, error: RegistryError) -> web.StreamResponse:
         if error.status == 503:
-            failures.warning(
+            log.warning(
                 "request failed",
                 extra={"request_id": request[REQUEST_ID], "code": error.code, "reason": str(error.__cause__ or error)},
             )
@@ -129,8 +147,8 @@ class Gate:
         path = route.path if route else "unknown"
         metrics.REQUESTS.labels(request.method if route else "other", path, str(status)).inc()
         metrics.LATENCY.labels(request.method if route else "other", path).observe(seconds)
-        if log.isEnabledFor(logging.INFO):
-            log.info(
+        if access_log.isEnabledFor(logging.INFO):
+            access_log.info(
                 "request",
                 extra={
                     "request_id": request[REQUEST_ID],

@@ -1,12 +1,12 @@
 """The one place that turns a failure into an answer (RFC 9457, with `error` for older clients)."""
 
 import logging
-from typing import TypedDict
 
 import orjson
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.web_protocol import RequestHandler
+from typing_extensions import TypedDict
 
 from registry.errors import (
     FieldError,

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from registry.errors import StorageUnavailable, TooLarge
 
@@ -108,13 +108,3 @@ def _remove_if_abandoned(folder: Path) -> None:
         return
     except FileNotFoundError:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def json_chunks(data: Any) -> AsyncIterator[bytes]:
-    """`data` (an iterator of bytes) as an asynchronous one."""
-
-    async def chunks() -> AsyncIterator[bytes]:
-        for piece in data:
-            yield piece
-
-    return chunks()

@@ -1,0 +1,178 @@
+"""The command line: `synapse-registry --help` teaches it."""
+
+import argparse
+import asyncio
+import getpass
+import sys
+from collections.abc import Sequence
+
+from registry import __version__, logs, server
+from registry.accounts import administer
+from registry.accounts.register import register
+from registry.db import migrate as migrations
+from registry.db.engine import open_database
+from registry.devstack.up import up as start_everything
+from registry.errors import RegistryError, SettingsError, StackError
+from registry.search.index import open_search
+from registry.search.rebuild import rebuild, rollback
+from registry.settings import Settings, environment, variables
+from registry.worker import run_worker
+
+EPILOG = """\
+first steps:
+  synapse-registry up                       everything on this machine, nothing to set up
+  synapse-registry config                   every setting, with its variable and default
+in production:
+  synapse-registry migrate                  bring the schema up to date, once per release
+  synapse-registry serve                    the API, with the background work
+  synapse-registry user create ada --admin  the first admin
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status: 0, or 1 after a sentence on stderr that says what to change."""
+    options = parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (SettingsError, StackError, RegistryError) as problem:
+        sys.stderr.write(f"{problem}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def up(_: argparse.Namespace) -> None:
+    start_everything(environment())
+
+
+def serve(options: argparse.Namespace) -> None:
+    settings = _settings()
+    if migrations.pending(settings.database):
+        raise StackError("The database schema is not up to date. Run `synapse-registry migrate` first.")
+    server.run(server.serve(settings, with_background=not options.web_only), debug=settings.web.debug)
+
+
+def worker(_: argparse.Namespace) -> None:
+    settings = _settings()
+
+    async def work() -> None:
+        stopped = server.stop_signal()
+        async with run_worker(settings):
+            await stopped.wait()
+
+    server.run(work())
+
+
+def migrate(_: argparse.Namespace) -> None:
+    _say(f"The schema is at revision {migrations.upgrade(_settings().database)}.")
+
+
+def reindex(options: argparse.Namespace) -> None:
+    settings = _settings()
+
+    async def work() -> None:
+        async with open_database(settings.database) as db, open_search(settings.search) as index:
+            await (rollback(db, index) if options.rollback else rebuild(db, index, _progress))
+
+    asyncio.run(work())
+    _say("\nThe former index serves again." if options.rollback else "\nThe new index serves.")
+
+
+def user_create(options: argparse.Namespace) -> None:
+    settings = _settings()
+    password = sys.stdin.readline().rstrip("\n") if options.password_stdin else getpass.getpass()
+    role = "admin" if options.admin else "user"
+
+    async def work() -> None:
+        async with open_database(settings.database) as db:
+            await register(db, settings.accounts, options.username, password, options.email, role)
+
+    asyncio.run(work())
+    _say(f"{options.username} can sign in ({role}).")
+
+
+def user_role(options: argparse.Namespace) -> None:
+    settings = _settings()
+
+    async def work() -> None:
+        async with open_database(settings.database) as db:
+            await administer.set_role(db, options.username, options.role)
+
+    asyncio.run(work())
+    _say(f"{options.username} is now {options.role}.")
+
+
+def user_active(options: argparse.Namespace) -> None:
+    settings = _settings()
+
+    async def work() -> None:
+        async with open_database(settings.database) as db:
+            await (administer.reactivate if options.active else administer.deactivate)(db, options.username)
+
+    asyncio.run(work())
+    _say(f"{options.username} can{'' if options.active else 'not'} sign in.")
+
+
+def config(_: argparse.Namespace) -> None:
+    for part, item in variables():
+        meta = item.metadata
+        files = f" (or {meta['name']}_FILE)" if meta["secret"] else ""
+        _say(f"{meta['name']}{files}\n    {meta['doc']}. Part: {part}. Default: {meta['default'] or 'none'}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command with what it is for."""
+    top = argparse.ArgumentParser(
+        prog="synapse-registry",
+        description="Publish, find and install packages.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(name: str, run: object, text: str, under: object = commands) -> argparse.ArgumentParser:
+        command: argparse.ArgumentParser = under.add_parser(name, help=text, description=text)  # type: ignore[attr-defined]
+        command.set_defaults(run=run)
+        return command
+
+    add("up", up, "start PostgreSQL, Elasticsearch and the service on this machine")
+    serving = add("serve", serve, "serve the API against the servers that the settings name")
+    serving.add_argument("--web-only", action="store_true", help="leave the background work to `worker` processes")
+    add("worker", worker, "run the background work alone: indexing and periodic jobs")
+    add("migrate", migrate, "bring the database schema up to date")
+    reindexing = add("reindex", reindex, "build a new search index while the old one serves, then swap")
+    reindexing.add_argument("--rollback", action="store_true", help="let the former index serve again")
+    add("config", config, "list every setting")
+    users = commands.add_parser("user", help="manage accounts").add_subparsers(required=True, metavar="ACTION")
+    creating = add("create", user_create, "create an account; asks for the password", users)
+    creating.add_argument("--admin", action="store_true", help="with the role admin")
+    creating.add_argument("--email")
+    creating.add_argument("--password-stdin", action="store_true", help="read the password from standard input")
+    role = add("role", user_role, "change an account's role", users)
+    for name, active in (("activate", True), ("deactivate", False)):
+        command = add(name, user_active, f"{name} an account; its tokens end with a deactivation", users)
+        command.set_defaults(active=active)
+        command.add_argument("username")
+    for command in (creating, role):
+        command.add_argument("username")
+    role.add_argument("role", choices=("user", "admin"))
+    return top
+
+
+def _settings() -> Settings:
+    settings = Settings.read()
+    if not settings.database.url:
+        raise StackError("REGISTRY_DB_URL is not set. `synapse-registry up` brings a PostgreSQL of its own.")
+    logs.configure(settings.web.log_level)
+    return settings
+
+
+def _progress(*figures: object) -> None:
+    sys.stderr.write("\r" + " ".join(str(figure) for figure in figures) + "   ")
+    sys.stderr.flush()
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")

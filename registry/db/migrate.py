@@ -1,0 +1,69 @@
+"""Brings the schema up to date with Alembic. Safe to run from several processes at once."""
+
+from pathlib import Path
+
+import psycopg2
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from registry.db.engine import dsn
+from registry.db.tables import metadata
+from registry.errors import StackError
+from registry.settings import DatabaseSettings
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+# Held while migrating, so that a second process waits and then finds nothing to do.
+LOCK = 4_202_251_102
+
+
+def upgrade(settings: DatabaseSettings, revision: str = "head") -> str:
+    """Runs every migration up to `revision`; the revision the schema is at then. Blocking: call it in a thread.
+
+    Raises StackError when the database can't be reached.
+    """
+    engine = _engine(settings)
+    try:
+        with engine.begin() as conn:
+            conn.execute(sa.text("SET statement_timeout = 0"))
+            conn.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
+            config = configuration()
+            config.attributes["connection"] = conn
+            command.upgrade(config, revision)
+            return MigrationContext.configure(conn).get_current_revision() or ""
+    except sa.exc.OperationalError as error:
+        raise StackError(f"PostgreSQL can't be reached, check REGISTRY_DB_URL: {str(error.orig).strip()}") from error
+    finally:
+        engine.dispose()
+
+
+def pending(settings: DatabaseSettings) -> bool:
+    """Whether the schema is older than the code. Blocking: call it in a thread."""
+    engine = _engine(settings)
+    try:
+        with engine.connect() as conn:
+            return MigrationContext.configure(conn).get_current_revision() != head()
+    except sa.exc.OperationalError as error:
+        raise StackError(f"PostgreSQL can't be reached, check REGISTRY_DB_URL: {str(error.orig).strip()}") from error
+    finally:
+        engine.dispose()
+
+
+def head() -> str:
+    """The newest revision there is."""
+    return ScriptDirectory.from_config(configuration()).get_current_head() or ""
+
+
+def configuration() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["metadata"] = metadata
+    return config
+
+
+def _engine(settings: DatabaseSettings) -> sa.Engine:
+    return sa.create_engine(
+        "postgresql+psycopg2://", creator=lambda: psycopg2.connect(dsn(settings)), poolclass=sa.NullPool
+    )

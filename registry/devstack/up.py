@@ -1,0 +1,162 @@
+"""The whole stack on one machine without containers: servers, schema, service, and what to try."""
+
+import concurrent.futures
+import contextlib
+import secrets
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from registry import logs, server
+from registry.db import migrate
+from registry.devstack.distribution import elasticsearch_home
+from registry.devstack.elasticsearch import Elasticsearch
+from registry.devstack.java import find_java
+from registry.devstack.postgres import Postgres
+from registry.errors import StackError
+from registry.settings import Settings
+
+READY = """
+Synapse Package Registry is ready on {url} (API description: {url}/docs)
+
+Try, in another terminal:
+
+  curl -s {url}/api/v1/health
+  curl -s {url}/api/v1/auth/register -H 'Content-Type: application/json' \\
+       -d '{{"username": "ada", "password": "correct horse battery staple"}}'
+  curl -s '{url}/api/v1/search?q=hello'
+
+The README shows how to publish. Data: {data}  Log: {log}  Ctrl-C stops everything.
+"""
+
+
+def up(environ: Mapping[str, str]) -> None:
+    """Starts what `environ` gives no address for, serves, and stops it all again at SIGINT or SIGTERM.
+
+    Raises StackError, SettingsError.
+    """
+    began = time.monotonic()
+    settings = Settings.read(environ)
+    data = _data_dir(settings)
+    _require_free_port(settings)
+    signal.signal(signal.SIGTERM, _interrupt)
+    with contextlib.ExitStack() as stack:
+        addresses = _start_servers(settings, data, environ, stack)
+        settings = Settings.read(_completed(environ, addresses, data))
+        logs.configure(settings.web.log_level, data / "registry.log")
+        with _step("Schema") as say:
+            say(f"at revision {migrate.upgrade(settings.database)}")
+        host = "127.0.0.1" if settings.web.host in ("0.0.0.0", "::") else settings.web.host  # noqa: S104
+        url = f"http://{host}:{settings.web.port}"
+
+        def ready() -> None:
+            _say(READY.format(url=url, data=data, log=data / "registry.log"))
+            _say(f"Ready after {time.monotonic() - began:.1f} s.")
+
+        server.run(server.serve(settings, ready=ready), debug=settings.web.debug)
+        _say("Stopping.")
+
+
+def _start_servers(
+    settings: Settings, data: Path, environ: Mapping[str, str], stack: contextlib.ExitStack
+) -> dict[str, str]:
+    """The addresses of the servers started here, both at once; `stack` stops them."""
+    starts: dict[str, Callable[[], str]] = {}
+    if not settings.database.url:
+        postgres = Postgres(data / "postgres", environ=environ)
+        stack.callback(postgres.stop)
+        starts["REGISTRY_DB_URL"] = lambda: _start("PostgreSQL", postgres)
+    if not settings.search.url:
+        elasticsearch = _elasticsearch(settings, data, environ)
+        stack.callback(elasticsearch.stop)
+        starts["REGISTRY_ES_URL"] = lambda: _start("Elasticsearch", elasticsearch)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        futures = {name: pool.submit(start) for name, start in starts.items()}
+        return {name: future.result() for name, future in futures.items()}
+
+
+def _elasticsearch(settings: Settings, data: Path, environ: Mapping[str, str]) -> Elasticsearch:
+    stack = settings.stack
+    homes = [Path(home) if home else None for home in (stack.es_java_home, stack.java_home)]
+    java = find_java(homes, search_path=environ.get("PATH", "/usr/bin:/bin"))
+    home = Path(stack.es_home) if stack.es_home else elasticsearch_home(stack.cache_dir.resolve())
+    return Elasticsearch(home, java, data / "elasticsearch", environ=environ)
+
+
+def _start(name: str, server_: Any) -> str:
+    with _step(name) as say:
+        server_.start()
+        address = server_.url if isinstance(server_.url, str) else server_.url()
+        say("ready")
+    return str(address)
+
+
+def _completed(environ: Mapping[str, str], addresses: Mapping[str, str], data: Path) -> dict[str, str]:
+    """`environ` with the servers' addresses, and everything kept below `data` unless it says otherwise."""
+    folders = {"REGISTRY_STORAGE_PATH": str(data / "packages"), "REGISTRY_SPOOL_PATH": str(data / "spool")}
+    completed = {**folders, **environ, **addresses}
+    if not completed.get("REGISTRY_SECRET_KEY") and not completed.get("REGISTRY_SECRET_KEY_FILE"):
+        completed["REGISTRY_SECRET_KEY_FILE"] = str(_secret_file(data))
+    return completed
+
+
+def _secret_file(data: Path) -> Path:
+    """The signing key, made once, so that logins outlive a restart."""
+    file = data / "secret-key"
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_urlsafe(48), encoding="ascii")
+    return file
+
+
+def _data_dir(settings: Settings) -> Path:
+    data = settings.stack.data_dir.resolve()
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        (data / ".writable").touch()
+    except OSError as error:
+        raise StackError(
+            f"The data folder {data} can't be written ({error.strerror}). Set REGISTRY_DATA_DIR to one that can."
+        ) from error
+    return data
+
+
+def _require_free_port(settings: Settings) -> None:
+    """Found out before minutes of starting, not after."""
+    port = settings.web.port
+    family = socket.AF_INET6 if ":" in settings.web.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.web.host, port))
+        except OSError as error:
+            raise StackError(
+                f"Can't listen on {settings.web.host} port {port} ({error.strerror}). Stop what uses it, or set "
+                "REGISTRY_PORT."
+            ) from error
+
+
+_speaking = threading.Lock()
+
+
+def _say(text: str) -> None:
+    with _speaking:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _step(name: str) -> Iterator[Callable[[str], None]]:
+    """Says that a step began, and how it ended and after how long."""
+    _say(f"{name}: starting")
+    began = time.monotonic()
+    yield lambda outcome: _say(f"{name}: {outcome} ({time.monotonic() - began:.1f} s)")
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

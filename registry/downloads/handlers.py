@@ -1,0 +1,158 @@
+"""HTTP of tarballs: the exact bytes published, in ranges and conditionally, each download counted."""
+
+import asyncio
+from datetime import UTC, datetime
+
+from aiohttp import web
+from cachetools import LRUCache
+
+from registry.db.engine import Row
+from registry.downloads.record import DownloadRecorder, network_of
+from registry.downloads.store import Download
+from registry.errors import DatabaseUnavailable, RangeNotSatisfiable
+from registry.keys import DB, SETTINGS, STORAGE
+from registry.packages import read
+from registry.packages.handlers import VERSION, at_its_real_name, name_of, version_of
+from registry.web.middleware import CLIENT
+from registry.web.responses import matches
+from registry.web.route import Route, header
+
+RECORDER = web.AppKey("recorder", DownloadRecorder)
+# What was served lately, for when PostgreSQL is away: a few hundred bytes each.
+SERVED: web.AppKey[LRUCache[tuple[str, str], Row]] = web.AppKey("served", LRUCache)
+SERVED_SIZE = 10_000
+PRESIGNED_SECONDS = 300
+IMMUTABLE = "max-age=31536000, immutable"
+MAX_USER_AGENT = 512
+
+
+@at_its_real_name
+async def get_tarball(request: web.Request) -> web.StreamResponse:
+    version = version_of(request)
+    row = await _find(request, name_of(request), version)
+    headers = _headers(request, row, version)
+    if _is_unmodified(request, row):
+        return web.Response(status=304, headers=headers)
+    start, end = _range(request, row)
+    counted = request.method == "GET" and start == 0
+    if request.app[SETTINGS].storage.s3_redirect and request.method == "GET":
+        filename = f"{row.name}-{row.version}.tar.gz"
+        address = await request.app[STORAGE].presign(row.tarball_path, expires=PRESIGNED_SECONDS, filename=filename)
+        if address is not None:
+            if counted:
+                await _count(request, row)
+            raise web.HTTPFound(address, headers={"Cache-Control": "no-store"})
+    return await _send(request, row, headers, start, end, counted)
+
+
+async def _find(request: web.Request, name: str, version: str) -> Row:
+    """The blob's row; the last known one when PostgreSQL is away, so that installs go on."""
+    served = request.app[SERVED]
+    try:
+        row = await read.blob(request.app[DB], name, version)
+    except DatabaseUnavailable:
+        row = served.get((name, version))
+        if row is None:
+            raise
+    else:
+        served[name, version] = row
+    return row
+
+
+def _headers(request: web.Request, row: Row, version: str) -> dict[str, str]:
+    reach = "private" if request.app[SETTINGS].accounts.access == "private" else "public"
+    headers = {
+        "ETag": f'"{row.checksum}"',
+        "X-Checksum-SHA256": row.checksum,
+        "Cache-Control": f"{reach}, {IMMUTABLE}",
+        "Content-Disposition": f'attachment; filename="{row.name}-{row.version}.tar.gz"',
+        "Accept-Ranges": "bytes",
+    }
+    if version == "latest":
+        headers["Cache-Control"] = "no-cache"
+        headers["Content-Location"] = read.tarball_url(row.name, row.version)
+    return headers
+
+
+def _is_unmodified(request: web.Request, row: Row) -> bool:
+    """RFC 9110, 13.2.2: If-None-Match decides, If-Modified-Since only without it."""
+    if "If-None-Match" in request.headers:
+        return matches(request, row.checksum)
+    since = request.if_modified_since
+    return since is not None and row.published_at.replace(microsecond=0) <= since
+
+
+def _range(request: web.Request, row: Row) -> tuple[int, int]:
+    """The bytes asked for, end exclusive; what is no single byte range asks for all (RFC 9110, 14.2).
+
+    Raises RangeNotSatisfiable when it begins beyond the end.
+    """
+    size = row.tarball_size
+    if "Range" not in request.headers or not _if_range_holds(request, row):
+        return 0, size
+    try:
+        wanted = request.http_range
+    except ValueError:
+        return 0, size
+    if wanted.start is None and wanted.stop is None:
+        return 0, size
+    if wanted.start is not None and wanted.start < 0:
+        start, end = max(0, size + wanted.start), size
+    else:
+        start, end = wanted.start or 0, min(wanted.stop or size, size)
+    if start >= end:
+        raise RangeNotSatisfiable(
+            f"The tarball has {size} bytes; the range begins beyond them.",
+            headers={"Content-Range": f"bytes */{size}"},
+        )
+    return start, end
+
+
+def _if_range_holds(request: web.Request, row: Row) -> bool:
+    given = request.headers.get("If-Range", "").strip()
+    if not given or given == f'"{row.checksum}"':
+        return True
+    return request.if_range is not None and request.if_range == row.published_at.replace(microsecond=0)
+
+
+async def _send(
+    request: web.Request, row: Row, headers: dict[str, str], start: int, end: int, counted: bool
+) -> web.StreamResponse:
+    partial = end - start < row.tarball_size
+    response = web.StreamResponse(status=206 if partial else 200, headers=headers)
+    response.content_type = "application/gzip"
+    response.content_length = end - start
+    response.last_modified = row.published_at.replace(microsecond=0)
+    if partial:
+        response.headers["Content-Range"] = f"bytes {start}-{end - 1}/{row.tarball_size}"
+    if request.method == "HEAD":
+        await response.prepare(request)
+        return response
+    async with request.app[STORAGE].open(row.tarball_path, start, end) as chunks:
+        # Counted while the bytes are on their way; the answer ends when both are done.
+        counting = asyncio.ensure_future(_count(request, row)) if counted else None
+        try:
+            await response.prepare(request)
+            async for chunk in chunks:
+                await response.write(chunk)
+        finally:
+            if counting is not None:
+                await asyncio.shield(counting)
+        await response.write_eof()
+    return response
+
+
+async def _count(request: web.Request, row: Row) -> None:
+    agent = request.headers.get("User-Agent", "").encode("utf-8", "replace").decode().replace("\0", "")
+    address = network_of(request[CLIENT])
+    await request.app[RECORDER].record(
+        Download(row.id, row.package_id, datetime.now(UTC), address, agent[:MAX_USER_AGENT])
+    )
+
+
+_RANGE = header("Range", {"type": "string"}, "One range of bytes")
+
+ROUTES = (
+    Route("GET", f"{VERSION}/tarball", get_tarball, "Download a version", limit="download", parameters=(_RANGE,),
+          answers={200: "application/gzip", 206: "application/gzip", 301: None, 302: None, 304: None}, errors=(416,)),
+)  # fmt: skip

@@ -1,0 +1,170 @@
+"""Counting downloads exactly: events wait a few milliseconds for each other and are committed together.
+
+A batch that PostgreSQL does not take goes to a file and is added when the database is back. Each batch carries an id
+that the database keeps, so one whose commit was cut off is never counted twice.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import os
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import orjson
+from prometheus_client import Counter, Gauge
+
+from registry.db.engine import ConstraintViolated, Database
+from registry.downloads import store
+from registry.downloads.store import Download
+from registry.errors import DatabaseUnavailable
+
+log = logging.getLogger(__name__)
+
+RECORDED = Counter("registry_downloads_total", "Downloads counted")
+SPOOLED = Gauge("registry_download_batches_spooled", "Batches of downloads that wait in files for the database")
+
+GATHER_SECONDS = 0.003
+MAX_BATCH = 1000
+REPLAY_SECONDS = 2.0
+
+
+class DownloadRecorder:
+    """Takes downloads one by one and commits them in groups. `open_recorder()` makes and ends it."""
+
+    def __init__(self, db: Database, folder: Path) -> None:
+        self._db = db
+        self._folder = folder
+        self._waiting: list[tuple[Download, asyncio.Future[None]]] = []
+        self._arrived = asyncio.Event()
+
+    async def record(self, download: Download) -> None:
+        """Returns when the download is counted for good: committed, or in a file that outlives the process."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((download, done))
+        self._arrived.set()
+        await done
+
+    async def flush_forever(self) -> None:
+        while True:
+            await self._arrived.wait()
+            await asyncio.sleep(GATHER_SECONDS)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Commits everything that waits."""
+        self._arrived.clear()
+        while self._waiting:
+            group, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+            # Shielded: a group that was taken off the list is counted even when the service stops meanwhile.
+            await asyncio.shield(self._settle(group))
+
+    async def replay_forever(self) -> None:
+        """Adds batches that wait in files, as soon as the database takes them."""
+        while True:
+            try:
+                await self.replay()
+            except DatabaseUnavailable:
+                log.info("spooled downloads wait for the database")
+            except Exception:  # a file that can't be read must not end the loop: it stays, and the log names it
+                log.exception("spooled downloads can't be read")
+            await asyncio.sleep(REPLAY_SECONDS)
+
+    async def replay(self) -> None:
+        files = await asyncio.to_thread(lambda: sorted(self._folder.glob("*.downloads.json")))
+        SPOOLED.set(len(files))
+        for file in files:
+            try:
+                batch, downloads = await asyncio.to_thread(_read_batch, file)
+            except FileNotFoundError:
+                continue  # another process was faster
+            await self._add(batch, downloads)
+            await asyncio.to_thread(file.unlink, missing_ok=True)
+            SPOOLED.dec()
+
+    async def _settle(self, group: list[tuple[Download, "asyncio.Future[None]"]]) -> None:
+        batch = uuid4()
+        downloads = [download for download, _ in group]
+        failure: Exception | None = None
+        try:
+            try:
+                await self._add(batch, downloads)
+            except DatabaseUnavailable:
+                await asyncio.to_thread(_write_batch, self._folder, batch, downloads)
+                SPOOLED.inc()
+                log.warning("downloads spooled", extra={"count": len(downloads)})
+        except Exception as error:  # neither database nor disk took them: each waiting request must hear of it
+            log.exception("downloads lost", extra={"count": len(downloads)})
+            failure = error
+        for _, done in group:
+            if done.done():
+                continue
+            if failure is None:
+                done.set_result(None)
+            else:
+                done.set_exception(failure)
+
+    async def _add(self, batch: UUID, downloads: list[Download]) -> None:
+        try:
+            async with self._db.transaction() as conn:
+                await store.add(conn, batch, downloads)
+        except ConstraintViolated:
+            log.info("batch was counted before", extra={"batch": str(batch)})
+            return
+        RECORDED.inc(len(downloads))
+
+
+@contextlib.asynccontextmanager
+async def open_recorder(db: Database, folder: Path) -> AsyncIterator[DownloadRecorder]:
+    """A running recorder; leaving the block commits what still waits."""
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True, mode=0o750)
+    recorder = DownloadRecorder(db, folder)
+    tasks = [asyncio.create_task(recorder.flush_forever()), asyncio.create_task(recorder.replay_forever())]
+    try:
+        yield recorder
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await recorder.flush()
+
+
+async def forget_batches(db: Database) -> int:
+    """Removes ids of batches so old that no spool file can still hold them."""
+    async with db.transaction() as conn:
+        return await store.forget_batches(conn)
+
+
+def network_of(address: str) -> str:
+    """The address without its host part (/24 or /48), "" when it is none: enough to tell networks apart."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return ""
+    width = 24 if parsed.version == 4 else 48
+    return str(ipaddress.ip_network(f"{parsed}/{width}", strict=False).network_address)
+
+
+def _write_batch(folder: Path, batch: UUID, downloads: list[Download]) -> None:
+    """Durable before it returns; the final name appears only with the whole content behind it."""
+    temporary = folder / f"{batch}.tmp"
+    with temporary.open("wb") as file:
+        file.write(orjson.dumps([asdict(download) for download in downloads]))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(folder / f"{batch}.downloads.json")
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_batch(file: Path) -> tuple[UUID, list[Download]]:
+    rows = orjson.loads(file.read_bytes())
+    downloads = [Download(**{**row, "at": datetime.fromisoformat(row["at"])}) for row in rows]
+    return UUID(file.name.removesuffix(".downloads.json")), downloads

@@ -1,0 +1,13 @@
+"""The resources every room may use, as they hang on the application."""
+
+from aiohttp import web
+
+from registry.db.engine import Database
+from registry.settings import Settings
+from registry.storage.base import Storage
+from registry.web.spool import Spool
+
+SETTINGS = web.AppKey("settings", Settings)
+DB = web.AppKey("db", Database)
+STORAGE: web.AppKey[Storage] = web.AppKey("storage", Storage)
+SPOOL = web.AppKey("spool", Spool)

@@ -1,0 +1,91 @@
+"""HTTP for those who run the service: health, metrics, and the description of the API."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
+
+from registry.errors import DatabaseUnavailable
+from registry.events import log as event_log
+from registry.keys import DB, STORAGE
+from registry.operations import health
+from registry.search.handlers import SEARCH
+from registry.web import openapi
+from registry.web.responses import json_response, metadata_response
+from registry.web.route import OPEN, READ, Handler, Route
+
+DOCUMENT: web.AppKey[Mapping[str, Any]] = web.AppKey("openapi", Mapping)
+
+LAG_EVENTS = Gauge("registry_consumer_lag_events", "Events a consumer has yet to handle", ["consumer"])
+LAG_SECONDS = Gauge("registry_consumer_lag_seconds", "Age of the oldest of them", ["consumer"])
+POOL = Gauge("registry_db_connections", "Connections of the pool", ["state"])
+DATABASE_UP = Gauge("registry_db_up", "Whether the database answered the last scrape")
+
+
+async def get_health(request: web.Request) -> web.StreamResponse:
+    app = request.app
+    found = await health.health(app[DB], app[STORAGE], app[SEARCH])
+    return json_response(found, status=503 if found["status"] == health.UNHEALTHY else 200)
+
+
+async def get_live(_: web.Request) -> web.StreamResponse:
+    return json_response({"status": "alive"})
+
+
+async def get_ready(request: web.Request) -> web.StreamResponse:
+    """Ready once packages can be served; a balancer sends nobody here before."""
+    return await get_health(request)
+
+
+async def get_metrics(request: web.Request) -> web.StreamResponse:
+    return await metrics_response(request.app)
+
+
+async def metrics_response(app: web.Application) -> web.Response:
+    """Every figure of the process, those that are asked of the database first."""
+    await _measure(app)
+    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def _measure(app: web.Application) -> None:
+    used, size, most = app[DB].use()
+    for state, value in (("used", used), ("open", size), ("most", most)):
+        POOL.labels(state).set(value)
+    try:
+        async with app[DB].read() as conn:
+            lags = await event_log.lags(conn)
+    except DatabaseUnavailable:
+        DATABASE_UP.set(0)
+        return
+    DATABASE_UP.set(1)
+    for consumer, events, seconds in lags:
+        LAG_EVENTS.labels(consumer).set(events)
+        LAG_SECONDS.labels(consumer).set(seconds)
+
+
+async def get_openapi(request: web.Request) -> web.StreamResponse:
+    return metadata_response(request, request.app[DOCUMENT])
+
+
+async def get_docs(request: web.Request) -> web.StreamResponse:
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    page = openapi.page(request.app[DOCUMENT])
+    return web.Response(text=page, content_type="text/html", headers={"Content-Security-Policy": policy})
+
+
+def _everywhere(path: str, handler: Handler, summary: str, access: str, answers: Mapping[int, Any]) -> Iterator[Route]:
+    """The route below the API's base, and once more at the root, where tools look for it."""
+    yield Route("GET", f"/api/v1{path}", handler, summary, access, answers=answers)
+    yield Route("GET", path, handler, summary, access, answers=answers, documented=False)
+
+
+_HEALTH = {200: health.Health, 503: health.Health}
+ROUTES = (
+    *_everywhere("/health", get_health, "Health, part by part", OPEN, _HEALTH),
+    *_everywhere("/health/live", get_live, "Whether the process runs", OPEN, {200: health.Alive}),
+    *_everywhere("/health/ready", get_ready, "Whether packages can be served", OPEN, _HEALTH),
+    *_everywhere("/metrics", get_metrics, "Figures for Prometheus", READ, {200: "text/plain"}),
+    *_everywhere("/openapi.json", get_openapi, "This description", OPEN, {200: dict[str, Any], 304: None}),
+    *_everywhere("/docs", get_docs, "This description as a page", OPEN, {200: "text/html"}),
+)

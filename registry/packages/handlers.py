@@ -1,0 +1,228 @@
+"""HTTP of packages: parse, call the use case, answer."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from aiohttp import web
+from pydantic import Field
+
+from registry.accounts.handlers import principal_of
+from registry.errors import InvalidInput, UnsupportedMediaType
+from registry.keys import DB, STORAGE
+from registry.packages import fields, manage, names, publish, read, store, versions
+from registry.packages.upload import REQUIRED, TARBALL_TYPES, Receiver
+from registry.web.parsing import LIMIT_SCHEMA, OFFSET_SCHEMA, Body, page_of, read_body
+from registry.web.responses import json_response, metadata_response
+from registry.web.route import SIGNED_IN, Route, header, query
+
+RECEIVER = web.AppKey("receiver", Receiver)
+
+Use = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def name_of(request: web.Request) -> str:
+    """The package name of the address, capitals folded. Raises NotFound for what can be no name."""
+    given = request.match_info["name"]
+    name = names.fold_name(given)
+    if name is None:
+        raise read.no_package(given.encode("ascii", "replace").decode())
+    return name
+
+
+def version_of(request: web.Request) -> str:
+    return request.match_info["version"].encode("ascii", "replace").decode()
+
+
+def at_its_real_name(handler: Use) -> Use:
+    """A look-alike name is answered with 301 to the package that exists."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except read.Elsewhere as known:
+            path = request.path.replace(f"/packages/{request.match_info['name']}", f"/packages/{known.name}", 1)
+            raise web.HTTPMovedPermanently(str(request.rel_url.with_path(path, keep_query=True))) from None
+
+    return handle
+
+
+async def publish_body(request: web.Request) -> web.StreamResponse:
+    principal_of(request).require("publish")
+    receiver = request.app[RECEIVER]
+    if request.content_type == "multipart/form-data":
+        receiving = receiver.multipart(request)
+    elif request.content_type == "application/json":
+        receiving = receiver.json(request)
+    else:
+        raise UnsupportedMediaType("Send application/json or multipart/form-data, or PUT the tarball itself.")
+    async with receiving as upload:
+        return await _publish(request, upload)
+
+
+async def publish_tarball(request: web.Request) -> web.StreamResponse:
+    name, version = request.match_info["name"], request.match_info["version"]
+    names.validate_name(name)
+    versions.parse(version)
+    principal_of(request).require("publish", name)
+    async with request.app[RECEIVER].raw(request, name, version) as upload:
+        return await _publish(request, upload)
+
+
+async def _publish(request: web.Request, upload: publish.Upload) -> web.StreamResponse:
+    answer = await publish.publish(request.app[DB], request.app[STORAGE], principal_of(request), upload)
+    if upload.dry_run:
+        return json_response({**answer, "dry_run": True})
+    return json_response(answer, status=201, headers={"Location": answer["package"]["url"]})
+
+
+@at_its_real_name
+async def get_package(request: web.Request) -> web.StreamResponse:
+    return metadata_response(request, await read.package_info(request.app[DB], name_of(request)))
+
+
+@at_its_real_name
+async def get_version(request: web.Request) -> web.StreamResponse:
+    version = version_of(request)
+    info = await read.version_info(request.app[DB], name_of(request), version)
+    here = f"/api/v1/packages/{info['name']}/{info['version']}"
+    return metadata_response(request, info, headers={"Content-Location": here} if version == "latest" else None)
+
+
+@at_its_real_name
+async def get_version_names(request: web.Request) -> web.StreamResponse:
+    return metadata_response(request, await read.version_names(request.app[DB], name_of(request)))
+
+
+async def list_packages(request: web.Request) -> web.StreamResponse:
+    limit, offset = page_of(request)
+    sort = request.query.get("sort", "name")
+    if sort not in store.SORTS:
+        raise InvalidInput.field("sort", f"must be one of {', '.join(store.SORTS)}")
+    page = await read.package_page(request.app[DB], sort, limit, offset, request.query.get("cursor"))
+    return metadata_response(request, page)
+
+
+@at_its_real_name
+async def get_package_stats(request: web.Request) -> web.StreamResponse:
+    return metadata_response(request, await read.package_stats(request.app[DB], name_of(request)))
+
+
+async def get_registry_stats(request: web.Request) -> web.StreamResponse:
+    return json_response(await read.registry_stats(request.app[DB]))
+
+
+async def delete_version(request: web.Request) -> web.StreamResponse:
+    who = principal_of(request)
+    await manage.delete_version(request.app[DB], who, name_of(request), version_of(request))
+    return web.Response(status=204)
+
+
+async def restore_version(request: web.Request) -> web.StreamResponse:
+    name, version = name_of(request), version_of(request)
+    await manage.restore_version(request.app[DB], principal_of(request), name, version)
+    return json_response(await read.version_info(request.app[DB], name, version))
+
+
+class Yank(Body):
+    """Whether the version is yanked, and why."""
+
+    yanked: bool
+    reason: Annotated[str, Field(max_length=fields.MAX_LINE)] = ""
+
+
+class Deprecation(Body):
+    """What users should take instead; null takes the deprecation back."""
+
+    deprecated: Annotated[str, Field(min_length=1, max_length=fields.MAX_LINE)] | None
+
+
+async def patch_version(request: web.Request) -> web.StreamResponse:
+    name, version, who = name_of(request), version_of(request), principal_of(request)
+    body = await read_body(request, Yank)
+    await manage.yank_version(request.app[DB], who, name, version, body.yanked, body.reason)
+    return json_response(await read.version_info(request.app[DB], name, version))
+
+
+async def patch_package(request: web.Request) -> web.StreamResponse:
+    name, who = name_of(request), principal_of(request)
+    body = await read_body(request, Deprecation)
+    await manage.deprecate_package(request.app[DB], who, name, body.deprecated)
+    return json_response(await read.package_info(request.app[DB], name))
+
+
+_TEXT = {"type": "string"}
+METADATA_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": list(REQUIRED),
+    "properties": {
+        "name": {"type": "string", "pattern": names.PATTERN, "maxLength": names.MAX_NAME},
+        "version": {"type": "string", "maxLength": versions.MAX_VERSION, "description": "SemVer 2.0.0"},
+        "description": {"type": "string", "minLength": 1, "maxLength": fields.MAX_DESCRIPTION},
+        "author": {"type": ["string", "object", "null"]},
+        "license": {"type": ["string", "object", "null"]},
+        "homepage": {"type": ["string", "null"], "maxLength": fields.MAX_URL},
+        "repository": {"type": ["string", "object", "null"]},
+        "keywords": {
+            "type": ["array", "null"], "maxItems": fields.MAX_KEYWORDS,
+            "items": {"type": "string", "minLength": 1, "maxLength": fields.MAX_KEYWORD},
+        },
+        "dependencies": {
+            "type": ["object", "null"], "maxProperties": fields.MAX_DEPENDENCIES, "additionalProperties": _TEXT,
+            "description": "Name to range, in npm's grammar",
+        },
+        "readme": {"type": ["string", "null"]},
+    },
+}  # fmt: skip
+_JSON_SCHEMA = {
+    **METADATA_SCHEMA,
+    "required": [*REQUIRED, "tarball"],
+    "properties": {
+        **METADATA_SCHEMA["properties"],
+        "tarball": {"type": "string", "contentEncoding": "base64", "contentMediaType": "application/gzip"},
+    },
+}
+_MULTIPART_SCHEMA = {
+    "type": "object",
+    "required": ["metadata", "tarball"],
+    "properties": {"metadata": METADATA_SCHEMA, "tarball": {"type": "string", "format": "binary"}},
+}
+_PUBLISH_PARAMETERS = (
+    query("dry_run", {"type": "boolean", "default": False}, "Do everything but keep it"),
+    header("X-Checksum-SHA256", {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"}, "Must match the tarball"),
+    header("Idempotency-Key", {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+           "A repeat within a day gives the first answer again"),
+)  # fmt: skip
+_PAGE = (query("limit", LIMIT_SCHEMA, "1 to 100"), query("offset", OFFSET_SCHEMA, "Rows to skip"))
+
+PACKAGES = "/api/v1/packages"
+PACKAGE = f"{PACKAGES}/{{name}}"
+VERSION = f"{PACKAGE}/{{version}}"
+
+ROUTES = (
+    Route("POST", PACKAGES, publish_body, "Publish a version", SIGNED_IN, "publish", _PUBLISH_PARAMETERS,
+          {"application/json": _JSON_SCHEMA, "multipart/form-data": _MULTIPART_SCHEMA},
+          {201: publish.Published, 200: publish.Published}, (409,)),
+    Route("PUT", VERSION, publish_tarball, "Publish a version by its tarball alone", SIGNED_IN, "publish",
+          _PUBLISH_PARAMETERS, {TARBALL_TYPES[0]: {"type": "string", "format": "binary"}},
+          {201: publish.Published, 200: publish.Published}, (409,)),
+    Route("GET", PACKAGES, list_packages, "List packages", parameters=(
+        *_PAGE, query("sort", {"type": "string", "enum": list(store.SORTS), "default": "name"}, "Order"),
+        query("cursor", _TEXT, "next_cursor of the page before"),
+    ), answers={200: read.PackagePage, 304: None}),
+    Route("GET", PACKAGE, get_package, "A package and its versions",
+          answers={200: read.PackageInfo, 301: None, 304: None}),
+    Route("PATCH", PACKAGE, patch_package, "Deprecate a package, or take it back", SIGNED_IN, "default",
+          body={"application/json": Deprecation}, answers={200: read.PackageInfo}),
+    Route("GET", f"{PACKAGE}/versions", get_version_names, "The versions, ascending",
+          answers={200: read.VersionNames, 301: None, 304: None}),
+    Route("GET", f"{PACKAGE}/stats", get_package_stats, "Downloads of a package",
+          answers={200: read.PackageStats, 301: None, 304: None}),
+    Route("GET", VERSION, get_version, "One version; `latest` is the latest",
+          answers={200: read.VersionInfo, 301: None, 304: None}),
+    Route("PATCH", VERSION, patch_version, "Yank a version, or take it back", SIGNED_IN, "default",
+          body={"application/json": Yank}, answers={200: read.VersionInfo}),
+    Route("DELETE", VERSION, delete_version, "Delete a version", SIGNED_IN, "delete", answers={204: None}),
+    Route("POST", f"{VERSION}/restore", restore_version, "Restore a deleted version (admins)", SIGNED_IN, "default",
+          answers={200: read.VersionInfo}, errors=(409,)),
+    Route("GET", "/api/v1/stats", get_registry_stats, "Figures of the registry", answers={200: read.RegistryStats}),
+)  # fmt: skip

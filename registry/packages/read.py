@@ -1,0 +1,343 @@
+"""Reading: what the API shows of packages and versions, as the shapes that the API page is generated from."""
+
+import base64
+import binascii
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from typing_extensions import TypedDict
+
+from registry.db.engine import Database, Row
+from registry.errors import InvalidInput, NotFound
+from registry.packages import store, versions
+
+
+class ListedVersion(TypedDict):
+    version: str
+    published_at: datetime
+    downloads: int
+    tarball_url: str
+    checksum: str
+    size: int
+    yanked: bool
+    yank_reason: str
+
+
+class Windows(TypedDict):
+    """Downloads: all, of the last 7 days and of the last 30 days."""
+
+    total: int
+    week: int
+    month: int
+
+
+class PackageInfo(TypedDict):
+    id: int
+    name: str
+    description: str
+    author: str
+    license: str
+    version: str
+    latest_version: str
+    homepage: str
+    repository: str
+    keywords: list[str]
+    dependencies: dict[str, str]
+    owners: list[str]
+    deprecated: str
+    created_at: datetime
+    updated_at: datetime
+    versions: list[ListedVersion]
+    downloads: Windows
+    total_downloads: int
+
+
+class VersionInfo(TypedDict):
+    name: str
+    version: str
+    description: str
+    author: str
+    license: str
+    homepage: str
+    repository: str
+    keywords: list[str]
+    dependencies: dict[str, str]
+    readme: str
+    manifest: dict[str, Any]
+    checksum: str
+    tarball_size: int
+    tarball_url: str
+    downloads: int
+    yanked: bool
+    yank_reason: str
+    deprecated: str
+    published_at: datetime
+
+
+class VersionNames(TypedDict):
+    name: str
+    versions: list[str]
+
+
+class ListedPackage(TypedDict):
+    name: str
+    version: str
+    latest_version: str
+    description: str
+    author: str
+    license: str
+    keywords: list[str]
+    downloads: int
+    total_downloads: int
+    deprecated: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class PackagePage(TypedDict):
+    """`results` is `packages` once more; `next_cursor` leads on while there is more."""
+
+    packages: list[ListedPackage]
+    results: list[ListedPackage]
+    total: int
+    limit: int
+    offset: int
+    next_cursor: str | None
+
+
+class PackageStats(TypedDict):
+    name: str
+    downloads: Windows
+    total_downloads: int
+    versions: list[ListedVersion]
+
+
+class RegistryTotals(TypedDict):
+    total: int
+    versions: int
+    downloads: int
+
+
+class TopPackage(TypedDict):
+    name: str
+    downloads: int
+
+
+class RegistryStats(TypedDict):
+    timestamp: datetime
+    packages: RegistryTotals
+    top_packages: list[TopPackage]
+
+
+class Elsewhere(Exception):
+    """The package is known under another spelling, `name`: readers are sent there."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def no_package(name: str) -> NotFound:
+    return NotFound(f"There is no package {name[:214]}. GET /api/v1/search?q= finds what there is.")
+
+
+def no_version(name: str, version: str) -> NotFound:
+    return NotFound(
+        f"There is no version {version[:128]} of {name[:214]}. GET /api/v1/packages/{name[:214]}/versions lists them."
+    )
+
+
+def canonical_of(version: str) -> str:
+    """What a version in an address is looked up by; a text that is no version finds nothing."""
+    try:
+        return versions.parse(version).canonical
+    except InvalidInput:
+        return ""
+
+
+async def package_info(db: Database, name: str) -> PackageInfo:
+    """A package with its live versions. Raises NotFound, Elsewhere."""
+    async with db.read() as conn:
+        row = _same(await store.package(conn, name), name)
+        listed = await store.versions(conn, row.id)
+    return {
+        "id": row.id,
+        "name": row.name,
+        "description": row.description,
+        "author": row.author,
+        "license": row.license,
+        "version": row.latest_version,
+        "latest_version": row.latest_version,
+        "homepage": row.homepage,
+        "repository": row.repository,
+        "keywords": row.keywords,
+        "dependencies": row.dependencies,
+        "owners": [row.owner],
+        "deprecated": row.deprecated or "",
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+        "versions": [_listed_version(row.name, item) for item in listed],
+        "downloads": _windows(row),
+        "total_downloads": row.download_count,
+    }
+
+
+async def version_info(db: Database, name: str, version: str) -> VersionInfo:
+    """One version; `latest` is the latest. Raises NotFound, Elsewhere."""
+    async with db.read() as conn:
+        row = await store.version(conn, name, None if version == "latest" else canonical_of(version))
+    if row is None:
+        raise no_version(name, version)
+    _same(row, name)
+    return {
+        "name": row.name,
+        "version": row.version,
+        "description": row.description,
+        "author": row.author,
+        "license": row.license,
+        "homepage": row.homepage,
+        "repository": row.repository,
+        "keywords": row.keywords_json,
+        "dependencies": row.dependencies_json,
+        "readme": row.readme,
+        "manifest": row.manifest,
+        "checksum": row.checksum,
+        "tarball_size": row.tarball_size,
+        "tarball_url": tarball_url(row.name, row.version),
+        "downloads": row.download_count,
+        "yanked": row.yanked,
+        "yank_reason": row.yank_reason,
+        "deprecated": row.deprecated or "",
+        "published_at": row.published_at,
+    }
+
+
+async def blob(db: Database, name: str, version: str) -> Row:
+    """What serving a tarball needs; `latest` is the latest. Columns as in store.blob(). Raises NotFound, Elsewhere."""
+    async with db.read() as conn:
+        row = await store.blob(conn, name, None if version == "latest" else canonical_of(version))
+    if row is None:
+        raise no_version(name, version)
+    return _same(row, name)
+
+
+async def version_names(db: Database, name: str) -> VersionNames:
+    """The live versions, ascending by SemVer precedence. Raises NotFound, Elsewhere."""
+    async with db.read() as conn:
+        rows = await store.version_names(conn, name)
+    first = _same(rows[0] if rows else None, name)
+    return {"name": first.name, "versions": [row.version for row in rows]}
+
+
+async def package_page(db: Database, sort: str, limit: int, offset: int, cursor: str | None) -> PackagePage:
+    """A page of every package. Raises InvalidInput for a cursor that isn't of this list."""
+    after = decode_cursor(cursor, sort) if cursor is not None else None
+    async with db.read() as conn:
+        rows, total = await store.listed(conn, sort, limit, offset, after)
+    listed = [_listed_package(row) for row in rows]
+    return {
+        "packages": listed,
+        "results": listed,
+        "total": total,
+        "limit": limit,
+        "offset": offset,
+        "next_cursor": encode_cursor(sort, rows[-1]) if len(rows) == limit else None,
+    }
+
+
+async def package_stats(db: Database, name: str) -> PackageStats:
+    """A package's downloads. Raises NotFound, Elsewhere."""
+    async with db.read() as conn:
+        row = _same(await store.package(conn, name), name)
+        listed = await store.versions(conn, row.id)
+    return {
+        "name": row.name,
+        "downloads": _windows(row),
+        "total_downloads": row.download_count,
+        "versions": [_listed_version(row.name, item) for item in listed],
+    }
+
+
+async def registry_stats(db: Database) -> RegistryStats:
+    async with db.read() as conn:
+        totals, top = await store.totals(conn)
+    return {
+        "timestamp": datetime.now(UTC),
+        "packages": {"total": totals.packages, "versions": totals.versions, "downloads": int(totals.downloads)},
+        "top_packages": [{"name": row.name, "downloads": row.download_count} for row in top],
+    }
+
+
+def tarball_url(name: str, version: str) -> str:
+    return f"/api/v1/packages/{name}/{version}/tarball"
+
+
+def encode_cursor(sort: str, row: Row) -> str:
+    """Where a page ended: opaque to clients."""
+    value = {
+        "downloads": row.download_count,
+        "recently-updated": row.updated_at,
+        "recently-created": row.created_at,
+        "name": row.name,
+    }[sort]
+    return base64.urlsafe_b64encode(orjson.dumps([sort, value, row.name])).decode().rstrip("=")
+
+
+def decode_cursor(text: str, sort: str) -> tuple[Any, str]:
+    """(value, name) of a cursor made for `sort`. Raises InvalidInput."""
+    wrong = InvalidInput.field("cursor", f"is not one that a page sorted by {sort} gave as next_cursor")
+    try:
+        made_for, value, name = orjson.loads(base64.urlsafe_b64decode(text[:1024].encode("ascii") + b"=="))
+        if made_for != sort or not isinstance(name, str) or "\0" in name:
+            raise wrong
+        if sort == "downloads":
+            if type(value) is not int or abs(value) >= 1 << 63:
+                raise wrong
+            return value, name
+        return (name if sort == "name" else datetime.fromisoformat(value)), name
+    except (ValueError, TypeError, binascii.Error):
+        raise wrong from None
+
+
+def _same(row: Row | None, name: str) -> Row:
+    """The row, when it is of the package that was asked for."""
+    if row is None:
+        raise no_package(name)
+    if row.name != name:
+        raise Elsewhere(row.name)
+    return row
+
+
+def _windows(row: Row) -> Windows:
+    return {"total": row.download_count, "week": int(row.week), "month": int(row.month)}
+
+
+def _listed_version(name: str, row: Row) -> ListedVersion:
+    return {
+        "version": row.version,
+        "published_at": row.published_at,
+        "downloads": row.download_count,
+        "tarball_url": tarball_url(name, row.version),
+        "checksum": row.checksum,
+        "size": row.tarball_size,
+        "yanked": row.yanked,
+        "yank_reason": row.yank_reason,
+    }
+
+
+def _listed_package(row: Row) -> ListedPackage:
+    return {
+        "name": row.name,
+        "version": row.version,
+        "latest_version": row.version,
+        "description": row.description,
+        "author": row.author,
+        "license": row.license,
+        "keywords": row.keywords,
+        "downloads": row.download_count,
+        "total_downloads": row.download_count,
+        "deprecated": row.deprecated or "",
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+    }

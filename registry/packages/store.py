@@ -1,0 +1,369 @@
+"""The SQL of packages and their versions. Every function runs on the caller's connection and commits nothing."""
+
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.sql import bindparam as p
+
+from registry.db.engine import Connection, Row, json, statement
+from registry.db.tables import download_days, idempotency_keys, package_versions, packages, registry_days, users
+from registry.packages.manifest import Metadata
+from registry.packages.names import similarity_key
+
+v = package_versions
+LIVE = v.c.deleted_at.is_(None)
+
+_PACKAGE_HEAD = sa.select(
+    packages.c.id, packages.c.name, packages.c.owner_id, packages.c.latest_version_id, packages.c.deprecated
+).where(packages.c.similarity_key == p("key"))
+_FIND = statement(_PACKAGE_HEAD)
+_LOCK = statement(_PACKAGE_HEAD.with_for_update())
+_CREATE = statement(
+    insert(packages)
+    .values(name=p("name"), similarity_key=p("key"), owner_id=p("owner_id"))
+    .on_conflict_do_nothing()
+    .returning(packages.c.id)
+)
+_VERSION_STATE = statement(
+    sa.select(v.c.id, v.c.version, v.c.deleted_at, v.c.swept_at, v.c.yanked).where(
+        v.c.package_id == p("package_id"), v.c.canonical == p("canonical")
+    )
+)
+_VERSION_COLUMNS = (
+    "package_id", "version", "canonical", "sort_key", "is_prerelease", "description", "author", "license", "homepage",
+    "repository", "readme", "manifest", "dependencies_json", "keywords_json", "checksum", "tarball_path",
+    "tarball_size", "published_by",
+)  # fmt: skip
+_ADD_VERSION = statement(
+    sa.insert(v).values({name: p(name) for name in _VERSION_COLUMNS}).returning(v.c.id, v.c.published_at)
+)
+_CHOSEN = (
+    sa.select(v)
+    .where(v.c.package_id == p("of_package"), LIVE)
+    .order_by(v.c.yanked, v.c.is_prerelease, v.c.sort_key.desc())
+    .limit(1)
+    .subquery("chosen")
+)
+_SHOWN_COLUMNS = ("description", "author", "license", "homepage", "repository")
+_REFRESH = statement(
+    sa.update(packages)
+    .where(packages.c.id == _CHOSEN.c.package_id)
+    .values(
+        **{name: _CHOSEN.c[name] for name in _SHOWN_COLUMNS},
+        latest_version_id=_CHOSEN.c.id,
+        updated_at=sa.func.now(),
+        keywords=sa.text("ARRAY(SELECT jsonb_array_elements_text(chosen.keywords_json))"),
+        search_vector=sa.func.to_tsvector(
+            sa.literal_column("'english'::regconfig"),
+            sa.func.concat_ws(
+                " ", sa.func.translate(packages.c.name, "-_", "  "), _CHOSEN.c.description,
+                sa.cast(_CHOSEN.c.keywords_json, sa.Text),
+            ),
+        ),
+    )
+)  # fmt: skip
+_HIDE = statement(
+    sa.update(packages).where(packages.c.id == p("of_package")).values(latest_version_id=None, updated_at=sa.func.now())
+)
+_DELETE = statement(sa.update(v).where(v.c.id == p("version_id")).values(deleted_at=sa.func.now()))
+_RESTORE = statement(sa.update(v).where(v.c.id == p("version_id")).values(deleted_at=None))
+_YANK = statement(
+    sa.update(v).where(v.c.id == p("version_id")).values(yanked=p("to_yanked"), yank_reason=p("to_reason"))
+)
+_DEPRECATE = statement(sa.update(packages).where(packages.c.id == p("of_package")).values(deprecated=p("to_text")))
+
+_SHOWN = packages.c.latest_version_id.is_not(None)
+_TODAY = sa.func.current_date()
+
+
+def _window(days: int) -> sa.ScalarSelect[Any]:
+    """Downloads of the last `days` days, today among them, of the package of the outer query."""
+    return (
+        sa.select(sa.func.coalesce(sa.func.sum(download_days.c.count), 0))
+        .where(download_days.c.package_id == packages.c.id, download_days.c.day > _TODAY - days)
+        .scalar_subquery()
+    )
+
+
+_PACKAGE = statement(
+    sa.select(
+        packages,
+        users.c.username.label("owner"),
+        v.c.version.label("latest_version"),
+        v.c.dependencies_json.label("dependencies"),
+        _window(7).label("week"),
+        _window(30).label("month"),
+    )
+    .join(v, v.c.id == packages.c.latest_version_id)
+    .join(users, users.c.id == packages.c.owner_id)
+    .where(packages.c.similarity_key == p("key"))
+)
+_VERSIONS = statement(
+    sa.select(
+        v.c.version, v.c.published_at, v.c.download_count, v.c.checksum, v.c.tarball_size, v.c.yanked, v.c.yank_reason
+    )
+    .where(v.c.package_id == p("package_id"), LIVE)
+    .order_by(v.c.published_at.desc(), v.c.sort_key.desc())
+)
+_VERSION_NAMES = statement(
+    sa.select(packages.c.name, v.c.version)
+    .join(v, v.c.package_id == packages.c.id)
+    .where(packages.c.similarity_key == p("key"), LIVE)
+    .order_by(v.c.sort_key)
+)
+_ONE = (
+    sa.select(v, packages.c.name, packages.c.deprecated)
+    .join(packages, packages.c.id == v.c.package_id)
+    .where(packages.c.similarity_key == p("key"), LIVE)
+)
+_VERSION = statement(_ONE.where(v.c.canonical == p("canonical")))
+_LATEST = statement(_ONE.where(v.c.id == packages.c.latest_version_id))
+_BLOB = (
+    sa.select(
+        v.c.id,
+        v.c.package_id,
+        packages.c.name,
+        v.c.version,
+        v.c.tarball_path,
+        v.c.checksum,
+        v.c.tarball_size,
+        v.c.published_at,
+    )
+    .join(packages, packages.c.id == v.c.package_id)
+    .where(packages.c.similarity_key == p("key"), LIVE)
+)
+_BLOB_OF_VERSION = statement(_BLOB.where(v.c.canonical == p("canonical")))
+_BLOB_OF_LATEST = statement(_BLOB.where(v.c.id == packages.c.latest_version_id))
+
+_LISTED = (
+    sa.select(
+        packages.c.id, packages.c.name, v.c.version, packages.c.description, packages.c.author, packages.c.license,
+        packages.c.keywords, packages.c.download_count, packages.c.created_at, packages.c.updated_at,
+        packages.c.deprecated,
+    )
+    .join(v, v.c.id == packages.c.latest_version_id)
+    .limit(p("count", type_=sa.Integer))
+    .offset(p("offset", type_=sa.Integer))
+)  # fmt: skip
+_COLUMN_OF_SORT = {
+    "name": packages.c.name,
+    "downloads": packages.c.download_count,
+    "recently-updated": packages.c.updated_at,
+    "recently-created": packages.c.created_at,
+}
+SORTS = tuple(_COLUMN_OF_SORT)
+
+
+def _list_statements(sort: str) -> tuple[Any, Any]:
+    """(first page, page after a cursor) of a sort: a total order, ties broken by name."""
+    column = _COLUMN_OF_SORT[sort]
+    if sort == "name":
+        after = packages.c.name > p("after_name")
+        return statement(_LISTED.order_by(column)), statement(_LISTED.where(after).order_by(column))
+    after = sa.or_(
+        column < p("after_value", type_=column.type),
+        sa.and_(column == p("after_value", type_=column.type), packages.c.name > p("after_name")),
+    )
+    order = (column.desc(), packages.c.name)
+    return statement(_LISTED.order_by(*order)), statement(_LISTED.where(after).order_by(*order))
+
+
+_LISTS = {sort: _list_statements(sort) for sort in SORTS}
+_COUNT = statement(sa.select(sa.func.count()).select_from(packages).where(_SHOWN))
+_TOTALS = statement(
+    sa.select(
+        sa.select(sa.func.count()).select_from(packages).where(_SHOWN).scalar_subquery().label("packages"),
+        sa.select(sa.func.count()).select_from(v).where(LIVE).scalar_subquery().label("versions"),
+        sa.select(sa.func.coalesce(sa.func.sum(registry_days.c.count), 0)).scalar_subquery().label("downloads"),
+    )
+)
+_TOP = statement(
+    sa.select(packages.c.name, packages.c.download_count)
+    .where(_SHOWN)
+    .order_by(packages.c.download_count.desc(), packages.c.name)
+    .limit(10)
+)
+_EXPIRED = statement(
+    sa.update(v)
+    .where(
+        v.c.id.in_(
+            sa.select(v.c.id)
+            .where(v.c.deleted_at < sa.func.now() - p("grace", type_=sa.Interval), v.c.swept_at.is_(None))
+            .limit(100)
+            .with_for_update(skip_locked=True)
+        )
+    )
+    .values(swept_at=sa.func.now())
+    .returning(v.c.tarball_path)
+)
+_KEPT = statement(
+    sa.select(v.c.tarball_path).where(
+        v.c.tarball_path == sa.any_(p("keys", type_=sa.ARRAY(sa.Text))), v.c.swept_at.is_(None)
+    )
+)
+_ANSWER = statement(
+    sa.select(idempotency_keys.c.fingerprint, idempotency_keys.c.answer).where(
+        idempotency_keys.c.user_id == p("user_id"),
+        idempotency_keys.c.key == p("key"),
+        idempotency_keys.c.created_at > sa.func.now() - timedelta(days=1),
+    )
+)
+_REMEMBER = insert(idempotency_keys).values(
+    user_id=p("user_id"), key=p("key"), fingerprint=p("fingerprint"), answer=p("answer")
+)
+_REMEMBER_STATEMENT = statement(
+    _REMEMBER.on_conflict_do_update(
+        index_elements=["user_id", "key"],
+        set_={
+            "fingerprint": _REMEMBER.excluded.fingerprint,
+            "answer": _REMEMBER.excluded.answer,
+            "created_at": sa.func.now(),
+        },
+    )
+)
+_FORGET = statement(
+    sa.delete(idempotency_keys).where(idempotency_keys.c.created_at < sa.func.now() - timedelta(days=1))
+)
+
+
+async def find(conn: Connection, name: str, *, lock: bool = False) -> Row | None:
+    """id, name, owner_id, latest_version_id and deprecated of the package that `name` or a look-alike names."""
+    return await conn.one(_LOCK if lock else _FIND, key=similarity_key(name))
+
+
+async def claim(conn: Connection, name: str, owner_id: int) -> Row:
+    """The locked package row, made when the name is new. Of two claims at once one waits and gets the other's row."""
+    row = await find(conn, name, lock=True)
+    while row is None:
+        await conn.run(_CREATE, name=name, key=similarity_key(name), owner_id=owner_id)
+        row = await find(conn, name, lock=True)
+    return row
+
+
+async def version_state(conn: Connection, package_id: int, canonical: str) -> Row | None:
+    """id, version, deleted_at, swept_at and yanked of a version, deleted or not."""
+    return await conn.one(_VERSION_STATE, package_id=package_id, canonical=canonical)
+
+
+async def add_version(
+    conn: Connection, package_id: int, meta: Metadata, *, checksum: str, key: str, size: int, user_id: int
+) -> Row:
+    """Inserts a version; its id and published_at."""
+    return await conn.one(
+        _ADD_VERSION,
+        package_id=package_id,
+        version=meta.version.text,
+        canonical=meta.version.canonical,
+        sort_key=meta.version.sort_key,
+        is_prerelease=meta.version.is_prerelease,
+        description=meta.description,
+        author=meta.author,
+        license=meta.license,
+        homepage=meta.homepage,
+        repository=meta.repository,
+        readme=meta.readme,
+        manifest=json(meta.manifest),
+        dependencies_json=json(meta.dependencies),
+        keywords_json=json(list(meta.keywords)),
+        checksum=checksum,
+        tarball_path=key,
+        tarball_size=size,
+        published_by=user_id,
+    )
+
+
+async def refresh(conn: Connection, package_id: int) -> None:
+    """Makes the package show what its latest version says, or hides it when none is left."""
+    if not await conn.run(_REFRESH, of_package=package_id):
+        await conn.run(_HIDE, of_package=package_id)
+
+
+async def delete_version(conn: Connection, version_id: int) -> None:
+    await conn.run(_DELETE, version_id=version_id)
+
+
+async def restore_version(conn: Connection, version_id: int) -> None:
+    await conn.run(_RESTORE, version_id=version_id)
+
+
+async def yank(conn: Connection, version_id: int, yanked: bool, reason: str) -> None:
+    await conn.run(_YANK, version_id=version_id, to_yanked=yanked, to_reason=reason)
+
+
+async def deprecate(conn: Connection, package_id: int, text: str | None) -> None:
+    await conn.run(_DEPRECATE, of_package=package_id, to_text=text)
+
+
+async def package(conn: Connection, name: str) -> Row | None:
+    """Every column of a shown package, its owner, latest_version, dependencies, week and month."""
+    return await conn.one(_PACKAGE, key=similarity_key(name))
+
+
+async def versions(conn: Connection, package_id: int) -> list[Row]:
+    """Live versions, newest first."""
+    return await conn.all(_VERSIONS, package_id=package_id)
+
+
+async def version_names(conn: Connection, name: str) -> list[Row]:
+    """(name, version) of the live versions, ascending by precedence."""
+    return await conn.all(_VERSION_NAMES, key=similarity_key(name))
+
+
+async def version(conn: Connection, name: str, canonical: str | None) -> Row | None:
+    """Every column of a live version (None: the latest) with the package's name and deprecated."""
+    if canonical is None:
+        return await conn.one(_LATEST, key=similarity_key(name))
+    return await conn.one(_VERSION, key=similarity_key(name), canonical=canonical)
+
+
+async def blob(conn: Connection, name: str, canonical: str | None) -> Row | None:
+    """id, package_id, name, version, tarball_path, checksum, tarball_size, published_at of a live version.
+
+    `canonical` None means the latest.
+    """
+    if canonical is None:
+        return await conn.one(_BLOB_OF_LATEST, key=similarity_key(name))
+    return await conn.one(_BLOB_OF_VERSION, key=similarity_key(name), canonical=canonical)
+
+
+async def listed(
+    conn: Connection, sort: str, count: int, offset: int, after: tuple[Any, str] | None
+) -> tuple[list[Row], int]:
+    """A page of shown packages and their number; `after` is (value, name) of the row before the page."""
+    first, following = _LISTS[sort]
+    if after is None:
+        rows = await conn.all(first, count=count, offset=offset)
+    else:
+        rows = await conn.all(following, count=count, offset=0, after_value=after[0], after_name=after[1])
+    return rows, int(await conn.value(_COUNT))
+
+
+async def totals(conn: Connection) -> tuple[Row, list[Row]]:
+    """(packages, versions, downloads) of the registry and its ten most downloaded packages."""
+    return await conn.one(_TOTALS), await conn.all(_TOP)
+
+
+async def expire(conn: Connection, grace: timedelta) -> list[str]:
+    """Marks up to 100 tombstones older than `grace` as swept; the keys of their blobs."""
+    return [row.tarball_path for row in await conn.all(_EXPIRED, grace=grace)]
+
+
+async def kept(conn: Connection, keys: list[str]) -> set[str]:
+    """Those of `keys` that a version still refers to."""
+    return {row.tarball_path for row in await conn.all(_KEPT, keys=keys)}
+
+
+async def answer_of(conn: Connection, user_id: int, key: str) -> Row | None:
+    """fingerprint and answer of an idempotency key used within a day."""
+    return await conn.one(_ANSWER, user_id=user_id, key=key)
+
+
+async def remember(conn: Connection, user_id: int, key: str, fingerprint: str, answer: Any) -> None:
+    await conn.run(_REMEMBER_STATEMENT, user_id=user_id, key=key, fingerprint=fingerprint, answer=json(answer))
+
+
+async def forget_answers(conn: Connection) -> int:
+    """Removes idempotency keys older than a day."""
+    return await conn.run(_FORGET)

@@ -1,0 +1,158 @@
+"""The three ways in: JSON with base64, multipart, and the tarball as the body. Each ends in an `Upload`."""
+
+import asyncio
+import base64
+import binascii
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from aiohttp import BodyPartReader, MultipartReader, hdrs, web
+
+from registry.errors import InvalidInput, TooLarge, UnsupportedMediaType
+from registry.packages.publish import Upload
+from registry.web.parsing import MAX_JSON_BODY, flag_of, parse_object, require_json
+from registry.web.spool import Spool, Spooled
+
+TARBALL_TYPES = ("application/gzip", "application/x-gzip", "application/x-tar+gzip", "application/octet-stream")
+REQUIRED = ("name", "version", "description")
+MAX_IDEMPOTENCY_KEY = 255
+# Base64 goes through memory in pieces of this many characters (a multiple of 4).
+BASE64_PIECE = 1 << 20
+
+
+class Receiver:
+    """Receives uploads into `spool`, tarballs of at most `max_tarball` bytes."""
+
+    def __init__(self, spool: Spool, max_tarball: int) -> None:
+        self._spool = spool
+        self._max_tarball = max_tarball
+        self._too_large = f"The tarball is too large: {max_tarball} bytes are the most."
+        # A JSON body is parsed as a whole, several times its size in memory: two at a time.
+        self._parsing = asyncio.Semaphore(2)
+
+    @contextlib.asynccontextmanager
+    async def raw(self, request: web.Request, name: str, version: str) -> AsyncIterator[Upload]:
+        """PUT: the body is the tarball, the metadata its manifest's. Raises UnsupportedMediaType, TooLarge."""
+        if request.content_type not in TARBALL_TYPES:
+            raise UnsupportedMediaType("Send the tarball as application/gzip (curl: -T FILE).")
+        self._check_declared(request, self._max_tarball)
+        options = _options(request)
+        await _continue(request)
+        async with self._receive(request.content.iter_any()) as tarball:
+            yield Upload({"name": name, "version": version}, tarball, **options)
+
+    @contextlib.asynccontextmanager
+    async def json(self, request: web.Request) -> AsyncIterator[Upload]:
+        """POST: one JSON object, the tarball in base64. Raises UnsupportedMediaType, TooLarge, InvalidInput."""
+        require_json(request)
+        limit = self._max_tarball * 4 // 3 + self._max_tarball // 16 + MAX_JSON_BODY
+        self._check_declared(request, limit)
+        options = _options(request)
+        await _continue(request)
+        async with contextlib.AsyncExitStack() as stack:
+            body = await stack.enter_async_context(
+                self._spool.receive(request.content.iter_any(), limit=limit, too_large=self._too_large)
+            )
+            async with self._parsing:
+                fields, encoded = await asyncio.to_thread(_split, body.path)
+                tarball = await stack.enter_async_context(self._receive(_decoded(encoded)))
+                del encoded
+            yield Upload(fields, tarball, required=REQUIRED, **options)
+
+    @contextlib.asynccontextmanager
+    async def multipart(self, request: web.Request) -> AsyncIterator[Upload]:
+        """POST: a part `metadata` with JSON and a part `tarball` with the file, in either order."""
+        self._check_declared(request, self._max_tarball + 2 * MAX_JSON_BODY)
+        options = _options(request)
+        await _continue(request)
+        fields: dict[str, Any] | None = None
+        tarball: Spooled | None = None
+        async with contextlib.AsyncExitStack() as stack:
+            async for name, part in _parts(request):
+                if name == "metadata" and fields is None:
+                    fields = parse_object(await _read_small(part))
+                elif name == "tarball" and tarball is None:
+                    tarball = await stack.enter_async_context(self._receive(_chunks(part)))
+                else:
+                    raise InvalidInput.field(name or "body", "is not a part that is wanted here, or comes twice")
+            if fields is None or tarball is None:
+                missing = [name for name, part in (("metadata", fields), ("tarball", tarball)) if part is None]
+                raise InvalidInput.of([{"field": name, "message": "this part is required"} for name in missing])
+            yield Upload(fields, tarball, required=REQUIRED, **options)
+
+    def _receive(self, chunks: AsyncIterator[bytes]) -> contextlib.AbstractAsyncContextManager[Spooled]:
+        return self._spool.receive(chunks, limit=self._max_tarball, too_large=self._too_large)
+
+    def _check_declared(self, request: web.Request, limit: int) -> None:
+        if (request.content_length or 0) > limit:
+            raise TooLarge(self._too_large)
+
+
+async def continue_later(_: web.Request) -> None:
+    """An `Expect: 100-continue` is answered when the body is wanted, so that a refused upload is never sent."""
+
+
+async def _continue(request: web.Request) -> None:
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def _options(request: web.Request) -> dict[str, Any]:
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not (0 < len(key) <= MAX_IDEMPOTENCY_KEY and key.isascii() and key.isprintable()):
+        raise InvalidInput.field("Idempotency-Key", f"must be 1 to {MAX_IDEMPOTENCY_KEY} printable ASCII characters")
+    return {
+        "checksum": request.headers.get("X-Checksum-SHA256"),
+        "idempotency_key": key,
+        "dry_run": flag_of(request, "dry_run"),
+    }
+
+
+def _split(path: Path) -> tuple[dict[str, Any], str]:
+    """(fields, base64 text) of a spooled JSON body. Raises InvalidInput."""
+    fields = parse_object(path.read_bytes())
+    encoded = fields.pop("tarball", None)
+    if not isinstance(encoded, str) or not encoded:
+        raise InvalidInput.field("tarball", "is required: the .tar.gz file in base64")
+    return fields, "".join(encoded.split()) if any(blank in encoded for blank in "\n\r\t ") else encoded
+
+
+async def _decoded(encoded: str) -> AsyncIterator[bytes]:
+    for start in range(0, len(encoded), BASE64_PIECE):
+        piece = encoded[start : start + BASE64_PIECE]
+        try:
+            yield await asyncio.to_thread(base64.b64decode, piece, validate=True)
+        except (binascii.Error, ValueError):
+            raise InvalidInput.field("tarball", "is not valid base64") from None
+
+
+async def _parts(request: web.Request) -> AsyncIterator[tuple[str, BodyPartReader]]:
+    """The parts of a multipart body; whatever is wrong with its form is InvalidInput."""
+    try:
+        reader = await request.multipart()
+        while (part := await reader.next()) is not None:
+            if isinstance(part, MultipartReader):
+                raise InvalidInput("Parts within parts are not wanted here.")
+            if part.headers.get(hdrs.CONTENT_TRANSFER_ENCODING, "binary").lower() not in ("binary", "8bit", "7bit"):
+                raise InvalidInput("Send the parts without a Content-Transfer-Encoding.")
+            if hdrs.CONTENT_ENCODING in part.headers:
+                raise InvalidInput("Send the parts without a Content-Encoding.")
+            yield part.name or "", part
+    except (ValueError, AssertionError, RuntimeError, LookupError) as error:
+        raise InvalidInput("The body is not well-formed multipart/form-data.") from error
+
+
+async def _chunks(part: BodyPartReader) -> AsyncIterator[bytes]:
+    while chunk := await part.read_chunk(1 << 16):
+        yield chunk
+
+
+async def _read_small(part: BodyPartReader) -> bytes:
+    data = bytearray()
+    async for chunk in _chunks(part):
+        data += chunk
+        if len(data) > MAX_JSON_BODY:
+            raise TooLarge("The part `metadata` is too large: 1 MiB is the most.")
+    return bytes(data)

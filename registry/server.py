@@ -1,0 +1,91 @@
+"""Runs the application on its ports until it is told to stop, and lets requests finish then."""
+
+import asyncio
+import contextlib
+import errno
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import uvloop
+from aiohttp import web
+
+from registry.app import create_app
+from registry.errors import StackError
+from registry.operations.handlers import metrics_response
+from registry.settings import Settings
+
+KEEP_ALIVE_SECONDS = 75.0
+
+
+def run(main: Coroutine[Any, Any, None], *, debug: bool = False) -> None:
+    """Runs `main` on the fast event loop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop, debug=debug) as runner:
+        runner.run(main)
+
+
+async def serve(settings: Settings, *, with_background: bool = True, ready: Callable[[], None] = lambda: None) -> None:
+    """Serves until SIGTERM or SIGINT; `ready` is called when requests are taken.
+
+    Raises StackError when a port is taken.
+    """
+    stopped = stop_signal()
+    async with serving(settings, with_background=with_background):
+        ready()
+        await stopped.wait()
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: Settings, *, with_background: bool = True) -> AsyncIterator[web.Application]:
+    """The service on its ports; leaving the block stops taking requests, finishes those under way, flushes."""
+    app = create_app(settings, with_background=with_background)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        auto_decompress=False,
+        keepalive_timeout=KEEP_ALIVE_SECONDS,
+        shutdown_timeout=settings.web.shutdown_grace.total_seconds(),
+    )
+    await runner.setup()
+    metrics: web.AppRunner | None = None
+    try:
+        await _listen(runner, settings.web.host, settings.web.port)
+        if settings.web.metrics_port:
+            metrics = await _metrics_runner(app)
+            await _listen(metrics, settings.web.host, settings.web.metrics_port)
+        yield app
+    finally:
+        if metrics is not None:
+            await metrics.cleanup()
+        await runner.cleanup()
+
+
+def stop_signal() -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    return stopped
+
+
+async def _metrics_runner(app: web.Application) -> web.AppRunner:
+    """A second listener that answers /metrics alone, without credentials: for the inside of a network."""
+
+    async def metrics(_: web.Request) -> web.StreamResponse:
+        return await metrics_response(app)
+
+    inner = web.Application()
+    inner.router.add_get("/metrics", metrics)
+    runner = web.AppRunner(inner, access_log=None)
+    await runner.setup()
+    return runner
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise StackError(f"Port {port} is taken. Stop what uses it, or set REGISTRY_PORT.") from error
+        raise StackError(f"Can't listen on {host} port {port}: {error.strerror}.") from error

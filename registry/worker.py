@@ -1,0 +1,56 @@
+"""What runs in the background: the consumers of the event log and the periodic jobs.
+
+Any number of processes may run it: one of them leads each consumer and runs each job, the others stand by.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+
+from registry.accounts import administer
+from registry.db.engine import Database, open_database
+from registry.downloads.record import forget_batches
+from registry.events.periodic import every
+from registry.packages import sweep
+from registry.search import consumer
+from registry.search.index import SearchIndex, open_search
+from registry.settings import Settings
+from registry.storage.base import Storage
+from registry.storage.opened import open_storage
+
+Job = Callable[[], Awaitable[object]]
+
+
+@contextlib.asynccontextmanager
+async def background(settings: Settings, db: Database, storage: Storage, index: SearchIndex) -> AsyncIterator[None]:
+    """Everything in the background, for as long as the block lasts."""
+    jobs: dict[str, tuple[timedelta, Job]] = {
+        "sweep deleted": (
+            timedelta(seconds=10), lambda: sweep.sweep_deleted(db, storage, settings.limits.delete_grace)
+        ),
+        "sweep orphans": (timedelta(hours=6), lambda: sweep.sweep_orphans(db, storage)),
+        "forget answers": (timedelta(hours=1), lambda: sweep.forget_answers(db)),
+        "forget batches": (timedelta(hours=6), lambda: forget_batches(db)),
+        "purge revoked tokens": (timedelta(hours=1), lambda: administer.purge_expired(db)),
+    }  # fmt: skip
+    tasks = [asyncio.create_task(consumer.follow(db, index))]
+    tasks += [asyncio.create_task(every(db, name, interval, job)) for name, (interval, job) in jobs.items()]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def run_worker(settings: Settings) -> AsyncIterator[None]:
+    """The background with resources of its own: a process without the web."""
+    async with (
+        open_database(settings.database) as db,
+        open_storage(settings.storage) as storage,
+        open_search(settings.search) as index,
+        background(settings, db, storage, index),
+    ):
+        yield
