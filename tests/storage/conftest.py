@@ -1,10 +1,8 @@
 import hashlib
-import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from aiobotocore.session import get_session
@@ -12,14 +10,6 @@ from aiobotocore.session import get_session
 from registry.storage.base import Storage
 from registry.storage.local import open_local
 from registry.storage.s3 import open_s3
-
-
-@pytest.fixture(scope="session")
-def s3() -> SimpleNamespace:
-    return SimpleNamespace(
-        url=os.environ["S3PROXY_URL"], access_key=os.environ["S3PROXY_ACCESS"], secret_key=os.environ["S3PROXY_SECRET"]
-    )
-
 
 # Its parsed service description is kept from test to test.
 SESSION = get_session()

