@@ -1,0 +1,58 @@
+# `make` lists the targets. Everything they need is installed into .venv and the cache folder; nothing needs root.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CACHE := $(or $(REGISTRY_CACHE_DIR),$(HOME)/.cache/synapse-registry)
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help up test lint unit fuzz clean
+
+help:
+	@echo "make up      bring up PostgreSQL, Elasticsearch and the registry on port 8080; Ctrl-C stops them"
+	@echo "make test    every check and test: lint, types, import rules, then the tests on real servers"
+	@echo "make lint    the checks alone"
+	@echo "make unit    the tests that need no Elasticsearch, for a quick loop"
+	@echo "make fuzz    generated requests against the API description, longer than in make test"
+	@echo "make clean   remove the virtual environment and what the tools left (no data)"
+
+up: $(VENV)/.devstack
+	@exec $(BIN)/synapse-registry up
+
+test: lint
+	@echo "== servers for the tests (downloaded once into $(CACHE))"
+	@$(BIN)/python -m registry.devstack fetch --cache "$(CACHE)" --tests
+	@echo "== tests"
+	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m pytest
+
+lint: $(VENV)/.test
+	@echo "== ruff"; $(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@echo "== mypy"; $(BIN)/mypy
+	@echo "== import rules"; $(BIN)/lint-imports
+
+unit: $(VENV)/.test
+	@$(BIN)/python -m pytest tests/accounts tests/packages -k "not http"
+
+fuzz: $(VENV)/.test
+	@REGISTRY_CACHE_DIR="$(CACHE)" REGISTRY_FUZZ_EXAMPLES=300 $(BIN)/python -m pytest tests/fuzz
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	    || { echo "Python 3.11 or newer is needed. Install it, or name it: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+	    || { rm -rf $(VENV); echo "Python's venv module is missing. Install it (Debian: python3-venv)." >&2; exit 1; }
+
+$(VENV)/.devstack: $(BIN)/python setup.py
+	@echo "== installing into $(VENV)"
+	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[devstack]' \
+	    || { echo "Installing failed; is the network there? The lines above say what was wanted." >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.test: $(BIN)/python setup.py
+	@echo "== installing into $(VENV)"
+	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[test]' \
+	    || { echo "Installing failed; is the network there? The lines above say what was wanted." >&2; exit 1; }
+	@touch $@ $(VENV)/.devstack
