@@ -132,7 +132,7 @@ class WebSettings:
         secret=True,
     )
     shutdown_grace: timedelta = var(
-        "REGISTRY_SHUTDOWN_GRACE", "8s", "How long requests may take to finish when the service stops", _duration
+        "REGISTRY_SHUTDOWN_GRACE", "5s", "How long requests may take to finish when the service stops", _duration
     )
     debug: bool = var("REGISTRY_DEBUG", "false", "asyncio's debug mode; refused in production", _flag)
     log_level: str = var(
