@@ -92,7 +92,7 @@ def _start(name: str, server_: Any) -> str:
     with _step(name) as say:
         server_.start()
         address = server_.url if isinstance(server_.url, str) else server_.url()
-        say("ready")
+        say(f"ready on {address}")
     return str(address)
 
 
