@@ -4,12 +4,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from registry.accounts import administer, store, tokens
 from registry.accounts.api_tokens import create_api_token, list_api_tokens
 from registry.accounts.authenticate import authenticate, peek, read_user, verify
 from registry.accounts.identity import Principal, User
-from registry.db.engine import Connection, Database
+from registry.db.engine import Connection, Database, statement
+from registry.db.tables import users
 from registry.errors import DatabaseUnavailable, NotFound, Unauthorized
 from registry.settings import AccountSettings
 
@@ -73,6 +75,18 @@ async def test_a_deactivated_user_is_refused_and_comes_back_without_the_old_toke
     for token in (ada_token, api_token):
         with pytest.raises(Unauthorized):
             await authenticate(db, settings, f"Bearer {token}")
+
+
+async def test_an_account_that_is_not_active_is_refused_whatever_else_holds(
+    ada_token: str, ada_login: Principal, db: Database, settings: AccountSettings
+):
+    _, api_token = await create_api_token(db, ada_login, "ci", ["read"])
+    async with db.transaction() as conn:
+        await conn.run(statement(users.update().values(is_active=sa.false())))
+    for token in (ada_token, api_token):
+        with pytest.raises(Unauthorized):
+            await authenticate(db, settings, f"Bearer {token}")
+        assert await verify(db, settings, token) is None
 
 
 async def test_a_role_changes_at_once(ada_token: str, db: Database, settings: AccountSettings):
