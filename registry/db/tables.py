@@ -63,7 +63,8 @@ packages = sa.Table(
     "packages",
     metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
-    sa.Column("name", sa.Text, nullable=False, unique=True),
+    # Listed in the order of bytes, whatever the database's locale.
+    sa.Column("name", sa.Text(collation="C"), nullable=False, unique=True),
     sa.Column("similarity_key", sa.Text, nullable=False, unique=True),
     # What follows up to `keywords`, and search_vector, are those of the latest version; store.refresh() keeps them.
     _text("description"),

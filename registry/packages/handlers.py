@@ -9,9 +9,11 @@ from pydantic import Field
 from registry.accounts.handlers import principal_of
 from registry.errors import InvalidInput, UnsupportedMediaType
 from registry.keys import DB, STORAGE
-from registry.packages import fields, manage, names, publish, read, store, versions
+from registry.packages import fields, manage, manifest, names, publish, read, versions
+from registry.packages.listing import page as listing
+from registry.packages.listing.store import SORTS
 from registry.packages.upload import REQUIRED, TARBALL_TYPES, Receiver
-from registry.web.parsing import LIMIT_SCHEMA, OFFSET_SCHEMA, Body, page_of, read_body
+from registry.web.parsing import LIMIT_SCHEMA, OFFSET_SCHEMA, Body, flag_of, page_of, read_body
 from registry.web.responses import json_response, metadata_response
 from registry.web.route import SIGNED_IN, Route, header, query
 
@@ -34,14 +36,15 @@ def version_of(request: web.Request) -> str:
 
 
 def at_its_real_name(handler: Use) -> Use:
-    """A look-alike name is answered with 301 to the package that exists."""
+    """A look-alike name is answered with 301 to the package that exists, or 308, which keeps the method."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)
         except read.Elsewhere as known:
             path = request.path.replace(f"/packages/{request.match_info['name']}", f"/packages/{known.name}", 1)
-            raise web.HTTPMovedPermanently(str(request.rel_url.with_path(path, keep_query=True))) from None
+            address = str(request.rel_url.with_path(path, keep_query=True))
+            return web.Response(status=301 if request.method in ("GET", "HEAD") else 308, headers={"Location": address})
 
     return handle
 
@@ -61,8 +64,10 @@ async def publish_body(request: web.Request) -> web.StreamResponse:
 
 async def publish_tarball(request: web.Request) -> web.StreamResponse:
     name, version = request.match_info["name"], request.match_info["version"]
-    names.validate_name(name)
-    versions.parse(version)
+    problems = manifest.request_problems({"name": name, "version": version})
+    # A dry run goes on: it tells of the tarball's problems, too.
+    if problems and not flag_of(request, "dry_run"):
+        raise InvalidInput.of(problems)
     principal_of(request).require("publish", name)
     async with request.app[RECEIVER].raw(request, name, version) as upload:
         return await _publish(request, upload)
@@ -96,9 +101,9 @@ async def get_version_names(request: web.Request) -> web.StreamResponse:
 async def list_packages(request: web.Request) -> web.StreamResponse:
     limit, offset = page_of(request)
     sort = request.query.get("sort", "name")
-    if sort not in store.SORTS:
-        raise InvalidInput.field("sort", f"must be one of {', '.join(store.SORTS)}")
-    page = await read.package_page(request.app[DB], sort, limit, offset, request.query.get("cursor"))
+    if sort not in SORTS:
+        raise InvalidInput.field("sort", f"must be one of {', '.join(SORTS)}")
+    page = await listing.package_page(request.app[DB], sort, limit, offset, request.query.get("cursor"))
     return metadata_response(request, page)
 
 
@@ -108,15 +113,17 @@ async def get_package_stats(request: web.Request) -> web.StreamResponse:
 
 
 async def get_registry_stats(request: web.Request) -> web.StreamResponse:
-    return json_response(await read.registry_stats(request.app[DB]))
+    return metadata_response(request, await read.registry_stats(request.app[DB]))
 
 
+@at_its_real_name
 async def delete_version(request: web.Request) -> web.StreamResponse:
     who = principal_of(request)
     await manage.delete_version(request.app[DB], who, name_of(request), version_of(request))
     return web.Response(status=204)
 
 
+@at_its_real_name
 async def restore_version(request: web.Request) -> web.StreamResponse:
     name, version = name_of(request), version_of(request)
     await manage.restore_version(request.app[DB], principal_of(request), name, version)
@@ -136,6 +143,7 @@ class Deprecation(Body):
     deprecated: Annotated[str, Field(min_length=1, max_length=fields.MAX_LINE)] | None
 
 
+@at_its_real_name
 async def patch_version(request: web.Request) -> web.StreamResponse:
     name, version, who = name_of(request), version_of(request), principal_of(request)
     body = await read_body(request, Yank)
@@ -143,6 +151,7 @@ async def patch_version(request: web.Request) -> web.StreamResponse:
     return json_response(await read.version_info(request.app[DB], name, version))
 
 
+@at_its_real_name
 async def patch_package(request: web.Request) -> web.StreamResponse:
     name, who = name_of(request), principal_of(request)
     body = await read_body(request, Deprecation)
@@ -206,13 +215,13 @@ ROUTES = (
           _PUBLISH_PARAMETERS, {TARBALL_TYPES[0]: {"type": "string", "format": "binary"}},
           {201: publish.Published, 200: publish.Published}, (409,)),
     Route("GET", PACKAGES, list_packages, "List packages", parameters=(
-        *_PAGE, query("sort", {"type": "string", "enum": list(store.SORTS), "default": "name"}, "Order"),
+        *_PAGE, query("sort", {"type": "string", "enum": list(SORTS), "default": "name"}, "Order"),
         query("cursor", _TEXT, "next_cursor of the page before"),
-    ), answers={200: read.PackagePage, 304: None}),
+    ), answers={200: listing.PackagePage, 304: None}),
     Route("GET", PACKAGE, get_package, "A package and its versions",
           answers={200: read.PackageInfo, 301: None, 304: None}),
     Route("PATCH", PACKAGE, patch_package, "Deprecate a package, or take it back", SIGNED_IN, "default",
-          body={"application/json": Deprecation}, answers={200: read.PackageInfo}),
+          body={"application/json": Deprecation}, answers={200: read.PackageInfo, 308: None}),
     Route("GET", f"{PACKAGE}/versions", get_version_names, "The versions, ascending",
           answers={200: read.VersionNames, 301: None, 304: None}),
     Route("GET", f"{PACKAGE}/stats", get_package_stats, "Downloads of a package",
@@ -220,9 +229,11 @@ ROUTES = (
     Route("GET", VERSION, get_version, "One version; `latest` is the latest",
           answers={200: read.VersionInfo, 301: None, 304: None}),
     Route("PATCH", VERSION, patch_version, "Yank a version, or take it back", SIGNED_IN, "default",
-          body={"application/json": Yank}, answers={200: read.VersionInfo}),
-    Route("DELETE", VERSION, delete_version, "Delete a version", SIGNED_IN, "delete", answers={204: None}),
+          body={"application/json": Yank}, answers={200: read.VersionInfo, 308: None}),
+    Route("DELETE", VERSION, delete_version, "Delete a version", SIGNED_IN, "delete",
+          answers={204: None, 308: None}),
     Route("POST", f"{VERSION}/restore", restore_version, "Restore a deleted version (admins)", SIGNED_IN, "default",
-          answers={200: read.VersionInfo}, errors=(409,)),
-    Route("GET", "/api/v1/stats", get_registry_stats, "Figures of the registry", answers={200: read.RegistryStats}),
+          answers={200: read.VersionInfo, 308: None}, errors=(409,)),
+    Route("GET", "/api/v1/stats", get_registry_stats, "Figures of the registry",
+          answers={200: read.RegistryStats, 304: None}),
 )  # fmt: skip

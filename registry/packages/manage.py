@@ -10,11 +10,11 @@ from registry.db.engine import Connection, Database
 from registry.errors import Conflict, Forbidden
 from registry.events import log as event_log
 from registry.packages import store
-from registry.packages.read import canonical_of, no_package, no_version
+from registry.packages.read import canonical_of, no_package, no_version, same
 
 
 async def delete_version(db: Database, who: Principal, name: str, version: str) -> None:
-    """Leaves a tombstone: gone from every read, its number spent. Raises NotFound, Forbidden."""
+    """Leaves a tombstone: gone from every read, its number spent. Raises NotFound, Elsewhere, Forbidden."""
     async with db.transaction() as conn:
         package, state = await _owned(conn, who, name, version)
         await store.delete_version(conn, state.id)
@@ -24,43 +24,44 @@ async def delete_version(db: Database, who: Principal, name: str, version: str) 
 async def restore_version(db: Database, who: Principal, name: str, version: str) -> None:
     """Brings a deleted version back within its grace. Admins only.
 
-    Raises Forbidden, NotFound, and Conflict when it is not deleted or its tarball is gone.
+    Raises Forbidden, NotFound, Elsewhere, and Conflict when it is not deleted or its tarball is gone.
     """
     if not who.is_admin:
         raise Forbidden("Only an admin can restore a deleted version.")
     async with db.transaction() as conn:
-        package = await store.find(conn, name, lock=True)
-        state = None if package is None else await store.version_state(conn, package.id, canonical_of(version))
-        if package is None or state is None:
+        package = same(await store.find(conn, name, lock=True), name)
+        state = await store.version_state(conn, package.id, canonical_of(version))
+        if state is None:
             raise no_version(name, version)
         if state.deleted_at is None:
             raise Conflict(f"{package.name} {state.version} is not deleted.")
-        if state.swept_at is not None:
+        if not await store.restore_version(conn, state.id):
             raise Conflict(f"{package.name} {state.version} can't be restored: its grace is over and its tarball gone.")
-        await store.restore_version(conn, state.id)
         await _conclude(conn, who, package, state.version, event_log.VERSION_RESTORED)
 
 
 async def yank_version(db: Database, who: Principal, name: str, version: str, yanked: bool, reason: str) -> None:
     """Marks a version as one that nobody should newly depend on (or unmarks it); it stays installable.
 
-    Raises NotFound, Forbidden.
+    Raises NotFound, Elsewhere, Forbidden.
     """
     async with db.transaction() as conn:
         package, state = await _owned(conn, who, name, version)
-        if state.yanked == yanked:
+        reason = reason if yanked else ""
+        if (state.yanked, state.yank_reason) == (yanked, reason):
             return
-        await store.yank(conn, state.id, yanked, reason if yanked else "")
+        await store.yank(conn, state.id, yanked, reason)
         kind = event_log.VERSION_YANKED if yanked else event_log.VERSION_UNYANKED
         await _conclude(conn, who, package, state.version, kind, {"reason": reason} if yanked else None)
 
 
 async def deprecate_package(db: Database, who: Principal, name: str, text: str | None) -> None:
-    """Sets the sentence that tells users what to take instead; None takes it back. Raises NotFound, Forbidden."""
+    """Sets the sentence that tells users what to take instead; None takes it back.
+
+    Raises NotFound, Elsewhere, Forbidden.
+    """
     async with db.transaction() as conn:
-        package = await store.find(conn, name, lock=True)
-        if package is None or package.latest_version_id is None:
-            raise no_package(name)
+        package = await _shown(conn, name)
         _check_owner(who, package)
         await store.deprecate(conn, package.id, text)
         kind = event_log.PACKAGE_DEPRECATED if text else event_log.PACKAGE_UNDEPRECATED
@@ -69,14 +70,20 @@ async def deprecate_package(db: Database, who: Principal, name: str, text: str |
 
 async def _owned(conn: Connection, who: Principal, name: str, version: str) -> tuple[Any, Any]:
     """The locked package and the live version, which `who` may change."""
-    package = await store.find(conn, name, lock=True)
-    if package is None or package.latest_version_id is None:
-        raise no_package(name)
+    package = await _shown(conn, name)
     state = await store.version_state(conn, package.id, canonical_of(version))
     if state is None or state.deleted_at is not None:
         raise no_version(name, version)
     _check_owner(who, package)
     return package, state
+
+
+async def _shown(conn: Connection, name: str) -> Any:
+    """The locked package, which has a live version."""
+    package = same(await store.find(conn, name, lock=True), name)
+    if package.latest_version_id is None:
+        raise no_package(name)
+    return package
 
 
 def _check_owner(who: Principal, package: Any) -> None:

@@ -64,7 +64,20 @@ def merge(
     Reading 1,000 of the slowest ranges takes seconds: call it in a thread.
     """
     sources = _Sources(request, manifest, required)
-    metadata = Metadata(
+    metadata = _read(sources, readme, manifest)
+    sources.raise_problems()
+    return metadata
+
+
+def request_problems(request: Mapping[str, Any], required: Collection[str] = ()) -> list[FieldError]:
+    """What is wrong with the request's own fields, whatever the archive holds. Call it in a thread, as `merge`."""
+    sources = _Sources(request, {}, required)
+    _read(sources, "", {})
+    return sources.request_errors[:MAX_ERRORS]
+
+
+def _read(sources: "_Sources", readme: str, manifest: dict[str, Any]) -> Metadata:
+    return Metadata(
         name=sources.take("name", fields.read_name, ""),
         version=sources.take("version", fields.read_version, _NO_VERSION),
         description=sources.take("description", fields.read_description, ""),
@@ -77,8 +90,6 @@ def merge(
         readme=clip_readme(sources.take_requested("readme", fields.read_text, readme)),
         manifest=manifest,
     )
-    sources.raise_problems()
-    return metadata
 
 
 def clip_readme(text: str) -> str:
@@ -92,10 +103,10 @@ class _Sources:
     def __init__(self, request: Mapping[str, Any], manifest: Mapping[str, Any], required: Collection[str]) -> None:
         self._request = {field: request[field] for field in FIELDS if request.get(field) is not None}
         self._manifest = manifest
-        self._request_errors = [fields.wrong(f, "is required") for f in required if f not in self._request]
-        self._request_errors += _unkeepable(self._request)
+        self.request_errors = [fields.wrong(f, "is required") for f in required if f not in self._request]
+        self.request_errors += _unkeepable(self._request)
         self._manifest_errors = [_in_manifest(error) for error in _unkeepable(manifest)]
-        self._skip_request = {error["field"] for error in self._request_errors}
+        self._skip_request = {error["field"] for error in self.request_errors}
         self._skip_manifest = {error["field"] for error in self._manifest_errors}
 
     def take(self, field: str, read: Callable[[str, Any], T], empty: T) -> T:
@@ -115,7 +126,7 @@ class _Sources:
         try:
             return read(field, self._request[field])
         except InvalidInput as problem:
-            self._request_errors.extend(problem.errors)
+            self.request_errors.extend(problem.errors)
             return empty
 
     def _take_manifest(self, field: str, read: Callable[[str, Any], T], empty: T) -> T:
@@ -132,8 +143,8 @@ class _Sources:
             return empty
 
     def raise_problems(self) -> None:
-        if self._request_errors:
-            raise InvalidInput.of((self._request_errors + self._manifest_errors)[:MAX_ERRORS])
+        if self.request_errors:
+            raise InvalidInput.of((self.request_errors + self._manifest_errors)[:MAX_ERRORS])
         if self._manifest_errors:
             raise InvalidManifest.of(self._manifest_errors[:MAX_ERRORS])
 

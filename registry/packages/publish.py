@@ -17,23 +17,27 @@ from registry.accounts.identity import Principal
 from registry.db.engine import Connection, Database
 from registry.errors import (
     ChecksumMismatch,
+    Conflict,
     FieldError,
     Forbidden,
     IdempotencyKeyReused,
     InvalidInput,
     NameReserved,
     NameTooSimilar,
+    RegistryError,
     VersionBurned,
     VersionExists,
 )
 from registry.events import log as event_log
-from registry.packages import archive, manifest, names, store
+from registry.packages import archive, manifest, names, store, versions
 from registry.packages.manifest import Metadata
+from registry.packages.versions import Version
 from registry.storage.base import Storage
 from registry.web.spool import Spooled
 
 log = logging.getLogger(__name__)
 
+KEY_REUSED = "This Idempotency-Key was used for another upload; take a new one."
 _CHECKSUM = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -74,21 +78,21 @@ class Upload:
 
 
 async def publish(db: Database, storage: Storage, who: Principal, upload: Upload) -> Published:
-    """Publishes `upload` as `who`, and gives the answer: id and seq are 0 for a dry run.
+    """Publishes `upload` as `who`, and gives the answer: id and seq are 0 for a dry run, which keeps nothing.
 
     Raises InvalidArchive, InvalidManifest, InvalidInput, ChecksumMismatch, Forbidden, NameReserved, NameTooSimilar,
     VersionExists, VersionBurned, IdempotencyKeyReused, and Unavailable when a server is away.
     """
-    check_checksum(upload)
+    if upload.dry_run:
+        return await _rehearse(db, who, upload)
+    _check_checksum(upload)
     meta = await _read_metadata(upload)
     fingerprint = _fingerprint(upload)
     if upload.idempotency_key and (earlier := await _earlier_answer(db, who, upload, fingerprint)):
         return earlier
     try:
         async with db.read() as conn:
-            await _check(conn, who, meta, await store.find(conn, meta.name))
-        if upload.dry_run:
-            return _answer(0, meta, upload.tarball, 0, datetime.now(UTC))
+            await _check(conn, who, meta.name, meta.version, await store.find(conn, meta.name))
         key = f"{meta.name}/{meta.version}/{upload.tarball.sha256}-{secrets.token_hex(8)}.tar.gz"
         await storage.put(key, upload.tarball.path, size=upload.tarball.size, sha256=upload.tarball.sha256)
         return await _commit(db, who, meta, upload, key, fingerprint)
@@ -99,15 +103,52 @@ async def publish(db: Database, storage: Storage, who: Principal, upload: Upload
         raise
 
 
-def check_checksum(upload: Upload) -> None:
+async def _rehearse(db: Database, who: Principal, upload: Upload) -> Published:
+    """Everything but keeping it. Raises the first problem with the texts and errors of all the others added to it."""
+    problems: list[RegistryError] = []
+    meta = None
+    name, version = _asked_for(upload)
+    try:
+        _check_checksum(upload)
+    except InvalidInput as problem:
+        problems.append(problem)
+    try:
+        meta = await _read_metadata(upload)
+        name, version = meta.name, meta.version
+    except InvalidInput as problem:
+        problems.append(problem)
+    if name and version:
+        try:
+            async with db.read() as conn:
+                await _check(conn, who, name, version, await store.find(conn, name))
+        except (Forbidden, Conflict) as problem:
+            field = "version" if isinstance(problem, VersionExists | VersionBurned) else "name"
+            problem.errors.append({"field": field, "message": problem.detail})
+            problems.append(problem)
+    if meta is None or problems:
+        details = "; ".join(problem.detail for problem in problems)
+        raise type(problems[0])(details, errors=[error for problem in problems for error in problem.errors])
+    return _answer(0, meta, upload.tarball, 0, datetime.now(UTC))
+
+
+def _asked_for(upload: Upload) -> tuple[str | None, Version | None]:
+    """The name and version of the request, each None when it can't be read."""
+    name, version = (upload.request.get(field) for field in ("name", "version"))
+    try:
+        parsed = versions.parse(version) if isinstance(version, str) else None
+    except InvalidInput:
+        parsed = None
+    return (name if isinstance(name, str) and names.name_problem(name) is None else None), parsed
+
+
+def _check_checksum(upload: Upload) -> None:
     if upload.checksum is None:
         return
     if not _CHECKSUM.fullmatch(upload.checksum):
         raise InvalidInput.field("X-Checksum-SHA256", "must be 64 hexadecimal digits")
     if upload.checksum.lower() != upload.tarball.sha256:
-        raise ChecksumMismatch(
-            f"The tarball's SHA-256 is {upload.tarball.sha256}, not the {upload.checksum.lower()} that was announced."
-        )
+        message = f"The tarball's SHA-256 is {upload.tarball.sha256}, not the {upload.checksum.lower()} announced."
+        raise ChecksumMismatch(message, errors=[{"field": "X-Checksum-SHA256", "message": message}])
 
 
 async def _read_metadata(upload: Upload) -> Metadata:
@@ -115,40 +156,32 @@ async def _read_metadata(upload: Upload) -> Metadata:
     try:
         found = await asyncio.to_thread(archive.inspect, upload.tarball.path)
     except InvalidInput as problem:
-        errors = problem.errors or [FieldError(field="tarball", message=problem.detail)]
-        raise type(problem)(problem.detail, errors=[*await _request_errors(upload), *errors]) from problem
+        own = problem.errors or [FieldError(field="tarball", message=problem.detail)]
+        requested = await asyncio.to_thread(manifest.request_problems, upload.request, upload.required)
+        raise type(problem)(problem.detail, errors=[*requested, *own]) from problem
     return await asyncio.to_thread(
         manifest.merge, upload.request, found.manifest, readme=found.readme, required=upload.required
     )
 
 
-async def _request_errors(upload: Upload) -> list[FieldError]:
-    """What is wrong with the request's own fields, whatever the archive holds."""
-    try:
-        await asyncio.to_thread(manifest.merge, upload.request, {}, required=upload.required)
-    except InvalidInput as problem:
-        return [error for error in problem.errors if "synapse.json" not in error["message"]]
-    return []
-
-
-async def _check(conn: Connection, who: Principal, meta: Metadata, package: Any) -> None:
+async def _check(conn: Connection, who: Principal, name: str, version: Version, package: Any) -> None:
     """The rules about name, owner and number, on the package row as it is (None: a new name)."""
-    who.require("publish", meta.name)
-    if meta.name in names.RESERVED and not who.is_admin:
-        raise NameReserved(f"The name {meta.name} is reserved; choose another.")
+    who.require("publish", name)
+    if name in names.RESERVED and not who.is_admin:
+        raise NameReserved(f"The name {name} is reserved; choose another.")
     if package is None:
         return
+    if package.name != name:
+        raise NameTooSimilar(f"{name} is too similar to {package.name}, which exists; choose another name.")
     if package.owner_id != who.user_id:
-        raise Forbidden(f"{package.name} belongs to somebody else; publish under another name.")
-    if package.name != meta.name:
-        raise NameTooSimilar(f"{meta.name} is too similar to {package.name}, which exists; publish under that name.")
-    state = await store.version_state(conn, package.id, meta.version.canonical)
+        raise Forbidden(f"{name} belongs to somebody else; publish under another name.")
+    state = await store.version_state(conn, package.id, version.canonical)
     if state is None:
         return
     if state.deleted_at is not None:
-        raise VersionBurned(f"{meta.name} {meta.version} was deleted; a number is never used again. Raise the version.")
+        raise VersionBurned(f"{name} {version} was deleted; a number is never used again. Raise the version.")
     raise VersionExists(
-        f"{meta.name} {state.version} exists, and published versions never change. Raise the version to publish."
+        f"{name} {state.version} exists, and published versions never change. Raise the version to publish."
     )
 
 
@@ -158,7 +191,7 @@ async def _commit(
     tarball = upload.tarball
     async with db.transaction() as conn:
         package = await store.claim(conn, meta.name, who.user_id)
-        await _check(conn, who, meta, package)
+        await _check(conn, who, meta.name, meta.version, package)
         row = await store.add_version(
             conn, package.id, meta, checksum=tarball.sha256, key=key, size=tarball.size, user_id=who.user_id
         )
@@ -173,8 +206,9 @@ async def _commit(
             data={"checksum": tarball.sha256, "size": tarball.size},
         )
         answer = _answer(package.id, meta, tarball, seq, row.published_at)
-        if upload.idempotency_key:
-            await store.remember(conn, who.user_id, upload.idempotency_key, fingerprint, answer)
+        idempotent = upload.idempotency_key
+        if idempotent and not await store.remember(conn, who.user_id, idempotent, fingerprint, answer):
+            raise IdempotencyKeyReused(KEY_REUSED)
     log.info("published", extra={"package": meta.name, "version": meta.version.text, "seq": seq})
     return answer
 
@@ -206,6 +240,6 @@ async def _earlier_answer(db: Database, who: Principal, upload: Upload, fingerpr
     if row is None:
         return None
     if row.fingerprint != fingerprint:
-        raise IdempotencyKeyReused("This Idempotency-Key was used for another upload; take a new one.")
+        raise IdempotencyKeyReused(KEY_REUSED)
     answer: Published = row.answer
     return answer

@@ -1,11 +1,8 @@
 """Reading: what the API shows of packages and versions, as the shapes that the API page is generated from."""
 
-import base64
-import binascii
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
 from typing_extensions import TypedDict
 
 from registry.db.engine import Database, Row
@@ -80,32 +77,6 @@ class VersionNames(TypedDict):
     versions: list[str]
 
 
-class ListedPackage(TypedDict):
-    name: str
-    version: str
-    latest_version: str
-    description: str
-    author: str
-    license: str
-    keywords: list[str]
-    downloads: int
-    total_downloads: int
-    deprecated: str
-    created_at: datetime
-    updated_at: datetime
-
-
-class PackagePage(TypedDict):
-    """`results` is `packages` once more; `next_cursor` leads on while there is more."""
-
-    packages: list[ListedPackage]
-    results: list[ListedPackage]
-    total: int
-    limit: int
-    offset: int
-    next_cursor: str | None
-
-
 class PackageStats(TypedDict):
     name: str
     downloads: Windows
@@ -159,7 +130,7 @@ def canonical_of(version: str) -> str:
 async def package_info(db: Database, name: str) -> PackageInfo:
     """A package with its live versions. Raises NotFound, Elsewhere."""
     async with db.read() as conn:
-        row = _same(await store.package(conn, name), name)
+        row = same(await store.package(conn, name), name)
         listed = await store.versions(conn, row.id)
     return {
         "id": row.id,
@@ -189,7 +160,7 @@ async def version_info(db: Database, name: str, version: str) -> VersionInfo:
         row = await store.version(conn, name, None if version == "latest" else canonical_of(version))
     if row is None:
         raise no_version(name, version)
-    _same(row, name)
+    same(row, name)
     return {
         "name": row.name,
         "version": row.version,
@@ -219,37 +190,21 @@ async def blob(db: Database, name: str, version: str) -> Row:
         row = await store.blob(conn, name, None if version == "latest" else canonical_of(version))
     if row is None:
         raise no_version(name, version)
-    return _same(row, name)
+    return same(row, name)
 
 
 async def version_names(db: Database, name: str) -> VersionNames:
     """The live versions, ascending by SemVer precedence. Raises NotFound, Elsewhere."""
     async with db.read() as conn:
         rows = await store.version_names(conn, name)
-    first = _same(rows[0] if rows else None, name)
+    first = same(rows[0] if rows else None, name)
     return {"name": first.name, "versions": [row.version for row in rows]}
-
-
-async def package_page(db: Database, sort: str, limit: int, offset: int, cursor: str | None) -> PackagePage:
-    """A page of every package. Raises InvalidInput for a cursor that isn't of this list."""
-    after = decode_cursor(cursor, sort) if cursor is not None else None
-    async with db.read() as conn:
-        rows, total = await store.listed(conn, sort, limit, offset, after)
-    listed = [_listed_package(row) for row in rows]
-    return {
-        "packages": listed,
-        "results": listed,
-        "total": total,
-        "limit": limit,
-        "offset": offset,
-        "next_cursor": encode_cursor(sort, rows[-1]) if len(rows) == limit else None,
-    }
 
 
 async def package_stats(db: Database, name: str) -> PackageStats:
     """A package's downloads. Raises NotFound, Elsewhere."""
     async with db.read() as conn:
-        row = _same(await store.package(conn, name), name)
+        row = same(await store.package(conn, name), name)
         listed = await store.versions(conn, row.id)
     return {
         "name": row.name,
@@ -263,7 +218,8 @@ async def registry_stats(db: Database) -> RegistryStats:
     async with db.read() as conn:
         totals, top = await store.totals(conn)
     return {
-        "timestamp": datetime.now(UTC),
+        # In whole seconds, so that the answer has a validator that can still hold.
+        "timestamp": datetime.now(UTC).replace(microsecond=0),
         "packages": {"total": totals.packages, "versions": totals.versions, "downloads": int(totals.downloads)},
         "top_packages": [{"name": row.name, "downloads": row.download_count} for row in top],
     }
@@ -273,34 +229,7 @@ def tarball_url(name: str, version: str) -> str:
     return f"/api/v1/packages/{name}/{version}/tarball"
 
 
-def encode_cursor(sort: str, row: Row) -> str:
-    """Where a page ended: opaque to clients."""
-    value = {
-        "downloads": row.download_count,
-        "recently-updated": row.updated_at,
-        "recently-created": row.created_at,
-        "name": row.name,
-    }[sort]
-    return base64.urlsafe_b64encode(orjson.dumps([sort, value, row.name])).decode().rstrip("=")
-
-
-def decode_cursor(text: str, sort: str) -> tuple[Any, str]:
-    """(value, name) of a cursor made for `sort`. Raises InvalidInput."""
-    wrong = InvalidInput.field("cursor", f"is not one that a page sorted by {sort} gave as next_cursor")
-    try:
-        made_for, value, name = orjson.loads(base64.urlsafe_b64decode(text[:1024].encode("ascii") + b"=="))
-        if made_for != sort or not isinstance(name, str) or "\0" in name:
-            raise wrong
-        if sort == "downloads":
-            if type(value) is not int or abs(value) >= 1 << 63:
-                raise wrong
-            return value, name
-        return (name if sort == "name" else datetime.fromisoformat(value)), name
-    except (ValueError, TypeError, binascii.Error):
-        raise wrong from None
-
-
-def _same(row: Row | None, name: str) -> Row:
+def same(row: Row | None, name: str) -> Row:
     """The row, when it is of the package that was asked for."""
     if row is None:
         raise no_package(name)
@@ -323,21 +252,4 @@ def _listed_version(name: str, row: Row) -> ListedVersion:
         "size": row.tarball_size,
         "yanked": row.yanked,
         "yank_reason": row.yank_reason,
-    }
-
-
-def _listed_package(row: Row) -> ListedPackage:
-    return {
-        "name": row.name,
-        "version": row.version,
-        "latest_version": row.version,
-        "description": row.description,
-        "author": row.author,
-        "license": row.license,
-        "keywords": row.keywords,
-        "downloads": row.download_count,
-        "total_downloads": row.download_count,
-        "deprecated": row.deprecated or "",
-        "created_at": row.created_at,
-        "updated_at": row.updated_at,
     }

@@ -27,7 +27,7 @@ _CREATE = statement(
     .returning(packages.c.id)
 )
 _VERSION_STATE = statement(
-    sa.select(v.c.id, v.c.version, v.c.deleted_at, v.c.swept_at, v.c.yanked).where(
+    sa.select(v.c.id, v.c.version, v.c.deleted_at, v.c.yanked, v.c.yank_reason).where(
         v.c.package_id == p("package_id"), v.c.canonical == p("canonical")
     )
 )
@@ -68,7 +68,7 @@ _HIDE = statement(
     sa.update(packages).where(packages.c.id == p("of_package")).values(latest_version_id=None, updated_at=sa.func.now())
 )
 _DELETE = statement(sa.update(v).where(v.c.id == p("version_id")).values(deleted_at=sa.func.now()))
-_RESTORE = statement(sa.update(v).where(v.c.id == p("version_id")).values(deleted_at=None))
+_RESTORE = statement(sa.update(v).where(v.c.id == p("version_id"), v.c.swept_at.is_(None)).values(deleted_at=None))
 _YANK = statement(
     sa.update(v).where(v.c.id == p("version_id")).values(yanked=p("to_yanked"), yank_reason=p("to_reason"))
 )
@@ -137,41 +137,6 @@ _BLOB = (
 _BLOB_OF_VERSION = statement(_BLOB.where(v.c.canonical == p("canonical")))
 _BLOB_OF_LATEST = statement(_BLOB.where(v.c.id == packages.c.latest_version_id))
 
-_LISTED = (
-    sa.select(
-        packages.c.id, packages.c.name, v.c.version, packages.c.description, packages.c.author, packages.c.license,
-        packages.c.keywords, packages.c.download_count, packages.c.created_at, packages.c.updated_at,
-        packages.c.deprecated,
-    )
-    .join(v, v.c.id == packages.c.latest_version_id)
-    .limit(p("count", type_=sa.Integer))
-    .offset(p("offset", type_=sa.Integer))
-)  # fmt: skip
-_COLUMN_OF_SORT = {
-    "name": packages.c.name,
-    "downloads": packages.c.download_count,
-    "recently-updated": packages.c.updated_at,
-    "recently-created": packages.c.created_at,
-}
-SORTS = tuple(_COLUMN_OF_SORT)
-
-
-def _list_statements(sort: str) -> tuple[Any, Any]:
-    """(first page, page after a cursor) of a sort: a total order, ties broken by name."""
-    column = _COLUMN_OF_SORT[sort]
-    if sort == "name":
-        after = packages.c.name > p("after_name")
-        return statement(_LISTED.order_by(column)), statement(_LISTED.where(after).order_by(column))
-    after = sa.or_(
-        column < p("after_value", type_=column.type),
-        sa.and_(column == p("after_value", type_=column.type), packages.c.name > p("after_name")),
-    )
-    order = (column.desc(), packages.c.name)
-    return statement(_LISTED.order_by(*order)), statement(_LISTED.where(after).order_by(*order))
-
-
-_LISTS = {sort: _list_statements(sort) for sort in SORTS}
-_COUNT = statement(sa.select(sa.func.count()).select_from(packages).where(_SHOWN))
 _TOTALS = statement(
     sa.select(
         sa.select(sa.func.count()).select_from(packages).where(_SHOWN).scalar_subquery().label("packages"),
@@ -203,11 +168,12 @@ _KEPT = statement(
         v.c.tarball_path == sa.any_(p("keys", type_=sa.ARRAY(sa.Text))), v.c.swept_at.is_(None)
     )
 )
+_A_DAY_AGO = sa.func.now() - timedelta(days=1)
 _ANSWER = statement(
     sa.select(idempotency_keys.c.fingerprint, idempotency_keys.c.answer).where(
         idempotency_keys.c.user_id == p("user_id"),
         idempotency_keys.c.key == p("key"),
-        idempotency_keys.c.created_at > sa.func.now() - timedelta(days=1),
+        idempotency_keys.c.created_at > _A_DAY_AGO,
     )
 )
 _REMEMBER = insert(idempotency_keys).values(
@@ -221,11 +187,10 @@ _REMEMBER_STATEMENT = statement(
             "answer": _REMEMBER.excluded.answer,
             "created_at": sa.func.now(),
         },
+        where=idempotency_keys.c.created_at <= _A_DAY_AGO,
     )
 )
-_FORGET = statement(
-    sa.delete(idempotency_keys).where(idempotency_keys.c.created_at < sa.func.now() - timedelta(days=1))
-)
+_FORGET = statement(sa.delete(idempotency_keys).where(idempotency_keys.c.created_at <= _A_DAY_AGO))
 
 
 async def find(conn: Connection, name: str, *, lock: bool = False) -> Row | None:
@@ -243,7 +208,7 @@ async def claim(conn: Connection, name: str, owner_id: int) -> Row:
 
 
 async def version_state(conn: Connection, package_id: int, canonical: str) -> Row | None:
-    """id, version, deleted_at, swept_at and yanked of a version, deleted or not."""
+    """id, version, deleted_at, yanked and yank_reason of a version, deleted or not."""
     return await conn.one(_VERSION_STATE, package_id=package_id, canonical=canonical)
 
 
@@ -284,8 +249,9 @@ async def delete_version(conn: Connection, version_id: int) -> None:
     await conn.run(_DELETE, version_id=version_id)
 
 
-async def restore_version(conn: Connection, version_id: int) -> None:
-    await conn.run(_RESTORE, version_id=version_id)
+async def restore_version(conn: Connection, version_id: int) -> bool:
+    """False when the version was swept, even a moment ago."""
+    return await conn.run(_RESTORE, version_id=version_id) > 0
 
 
 async def yank(conn: Connection, version_id: int, yanked: bool, reason: str) -> None:
@@ -328,18 +294,6 @@ async def blob(conn: Connection, name: str, canonical: str | None) -> Row | None
     return await conn.one(_BLOB_OF_VERSION, key=similarity_key(name), canonical=canonical)
 
 
-async def listed(
-    conn: Connection, sort: str, count: int, offset: int, after: tuple[Any, str] | None
-) -> tuple[list[Row], int]:
-    """A page of shown packages and their number; `after` is (value, name) of the row before the page."""
-    first, following = _LISTS[sort]
-    if after is None:
-        rows = await conn.all(first, count=count, offset=offset)
-    else:
-        rows = await conn.all(following, count=count, offset=0, after_value=after[0], after_name=after[1])
-    return rows, int(await conn.value(_COUNT))
-
-
 async def totals(conn: Connection) -> tuple[Row, list[Row]]:
     """(packages, versions, downloads) of the registry and its ten most downloaded packages."""
     return await conn.one(_TOTALS), await conn.all(_TOP)
@@ -360,8 +314,10 @@ async def answer_of(conn: Connection, user_id: int, key: str) -> Row | None:
     return await conn.one(_ANSWER, user_id=user_id, key=key)
 
 
-async def remember(conn: Connection, user_id: int, key: str, fingerprint: str, answer: Any) -> None:
-    await conn.run(_REMEMBER_STATEMENT, user_id=user_id, key=key, fingerprint=fingerprint, answer=json(answer))
+async def remember(conn: Connection, user_id: int, key: str, fingerprint: str, answer: Any) -> bool:
+    """False when the key holds another answer of today: one that was given since `answer_of()` was asked."""
+    values = {"user_id": user_id, "key": key, "fingerprint": fingerprint, "answer": json(answer)}
+    return await conn.run(_REMEMBER_STATEMENT, **values) > 0
 
 
 async def forget_answers(conn: Connection) -> int:

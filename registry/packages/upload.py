@@ -4,13 +4,14 @@ import asyncio
 import base64
 import binascii
 import contextlib
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from aiohttp import BodyPartReader, MultipartReader, hdrs, web
 
 from registry.errors import InvalidInput, TooLarge, UnsupportedMediaType
+from registry.packages.fields import shown
+from registry.packages.manifest import request_problems
 from registry.packages.publish import Upload
 from registry.web.parsing import MAX_JSON_BODY, flag_of, parse_object, require_json
 from registry.web.spool import Spool, Spooled
@@ -56,8 +57,12 @@ class Receiver:
                 self._spool.receive(request.content.iter_any(), limit=limit, too_large=self._too_large)
             )
             async with self._parsing:
-                fields, encoded = await asyncio.to_thread(_split, body.path)
-                tarball = await stack.enter_async_context(self._receive(_decoded(encoded)))
+                fields = await asyncio.to_thread(lambda: parse_object(body.path.read_bytes()))
+                encoded = fields.pop("tarball", None)
+                try:
+                    tarball = await stack.enter_async_context(self._receive(_decoded(encoded)))
+                except InvalidInput as problem:
+                    raise await _with_those_of(fields, problem) from None
                 del encoded
             yield Upload(fields, tarball, required=REQUIRED, **options)
 
@@ -76,10 +81,11 @@ class Receiver:
                 elif name == "tarball" and tarball is None:
                     tarball = await stack.enter_async_context(self._receive(_chunks(part)))
                 else:
-                    raise InvalidInput.field(name or "body", "is not a part that is wanted here, or comes twice")
+                    raise InvalidInput.field(shown(name) or "body", "is not a part that is wanted here, or comes twice")
             if fields is None or tarball is None:
                 missing = [name for name, part in (("metadata", fields), ("tarball", tarball)) if part is None]
-                raise InvalidInput.of([{"field": name, "message": "this part is required"} for name in missing])
+                problem = InvalidInput.of([{"field": name, "message": "this part is required"} for name in missing])
+                raise problem if fields is None else await _with_those_of(fields, problem)
             yield Upload(fields, tarball, required=REQUIRED, **options)
 
     def _receive(self, chunks: AsyncIterator[bytes]) -> contextlib.AbstractAsyncContextManager[Spooled]:
@@ -110,16 +116,17 @@ def _options(request: web.Request) -> dict[str, Any]:
     }
 
 
-def _split(path: Path) -> tuple[dict[str, Any], str]:
-    """(fields, base64 text) of a spooled JSON body. Raises InvalidInput."""
-    fields = parse_object(path.read_bytes())
-    encoded = fields.pop("tarball", None)
+async def _with_those_of(fields: dict[str, Any], problem: InvalidInput) -> InvalidInput:
+    """`problem` of the tarball together with what is wrong with the other fields."""
+    return InvalidInput.of([*await asyncio.to_thread(request_problems, fields, REQUIRED), *problem.errors])
+
+
+async def _decoded(encoded: Any) -> AsyncIterator[bytes]:
+    """The bytes of a base64 text, which may have line breaks. Raises InvalidInput."""
     if not isinstance(encoded, str) or not encoded:
         raise InvalidInput.field("tarball", "is required: the .tar.gz file in base64")
-    return fields, "".join(encoded.split()) if any(blank in encoded for blank in "\n\r\t ") else encoded
-
-
-async def _decoded(encoded: str) -> AsyncIterator[bytes]:
+    if any(blank in encoded for blank in "\n\r\t "):
+        encoded = await asyncio.to_thread(lambda: "".join(encoded.split()))
     for start in range(0, len(encoded), BASE64_PIECE):
         piece = encoded[start : start + BASE64_PIECE]
         try:
@@ -130,23 +137,38 @@ async def _decoded(encoded: str) -> AsyncIterator[bytes]:
 
 async def _parts(request: web.Request) -> AsyncIterator[tuple[str, BodyPartReader]]:
     """The parts of a multipart body; whatever is wrong with its form is InvalidInput."""
-    try:
+    with _form_errors_named():
         reader = await request.multipart()
-        while (part := await reader.next()) is not None:
-            if isinstance(part, MultipartReader):
-                raise InvalidInput("Parts within parts are not wanted here.")
-            if part.headers.get(hdrs.CONTENT_TRANSFER_ENCODING, "binary").lower() not in ("binary", "8bit", "7bit"):
-                raise InvalidInput("Send the parts without a Content-Transfer-Encoding.")
-            if hdrs.CONTENT_ENCODING in part.headers:
-                raise InvalidInput("Send the parts without a Content-Encoding.")
-            yield part.name or "", part
-    except (ValueError, AssertionError, RuntimeError, LookupError) as error:
-        raise InvalidInput("The body is not well-formed multipart/form-data.") from error
+    while True:
+        with _form_errors_named():
+            part = await reader.next()
+        if part is None:
+            return
+        if isinstance(part, MultipartReader):
+            raise InvalidInput("Parts within parts are not wanted here.")
+        if part.headers.get(hdrs.CONTENT_TRANSFER_ENCODING, "binary").lower() not in ("binary", "8bit", "7bit"):
+            raise InvalidInput("Send the parts without a Content-Transfer-Encoding.")
+        if hdrs.CONTENT_ENCODING in part.headers:
+            raise InvalidInput("Send the parts without a Content-Encoding.")
+        yield part.name or "", part
 
 
 async def _chunks(part: BodyPartReader) -> AsyncIterator[bytes]:
-    while chunk := await part.read_chunk(1 << 16):
+    while True:
+        with _form_errors_named():
+            chunk = await part.read_chunk(1 << 16)
+        if not chunk:
+            return
         yield chunk
+
+
+@contextlib.contextmanager
+def _form_errors_named() -> Iterator[None]:
+    """aiohttp's reader says by any of these, assertions among them, that the form is not well-formed."""
+    try:
+        yield
+    except (ValueError, AssertionError, RuntimeError, LookupError) as error:
+        raise InvalidInput("The body is not well-formed multipart/form-data.") from error
 
 
 async def _read_small(part: BodyPartReader) -> bytes:

@@ -14,8 +14,9 @@ _REFS = "#/components/schemas/{model}"
 DESCRIPTION = "Publish, find and install packages. Every error has the shape `Problem`; its `code` is stable."
 STATUS_TEXT = {
     200: "OK", 201: "Created", 204: "Done, no body", 206: "Part of the bytes", 301: "The package's real name",
-    302: "Where the bytes are", 304: "Unchanged", 400: "Invalid input", 401: "Credentials missing or not valid",
-    403: "Not allowed", 404: "Not found", 409: "Conflict", 413: "Too large", 415: "Wrong content type",
+    302: "Where the bytes are", 304: "Unchanged", 308: "The package's real name, to be asked by the same method",
+    400: "Invalid input", 401: "Credentials missing or not valid", 403: "Not allowed", 404: "Not found",
+    409: "Conflict", 412: "Another content than the one named", 413: "Too large", 415: "Wrong content type",
     416: "No such range", 429: "Too many requests", 503: "A needed server is away",
 }  # fmt: skip
 RATE_HEADERS = {

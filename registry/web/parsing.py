@@ -12,7 +12,7 @@ from registry.errors import FieldError, InvalidInput, TooLarge, UnsupportedMedia
 MAX_JSON_BODY = 1 << 20
 MAX_LIMIT = 100
 MAX_WINDOW = 10_000
-_DIGITS = re.compile(r"[0-9]{1,18}")
+_DIGITS = re.compile(r"[0-9]+")
 
 LIMIT_SCHEMA = {"type": "integer", "minimum": 1, "default": 20}
 OFFSET_SCHEMA = {"type": "integer", "minimum": 0, "maximum": MAX_WINDOW, "default": 0}
@@ -78,11 +78,17 @@ def parse_object(raw: bytes) -> dict[str, Any]:
 
 
 def _has_nul(value: Any) -> bool:
-    if isinstance(value, str):
-        return "\0" in value
-    if isinstance(value, dict):
-        return any("\0" in key or _has_nul(item) for key, item in value.items())
-    return isinstance(value, list) and any(_has_nul(item) for item in value)
+    # By a list, not by recursion: a body may be nested deeper than Python's stack.
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, str) and "\0" in item:
+            return True
+        if isinstance(item, dict):
+            pending += [*item, *item.values()]
+        elif isinstance(item, list):
+            pending += item
+    return False
 
 
 def page_of(request: web.Request) -> tuple[int, int]:
@@ -101,10 +107,12 @@ def _number(request: web.Request, name: str, default: int, low: int, errors: lis
     value = request.query.get(name)
     if value is None:
         return default
-    if not _DIGITS.fullmatch(value) or int(value) < low:
+    # More digits than any bound has are as good as the bound, and int() takes no more than some thousands.
+    number = int(value.lstrip("0")[:18] or 0) if _DIGITS.fullmatch(value) else -1
+    if number < low:
         errors.append({"field": name, "message": f"must be a whole number of at least {low}"})
         return default
-    return int(value)
+    return number
 
 
 def flag_of(request: web.Request, name: str) -> bool:

@@ -1,0 +1,100 @@
+"""The list of every package, page by page."""
+
+import base64
+import binascii
+from datetime import datetime
+from typing import Any
+
+import orjson
+from typing_extensions import TypedDict
+
+from registry.db.engine import Database, Row
+from registry.errors import InvalidInput
+from registry.packages.listing import store
+
+
+class ListedPackage(TypedDict):
+    name: str
+    version: str
+    latest_version: str
+    description: str
+    author: str
+    license: str
+    keywords: list[str]
+    downloads: int
+    total_downloads: int
+    deprecated: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class PackagePage(TypedDict):
+    """`results` is `packages` once more; `next_cursor` leads on while there is more."""
+
+    packages: list[ListedPackage]
+    results: list[ListedPackage]
+    total: int
+    limit: int
+    offset: int
+    next_cursor: str | None
+
+
+async def package_page(db: Database, sort: str, limit: int, offset: int, cursor: str | None) -> PackagePage:
+    """A page of every package. Raises InvalidInput for a cursor that isn't of this list."""
+    after = decode_cursor(cursor, sort) if cursor is not None else None
+    async with db.read() as conn:
+        # One more than wanted tells whether there is a page after this.
+        rows, total = await store.listed(conn, sort, limit + 1, offset, after)
+    listed = [_listed_package(row) for row in rows[:limit]]
+    return {
+        "packages": listed,
+        "results": listed,
+        "total": total,
+        "limit": limit,
+        "offset": offset,
+        "next_cursor": encode_cursor(sort, rows[limit - 1]) if len(rows) > limit else None,
+    }
+
+
+def encode_cursor(sort: str, row: Row) -> str:
+    """Where a page ended: opaque to clients."""
+    value = {
+        "downloads": row.download_count,
+        "recently-updated": row.updated_at,
+        "recently-created": row.created_at,
+        "name": row.name,
+    }[sort]
+    return base64.urlsafe_b64encode(orjson.dumps([sort, value, row.name])).decode().rstrip("=")
+
+
+def decode_cursor(text: str, sort: str) -> tuple[Any, str]:
+    """(value, name) of a cursor made for `sort`. Raises InvalidInput."""
+    wrong = InvalidInput.field("cursor", f"is not one that a page sorted by {sort} gave as next_cursor")
+    try:
+        made_for, value, name = orjson.loads(base64.urlsafe_b64decode(text[:1024].encode("ascii") + b"=="))
+        if made_for != sort or not isinstance(name, str) or "\0" in name:
+            raise wrong
+        if sort == "downloads":
+            if type(value) is not int or abs(value) >= 1 << 63:
+                raise wrong
+            return value, name
+        return (name if sort == "name" else datetime.fromisoformat(value)), name
+    except (ValueError, TypeError, binascii.Error):
+        raise wrong from None
+
+
+def _listed_package(row: Row) -> ListedPackage:
+    return {
+        "name": row.name,
+        "version": row.version,
+        "latest_version": row.version,
+        "description": row.description,
+        "author": row.author,
+        "license": row.license,
+        "keywords": row.keywords,
+        "downloads": row.download_count,
+        "total_downloads": row.download_count,
+        "deprecated": row.deprecated or "",
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+    }
