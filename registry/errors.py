@@ -17,6 +17,7 @@ RegistryError
 │   ├── NameTooSimilar          name_too_similar
 │   ├── UserExists              user_exists
 │   └── IdempotencyKeyReused    idempotency_key_reused
+├── PreconditionFailed 412      precondition_failed    If-Match or If-Unmodified-Since doesn't hold
 ├── TooLarge 413                too_large
 ├── UnsupportedMediaType 415    unsupported_media_type
 ├── RangeNotSatisfiable 416     range_not_satisfiable
@@ -129,6 +130,10 @@ class UserExists(Conflict):
 
 class IdempotencyKeyReused(Conflict):
     code, title = "idempotency_key_reused", "Idempotency key reused"
+
+
+class PreconditionFailed(RegistryError):
+    status, code, title = 412, "precondition_failed", "Precondition failed"
 
 
 class TooLarge(RegistryError):

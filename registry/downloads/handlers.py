@@ -1,15 +1,17 @@
 """HTTP of tarballs: the exact bytes published, in ranges and conditionally, each download counted."""
 
 import asyncio
+import re
 from datetime import UTC, datetime
 
 from aiohttp import web
+from aiohttp.helpers import ETAG_ANY
 from cachetools import LRUCache
 
 from registry.db.engine import Row
 from registry.downloads.record import DownloadRecorder, network_of
 from registry.downloads.store import Download
-from registry.errors import DatabaseUnavailable, RangeNotSatisfiable
+from registry.errors import DatabaseUnavailable, NotFound, PreconditionFailed, RangeNotSatisfiable
 from registry.keys import DB, SETTINGS, STORAGE
 from registry.packages import read
 from registry.packages.handlers import VERSION, at_its_real_name, name_of, version_of
@@ -24,6 +26,7 @@ SERVED_SIZE = 10_000
 PRESIGNED_SECONDS = 300
 IMMUTABLE = "max-age=31536000, immutable"
 MAX_USER_AGENT = 512
+_ONE_RANGE = re.compile(r"bytes=(?=[0-9-]*[0-9])([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 
 
 @at_its_real_name
@@ -31,6 +34,7 @@ async def get_tarball(request: web.Request) -> web.StreamResponse:
     version = version_of(request)
     row = await _find(request, name_of(request), version)
     headers = _headers(request, row, version)
+    _check_preconditions(request, row)
     if _is_unmodified(request, row):
         return web.Response(status=304, headers=headers)
     start, end = _range(request, row)
@@ -41,7 +45,7 @@ async def get_tarball(request: web.Request) -> web.StreamResponse:
         if address is not None:
             if counted:
                 await _count(request, row)
-            raise web.HTTPFound(address, headers={"Cache-Control": "no-store"})
+            return web.Response(status=302, headers={"Location": address, "Cache-Control": "no-store"})
     return await _send(request, row, headers, start, end, counted)
 
 
@@ -54,6 +58,9 @@ async def _find(request: web.Request, name: str, version: str) -> Row:
         row = served.get((name, version))
         if row is None:
             raise
+    except (NotFound, read.Elsewhere):
+        served.pop((name, version), None)
+        raise
     else:
         served[name, version] = row
     return row
@@ -74,6 +81,21 @@ def _headers(request: web.Request, row: Row, version: str) -> dict[str, str]:
     return headers
 
 
+def _check_preconditions(request: web.Request, row: Row) -> None:
+    """RFC 9110, 13.2.2: If-Match decides (strong comparison), If-Unmodified-Since only without it.
+
+    Raises PreconditionFailed.
+    """
+    if "If-Match" in request.headers:
+        given = request.if_match or ()
+        holds = any(tag.value == ETAG_ANY or (tag.value == row.checksum and not tag.is_weak) for tag in given)
+    else:
+        since = request.if_unmodified_since
+        holds = since is None or row.published_at.replace(microsecond=0) <= since
+    if not holds:
+        raise PreconditionFailed("The tarball is not the one that If-Match or If-Unmodified-Since names.")
+
+
 def _is_unmodified(request: web.Request, row: Row) -> bool:
     """RFC 9110, 13.2.2: If-None-Match decides, If-Modified-Since only without it."""
     if "If-None-Match" in request.headers:
@@ -83,23 +105,21 @@ def _is_unmodified(request: web.Request, row: Row) -> bool:
 
 
 def _range(request: web.Request, row: Row) -> tuple[int, int]:
-    """The bytes asked for, end exclusive; what is no single byte range asks for all (RFC 9110, 14.2).
+    """The bytes asked for, end exclusive; what is no single byte range of a GET asks for all (RFC 9110, 14.2).
 
     Raises RangeNotSatisfiable when it begins beyond the end.
     """
     size = row.tarball_size
-    if "Range" not in request.headers or not _if_range_holds(request, row):
+    wanted = _ONE_RANGE.fullmatch(request.headers.get("Range", "").strip())
+    if wanted is None or request.method != "GET" or not _if_range_holds(request, row):
         return 0, size
-    try:
-        wanted = request.http_range
-    except ValueError:
+    first, last = (int(digits) if digits else None for digits in wanted.groups())
+    if first is None:
+        start, end = max(0, size - (last or 0)), size
+    elif last is not None and last < first:
         return 0, size
-    if wanted.start is None and wanted.stop is None:
-        return 0, size
-    if wanted.start is not None and wanted.start < 0:
-        start, end = max(0, size + wanted.start), size
     else:
-        start, end = wanted.start or 0, min(wanted.stop or size, size)
+        start, end = first, size if last is None else min(last + 1, size)
     if start >= end:
         raise RangeNotSatisfiable(
             f"The tarball has {size} bytes; the range begins beyond them.",
@@ -154,5 +174,6 @@ _RANGE = header("Range", {"type": "string"}, "One range of bytes")
 
 ROUTES = (
     Route("GET", f"{VERSION}/tarball", get_tarball, "Download a version", limit="download", parameters=(_RANGE,),
-          answers={200: "application/gzip", 206: "application/gzip", 301: None, 302: None, 304: None}, errors=(416,)),
+          answers={200: "application/gzip", 206: "application/gzip", 301: None, 302: None, 304: None},
+          errors=(412, 416)),
 )  # fmt: skip

@@ -41,6 +41,7 @@ class DownloadRecorder:
         self._folder = folder
         self._waiting: list[tuple[Download, asyncio.Future[None]]] = []
         self._arrived = asyncio.Event()
+        self._settling: asyncio.Future[None] | None = None
 
     async def record(self, download: Download) -> None:
         """Returns when the download is counted for good: committed, or in a file that outlives the process."""
@@ -61,7 +62,14 @@ class DownloadRecorder:
         while self._waiting:
             group, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
             # Shielded: a group that was taken off the list is counted even when the service stops meanwhile.
-            await asyncio.shield(self._settle(group))
+            self._settling = asyncio.ensure_future(self._settle(group))
+            await asyncio.shield(self._settling)
+
+    async def finish(self) -> None:
+        """Returns when everything that came in is counted for good."""
+        if self._settling is not None:
+            await self._settling
+        await self.flush()
 
     async def replay_forever(self) -> None:
         """Adds batches that wait in files, as soon as the database takes them."""
@@ -130,7 +138,7 @@ async def open_recorder(db: Database, folder: Path) -> AsyncIterator[DownloadRec
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await recorder.flush()
+        await recorder.finish()
 
 
 async def forget_batches(db: Database) -> int:
