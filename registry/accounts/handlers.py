@@ -12,7 +12,7 @@ from registry.accounts.identity import SCOPES, ApiToken, Principal, User
 from registry.errors import FieldError, NotFound, Unauthorized
 from registry.keys import DB, SETTINGS
 from registry.web.middleware import NEEDS_CREDENTIALS, PRINCIPAL
-from registry.web.parsing import Body, check, parse_object, read_body
+from registry.web.parsing import Body, check, parse_object, read_body, require_json
 from registry.web.responses import json_response
 from registry.web.route import OPEN, READ, SIGNED_IN, Route
 
@@ -167,6 +167,7 @@ async def verify(request: web.Request) -> web.StreamResponse:
     raw = await request.read() if request.can_read_body else b""
     db, settings = request.app[DB], request.app[SETTINGS].accounts
     if raw.strip():
+        require_json(request)
         data = parse_object(raw)
         if "token" in data:
             user = await authenticate.verify(db, settings, check(TokenText, data).token)
