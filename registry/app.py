@@ -82,7 +82,6 @@ def _gate(settings: Settings, private: bool) -> Any:
         RateLimiter(settings.web),
         ClientAddress(settings.web.trusted_proxies),
         authenticate=who,
-        peek=lambda authorization: authenticate.peek(authorization, settings.accounts),
         private=private,
     ).middleware()
 

@@ -14,6 +14,7 @@ from registry.app import create_app
 from registry.errors import StackError
 from registry.operations.handlers import metrics_response
 from registry.settings import Settings
+from registry.web.problems import MAX_HEADER, MAX_LINE
 
 KEEP_ALIVE_SECONDS = 75.0
 
@@ -44,6 +45,8 @@ async def serving(settings: Settings, *, with_background: bool = True) -> AsyncI
         access_log=None,
         auto_decompress=False,
         keepalive_timeout=KEEP_ALIVE_SECONDS,
+        max_line_size=MAX_LINE,
+        max_field_size=MAX_HEADER,
         shutdown_timeout=settings.web.shutdown_grace.total_seconds(),
     )
     await runner.setup()

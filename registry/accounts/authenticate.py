@@ -45,23 +45,6 @@ async def read_user(db: Database, principal: Principal) -> User:
     return found[0]
 
 
-def peek(header_value: str | None, settings: AccountSettings) -> str | None:
-    """A key for whom the header claims to speak, without a query: `user:ID`, `token:…`, or None.
-
-    A login's signature holds, so nobody else can use up its share. An API token's checksum holds, which anyone can
-    bring about: such a key must not be the only bound on requests that fail to authenticate.
-    """
-    token = _bearer_token(header_value)
-    if token is None:
-        return None
-    if tokens.looks_like_api_token(token):
-        return f"token:{tokens.hash_api_token(token)[:16]}" if tokens.checksum_holds(token) else None
-    try:
-        return f"user:{tokens.read(token, settings).user_id}"
-    except Unauthorized:
-        return None
-
-
 def _bearer_token(header_value: str | None) -> str | None:
     scheme, _, token = (header_value or "").strip(" \t").partition(" ")
     return token.strip(" \t") if scheme.lower() == "bearer" else None

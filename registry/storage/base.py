@@ -12,7 +12,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
+from prometheus_client import Counter
+
 from registry.errors import Internal, StorageUnavailable
+
+ERRORS = Counter("registry_storage_errors_total", "Operations that the blob storage failed at", ["operation"])
 
 CHUNK_BYTES = 256 * 1024
 MAX_KEY_LENGTH = 1024
@@ -29,6 +33,7 @@ class BlobMissing(StorageUnavailable):
 
     def __init__(self) -> None:
         super().__init__("The file of this version is missing from the package storage", retry_after=60)
+        ERRORS.labels("missing").inc()
 
 
 class BlobExists(Internal):

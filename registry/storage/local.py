@@ -23,6 +23,7 @@ from registry.storage.base import (
     BlobExists,
     BlobInfo,
     BlobMismatch,
+    ERRORS,
     BlobMissing,
     InvalidKey,
     check_key,
@@ -255,6 +256,7 @@ def _named_errors(operation: str, key: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        ERRORS.labels(operation).inc()
         log.warning("blob storage failed", extra={"operation": operation, "key": key, "error": str(error)})
         full = error.errno in _FULL
         detail = "The package storage is full" if full else "The package storage can't be used right now"

@@ -20,6 +20,7 @@ from registry.errors import StorageUnavailable
 from registry.storage.base import (
     CHUNK_BYTES,
     BlobInfo,
+    ERRORS,
     BlobMissing,
     check_key,
     check_range,
@@ -212,6 +213,7 @@ def _named_errors(operation: str, key: str = "") -> Iterator[None]:
     try:
         yield
     except FAILURES as error:
+        ERRORS.labels(operation).inc()
         log.warning(
             "blob storage failed",
             extra={"operation": operation, "key": key, "kind": type(error).__name__, "error": str(error)},

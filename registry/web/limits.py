@@ -147,6 +147,8 @@ class ClientAddress:
         if not _is_address(address):
             return False
         parsed = ipaddress.ip_address(address)
+        if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped:
+            parsed = parsed.ipv4_mapped  # how a socket for both families names its IPv4 peers
         return any(parsed in network for network in self._trusted)
 
 

@@ -10,10 +10,17 @@ from typing import Any
 from aiohttp import ClientPayloadError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from registry.errors import Internal, InvalidInput, RegistryError, Unauthorized, UnsupportedMediaType
+from registry.errors import (
+    DatabaseUnavailable,
+    Internal,
+    InvalidInput,
+    RegistryError,
+    Unauthorized,
+    UnsupportedMediaType,
+)
 from registry.web import metrics, problems
 from registry.web.limits import ClientAddress, RateLimiter
-from registry.web.route import OPEN, READ, Handler, Route
+from registry.web.route import OPEN, READ, SIGNED_IN, Handler, Route
 
 access_log = logging.getLogger("registry.access")
 log = logging.getLogger(__name__)
@@ -25,7 +32,6 @@ PRINCIPAL = web.RequestKey("principal", object)
 STARTED = web.RequestKey("started", bool)
 
 Authenticate = Callable[[web.Request, str | None], Awaitable[Any]]
-Peek = Callable[[str | None], str | None]
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 NEEDS_CREDENTIALS = "Credentials are needed: send `Authorization: Bearer <token>`; POST /api/v1/auth/login gives one."
@@ -41,14 +47,12 @@ class Gate:
         clients: ClientAddress,
         *,
         authenticate: Authenticate,
-        peek: Peek,
         private: bool,
     ) -> None:
         self._routes = routes
         self._limiter = limiter
         self._clients = clients
         self._authenticate = authenticate
-        self._peek = peek
         self._private = private
 
     def middleware(self) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
@@ -71,6 +75,9 @@ class Gate:
             response = await self._answer(request, handler, route)
             status = response.status
             return response
+        except web.HTTPException as redirect:
+            status = redirect.status
+            raise
         finally:
             metrics.IN_FLIGHT.dec()
             self._record(request, route, status, time.perf_counter() - started)
@@ -100,33 +107,33 @@ class Gate:
         return self._failed(request, failure)
 
     async def _admit(self, request: web.Request, route: Route) -> None:
-        """Counts the request, refuses what no handler reads, and finds out who asks."""
+        """Finds out who asks, counts the request, and refuses what no handler reads."""
         request[CLIENT] = self._clients.of(request)
-        authorization = request.headers.get("Authorization")
-        user = self._peek(authorization)
-        if user is None and route.access != OPEN and authorization:
-            # Only a query tells whose an API token is; those that don't hold count for their address.
-            user = await self._user_of(request, route, authorization)
-        await self._take(request, route, user or f"ip:{request[CLIENT]}")
+        address = f"ip:{request[CLIENT]}"
+        try:
+            principal = await self._principal(request, route)
+        except Unauthorized:
+            await self._take(request, route, address)
+            raise
+        request[PRINCIPAL] = principal
+        await self._take(request, route, address if principal is None else f"user:{principal.user_id}")
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise UnsupportedMediaType("Send the body without a Content-Encoding.")
-        if route.access == OPEN:
-            return
-        principal = request.get(PRINCIPAL) or await self._authenticate(request, authorization)
-        request[PRINCIPAL] = principal
-        if principal is None and (route.access != READ or self._private):
+        if principal is None and (route.access == SIGNED_IN or (route.access == READ and self._private)):
             raise Unauthorized(NEEDS_CREDENTIALS)
         if principal is not None and route.access == READ and self._private:
             principal.require("read")
 
-    async def _user_of(self, request: web.Request, route: Route, authorization: str) -> str | None:
+    async def _principal(self, request: web.Request, route: Route) -> Any:
+        """Who sent the request; None for nobody known. Raises Unauthorized for credentials that don't hold."""
+        if route.access == OPEN:
+            return None
         try:
-            principal = await self._authenticate(request, authorization)
-        except Unauthorized:
-            await self._take(request, route, f"ip:{request[CLIENT]}")
-            raise
-        request[PRINCIPAL] = principal
-        return None if principal is None else f"user:{principal.user_id}"
+            return await self._authenticate(request, request.headers.get("Authorization"))
+        except DatabaseUnavailable:
+            if route.access == SIGNED_IN or self._private:
+                raise
+            return None  # what anyone may read is served without knowing who asks
 
     async def _take(self, request: web.Request, route: Route, key: str) -> None:
         allowance = await self._limiter.hit(route.limit, key)
@@ -141,7 +148,8 @@ class Gate:
             )
         if error.status == 401:
             error.headers.setdefault("WWW-Authenticate", 'Bearer realm="synapse-registry"')
-        return problems.render(error, request_id=request[REQUEST_ID], accept=request.headers.get("Accept", ""))
+        accept = ",".join(request.headers.getall("Accept", []))
+        return problems.render(error, request_id=request[REQUEST_ID], accept=accept)
 
     def _record(self, request: web.Request, route: Route | None, status: int, seconds: float) -> None:
         path = route.path if route else "unknown"

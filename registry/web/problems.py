@@ -1,15 +1,17 @@
 """The one place that turns a failure into an answer (RFC 9457, with `error` for older clients)."""
 
 import logging
+import secrets
 
 import orjson
-from aiohttp import web
+from aiohttp import HttpVersion11, hdrs, web, web_urldispatcher
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 from typing_extensions import TypedDict
 
 from registry.errors import (
     FieldError,
+    Internal,
     InvalidInput,
     MethodNotAllowed,
     NotFound,
@@ -17,10 +19,16 @@ from registry.errors import (
     TooLarge,
     UnsupportedMediaType,
 )
+from registry.web import metrics
 
 log = logging.getLogger(__name__)
 
 PROBLEM = "application/problem+json"
+# Bytes of the request line and of one header. The parser names neither when one is too long, only the limit that was
+# passed: by being different they tell which it was.
+MAX_LINE = 8190
+MAX_HEADER = 16380
+TOO_MANY_HEADERS = "Too many headers"
 
 
 class _ProblemRequired(TypedDict):
@@ -49,6 +57,7 @@ class _HeadersTooLarge(RegistryError):
 
 def render(error: RegistryError, *, request_id: str, accept: str = "") -> web.Response:
     """The answer for `error`; `accept` is the request's Accept header."""
+    accepts_problem = PROBLEM in accept.lower()
     body: Problem = {
         "type": f"urn:synapse-registry:error:{error.code}",
         "title": error.title,
@@ -64,8 +73,8 @@ def render(error: RegistryError, *, request_id: str, accept: str = "") -> web.Re
         body=orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS),
         status=error.status,
         headers=error.headers,
-        content_type=PROBLEM if PROBLEM in accept else "application/json",
-        charset=None if PROBLEM in accept else "utf-8",
+        content_type=PROBLEM if accepts_problem else "application/json",
+        charset=None if accepts_problem else "utf-8",
     )
 
 
@@ -86,12 +95,14 @@ def from_http(error: web.HTTPException) -> RegistryError:
 def from_protocol(status: int, error: BaseException | None) -> RegistryError:
     """What the HTTP parser refused before a request existed."""
     if isinstance(error, LineTooLong):
-        if "request line" in str(error).lower() or "status line" in str(error).lower():
-            return _UriTooLong("The address is too long: 8,190 bytes are the most.")
-        return _HeadersTooLarge("A header is too large: 8,190 bytes are the most.")
+        if MAX_LINE in error.args:
+            return _UriTooLong(f"The address is too long: {MAX_LINE} bytes are the most.")
+        return _HeadersTooLarge(f"A header is too large: {MAX_HEADER} bytes are the most.")
+    if isinstance(error, HttpProcessingError) and TOO_MANY_HEADERS in error.message:
+        return _HeadersTooLarge("There are too many headers.")
     if isinstance(error, HttpProcessingError) or status < 500:
         return InvalidInput("The request is not well-formed HTTP.")
-    return RegistryError("Something went wrong on our side.")
+    return Internal("Something went wrong on our side.")
 
 
 def _handle_error(
@@ -101,14 +112,28 @@ def _handle_error(
     exc: BaseException | None = None,
     message: str | None = None,
 ) -> web.StreamResponse:
-    if status >= 500:
+    if request.writer.output_size:
+        raise ConnectionResetError("Half an answer is out: only cutting the connection tells that it is not whole.")
+    failure = from_protocol(status, exc)
+    if failure.status >= 500:
         log.error("unhandled protocol error", exc_info=exc, extra={"reason": message})
-    self.force_close()
-    response = render(from_protocol(status, exc), request_id="none", accept=request.headers.get("Accept", ""))
+    metrics.REQUESTS.labels("other", "malformed", str(failure.status)).inc()
+    request_id = secrets.token_hex(16)
+    log.info("malformed request", extra={"request_id": request_id, "status": failure.status, "client": request.remote})
+    response = render(failure, request_id=request_id)
+    response.headers["X-Request-ID"] = request_id
     response.force_close()
     return response
 
 
+async def _continue_at_once(request: web.Request) -> None:
+    """An expectation that nobody knows is ignored (RFC 9110, 10.1.1), so every answer is one of the API's own."""
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.version == HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+
+
 def speak_json_for_malformed_http() -> None:
-    """Replaces aiohttp's text/plain page for requests that don't parse; it offers no other hook for them."""
+    """Replaces aiohttp's text/plain pages for what no middleware sees; it offers no other hook for them."""
     RequestHandler.handle_error = _handle_error  # type: ignore[method-assign]
+    web_urldispatcher._default_expect_handler = _continue_at_once
