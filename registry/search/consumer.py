@@ -33,7 +33,10 @@ def handler(db: Database, index: SearchIndex) -> Handler:
 
 
 async def follow(db: Database, index: SearchIndex) -> None:
-    """Indexes for ever; ends only by cancellation."""
+    """Indexes for ever; ends only by cancellation, or at once when no Elasticsearch is configured."""
+    if not index.is_configured:
+        log.warning("no search engine is configured; PostgreSQL answers searches")
+        return
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_keep_healed(db, index))
         tasks.create_task(event_consumer.follow(db, CONSUMER, handler(db, index)))

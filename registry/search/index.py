@@ -79,6 +79,10 @@ class SearchIndex:
         return self._client
 
     @property
+    def is_configured(self) -> bool:
+        return self._client is not None
+
+    @property
     def is_away(self) -> bool:
         """Whether it was away a moment ago; what waits for it would wait in vain."""
         return self._client is None or self._breaker.is_open
@@ -273,9 +277,11 @@ class SearchIndex:
         await self._drop([name for kind in KINDS for name in await self._generations(kind)])
 
     async def health(self) -> dict[str, Any]:
-        """{"status": green | yellow | red, "documents": packages indexed}."""
+        """{"status": green | yellow, "documents": packages indexed}; SearchUnavailable when search can't be served."""
         with _errors_named():
-            found = await self._es.cluster.health(index=self.alias(PACKAGES))
+            found = await self._es.cluster.health(index=self.alias(PACKAGES), timeout="1s")
+        if found["status"] == "red":
+            raise SearchUnavailable("The search index has lost a shard.")
         return {"status": found["status"], "documents": await self.count(PACKAGES)}
 
     def _stem(self, kind: str) -> str:
@@ -323,8 +329,8 @@ def _refusal(result: Mapping[str, Any]) -> str | None:
         return None
     if error["type"] == "index_not_found_exception":
         raise IndexMissing(str(error["reason"]))
-    if result["status"] >= 500:
-        raise SearchUnavailable(f"The search engine can't index: {error['reason']}")
+    if error["type"] == "cluster_block_exception":
+        raise SearchUnavailable(f"The search engine takes no writes: {error['reason']}")
     cause = error.get("caused_by") or {}
     return ": ".join(part for part in (error["type"], error["reason"], cause.get("reason")) if part)
 

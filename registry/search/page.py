@@ -3,20 +3,67 @@
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Annotated, Any, NotRequired
+
+# pydantic can't describe those of `typing` before Python 3.12.
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from registry.search.cursor import Position, encode
 from registry.search.documents import Document
 from registry.search.request import RELEVANCE, SearchRequest
 
-Page = dict[str, Any]
+
+class Highlight(TypedDict):
+    """HTML: everything escaped, what matched in <em>."""
+
+    name: str
+    description: str
+
+
+class Result(TypedDict):
+    """A package at its latest version or, with `versions=all`, one version of it. `score` is 0–1."""
+
+    name: str
+    version: str
+    description: str
+    downloads: int
+    author: str
+    score: float
+    latest_version: str
+    total_downloads: int
+    license: str
+    keywords: list[str]
+    updated_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    highlight: Highlight
+
+
+class FacetValue(TypedDict):
+    value: str
+    count: int
+
+
+class Page(TypedDict):
+    """`packages` is `results`; `degraded` says that PostgreSQL answered, without facets and suggestions."""
+
+    results: list[Result]
+    packages: list[Result]
+    total: int
+    limit: int
+    offset: int
+    next_cursor: str | None
+    took_ms: int
+    degraded: bool
+    suggestion: NotRequired[str]
+    facets: NotRequired[dict[str, list[FacetValue]]]
+
 
 # Where the scores of each tier lie, and the rank that stands in the middle of a tier.
 EXACT_FROM, EXACT_TO, EXACT_MIDDLE = 0.95, 0.99, 10_000_000.0
 COMPACT_FROM, COMPACT_TO, COMPACT_MIDDLE = 0.90, 0.95, 100_000.0
 TEXT_TO, TEXT_MIDDLE = 0.90, 250.0
-# What is so near the query needs no other spelling.
-_NEAR = {"exact", "compact", "prefix"}
+# Clauses of query.py whose hits are so near what was typed that it needs no other spelling.
+NEAR = frozenset({"exact", "compact", "prefix", "words"})
 
 
 def page_of(request: SearchRequest, answer: Mapping[str, Any], latest: Mapping[str, Document]) -> Page:
@@ -24,8 +71,6 @@ def page_of(request: SearchRequest, answer: Mapping[str, Any], latest: Mapping[s
     hits = answer["hits"]["hits"]
     results = [_result(request, hit, latest) for hit in hits]
     page = paged(request, results, answer["hits"]["total"]["value"], [tuple(hit["sort"]) for hit in hits])
-    if suggestion := _suggestion(request, answer):
-        page["suggestion"] = suggestion
     if request.facets:
         page["facets"] = {
             name: [{"value": bucket["key"], "count": bucket["doc_count"]} for bucket in found["buckets"]]
@@ -34,7 +79,7 @@ def page_of(request: SearchRequest, answer: Mapping[str, Any], latest: Mapping[s
     return page
 
 
-def paged(request: SearchRequest, results: list[Page], total: int, positions: Sequence[Position]) -> Page:
+def paged(request: SearchRequest, results: list[Result], total: int, positions: Sequence[Position]) -> Page:
     """The members every page has; `positions` are the sort values of the results."""
     follows = request.sort != RELEVANCE and len(results) == request.limit
     return {
@@ -44,7 +89,29 @@ def paged(request: SearchRequest, results: list[Page], total: int, positions: Se
         "limit": request.limit,
         "offset": request.offset,
         "next_cursor": encode(request.sort, positions[-1]) if follows else None,
+        "took_ms": 0,
+        "degraded": False,
     }
+
+
+def may_be_misspelt(request: SearchRequest, answer: Mapping[str, Any]) -> bool:
+    """Whether nothing near what was typed was found: neither a name nor, in one place, every word that counts."""
+    hits = answer["hits"]["hits"]
+    at_the_start = not request.offset and request.after is None
+    found = any(NEAR.intersection(hit.get("matched_queries", ())) for hit in hits)
+    return at_the_start and bool(request.terms.text) and not found
+
+
+def suggestion(request: SearchRequest, answer: Mapping[str, Any]) -> str | None:
+    """The query with the words that occur nowhere replaced by the likeliest ones; None when there are none."""
+    suggested = request.q
+    for entry in answer["suggest"]["spelling"]:
+        if entry["options"]:
+            typed = request.terms.text[entry["offset"] : entry["offset"] + entry["length"]]
+            word = rf"(?<!\w){re.escape(typed)}(?!\w)"
+            likelier = entry["options"][0]["text"].replace("\\", r"\\")
+            suggested = re.sub(word, likelier, suggested, count=1)
+    return suggested if suggested != request.q else None
 
 
 def score(typed: str, name: str, rank: float, matched: Sequence[str]) -> float:
@@ -58,7 +125,7 @@ def score(typed: str, name: str, rank: float, matched: Sequence[str]) -> float:
     return _between(0.0, TEXT_TO, rank, TEXT_MIDDLE)
 
 
-def plain_highlight(name: str, description: str) -> dict[str, str]:
+def plain_highlight(name: str, description: str) -> Highlight:
     """Name and description as HTML, with nothing marked."""
     return {"name": escape(name), "description": escape(description)}
 
@@ -67,7 +134,7 @@ def _between(low: float, high: float, rank: float, middle: float) -> float:
     return round(low + (high - low) * rank / (rank + middle), 6)
 
 
-def _result(request: SearchRequest, hit: Mapping[str, Any], latest: Mapping[str, Document]) -> Page:
+def _result(request: SearchRequest, hit: Mapping[str, Any], latest: Mapping[str, Document]) -> Result:
     source = hit["_source"]
     package = latest.get(source["name"], source)
     marked = hit.get("highlight", {})
@@ -89,18 +156,3 @@ def _result(request: SearchRequest, hit: Mapping[str, Any], latest: Mapping[str,
             "description": marked.get("description", [plain["description"]])[0],
         },
     }
-
-
-def _suggestion(request: SearchRequest, answer: Mapping[str, Any]) -> str | None:
-    """The query with the words that occur nowhere replaced by the likeliest ones; None when it was near enough."""
-    hits = answer["hits"]["hits"]
-    if any(_NEAR.intersection(hit.get("matched_queries", ())) for hit in hits):
-        return None
-    suggested = request.q
-    for entry in answer.get("suggest", {}).get("spelling", ()):
-        if entry["options"]:
-            typed = request.terms.text[entry["offset"] : entry["offset"] + entry["length"]]
-            word = rf"(?<!\w){re.escape(typed)}(?!\w)"
-            likelier = entry["options"][0]["text"]
-            suggested = re.sub(word, likelier.replace("\\", r"\\"), suggested, count=1)
-    return suggested if suggested != request.q else None

@@ -80,7 +80,6 @@ def build(request: SearchRequest, heaviest: float) -> Body:
         body["from"] = request.offset
     if request.terms.text:
         body["highlight"] = _highlight(request.terms)
-        body["suggest"] = _spelling(request.terms.text)
     if request.facets:
         body["aggs"] = {name: {"terms": {"field": f, "size": FACET_SIZE}} for name, f in _FACET_FIELDS.items()}
     return body
@@ -100,6 +99,12 @@ def build_suggest(q: str, limit: int, heaviest: float) -> Body:
         "_source": ["name"],
         "track_total_hits": False,
     }
+
+
+def build_spelling(text: str) -> Body:
+    """The body that asks for the likeliest spelling of each word of `text` that occurs nowhere."""
+    term = {"field": "spelling", "suggest_mode": "missing", "size": 1}
+    return {"size": 0, "query": {"match_none": {}}, "suggest": {"spelling": {"text": text, "term": term}}}
 
 
 def compact_form(text: str) -> str:
@@ -154,7 +159,7 @@ def _strong_clauses(text: str) -> list[Body]:
         _constant(compact, COMPACT, name="compact"),
         _constant({"match": {"name.prefix": text}}, NAME_PREFIX, name="prefix"),
         _constant({"match": {"name.words": {"query": text, "operator": "and"}}}, NAME_WORDS),
-        _words(required_words(text), REQUIRED_WORDS, operator="and"),
+        _words(required_words(text), REQUIRED_WORDS, operator="and", _name="words"),
     ]
 
 
@@ -253,8 +258,3 @@ def _highlight(terms: Terms) -> Body:
         "highlight_query": {"multi_match": match},
         "fields": {"name.text": {}, "description": {}},
     }
-
-
-def _spelling(text: str) -> Body:
-    """Asks for the likeliest spelling of each word that occurs nowhere."""
-    return {"spelling": {"text": text, "term": {"field": "spelling", "suggest_mode": "missing", "size": 1}}}

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from registry.db.engine import Database
 from registry.errors import SearchUnavailable
 from registry.events import log as event_log
+from registry.events.consumer import try_lock
 from registry.search import store
 from registry.search.documents import PACKAGES, VERSIONS
 from registry.search.index import SearchIndex
@@ -25,6 +26,8 @@ Progress = Callable[[str, int, int], None]
 PAGE = 500
 EVENTS = 500
 LOCK_RETRY_SECONDS = 0.5
+# Beside the session locks of consumers and of periodic jobs.
+LOCK_CLASS, LOCK_KEY = 4204, 0
 CHECKS = 5
 
 _SOURCES = {PACKAGES: (store.packages_after, package_writes), VERSIONS: (store.versions_after, version_writes)}
@@ -136,6 +139,6 @@ async def _replace(db: Database, index: SearchIndex, seq: int) -> None:
 async def _alone(db: Database) -> AsyncIterator[None]:
     """Waits until no other process rebuilds; a dead one's lock ends with its session."""
     async with db.session() as (conn, _):
-        while not await store.lock_rebuild(conn):
+        while not await try_lock(conn, LOCK_CLASS, LOCK_KEY):
             await asyncio.sleep(LOCK_RETRY_SECONDS)
         yield

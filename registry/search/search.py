@@ -4,6 +4,9 @@ import asyncio
 import logging
 import time
 
+# pydantic can't describe that of `typing` before Python 3.12.
+from typing_extensions import TypedDict
+
 from registry.db.engine import Database, Row
 from registry.errors import SearchUnavailable
 from registry.events import log as event_log
@@ -12,10 +15,18 @@ from registry.search.documents import PACKAGES, VERSIONS, Document, timestamp
 from registry.search.fallback import store as fallback
 from registry.search.index import SearchIndex
 from registry.search.indexing import CONSUMER
-from registry.search.page import Page, page_of, paged, plain_highlight
+from registry.search.page import Page, Result, may_be_misspelt, page_of, paged, plain_highlight, suggestion
 from registry.search.request import SearchRequest
 
 log = logging.getLogger(__name__)
+
+
+class Suggestions(TypedDict):
+    """Names that `query` begins, popular first."""
+
+    suggestions: list[str]
+    query: str
+
 
 WAIT_SECONDS = 5.0
 WAIT_POLL_SECONDS = 0.05
@@ -32,14 +43,13 @@ async def search(db: Database, index: SearchIndex, request: SearchRequest) -> Pa
         await _wait_for(db, request.min_seq)
     try:
         page = await _from_index(index, request)
-        degraded = False
     except SearchUnavailable:
         page = await _from_database(db, request)
-        degraded = True
-    return {**page, "took_ms": round((time.monotonic() - started) * 1000), "degraded": degraded}
+    page["took_ms"] = round((time.monotonic() - started) * 1000)
+    return page
 
 
-async def suggest(db: Database, index: SearchIndex, q: str, limit: int = SUGGESTIONS) -> Page:
+async def suggest(db: Database, index: SearchIndex, q: str, limit: int = SUGGESTIONS) -> Suggestions:
     """{"suggestions": up to `limit` names that `q` begins, popular first, "query": q}."""
     try:
         answer = await index.search(PACKAGES, query.build_suggest(q, limit, await index.heaviest()))
@@ -51,13 +61,18 @@ async def suggest(db: Database, index: SearchIndex, q: str, limit: int = SUGGEST
 
 
 async def _from_index(index: SearchIndex, request: SearchRequest) -> Page:
-    body = query.build(request, await index.heaviest())
-    if not request.every_version:
-        return page_of(request, await index.search(PACKAGES, body), {})
-    answer = await index.search(VERSIONS, body)
-    names = sorted({hit["_source"]["name"] for hit in answer["hits"]["hits"]})
-    latest: dict[str, Document] = await index.documents(PACKAGES, names, ["version", "downloads"])
-    return page_of(request, answer, latest)
+    kind = VERSIONS if request.every_version else PACKAGES
+    answer = await index.search(kind, query.build(request, await index.heaviest()))
+    latest: dict[str, Document] = {}
+    if request.every_version:
+        names = sorted({hit["_source"]["name"] for hit in answer["hits"]["hits"]})
+        latest = await index.documents(PACKAGES, names, ["version", "downloads"])
+    page = page_of(request, answer, latest)
+    if may_be_misspelt(request, answer):
+        spelling = await index.search(kind, query.build_spelling(request.terms.text))
+        if likelier := suggestion(request, spelling):
+            page["suggestion"] = likelier
+    return page
 
 
 async def _from_database(db: Database, request: SearchRequest) -> Page:
@@ -65,16 +80,23 @@ async def _from_database(db: Database, request: SearchRequest) -> Page:
         found, total = await fallback.search(conn, request)
     results = [_result(row) for row, _ in found]
     page = paged(request, results, total, [position for _, position in found])
+    page["degraded"] = True
     if request.facets:
         page["facets"] = {"author": [], "license": [], "keyword": []}
     return page
 
 
-def _result(row: Row) -> Page:
-    members = ("name", "version", "description", "downloads", "author", "latest_version", "total_downloads", "license")
+def _result(row: Row) -> Result:
     return {
-        **{name: getattr(row, name) for name in members},
+        "name": row.name,
+        "version": row.version,
+        "description": row.description,
+        "downloads": row.downloads,
+        "author": row.author,
         "score": round(row.score, 6),
+        "latest_version": row.latest_version,
+        "total_downloads": row.total_downloads,
+        "license": row.license,
         "keywords": row.keywords,
         "updated_at": timestamp(row.updated_at),
         "highlight": plain_highlight(row.name, row.description),

@@ -1,4 +1,4 @@
-"""The search room's SQL: the truth that is indexed, documents the engine refused, and the rebuild's lock."""
+"""The search room's SQL: the truth that is indexed and documents the engine refused."""
 
 from collections.abc import Iterable, Sequence
 
@@ -71,9 +71,13 @@ _VERSION = (
     .join(packages, packages.c.id == package_versions.c.package_id)
     .where(_LIVE)
 )
-_wanted = sa.func.unnest(sa.cast(p("names"), _TEXTS), sa.cast(p("versions"), _TEXTS)).table_valued("name", "version")
+_wanted = (
+    sa.func.unnest(sa.cast(p("names"), _TEXTS), sa.cast(p("versions"), _TEXTS))
+    .table_valued("name", "version")
+    .render_derived()
+)
 
-_PACKAGES_NAMED = statement(_PACKAGE.where(packages.c.name == sa.func.any(sa.cast(p("names"), _TEXTS))))
+_PACKAGES_NAMED = statement(_PACKAGE.where(packages.c.name == sa.any_(sa.cast(p("names"), _TEXTS))))
 _PACKAGES_AFTER = statement(_PACKAGE.where(packages.c.id > p("after")).order_by(packages.c.id).limit(p("count")))
 _PACKAGE_COUNT = statement(sa.select(sa.func.count()).select_from(_PACKAGE.subquery()))
 _VERSIONS_NAMED = statement(
@@ -110,7 +114,7 @@ _FAILED = statement(
     )
 )
 _SUCCEEDED = statement(
-    sa.delete(index_failures).where(index_failures.c.document == sa.func.any(sa.cast(p("documents"), _TEXTS)))
+    sa.delete(index_failures).where(index_failures.c.document == sa.any_(sa.cast(p("documents"), _TEXTS)))
 )
 
 
@@ -155,12 +159,3 @@ async def save_outcome(
     await conn.run(_SUCCEEDED, documents=list(succeeded))
     for document, package, seq, reason in failed:
         await conn.run(_FAILED, document=document, package=package, seq=seq, reason=reason)
-
-
-# One number for the whole fleet: two rebuilds at once would fight for the building aliases.
-_LOCK_REBUILD = statement(sa.select(sa.func.pg_try_advisory_lock(sa.literal(4_202_251_102, sa.BigInteger))))
-
-
-async def lock_rebuild(conn: Connection) -> bool:
-    """Whether this session may rebuild now; it may until it ends."""
-    return bool(await conn.value(_LOCK_REBUILD))

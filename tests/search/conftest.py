@@ -1,24 +1,16 @@
-"""A PostgreSQL and an Elasticsearch for the session; a database, an index prefix and a shelf of packages per test."""
+"""An index prefix and a shelf of packages per test."""
 
-import os
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import psycopg2
 import pytest
 import sqlalchemy as sa
 
-from registry.db.engine import Database, json, open_database, statement
-from registry.db.tables import metadata, package_versions, packages, users
-from registry.devstack.distribution import elasticsearch_home
+from registry.db.engine import Database, json, statement
+from registry.db.tables import download_days, package_versions, packages, users
 from registry.devstack.elasticsearch import Elasticsearch
-from registry.devstack.java import find_java
-from registry.devstack.postgres import Postgres
 from registry.events import log as event_log
 from registry.events.log import VERSION_DELETED, VERSION_PUBLISHED
 from registry.packages import store as packages_store
@@ -29,66 +21,26 @@ from registry.search.indexing import CONSUMER
 from registry.search.rebuild import heal
 from registry.search.request import SearchRequest
 from registry.search.search import search
-from registry.settings import Settings
+from registry.settings import SearchSettings, Settings
 
 
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    with Postgres(tmp_path_factory.mktemp("postgres"), durable=False, environ=os.environ) as server:
-        engine = sa.create_engine(sa.make_url(server.url()).set(drivername="postgresql+psycopg2"))
-        metadata.create_all(engine)
-        engine.dispose()
-        yield server
-
-
-@pytest.fixture(scope="session")
-def elasticsearch_url() -> Iterator[str]:
-    """REGISTRY_ES_URL when it is set, else a node of our own."""
-    settings = Settings.read(os.environ)
-    if settings.search.url:
-        yield settings.search.url
-        return
-    stack = settings.stack
-    java = find_java([Path(home) for home in (stack.es_java_home, stack.java_home) if home])
-    home = Path(stack.es_home) if stack.es_home else elasticsearch_home(stack.cache_dir.resolve())
-    with (
-        tempfile.TemporaryDirectory(prefix="synapse-") as folder,
-        Elasticsearch(home, java, Path(folder).resolve(), environ=os.environ) as node,
-    ):
-        yield node.url
-
-
-def own_settings(postgres: Postgres, elasticsearch_url: str) -> Settings:
-    """A database with every table and an index prefix that nobody else has; time for a slow machine."""
-    name = f"test_{uuid4().hex}"
-    with closing(psycopg2.connect(postgres.url("postgres"))) as connection:
-        connection.autocommit = True
-        connection.cursor().execute(f"CREATE DATABASE {name} TEMPLATE synapse")
-    return Settings.read(
-        {
-            "REGISTRY_DB_URL": postgres.url(name),
-            "REGISTRY_ES_URL": elasticsearch_url,
-            "REGISTRY_ES_PREFIX": f"t{uuid4().hex[:12]}-",
-            "REGISTRY_ES_TIMEOUT": "20s",
-        }
-    )
+def search_settings(elasticsearch_url: str) -> SearchSettings:
+    """With an index prefix that nobody else has, and time for a slow machine."""
+    prefix = f"t{uuid4().hex[:12]}-"
+    environ = {"REGISTRY_ES_URL": elasticsearch_url, "REGISTRY_ES_PREFIX": prefix, "REGISTRY_ES_TIMEOUT": "20s"}
+    return Settings.read(environ).search
 
 
 @pytest.fixture
-def settings(postgres: Postgres, elasticsearch_url: str) -> Settings:
-    return own_settings(postgres, elasticsearch_url)
+def own(elasticsearch: Elasticsearch) -> SearchSettings:
+    """The search settings of this test."""
+    return search_settings(elasticsearch.url)
 
 
 @pytest.fixture
-async def db(settings: Settings) -> AsyncIterator[Database]:
-    async with open_database(settings.database) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def index(settings: Settings) -> AsyncIterator[SearchIndex]:
+async def index(own: SearchSettings) -> AsyncIterator[SearchIndex]:
     """An index that doesn't exist yet."""
-    async with open_search(settings.search) as opened:
+    async with open_search(own) as opened:
         yield opened
         await opened.delete_all()
 
@@ -130,6 +82,14 @@ _FIND = statement(sa.select(packages.c.id).where(packages.c.name == sa.bindparam
 _VERSION = statement(
     sa.select(package_versions.c.id).where(
         package_versions.c.package_id == sa.bindparam("of"), package_versions.c.version == sa.bindparam("text")
+    )
+)
+_DOWNLOADED_TODAY = statement(
+    sa.insert(download_days).from_select(
+        ["package_id", "day", "package_version_id", "count"],
+        sa.select(packages.c.id, sa.func.current_date(), packages.c.latest_version_id, sa.literal(1)).where(
+            packages.c.name == sa.bindparam("of")
+        ),
     )
 )
 _SAVE = statement(
@@ -209,9 +169,11 @@ class Shelf:
             conn, event, package_id=package, package=name, version=version, actor_id=self.user
         )
 
-    async def count(self, name: str, downloads: int) -> None:
+    async def downloaded(self, name: str, downloads: int) -> None:
+        """Sets the package's count and notes a download of today."""
         async with self.db.transaction() as conn:
             await conn.run(_COUNT, of=name, count=downloads)
+            await conn.run(_DOWNLOADED_TODAY, of=name)
 
     async def drain(self) -> None:
         """What the consumer does: everything new is indexed and the cursor saved."""

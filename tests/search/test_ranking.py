@@ -2,16 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
+import psycopg2
 import pytest
 
 from registry.db.engine import open_database
+from registry.devstack.elasticsearch import Elasticsearch
 from registry.devstack.postgres import Postgres
 from registry.search.index import open_search
 from registry.search.rebuild import heal
 from registry.settings import Settings
-from tests.search.conftest import Shelf, own_settings
+from tests.search.conftest import Shelf, search_settings
 
 LIBRARIES: list[dict[str, Any]] = [
     {"name": "requests", "description": "Python HTTP for humans", "downloads": 900_000, "keywords": ["http"]},
@@ -38,9 +43,15 @@ async def fill(shelf: Shelf) -> None:
 
 
 @pytest.fixture(scope="module")
-def filled(postgres: Postgres, elasticsearch_url: str) -> Iterator[Settings]:
+def filled(postgres: Postgres, elasticsearch: Elasticsearch) -> Iterator[Settings]:
     """Where the libraries are; filled once, since most questions change nothing."""
-    settings = own_settings(postgres, elasticsearch_url)
+    name = f"ranking_{uuid4().hex}"
+    with closing(psycopg2.connect(postgres.url("postgres"))) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE {name} TEMPLATE synapse")
+    everything = Settings.read({"REGISTRY_DB_URL": postgres.url(name)})
+    settings = replace(everything, search=search_settings(elasticsearch.url))
 
     async def run(step: Callable[[Shelf], Awaitable[None]]) -> None:
         async with open_database(settings.database) as db, open_search(settings.search) as index:

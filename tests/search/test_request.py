@@ -38,7 +38,7 @@ def position_of(sort: str) -> st.SearchStrategy[tuple[int | str, ...] | None]:
 def requests(draw: st.DrawFn) -> SearchRequest:
     sort = draw(st.sampled_from(SORTS))
     after = draw(position_of(sort))
-    words = st.text('abc -:"é*', min_size=1, max_size=20).map(str.strip).filter(None)
+    words = st.text('abc -:"é*', min_size=1, max_size=20).map(str.strip).filter(bool)
     values = st.lists(words, max_size=3, unique=True).map(tuple)
     q = draw(words)
     return SearchRequest(

@@ -34,7 +34,7 @@ def _query(name: str) -> Any:
 def _contains(name: str) -> Any:
     """The vector has what the parameter says; so has everything when it says nothing that can be looked for."""
     query = _query(name)
-    return sa.or_(sa.func.numnode(query) == 0, packages.c.search_vector.op("@@")(query))
+    return sa.or_(sa.func.numnode(query) == 0, packages.c.search_vector.bool_op("@@")(query))
 
 
 _shown = package_versions
@@ -47,9 +47,10 @@ _is_compact = _compact_name == p("compact", type_=sa.Text)
 _begins = _compact_name.like(p("beginning", type_=sa.Text))
 _matches = sa.or_(
     ~_flag("has_text"),
-    packages.c.search_vector.op("@@")(_query("text")),
+    packages.c.search_vector.bool_op("@@")(_query("text")),
     _compact_name.like(p("part", type_=sa.Text)),
     _begins,
+    _shown.c.author.ilike(p("author_part", type_=sa.Text)),
 )
 _found = (
     _shown.c.deleted_at.is_(None),
@@ -61,18 +62,20 @@ _found = (
     _matches,
     _contains("phrases"),
     sa.not_(
-        sa.and_(_flag("has_excluded"), sa.func.coalesce(packages.c.search_vector.op("@@")(_query("excluded")), False))
+        sa.and_(
+            _flag("has_excluded"), sa.func.coalesce(packages.c.search_vector.bool_op("@@")(_query("excluded")), False)
+        )
     ),
-    sa.or_(sa.func.cardinality(_texts("authors")) == 0, _shown.c.author.ilike(sa.func.any(_texts("authors")))),
-    sa.or_(sa.func.cardinality(_texts("licenses")) == 0, _license == sa.func.any(_texts("licenses"))),
+    sa.or_(sa.func.cardinality(_texts("authors")) == 0, _shown.c.author.bool_op("ILIKE")(sa.any_(_texts("authors")))),
+    sa.or_(sa.func.cardinality(_texts("licenses")) == 0, _license == sa.any_(_texts("licenses"))),
     _keywords.contains(sa.cast(p("keywords", type_=sa.Text), JSONB)),
-    _shown.c.author.ilike(sa.func.all(_texts("q_authors"))),
-    _license == sa.func.all(_texts("q_licenses")),
-    packages.c.name.like(sa.func.all(_texts("q_names"))),
-    sa.not_(_shown.c.author.ilike(sa.func.any(_texts("not_authors")))),
-    _license != sa.func.all(_texts("not_licenses")),
+    _shown.c.author.bool_op("ILIKE")(sa.all_(_texts("q_authors"))),
+    _license == sa.all_(_texts("q_licenses")),
+    packages.c.name.bool_op("LIKE")(sa.all_(_texts("q_names"))),
+    sa.not_(_shown.c.author.bool_op("ILIKE")(sa.any_(_texts("not_authors")))),
+    _license != sa.all_(_texts("not_licenses")),
     sa.not_(_keywords.has_any(_texts("not_keywords"))),
-    sa.not_(packages.c.name.like(sa.func.any(_texts("not_names")))),
+    sa.not_(packages.c.name.bool_op("LIKE")(sa.any_(_texts("not_names")))),
     sa.or_(_flag("prerelease"), _shown.c.is_prerelease.is_(False)),
 )
 _rank = (
@@ -189,6 +192,7 @@ def _search_values(request: SearchRequest) -> dict[str, Any]:
         "beginning": _escaped(compact) + "%",
         # One or two letters are part of most names.
         "part": f"%{_escaped(compact)}%" if len(compact) > 2 else _escaped(compact),
+        "author_part": f"%{_escaped(terms.text)}%",
         "phrases": _quoted(terms.phrases),
         "has_excluded": bool(terms.excluded),
         "excluded": " or ".join(_quoted([text]) for text in terms.excluded),

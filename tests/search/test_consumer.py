@@ -1,0 +1,235 @@
+"""From events to documents, on a real PostgreSQL and a real Elasticsearch."""
+
+import asyncio
+import contextlib
+
+import pytest
+import sqlalchemy as sa
+from elasticsearch import AsyncElasticsearch
+
+from registry.db.engine import Database, statement
+from registry.db.tables import index_failures
+from registry.events import consumer as event_consumer
+from registry.search import consumer, indexing
+from registry.search.counts import refresh_downloads
+from registry.search.documents import PACKAGES, VERSIONS
+from registry.search.index import KINDS, SearchIndex, Write
+from registry.settings import SearchSettings
+from tests.search.conftest import Shelf
+
+FAILURES = statement(sa.select(index_failures.c.document, index_failures.c.package, index_failures.c.reason))
+
+
+async def failures(db: Database) -> list[tuple[str, str, str]]:
+    async with db.read() as conn:
+        return [tuple(row) for row in await conn.all(FAILURES)]
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[Write]:
+    """Every write that goes to the index from now on."""
+    seen: list[Write] = []
+    bulk = SearchIndex.bulk
+
+    async def noting(self: SearchIndex, writes: list[Write], **how: bool) -> object:
+        seen.extend(writes)
+        return await bulk(self, writes, **how)
+
+    monkeypatch.setattr(SearchIndex, "bulk", noting)
+    return seen
+
+
+async def test_a_publish_is_found_with_everything_it_shows(shelf: Shelf) -> None:
+    await shelf.publish(
+        "synapse-math", "1.2.3", description="Sums", author="Ada", license="MIT", keywords=["sum"], downloads=7
+    )
+    await shelf.drain()
+    (result,) = (await shelf.find("synapse-math"))["results"]
+    assert result.pop("updated_at").endswith("Z")
+    assert result == {
+        "name": "synapse-math",
+        "version": "1.2.3",
+        "description": "Sums",
+        "downloads": 7,
+        "author": "Ada",
+        "score": 1.0,
+        "latest_version": "1.2.3",
+        "total_downloads": 7,
+        "license": "MIT",
+        "keywords": ["sum"],
+        "highlight": {"name": "<em>synapse</em>-<em>math</em>", "description": "Sums"},
+    }
+
+
+async def test_one_row_a_package_and_every_version_on_demand(shelf: Shelf) -> None:
+    for version in ("1.0.0", "1.10.0", "1.9.0"):
+        await shelf.publish("many", version, description=f"release {version.replace('.', '')}")
+    await shelf.drain()
+    assert [r["version"] for r in (await shelf.find("many"))["results"]] == ["1.10.0"]
+    page = await shelf.find("many", versions="all")
+    assert [r["version"] for r in page["results"]] == ["1.10.0", "1.9.0", "1.0.0"]
+    assert {r["latest_version"] for r in page["results"]} == {"1.10.0"}
+    assert [r["version"] for r in (await shelf.find("release 100", versions="all"))["results"]] == ["1.0.0"]
+
+
+async def test_a_publish_writes_two_documents_however_many_versions_there_are(
+    shelf: Shelf, written: list[Write]
+) -> None:
+    for patch in range(30):
+        await shelf.publish("busy", f"1.0.{patch}")
+    await shelf.drain()
+    written.clear()
+    await shelf.publish("busy", "2.0.0")
+    await shelf.drain()
+    assert [(w.kind, w.id) for w in written] == [(PACKAGES, "busy"), (VERSIONS, "busy@2.0.0")]
+    written.clear()
+    await shelf.yank("busy", "2.0.0")
+    await shelf.deprecate("busy")
+    await shelf.drain()
+    assert len(written) == 2
+
+
+async def test_a_deleted_version_is_gone_and_the_one_before_shows(shelf: Shelf) -> None:
+    await shelf.publish("shrinking", "1.0.0", description="first")
+    await shelf.publish("shrinking", "2.0.0", description="second")
+    await shelf.drain()
+    await shelf.delete("shrinking", "2.0.0")
+    await shelf.drain()
+    assert [(r["version"], r["description"]) for r in (await shelf.find("shrinking"))["results"]] == [
+        ("1.0.0", "first")
+    ]
+    assert await shelf.names("second", versions="all") == []
+    await shelf.delete("shrinking", "1.0.0")
+    await shelf.drain()
+    assert await shelf.names("shrinking") == []
+    assert await shelf.names("shrinking", versions="all") == []
+
+
+async def test_a_package_whose_versions_are_all_yanked_vanishes(shelf: Shelf) -> None:
+    await shelf.publish("yanked", "1.0.0")
+    await shelf.publish("yanked", "1.1.0")
+    await shelf.yank("yanked", "1.1.0")
+    await shelf.drain()
+    assert [r["version"] for r in (await shelf.find("yanked"))["results"]] == ["1.0.0"]
+    await shelf.yank("yanked", "1.0.0")
+    await shelf.drain()
+    assert await shelf.names("yanked") == []
+    assert await shelf.names("yanked", versions="all") == []
+
+
+async def test_the_log_may_be_replayed_from_the_beginning(shelf: Shelf) -> None:
+    await shelf.publish("kept", "1.0.0")
+    await shelf.publish("gone", "1.0.0")
+    await shelf.delete("gone", "1.0.0")
+    for _ in range(2):
+        await shelf.drain()
+        async with shelf.db.transaction() as conn:
+            await event_consumer.replay(conn, indexing.CONSUMER)
+    assert await shelf.names("kept") == ["kept"]
+    assert await shelf.names("gone") == []
+
+
+async def test_a_late_write_never_replaces_a_newer_one(shelf: Shelf) -> None:
+    await shelf.publish("raced", description="old words")
+    await shelf.publish("raced", "2.0.0", description="new words")
+    await shelf.drain()
+    stale = Write(PACKAGES, "raced", "raced", 1, {"name": "raced", "version": "1.0.0"})
+    assert (await shelf.index.bulk([stale, Write(PACKAGES, "raced", "raced", 1, None)])).failed == {}
+    await shelf.index.refresh()
+    assert (await shelf.find("raced"))["results"][0]["version"] == "2.0.0"
+
+
+async def refuse(own: SearchSettings, index: SearchIndex, name: str) -> str:
+    """Makes the real engine refuse documents of the package `name`; the id of the pipeline that does."""
+    pipeline = f"{own.prefix}refuse"
+    async with AsyncElasticsearch(own.url) as client:
+        fail = {"fail": {"if": f"ctx.name == '{name}'", "message": "this document is poison"}}
+        await client.ingest.put_pipeline(id=pipeline, processors=[fail])
+        for kind in KINDS:
+            await client.indices.put_settings(index=index.alias(kind), settings={"index.default_pipeline": pipeline})
+    return pipeline
+
+
+async def accept(own: SearchSettings, index: SearchIndex, pipeline: str) -> None:
+    async with AsyncElasticsearch(own.url) as client:
+        for kind in KINDS:
+            await client.indices.put_settings(index=index.alias(kind), settings={"index.default_pipeline": "_none"})
+        await client.ingest.delete_pipeline(id=pipeline)
+
+
+async def test_a_poisoned_document_is_recorded_and_blocks_nothing(shelf: Shelf, own: SearchSettings) -> None:
+    pipeline = await refuse(own, shelf.index, "poison")
+    before = indexing.FAILED._value.get()
+    await shelf.publish("poison")
+    await shelf.publish("healthy")
+    await shelf.drain()
+    assert await shelf.names("healthy") == ["healthy"]
+    assert await shelf.names("poison") == []
+    recorded = await failures(shelf.db)
+    assert {(document, package) for document, package, _ in recorded} == {
+        ("packages:poison", "poison"),
+        ("versions:poison@1.0.0", "poison"),
+    }
+    assert all("poison" in reason for *_, reason in recorded)
+    assert indexing.FAILED._value.get() == before + 2
+
+    await accept(own, shelf.index, pipeline)
+    await shelf.publish("poison", "1.0.1")
+    await shelf.drain()
+    assert await shelf.names("poison") == ["poison"]
+    assert {document for document, *_ in await failures(shelf.db)} == {"versions:poison@1.0.0"}
+
+
+async def test_huge_and_strange_values_are_indexed(shelf: Shelf) -> None:
+    await shelf.publish(
+        "huge",
+        description="x" * 100_000,
+        readme="y" * 200_000,
+        author="é" * 40_000,
+        license="z" * 40_000,
+        keywords=["k" * 40_000, "\U0001f680" * 10_000, "", *map(str, range(500))],
+    )
+    await shelf.drain()
+    assert await failures(shelf.db) == []
+    assert await shelf.names("huge") == ["huge"]
+
+
+async def test_a_lost_index_heals_at_the_next_event(shelf: Shelf) -> None:
+    await shelf.publish("before")
+    await shelf.drain()
+    await shelf.index.delete_all()
+    await shelf.publish("after")
+    await shelf.drain()
+    assert await shelf.names("before") == ["before"]
+    assert await shelf.names("after") == ["after"]
+
+
+async def test_following_builds_a_missing_index_and_indexes_on(db: Database, index: SearchIndex) -> None:
+    shelf = Shelf(db, index)
+    await shelf.publish("first")
+    following = asyncio.create_task(consumer.follow(db, index))
+    try:
+        async with asyncio.timeout(60):
+            while not await index.is_current():
+                await asyncio.sleep(0.1)
+            seq = await shelf.publish("second")
+            while (await shelf.find("second", min_seq=seq))["total"] == 0:
+                await asyncio.sleep(0.1)
+        assert await shelf.names("first") == ["first"]
+    finally:
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
+
+
+async def test_only_counts_that_matter_are_indexed_again(shelf: Shelf, written: list[Write]) -> None:
+    for name, downloads in (("grown", 10), ("still", 1000)):
+        await shelf.publish(name, downloads=downloads)
+    await shelf.drain()
+    for name, downloads in (("grown", 500), ("still", 1001)):
+        await shelf.downloaded(name, downloads)
+    written.clear()
+    assert await refresh_downloads(shelf.db, shelf.index) == 1
+    assert [(w.kind, w.id) for w in written] == [(PACKAGES, "grown")]
+    await shelf.index.refresh()
+    assert (await shelf.find("grown"))["results"][0]["downloads"] == 500

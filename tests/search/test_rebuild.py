@@ -1,0 +1,172 @@
+"""New generations, the way back, and what happens meanwhile."""
+
+import asyncio
+
+import pytest
+from elasticsearch import AsyncElasticsearch
+
+from registry.db.engine import Database
+from registry.errors import SearchUnavailable
+from registry.search import rebuild as rebuilding
+from registry.search.documents import PACKAGES, VERSIONS
+from registry.search.index import BUILDING, IndexMissing, SearchIndex, open_search
+from registry.search.rebuild import heal, rebuild, rollback
+from registry.settings import SearchSettings
+from tests.search.conftest import Shelf
+
+
+async def indices(own: SearchSettings) -> dict[str, list[str]]:
+    """Every index of the test, with its aliases."""
+    async with AsyncElasticsearch(own.url) as client:
+        found = await client.indices.get(index=f"{own.prefix}*", features="aliases")
+        return {name: sorted(entry["aliases"]) for name, entry in found.body.items()}
+
+
+async def test_both_indices_are_replaced_and_one_generation_is_kept(shelf: Shelf, own: SearchSettings) -> None:
+    for number in range(3):
+        await shelf.publish(f"package-{number}")
+        await shelf.publish(f"package-{number}", "1.1.0")
+    await shelf.drain()
+    first = set(await indices(own))
+    seen: list[tuple[str, int, int]] = []
+    await rebuild(shelf.db, shelf.index, lambda *progress: seen.append(progress))
+    second = await indices(own)
+    await rebuild(shelf.db, shelf.index)
+    third = await indices(own)
+
+    assert seen == [(PACKAGES, 3, 3), (VERSIONS, 6, 6)]
+    assert first < set(second)
+    assert len(third) == 4
+    assert not first & set(third)
+    assert sorted(alias for aliases in third.values() for alias in aliases) == [
+        shelf.index.alias(PACKAGES),
+        shelf.index.alias(VERSIONS),
+    ]
+    assert await shelf.index.count(PACKAGES) == 3
+    assert await shelf.index.count(VERSIONS) == 6
+
+
+async def test_new_versions_are_searchable_without_an_explicit_refresh_after_a_rebuild(
+    shelf: Shelf, own: SearchSettings
+) -> None:
+    await rebuild(shelf.db, shelf.index)
+    async with AsyncElasticsearch(own.url) as client:
+        found = await client.indices.get_settings(index=shelf.index.alias(PACKAGES))
+        assert [entry["settings"]["index"]["refresh_interval"] for entry in found.body.values()] == ["1s"]
+
+
+async def test_what_happens_during_a_rebuild_is_in_both_generations(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shelf.publish("early")
+    await shelf.publish("doomed")
+    await shelf.drain()
+    check = rebuilding._check
+
+    async def meanwhile(*arguments: object) -> None:
+        await shelf.publish("late")
+        await shelf.delete("doomed", "1.0.0")
+        await shelf.drain()
+        assert await shelf.names("late") == ["late"], "the searched generation goes on"
+        await check(*arguments)
+        await shelf.publish("latest")
+        await shelf.drain()
+
+    monkeypatch.setattr(rebuilding, "_check", meanwhile)
+    await rebuild(shelf.db, shelf.index)
+    for name in ("early", "late", "latest"):
+        assert await shelf.names(name, sort="name") == [name]
+    assert await shelf.names("doomed") == []
+
+
+async def test_a_rebuild_without_a_running_consumer_has_everything(shelf: Shelf) -> None:
+    await shelf.publish("unhandled")
+    await rebuild(shelf.db, shelf.index)
+    assert await shelf.names("unhandled") == ["unhandled"]
+
+
+async def test_an_incomplete_index_is_not_used(
+    shelf: Shelf, own: SearchSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shelf.publish("kept")
+    await shelf.drain()
+    before = await indices(own)
+
+    async def nothing(*_: object) -> int:
+        return 0
+
+    monkeypatch.setattr(rebuilding, "_fill", nothing)
+    with pytest.raises(SearchUnavailable, match="not used"):
+        await rebuild(shelf.db, shelf.index)
+    assert await indices(own) == before
+    assert await shelf.names("kept") == ["kept"]
+
+
+async def test_what_a_killed_rebuild_left_is_dropped_by_the_next(shelf: Shelf, own: SearchSettings) -> None:
+    await shelf.index.create_generation()
+    leftover = {name for name, aliases in (await indices(own)).items() if aliases[0].endswith(BUILDING)}
+    await shelf.publish("kept")
+    await shelf.drain()
+    await rebuild(shelf.db, shelf.index)
+    assert len(leftover) == 2
+    assert not leftover & set(await indices(own))
+    assert await shelf.names("kept") == ["kept"]
+
+
+async def test_a_rollback_brings_the_former_generation_up_to_date(shelf: Shelf, own: SearchSettings) -> None:
+    await shelf.publish("old")
+    await shelf.publish("doomed")
+    await shelf.drain()
+    first = await indices(own)
+    await rebuild(shelf.db, shelf.index)
+    await shelf.publish("new")
+    await shelf.delete("doomed", "1.0.0")
+    await shelf.drain()
+
+    await rollback(shelf.db, shelf.index)
+    now = await indices(own)
+    assert {name: aliases for name, aliases in now.items() if aliases} == first
+    assert await shelf.names("old") == ["old"]
+    assert await shelf.names("new") == ["new"]
+    assert await shelf.names("doomed") == []
+
+    await rollback(shelf.db, shelf.index)
+    assert {name for name, aliases in (await indices(own)).items() if aliases} == set(now) - set(first)
+
+
+async def test_without_a_former_generation_there_is_no_way_back(shelf: Shelf) -> None:
+    with pytest.raises(IndexMissing):
+        await rollback(shelf.db, shelf.index)
+
+
+async def test_two_rebuilds_at_once_are_one_after_the_other(shelf: Shelf, own: SearchSettings) -> None:
+    await shelf.publish("kept")
+    await asyncio.gather(rebuild(shelf.db, shelf.index), rebuild(shelf.db, shelf.index))
+    assert len(await indices(own)) == 4
+    assert await shelf.names("kept") == ["kept"]
+
+
+async def test_many_healers_build_once(db: Database, index: SearchIndex, own: SearchSettings) -> None:
+    healed = await asyncio.gather(*(heal(db, index) for _ in range(3)))
+    assert sorted(healed) == [False, False, True]
+    assert len(await indices(own)) == 2
+
+
+async def test_an_index_of_another_mapping_is_rebuilt(
+    shelf: Shelf, own: SearchSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shelf.publish("kept")
+    monkeypatch.setattr(SearchIndex, "_stem", lambda self, kind: f"{own.prefix}{kind}-01234567-")
+    async with open_search(own) as newer:
+        assert not await newer.is_current()
+        assert await heal(shelf.db, newer)
+        assert await newer.is_current()
+    assert await shelf.names("kept") == ["kept"]
+
+
+async def test_nothing_creates_an_index_by_writing(db: Database, index: SearchIndex, own: SearchSettings) -> None:
+    shelf = Shelf(db, index)
+    await shelf.publish("early")
+    with pytest.raises(IndexMissing):
+        await index.targets(PACKAGES)
+    assert await indices(own) == {}

@@ -1,0 +1,204 @@
+"""The use case: pages, cursors, waiting, and what PostgreSQL answers while Elasticsearch is away."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from registry.db.engine import Database
+from registry.errors import SearchUnavailable
+from registry.search import search as use_case
+from registry.search.breaker import SLOW_IN_A_ROW, Breaker
+from registry.search.index import SearchIndex, open_search
+from registry.search.search import suggest
+from registry.settings import Settings
+from tests.search.conftest import Shelf
+
+PACKAGES: list[dict[str, Any]] = [
+    {
+        "name": "alpha-http",
+        "description": "An HTTP client",
+        "downloads": 50,
+        "author": "Ada Lovelace",
+        "license": "MIT",
+    },
+    {"name": "alpha-math", "description": "Sums and products", "downloads": 900, "keywords": ["ML", "sum"]},
+    {"name": "beta_http", "description": "HTTP server", "downloads": 500, "author": "Grace", "license": "Apache-2.0"},
+    {"name": "gamma", "description": "Rays, not 100% alpha_math", "downloads": 5, "author": "Marie"},
+    {"name": "delta-early", "version": "1.0.0-rc.1", "description": "HTTP soon", "downloads": 7},
+]
+
+
+@pytest.fixture
+async def stocked(shelf: Shelf) -> Shelf:
+    for package in PACKAGES:
+        await shelf.publish(**package)
+    await shelf.drain()
+    return shelf
+
+
+@pytest.fixture(params=["index", "database"])
+async def either(request: pytest.FixtureRequest, stocked: Shelf, away: SearchIndex) -> Shelf:
+    """Answers from Elasticsearch, and from PostgreSQL."""
+    return stocked if request.param == "index" else Shelf(stocked.db, away)
+
+
+async def found(shelf: Shelf, q: str, **params: Any) -> list[str]:
+    return [result["name"] for result in (await shelf.find(q, **params))["results"]]
+
+
+async def test_the_same_questions_both_ways(either: Shelf) -> None:
+    assert (await found(either, "alpha-math"))[0] == "alpha-math"
+    assert (await either.find("alpha-math"))["results"][0]["score"] == 1.0
+    assert (await found(either, "Beta HTTP"))[0] == "beta_http"
+    assert (await found(either, "alphama"))[0] == "alpha-math"
+    assert set(await found(either, "http")) == {"alpha-http", "beta_http", "delta-early"}
+    assert set(await found(either, "http", prerelease="false")) == {"alpha-http", "beta_http"}
+    assert await found(either, "lovelace") == ["alpha-http"]
+    assert await found(either, "author:ada") == ["alpha-http"]
+    assert await found(either, "http", author=["grace", "ada"], sort="name") == ["alpha-http", "beta_http"]
+    assert await found(either, "http", license="mit") == ["alpha-http"]
+    assert await found(either, "license:apache-2.0") == ["beta_http"]
+    assert await found(either, "keyword:ml keyword:SUM") == ["alpha-math"]
+    assert await found(either, "sums", keyword=["ml", "other"]) == []
+    assert await found(either, "name:http -author:grace", sort="name") == ["alpha-http"]
+    assert await found(either, '"http client"') == ["alpha-http"]
+    assert set(await found(either, "http -server")) == {"alpha-http", "delta-early"}
+    assert await found(either, "http -keyword:x -license:mit", sort="downloads") == ["beta_http", "delta-early"]
+    assert await found(either, "*") == []
+    assert await found(either, "%") == []
+    assert await found(either, "http", versions="all", sort="name") == ["alpha-http", "beta_http", "delta-early"]
+
+
+async def test_no_text_breaks_either(either: Shelf) -> None:
+    for q in ("\\", "'", '"', "a & b | !c", "<->", ":*", "_", "a\\", "-", "or or or", "é\u200b", "100%", "-a"):
+        page = await either.find(q)
+        assert page["degraded"] is either.index.is_away, q
+        assert page["total"] >= len(page["results"]), q
+
+
+@pytest.mark.parametrize("scope", ["latest", "all"])
+async def test_cursors_lead_through_everything_once(either: Shelf, scope: str) -> None:
+    for sort in ("downloads", "recently-updated", "recently-created", "name"):
+        wanted = {"sort": sort, "versions": scope}
+        names: list[str] = []
+        page = await either.find("-nothing", limit=2, **wanted)
+        while True:
+            names += [result["name"] for result in page["results"]]
+            assert page["total"] == len(PACKAGES)
+            if page["next_cursor"] is None:
+                break
+            page = await either.find("-nothing", limit=2, cursor=page["next_cursor"], **wanted)
+        assert names == await found(either, "-nothing", **wanted)
+        assert sorted(names) == sorted(package["name"] for package in PACKAGES)
+
+
+async def test_a_cursor_of_one_serves_the_other(stocked: Shelf, away: SearchIndex) -> None:
+    for sort in ("downloads", "recently-updated", "name"):
+        everything = await found(stocked, "-nothing", sort=sort)
+        cursor = (await stocked.find("-nothing", sort=sort, limit=2))["next_cursor"]
+        assert await found(Shelf(stocked.db, away), "-nothing", sort=sort, cursor=cursor) == everything[2:]
+
+
+async def test_offsets_page_without_gaps(either: Shelf) -> None:
+    names = [name for offset in range(0, 6, 2) for name in await found(either, "http", limit=2, offset=offset)]
+    assert sorted(names) == ["alpha-http", "beta_http", "delta-early"]
+
+
+async def test_a_page_has_all_its_members(either: Shelf) -> None:
+    page = await either.find("http", facets="true", limit=1)
+    assert page["packages"] == page["results"]
+    assert {"total": 3, "limit": 1, "offset": 0}.items() <= page.items()
+    assert isinstance(page["took_ms"], int)
+    assert set(page["facets"]) == {"author", "license", "keyword"}
+    assert all(value is not None for value in page["results"][0].values())
+    assert page["degraded"] is either.index.is_away
+
+
+async def test_nothing_is_asked_of_an_engine_that_was_just_away(stocked: Shelf, away: SearchIndex) -> None:
+    shelf = Shelf(stocked.db, away)
+    assert (await shelf.find("http"))["degraded"]
+    assert away.is_away
+    began = time.monotonic()
+    assert (await shelf.find("http", min_seq=1))["degraded"]
+    assert time.monotonic() - began < use_case.WAIT_SECONDS
+
+
+async def test_a_missing_index_is_answered_by_postgresql(stocked: Shelf) -> None:
+    await stocked.index.delete_all()
+    page = await stocked.find("alpha-math")
+    assert page["degraded"]
+    assert page["results"][0]["name"] == "alpha-math"
+
+
+async def test_without_an_engine_every_answer_comes_from_postgresql(db: Database) -> None:
+    async with open_search(Settings.read({}).search) as none:
+        shelf = Shelf(db, none)
+        await shelf.publish("alone")
+        assert (await shelf.find("alone"))["degraded"]
+        with pytest.raises(SearchUnavailable):
+            await none.health()
+
+
+async def test_min_seq_waits_for_the_consumer(stocked: Shelf) -> None:
+    seq = await stocked.publish("brand-new")
+    search = asyncio.create_task(stocked.find("brand-new", min_seq=seq))
+    await asyncio.sleep(0.2)
+    assert not search.done()
+    await stocked.drain()
+    assert (await search)["results"][0]["name"] == "brand-new"
+
+
+async def test_min_seq_waits_no_longer_than_its_time(stocked: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(use_case, "WAIT_SECONDS", 0.2)
+    seq = await stocked.publish("brand-new")
+    assert (await stocked.find("brand-new", min_seq=seq))["total"] == 0
+
+
+async def test_min_seq_of_the_future_is_not_waited_for(stocked: Shelf) -> None:
+    began = time.monotonic()
+    assert (await stocked.find("alpha-math", min_seq=10**17))["results"]
+    assert time.monotonic() - began < use_case.WAIT_SECONDS
+
+
+async def test_completion_is_popular_first(either: Shelf) -> None:
+    async def names(q: str) -> list[str]:
+        return (await suggest(either.db, either.index, q))["suggestions"]
+
+    assert await names("alp") == ["alpha-math", "alpha-http"]
+    assert await names("a") == ["alpha-math", "alpha-http"]
+    assert await names("betaht") == ["beta_http"]
+    assert await names("Beta-H") == ["beta_http"]
+    assert await names("zzz") == []
+    assert await names("%") == []
+    assert (await suggest(either.db, either.index, "alpha", 1))["suggestions"] == ["alpha-math"]
+
+
+async def test_completion_finds_words_inside_names(stocked: Shelf) -> None:
+    assert (await suggest(stocked.db, stocked.index, "math"))["suggestions"] == ["alpha-math"]
+
+
+async def test_health_names_what_is_wrong(stocked: Shelf, away: SearchIndex) -> None:
+    assert await stocked.index.health() == {"status": "green", "documents": len(PACKAGES)}
+    with pytest.raises(SearchUnavailable):
+        await away.health()
+
+
+def test_the_breaker_opens_at_once_for_an_absent_server_and_later_for_a_slow_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    breaker = Breaker()
+    breaker.failed(slow=True)
+    assert breaker.admits()
+    for _ in range(SLOW_IN_A_ROW):
+        breaker.failed(slow=True)
+    assert not breaker.admits()
+    now += 10
+    assert [breaker.admits(), breaker.admits()] == [True, False], "one probes"
+    breaker.succeeded()
+    assert breaker.admits()
+    breaker.failed(slow=False)
+    assert not breaker.admits()
