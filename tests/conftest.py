@@ -70,7 +70,7 @@ def elasticsearch(stack_folder: Path, request: pytest.FixtureRequest) -> Iterato
         return
     java_home = request.getfixturevalue("java_home")
     home = Path(os.environ["ES_HOME"]) if os.environ.get("ES_HOME") else elasticsearch_home(cache_folder(os.environ))
-    with Elasticsearch(home, java_home, stack_folder / "elasticsearch", environ=os.environ) as server:
+    with Elasticsearch(home, java_home, stack_folder / "elasticsearch", brief=True, environ=os.environ) as server:
         yield server
 
 

@@ -66,18 +66,18 @@ def _start_servers(
     settings: Settings, data: Path, environ: Mapping[str, str], stack: contextlib.ExitStack
 ) -> dict[str, str]:
     """The addresses of the servers started here, both at once; `stack` stops them."""
-    starts: dict[str, Callable[[], str]] = {}
+    # Left after the servers were told to stop, so that an interrupted start does not wait for them to be ready.
+    pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor())
+    starts: dict[str, concurrent.futures.Future[str]] = {}
     if not settings.database.url:
         postgres = Postgres(data / "postgres", environ=environ)
         stack.callback(postgres.stop)
-        starts["REGISTRY_DB_URL"] = lambda: _start("PostgreSQL", postgres)
+        starts["REGISTRY_DB_URL"] = pool.submit(_start, "PostgreSQL", postgres)
     if not settings.search.url:
         elasticsearch = _elasticsearch(settings, data, environ)
         stack.callback(elasticsearch.stop)
-        starts["REGISTRY_ES_URL"] = lambda: _start("Elasticsearch", elasticsearch)
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        futures = {name: pool.submit(start) for name, start in starts.items()}
-        return {name: future.result() for name, future in futures.items()}
+        starts["REGISTRY_ES_URL"] = pool.submit(_start, "Elasticsearch", elasticsearch)
+    return {name: future.result() for name, future in starts.items()}
 
 
 def _elasticsearch(settings: Settings, data: Path, environ: Mapping[str, str]) -> Elasticsearch:
