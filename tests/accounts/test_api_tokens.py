@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from registry.accounts import administer
+from registry.accounts import administer, store
 from registry.accounts.api_tokens import MAX_TOKENS, create_api_token, delete_api_token, list_api_tokens
 from registry.accounts.authenticate import authenticate
 from registry.accounts.identity import Principal
@@ -131,3 +131,16 @@ async def test_a_login_from_before_a_password_change_makes_no_token(
     await change_password(db, settings, ada_login, PASSWORD, "Battery-Staple-43")
     with pytest.raises(Unauthorized):
         await create_api_token(db, ada_login, "ci", ["read"])
+
+
+async def test_a_token_asked_for_during_a_password_change_is_not_made(ada_login: Principal, db: Database):
+    async with db.read() as conn:
+        found = await store.user_by_id(conn, ada_login.user_id)
+    assert found is not None
+    async with db.transaction() as conn:
+        await store.change_password(conn, ada_login.user_id, seen=found[1], fresh="another")
+        making = asyncio.create_task(create_api_token(db, ada_login, "ci", ["read"]))
+        await asyncio.wait([making], timeout=0.5)
+    with pytest.raises(Unauthorized):
+        await making
+    assert await list_api_tokens(db, ada_login) == []
