@@ -53,8 +53,8 @@ class Statement:
 
 def statement(clause: ClauseElement) -> Statement:
     """Compiles `clause` for aiopg. Its bindparams without a value are given at each call."""
-    compiled = clause.compile(dialect=DIALECT)
-    defaults = {name: value for name, value in compiled.params.items() if value is not None}
+    compiled = DIALECT.statement_compiler(DIALECT, clause)
+    defaults = {name: value for name, value in compiled.params.items() if not compiled.binds[name].required}
     return Statement(str(compiled), defaults)
 
 
