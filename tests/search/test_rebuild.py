@@ -69,12 +69,12 @@ async def test_what_happens_during_a_rebuild_is_in_both_generations(
         await shelf.drain()
         assert await shelf.names("late") == ["late"], "the searched generation goes on"
         await check(*arguments)
-        await shelf.publish("latest")
+        await shelf.publish("final")
         await shelf.drain()
 
     monkeypatch.setattr(rebuilding, "_check", meanwhile)
     await rebuild(shelf.db, shelf.index)
-    for name in ("early", "late", "latest"):
+    for name in ("early", "late", "final"):
         assert await shelf.names(name, sort="name") == [name]
     assert await shelf.names("doomed") == []
 
