@@ -41,13 +41,16 @@ ROUTES: tuple[Route, ...] = (
 )
 # Those whose bodies may be huge: whether one is wanted is said only after credentials and length were looked at.
 UPLOADS = (packages.publish_body, packages.publish_tarball)
+# What else stands below a package has methods of its own.
+VERSION_IN_PATH = "{version:(?!(?:versions|stats)$)[^{}/]+}"
 PATH_PARAMETERS: dict[str, Any] = {
     "name": {
-        "name": "name", "in": "path", "required": True, "description": "Package name",
+        "name": "name", "in": "path", "required": True, "description": "Package name", "example": "hello-world",
         "schema": {"type": "string", "pattern": names.PATTERN},
     },
     "version": {
         "name": "version", "in": "path", "required": True, "description": "A version, or `latest` where reading",
+        "example": "1.0.0",
         "schema": {"type": "string", "maxLength": versions.MAX_VERSION, "pattern": r"^[0-9A-Za-z.+-]+$"},
     },
     "id": {
@@ -117,10 +120,14 @@ def _add_routes(app: web.Application, settings: Settings) -> None:
     cors = aiohttp_cors.setup(app, defaults=dict.fromkeys(settings.web.cors_origins, options))
     for route in ROUTES:
         expect = continue_later if route.handler in UPLOADS else None
-        added = app.router.add_route(route.method, route.path, route.handler, expect_handler=expect)
+        added = app.router.add_route(route.method, _pattern(route), route.handler, expect_handler=expect)
         if settings.web.cors_origins:
             cors.add(added)
     # After CORS, which allows one handler a method: HEAD is served by GET's.
     for route in ROUTES:
         if route.method == "GET":
-            app.router.add_route("HEAD", route.path, route.handler)
+            app.router.add_route("HEAD", _pattern(route), route.handler)
+
+
+def _pattern(route: Route) -> str:
+    return route.path.replace("{version}", VERSION_IN_PATH)

@@ -253,6 +253,7 @@ def _no_store(data: object, status: int = 200) -> web.Response:
 
 
 AUTH = "/api/v1/auth"
+_TOKEN_SCHEMA = {"type": "object", "properties": {"token": {"type": "string"}}}
 
 ROUTES = (
     Route("POST", f"{AUTH}/register", register_user, "Create a user", READ, "register",
@@ -262,7 +263,7 @@ ROUTES = (
     Route("POST", f"{AUTH}/logout", log_out, "Revoke the token that is sent", SIGNED_IN, "default",
           answers={200: Done}),
     Route("POST", f"{AUTH}/verify", verify, "Check a token, of the body or the header", OPEN, "read",
-          body={"application/json": TokenText, "x-required": False}, answers={200: Verified}, errors=(401,)),
+          body={"application/json": _TOKEN_SCHEMA, "x-required": False}, answers={200: Verified}, errors=(401,)),
     Route("GET", f"{AUTH}/verify", verify, "Check the token of the header", OPEN, "read",
           answers={200: Verified}, errors=(401,)),
     Route("GET", f"{AUTH}/me", me, "Who am I", SIGNED_IN, "read", answers={200: Me}),

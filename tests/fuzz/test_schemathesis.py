@@ -1,0 +1,51 @@
+"""The live service against its own description: no 5xx, and no answer that is not documented."""
+
+import asyncio
+import os
+import re
+import sys
+from pathlib import Path
+
+from tests.client import Registry
+from tests.fuzz.hooks import VERSIONS
+
+SEED = "20251116"
+HERE = Path(__file__).parent
+
+
+async def cases_without_a_failure(registry: Registry, folder: Path, *options: str) -> int:
+    """Lets schemathesis loose on the service; the number of requests it made. Fails on what it finds."""
+    command = [
+        *(sys.executable, "-m", "schemathesis.cli", "--config-file", HERE / "schemathesis.toml"),
+        *("run", f"{registry.url}/openapi.json", "--seed", SEED, "--continue-on-failure", "--no-color"),
+    ]
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        *options,
+        cwd=folder,
+        env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.fuzz.hooks", "PYTHONPATH": str(HERE.parent.parent)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output = (await process.communicate())[0].decode()
+    assert process.returncode == 0, output
+    generated = re.search(r"(\d+) generated", output)
+    assert generated, output
+    return int(generated[1])
+
+
+async def test_strangers_get_only_documented_answers(registry: Registry, tmp_path: Path):
+    ada = await registry.user("ada")
+    await ada.publish("hello-world")
+    await registry.drain()
+    assert await cases_without_a_failure(registry, tmp_path, "--max-examples", "20") >= 1000
+
+
+async def test_an_admin_gets_only_documented_answers(registry: Registry, tmp_path: Path):
+    """All but `logout`, which would end the run's own token."""
+    ada = await registry.user("ada", admin=True)
+    for version in VERSIONS:
+        await ada.publish("hello-world", version)
+    await registry.drain()
+    signed_in = ("--header", f"Authorization: Bearer {ada.token}", "--exclude-path", "/api/v1/auth/logout")
+    assert await cases_without_a_failure(registry, tmp_path, *signed_in, "--max-examples", "20") >= 1000
