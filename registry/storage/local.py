@@ -20,10 +20,10 @@ from typing import BinaryIO
 from registry.errors import StorageUnavailable
 from registry.storage.base import (
     CHUNK_BYTES,
+    ERRORS,
     BlobExists,
     BlobInfo,
     BlobMismatch,
-    ERRORS,
     BlobMissing,
     InvalidKey,
     check_key,

@@ -19,8 +19,8 @@ from botocore.exceptions import ClientError
 from registry.errors import StorageUnavailable
 from registry.storage.base import (
     CHUNK_BYTES,
-    BlobInfo,
     ERRORS,
+    BlobInfo,
     BlobMissing,
     check_key,
     check_range,

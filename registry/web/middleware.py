@@ -73,11 +73,12 @@ class Gate:
         status = 499  # the client left before there was an answer
         try:
             response = await self._answer(request, handler, route)
-            status = response.status
-            return response
         except web.HTTPException as redirect:
             status = redirect.status
             raise
+        else:
+            status = response.status
+            return response
         finally:
             metrics.IN_FLIGHT.dec()
             self._record(request, route, status, time.perf_counter() - started)

@@ -106,7 +106,7 @@ def from_protocol(status: int, error: BaseException | None) -> RegistryError:
 
 
 def _handle_error(
-    self: RequestHandler,
+    _: RequestHandler,
     request: web.BaseRequest,
     status: int = 500,
     exc: BaseException | None = None,
