@@ -106,7 +106,7 @@ def from_protocol(status: int, error: BaseException | None) -> RegistryError:
 
 
 def _handle_error(
-    _: RequestHandler,
+    self: RequestHandler,  # noqa: ARG001 - it becomes a method
     request: web.BaseRequest,
     status: int = 500,
     exc: BaseException | None = None,
