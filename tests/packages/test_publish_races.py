@@ -1,0 +1,102 @@
+"""Publishes at once and again: one is made, repeats with a key get its answer."""
+
+import asyncio
+
+import pytest
+
+from registry.keys import DB
+from registry.packages import sweep
+from tests.client import Registry
+from tests.packages.ways import Way, by_json, by_put, package, spooled, value
+
+
+@pytest.mark.parametrize("way", [by_json, by_put])
+async def test_of_twenty_identical_publishes_one_is_made(registry: Registry, way: Way):
+    ada = await registry.user()
+    fields, data = package()
+    answers = await asyncio.gather(*(way(ada, fields, data) for _ in range(20)))
+    assert sorted(answer.status for answer in answers) == [201] + [409] * 19
+    assert {answer.json["code"] for answer in answers if answer.status == 409} == {"version_exists"}
+    assert await value(registry, "SELECT count(*) FROM package_versions") == 1
+    assert await value(registry, "SELECT count(*) FROM events") == 1
+    assert spooled(registry) == []
+
+
+@pytest.mark.parametrize("way", [by_json, by_put])
+async def test_twenty_repeats_at_once_with_one_key_get_one_answer(registry: Registry, way: Way):
+    ada = await registry.user()
+    fields, data = package()
+    headers = {"Idempotency-Key": "k1"}
+    answers = await asyncio.gather(*(way(ada, fields, data, headers=headers) for _ in range(20)))
+    assert {answer.status for answer in answers} == {201}
+    assert all(answer.json == answers[0].json for answer in answers)
+    assert all(answer.headers["Location"] == "/api/v1/packages/demo/1.0.0" for answer in answers)
+    assert await value(registry, "SELECT count(*) FROM events") == 1
+
+
+async def test_of_two_users_who_race_for_a_name_one_owns_it(registry: Registry):
+    users = [await registry.user(name) for name in ("ada", "eve")]
+    for name in ("race-a", "race-b", "race-c"):
+        answers = await asyncio.gather(*(user.put(name, "1.0.0") for user in users))
+        assert sorted(answer.status for answer in answers) == [201, 403]
+        winner = users[[answer.status for answer in answers].index(201)]
+        assert (await registry.get(f"/packages/{name}")).json["owners"] == [winner.username]
+
+
+async def test_of_two_spellings_that_race_one_exists(registry: Registry):
+    ada = await registry.user()
+    answers = await asyncio.gather(*(ada.put(name, "1.0.0") for name in ("a-b", "a_b")))
+    assert sorted(answer.status for answer in answers) == [201, 409]
+
+
+async def test_many_versions_at_once_are_all_made_with_seqs_without_a_gap(registry: Registry):
+    ada = await registry.user()
+    answers = await asyncio.gather(*(ada.put("demo", f"1.{minor}.0") for minor in range(15)))
+    assert {answer.status for answer in answers} == {201}
+    assert sorted(answer.json["seq"] for answer in answers) == list(range(1, 16))
+    assert (await registry.get("/packages/demo")).json["latest_version"] == "1.14.0"
+
+
+async def test_a_repeat_with_its_key_gives_the_first_answer(registry: Registry):
+    ada = await registry.user()
+    fields, data = package()
+    headers = {"Idempotency-Key": "release 7/x"}
+    first = await by_json(ada, fields, data, headers=headers)
+    again = await by_json(ada, fields, data, headers=headers)
+    assert first.status == again.status == 201
+    assert first.json == again.json
+    assert again.headers["Location"] == first.headers["Location"]
+    other = await by_json(ada, {**fields, "description": "Other"}, data, headers=headers)
+    assert (other.status, other.json["code"]) == (409, "idempotency_key_reused")
+    await ada.call("DELETE", "/packages/demo/1.0.0")
+    assert (await by_json(ada, fields, data, headers=headers)).json == first.json
+
+
+async def test_a_key_is_its_users_own_and_ends_after_a_day(registry: Registry):
+    ada, eve = await registry.user("ada"), await registry.user("eve")
+    key = {"Idempotency-Key": "k"}
+    await ada.publish("one", headers=key)
+    await eve.publish("two", headers=key)
+    async with registry.app[DB].transaction() as conn:
+        await conn.command("UPDATE idempotency_keys SET created_at = now() - interval '25 hours'")
+    assert (await ada.put("one", "1.0.0", headers=key)).status == 409
+    await ada.publish("one", "2.0.0", headers=key)
+    assert (await ada.put("one", "2.0.0", headers=key)).status == 201
+    assert await sweep.forget_answers(registry.app[DB]) == 1
+
+
+async def test_of_two_uploads_at_once_under_one_key_one_is_refused(registry: Registry):
+    ada = await registry.user()
+    key = {"Idempotency-Key": "k"}
+    answers = await asyncio.gather(*(ada.put(f"pkg-{n}", "1.0.0", headers=key) for n in range(8)))
+    assert sorted(answer.status for answer in answers) == [201] + [409] * 7
+    assert {answer.json["code"] for answer in answers if answer.status == 409} == {"idempotency_key_reused"}
+    assert await value(registry, "SELECT count(*) FROM packages") == 1
+
+
+async def test_a_key_that_is_junk_is_400(registry: Registry):
+    ada = await registry.user()
+    for key in ("", "x" * 256, "é", "tab\there"):
+        answer = await ada.put("demo", "1.0.0", headers={"Idempotency-Key": key})
+        assert answer.status == 400, key
+        assert answer.json["errors"][0]["field"] == "Idempotency-Key"
