@@ -98,11 +98,21 @@ class Connection:
         async with self._raw.cursor() as cursor:
             await cursor.execute(sql)
 
+    async def end(self, sql: str) -> None:
+        """COMMIT or ROLLBACK, unless the connection is closed (as by a cancelled statement): that ended it as well."""
+        if not self._raw.closed:
+            await self.command(sql)
+
     async def _execute(self, cursor: Any, stmt: Statement, values: dict[str, Any]) -> None:
         try:
             await cursor.execute(stmt.sql, {**stmt.defaults, **values})
         except (psycopg2.errors.UniqueViolation, psycopg2.errors.ForeignKeyViolation) as error:
             raise ConstraintViolated(error.diag.constraint_name or "") from error
+        except asyncio.CancelledError as error:
+            # aiopg tells of a statement that PostgreSQL ended as if this task had been cancelled.
+            if isinstance(error.__context__, psycopg2.extensions.QueryCanceledError):
+                raise error.__context__ from None
+            raise
 
 
 class Database:
@@ -126,7 +136,7 @@ class Database:
             try:
                 yield conn
             finally:
-                await conn.command("COMMIT")
+                await conn.end("COMMIT")
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -136,7 +146,7 @@ class Database:
             try:
                 yield conn
             except BaseException:
-                await conn.command("ROLLBACK")
+                await conn.end("ROLLBACK")
                 raise
             await conn.command("COMMIT")
 

@@ -50,6 +50,7 @@ async def follow(db: Database, name: str, handle: Handler) -> None:
     A failing batch is logged, counted and tried again after a pause; the cursor stays where it is.
     """
     failures = 0
+    ERRORS.labels(name)  # known from the start, so that the first failure is an increase
     while True:
         try:
             async with db.session() as (conn, notifies):

@@ -74,7 +74,7 @@ async def append(
     conn: Connection,
     type_: str,
     *,
-    package_id: int,
+    package_id: int | None,
     package: str,
     version: str | None,
     actor_id: int | None,

@@ -24,6 +24,7 @@ async def every(db: Database, name: str, interval: timedelta, job: Callable[[], 
 
     A failure is logged and counted, and the job comes round again.
     """
+    RUNS.labels(name, "failed")  # known from the start, so that the first failure is an increase
     while True:
         try:
             async with db.session() as (conn, _):

@@ -1,0 +1,132 @@
+"""The engine: statements, transactions, lost connections, and errors with names."""
+
+import asyncio
+from contextlib import closing
+
+import psycopg2
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.sql import bindparam as p
+
+from registry.db.engine import ConstraintViolated, Database, Statement, dsn, open_database, statement
+from registry.db.tables import users
+from registry.errors import DatabaseUnavailable
+from registry.settings import Settings
+
+ADD = statement(
+    sa.insert(users)
+    .values(username=p("username"), email=None, password_hash="x", role="user")
+    .returning(users.c.id)
+)
+COUNT = statement(sa.select(sa.func.count()).select_from(users))
+PIDS = Statement("SELECT pg_backend_pid()", {})
+
+
+async def test_a_transaction_commits_when_its_block_ends(db: Database):
+    async with db.transaction() as conn:
+        await conn.value(ADD, username="ada")
+    async with db.read() as conn:
+        assert await conn.value(COUNT) == 1
+
+
+async def test_a_transaction_rolls_back_when_its_block_raises(db: Database):
+    with pytest.raises(KeyError):
+        async with db.transaction() as conn:
+            await conn.value(ADD, username="ada")
+            raise KeyError
+    async with db.read() as conn:
+        assert await conn.value(COUNT) == 0
+
+
+async def test_a_cancelled_transaction_leaves_nothing_and_the_pool_whole(db: Database):
+    async def slow() -> None:
+        async with db.transaction() as conn:
+            await conn.value(ADD, username="ada")
+            await conn.value(Statement("SELECT pg_sleep(30)", {}))
+
+    task = asyncio.create_task(slow())
+    await asyncio.sleep(0.3)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with db.read() as conn:
+        assert await conn.value(COUNT) == 0
+    assert db.use()[0] == 0
+
+
+async def test_a_violated_constraint_has_its_name(db: Database):
+    async with db.transaction() as conn:
+        await conn.value(ADD, username="ada")
+    with pytest.raises(ConstraintViolated, match="users_username_key"):
+        async with db.transaction() as conn:
+            await conn.value(ADD, username="ADA")
+
+
+async def test_a_snapshot_sees_one_moment(db: Database):
+    async with db.read(snapshot=True) as conn:
+        assert await conn.value(COUNT) == 0
+        async with db.transaction() as other:
+            await other.value(ADD, username="ada")
+        assert await conn.value(COUNT) == 0
+    async with db.read() as conn:
+        assert await conn.value(COUNT) == 1
+
+
+async def test_connections_that_the_server_cut_are_replaced_unnoticed(db: Database, database_url: str):
+    async with asyncio.TaskGroup() as group:
+        for _ in range(5):
+            group.create_task(_pid(db))
+    with closing(psycopg2.connect(database_url)) as other:
+        other.autocommit = True
+        other.cursor().execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    await asyncio.sleep(0.1)
+    for _ in range(10):
+        assert await _pid(db) > 0
+
+
+async def test_a_statement_that_takes_too_long_is_ended_and_named(database_url: str):
+    settings = Settings.read({"REGISTRY_DB_URL": database_url, "REGISTRY_DB_STATEMENT_TIMEOUT": "1s"})
+    async with open_database(settings.database) as db:
+        with pytest.raises(DatabaseUnavailable):
+            async with db.read() as conn:
+                await conn.value(Statement("SELECT pg_sleep(30)", {}))
+        assert await _pid(db) > 0
+
+
+async def test_a_server_that_is_away_is_named():
+    settings = Settings.read({"REGISTRY_DB_URL": "postgresql://nobody@127.0.0.1:1/none"})
+    async with open_database(settings.database) as db:
+        with pytest.raises(DatabaseUnavailable):
+            await _pid(db)
+
+
+async def test_more_readers_than_connections_wait_for_their_turn(database_url: str):
+    settings = Settings.read({"REGISTRY_DB_URL": database_url, "REGISTRY_DB_POOL_SIZE": "2"})
+    async with open_database(settings.database) as db:
+        pids = await asyncio.gather(*(_pid(db) for _ in range(50)))
+    assert len(set(pids)) <= 2
+
+
+def test_password_and_tls_beside_the_address_reach_the_driver():
+    settings = Settings.read(
+        {
+            "REGISTRY_DB_URL": "postgresql://ada@db.example/registry?target_session_attrs=read-write",
+            "REGISTRY_DB_PASSWORD": "s3cret word",
+            "REGISTRY_DB_SSLMODE": "verify-full",
+            "REGISTRY_DB_SSLROOTCERT": "/etc/ca.pem",
+        }
+    )
+    parts = psycopg2.extensions.parse_dsn(dsn(settings.database))
+    assert parts["host"] == "db.example"
+    assert parts["password"] == "s3cret word"
+    assert parts["sslmode"] == "verify-full"
+    assert parts["sslrootcert"] == "/etc/ca.pem"
+    assert parts["target_session_attrs"] == "read-write"
+
+
+async def _pid(db: Database) -> int:
+    async with db.read() as conn:
+        return int(await conn.value(PIDS))

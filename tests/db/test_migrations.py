@@ -1,0 +1,74 @@
+"""The migrations make the schema that the tables describe, from any revision on."""
+
+from contextlib import closing
+from uuid import uuid4
+
+import psycopg2
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from registry.db import migrate
+from registry.db.tables import metadata
+from registry.devstack.postgres import Postgres
+from registry.errors import StackError
+from registry.settings import DatabaseSettings, Settings
+
+REVISIONS = [script.revision for script in ScriptDirectory.from_config(migrate.configuration()).walk_revisions()][::-1]
+
+
+@pytest.fixture
+def empty(postgres: Postgres) -> DatabaseSettings:
+    """A database without a schema."""
+    name = f"empty_{uuid4().hex}"
+    with closing(psycopg2.connect(postgres.url("postgres"))) as connection:
+        connection.autocommit = True
+        connection.cursor().execute(f"CREATE DATABASE {name} TEMPLATE template0")
+    return Settings.read({"REGISTRY_DB_URL": postgres.url(name)}).database
+
+
+def connect(settings: DatabaseSettings) -> sa.Connection:
+    return migrate._engine(settings).connect()
+
+
+def test_an_empty_database_gets_exactly_the_tables_of_the_code(empty: DatabaseSettings):
+    assert migrate.pending(empty)
+    assert migrate.upgrade(empty) == migrate.head() == REVISIONS[-1]
+    assert not migrate.pending(empty)
+    with connect(empty) as conn:
+        context = MigrationContext.configure(conn, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_each_earlier_revision_is_brought_up(empty: DatabaseSettings, revision: str):
+    assert migrate.upgrade(empty, revision) == revision
+    assert migrate.upgrade(empty) == REVISIONS[-1]
+
+
+def test_migrating_again_changes_nothing(empty: DatabaseSettings):
+    migrate.upgrade(empty)
+    with connect(empty) as conn:
+        before = conn.execute(sa.text("SELECT count(*) FROM pg_class")).scalar()
+    migrate.upgrade(empty)
+    with connect(empty) as conn:
+        assert conn.execute(sa.text("SELECT count(*) FROM pg_class")).scalar() == before
+
+
+def test_every_migration_can_be_taken_back(empty: DatabaseSettings):
+    migrate.upgrade(empty)
+    with connect(empty) as conn:
+        config = migrate.configuration()
+        config.attributes["connection"] = conn
+        command.downgrade(config, "base")
+        conn.commit()
+        assert sa.inspect(conn).get_table_names() == ["alembic_version"]
+
+
+def test_a_database_that_is_away_is_one_sentence():
+    settings = Settings.read({"REGISTRY_DB_URL": "postgresql://nobody@127.0.0.1:1/none"}).database
+    with pytest.raises(StackError, match="check REGISTRY_DB_URL"):
+        migrate.upgrade(settings)

@@ -1,0 +1,195 @@
+"""The event log and its consumers: order, gaps, leaders, retries."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+
+from registry.db.engine import Database, Statement
+from registry.errors import SearchUnavailable
+from registry.events import consumer
+from registry.events import log as event_log
+from registry.events.log import Event
+from registry.events.periodic import every
+
+
+async def append(db: Database, package: str, *, pause: float = 0.0, fail: bool = False) -> int:
+    async with db.transaction() as conn:
+        await asyncio.sleep(pause)
+        seq = await event_log.append(
+            conn, event_log.VERSION_PUBLISHED, package_id=None, package=package, version="1.0.0", actor_id=None
+        )
+        if fail:
+            raise KeyError
+        return seq
+
+
+async def read(db: Database) -> list[Event]:
+    async with db.read() as conn:
+        return await event_log.read_after(conn, 0, 10_000)
+
+
+async def until(db: Database, name: str, seq: int) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            async with db.read() as conn:
+                if await event_log.position(conn, name) >= seq:
+                    return
+            await asyncio.sleep(0.02)
+
+
+async def test_numbers_have_no_gaps_whatever_fails(db: Database):
+    for index in range(20):
+        if index % 3 == 0:
+            with pytest.raises(KeyError):
+                await append(db, f"p{index}", fail=True)
+        else:
+            await append(db, f"p{index}")
+    assert [event.seq for event in await read(db)] == list(range(1, 14))
+
+
+async def test_a_reader_never_sees_a_number_before_a_lower_one(db: Database):
+    """Fifty writers at once; a reader that follows must never find something behind itself."""
+    seen: list[int] = []
+
+    async def follow() -> None:
+        while len(seen) < 50:
+            async with db.read() as conn:
+                seen.extend(e.seq for e in await event_log.read_after(conn, seen[-1] if seen else 0, 100))
+            await asyncio.sleep(0)
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        group.create_task(follow())
+        for index in range(50):
+            group.create_task(append(db, f"p{index}", pause=(index % 7) / 100))
+    assert seen == list(range(1, 51))
+
+
+async def test_a_consumer_handles_every_event_once_and_in_order(db: Database):
+    handled: list[int] = []
+
+    async def handle(events: Sequence[Event]) -> None:
+        handled.extend(event.seq for event in events)
+
+    await append(db, "before")
+    task = asyncio.create_task(consumer.follow(db, "test", handle))
+    for index in range(10):
+        await append(db, f"p{index}")
+    await until(db, "test", 11)
+    task.cancel()
+    assert handled == list(range(1, 12))
+
+
+async def test_a_batch_that_fails_comes_again_and_none_is_skipped(db: Database):
+    handled: list[int] = []
+    failures = iter([SearchUnavailable("away"), ValueError("a bug")])
+
+    async def handle(events: Sequence[Event]) -> None:
+        if (failure := next(failures, None)) is not None:
+            raise failure
+        handled.extend(event.seq for event in events)
+
+    await append(db, "one")
+    await append(db, "two")
+    task = asyncio.create_task(consumer.follow(db, "test", handle))
+    await until(db, "test", 2)
+    task.cancel()
+    assert handled == [1, 2]
+
+
+async def test_of_two_consumers_one_leads_and_the_other_takes_over(db: Database):
+    handled: dict[str, list[int]] = {"a": [], "b": []}
+
+    def handler(who: str) -> consumer.Handler:
+        async def handle(events: Sequence[Event]) -> None:
+            handled[who].extend(event.seq for event in events)
+
+        return handle
+
+    tasks = {who: asyncio.create_task(consumer.follow(db, "test", handler(who))) for who in handled}
+    await append(db, "one")
+    await until(db, "test", 1)
+    leader = next(who for who, seqs in handled.items() if seqs)
+    other = next(who for who in handled if who != leader)
+    tasks[leader].cancel()
+    await asyncio.gather(tasks[leader], return_exceptions=True)
+    await append(db, "two")
+    await until(db, "test", 2)
+    tasks[other].cancel()
+    assert handled == {leader: [1], other: [2]}
+
+
+async def test_a_consumer_goes_on_after_its_session_was_cut(db: Database):
+    handled: list[int] = []
+
+    async def handle(events: Sequence[Event]) -> None:
+        handled.extend(event.seq for event in events)
+
+    task = asyncio.create_task(consumer.follow(db, "test", handle))
+    await append(db, "one")
+    await until(db, "test", 1)
+    async with db.read() as conn:
+        await conn.all(
+            Statement(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+                {},
+            )
+        )
+    await asyncio.sleep(0.1)  # until the pool's connections have heard of it
+    await append(db, "two")
+    await until(db, "test", 2)
+    task.cancel()
+    assert handled == [1, 2]
+
+
+async def test_a_replayed_consumer_handles_everything_again(db: Database):
+    handled: list[int] = []
+
+    async def handle(events: Sequence[Event]) -> None:
+        handled.extend(event.seq for event in events)
+
+    await append(db, "one")
+    task = asyncio.create_task(consumer.follow(db, "test", handle))
+    await until(db, "test", 1)
+    async with db.transaction() as conn:
+        await consumer.replay(conn, "test")
+    await until(db, "test", 1)
+    task.cancel()
+    assert handled == [1, 1]
+
+
+async def test_the_lag_tells_how_many_events_wait_and_how_long(db: Database):
+    async def handle(_: Sequence[Event]) -> None:
+        return
+
+    task = asyncio.create_task(consumer.follow(db, "test", handle))
+    await append(db, "one")
+    await until(db, "test", 1)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await append(db, "two")
+    await append(db, "three")
+    async with db.read() as conn:
+        [(name, behind, seconds)] = await event_log.lags(conn)
+    assert (name, behind) == ("test", 2)
+    assert seconds > 0
+
+
+async def test_a_job_that_fails_comes_round_again(db: Database):
+    runs: list[int] = []
+    done = asyncio.Event()
+
+    async def job() -> None:
+        runs.append(len(runs))
+        if len(runs) == 1:
+            raise ValueError("a bug")
+        if len(runs) == 3:
+            done.set()
+
+    task = asyncio.create_task(every(db, "test", timedelta(seconds=0.01), job))
+    async with asyncio.timeout(10):
+        await done.wait()
+    task.cancel()
+    assert runs[:3] == [0, 1, 2]
