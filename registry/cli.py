@@ -11,12 +11,10 @@ from registry.accounts import administer
 from registry.accounts.register import register
 from registry.db import migrate as migrations
 from registry.db.engine import open_database
-from registry.devstack.up import up as start_everything
 from registry.errors import RegistryError, SettingsError, StackError
 from registry.search.index import open_search
 from registry.search.rebuild import rebuild, rollback
 from registry.settings import Settings, environment, variables
-from registry.worker import run_worker
 
 EPILOG = """\
 first steps:
@@ -43,6 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def up(_: argparse.Namespace) -> None:
+    try:
+        from registry.devstack.up import up as start_everything
+    except ModuleNotFoundError as missing:
+        raise StackError(
+            f"`up` brings servers along and needs {missing.name} for it. Run pip install 'synapse-registry[devstack]'."
+        ) from missing
     start_everything(environment())
 
 
@@ -54,14 +58,7 @@ def serve(options: argparse.Namespace) -> None:
 
 
 def worker(_: argparse.Namespace) -> None:
-    settings = _settings()
-
-    async def work() -> None:
-        stopped = server.stop_signal()
-        async with run_worker(settings):
-            await stopped.wait()
-
-    server.run(work())
+    server.run(server.work(_settings()))
 
 
 def migrate(_: argparse.Namespace) -> None:

@@ -11,10 +11,13 @@ import uvloop
 from aiohttp import web
 
 from registry.app import create_app
+from registry.db.engine import Database
 from registry.errors import StackError
+from registry.keys import DB
 from registry.operations.handlers import metrics_response
-from registry.settings import Settings
+from registry.settings import Settings, WebSettings
 from registry.web.problems import MAX_HEADER, MAX_LINE
+from registry.worker import run_worker
 
 KEEP_ALIVE_SECONDS = 75.0
 
@@ -50,17 +53,19 @@ async def serving(settings: Settings, *, with_background: bool = True) -> AsyncI
         shutdown_timeout=settings.web.shutdown_grace.total_seconds(),
     )
     await runner.setup()
-    metrics: web.AppRunner | None = None
     try:
         await _listen(runner, settings.web.host, settings.web.port)
-        if settings.web.metrics_port:
-            metrics = await _metrics_runner(app)
-            await _listen(metrics, settings.web.host, settings.web.metrics_port)
-        yield app
+        async with _metrics(app[DB], settings.web):
+            yield app
     finally:
-        if metrics is not None:
-            await metrics.cleanup()
         await runner.cleanup()
+
+
+async def work(settings: Settings) -> None:
+    """Runs the background alone until SIGTERM or SIGINT. Raises StackError when the port of its figures is taken."""
+    stopped = stop_signal()
+    async with run_worker(settings) as db, _metrics(db, settings.web):
+        await stopped.wait()
 
 
 def stop_signal() -> asyncio.Event:
@@ -72,17 +77,25 @@ def stop_signal() -> asyncio.Event:
     return stopped
 
 
-async def _metrics_runner(app: web.Application) -> web.AppRunner:
-    """A second listener that answers /metrics alone, without credentials: for the inside of a network."""
+@contextlib.asynccontextmanager
+async def _metrics(db: Database, settings: WebSettings) -> AsyncIterator[None]:
+    """A listener that answers /metrics alone, without credentials: for the inside of a network."""
+    if not settings.metrics_port:
+        yield
+        return
 
     async def metrics(_: web.Request) -> web.StreamResponse:
-        return await metrics_response(app)
+        return await metrics_response(db)
 
     inner = web.Application()
     inner.router.add_get("/metrics", metrics)
     runner = web.AppRunner(inner, access_log=None)
     await runner.setup()
-    return runner
+    try:
+        await _listen(runner, settings.host, settings.metrics_port)
+        yield
+    finally:
+        await runner.cleanup()
 
 
 async def _listen(runner: web.AppRunner, host: str, port: int) -> None:

@@ -45,12 +45,12 @@ async def background(settings: Settings, db: Database, storage: Storage, index: 
 
 
 @contextlib.asynccontextmanager
-async def run_worker(settings: Settings) -> AsyncIterator[None]:
-    """The background with resources of its own: a process without the web."""
+async def run_worker(settings: Settings) -> AsyncIterator[Database]:
+    """The background with resources of its own, of which the block gets the database: a process without the web."""
     async with (
         open_database(settings.database) as db,
         open_storage(settings.storage) as storage,
         open_search(settings.search) as index,
         background(settings, db, storage, index),
     ):
-        yield
+        yield db

@@ -6,6 +6,7 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 
+from registry.db.engine import Database
 from registry.errors import DatabaseUnavailable
 from registry.events import log as event_log
 from registry.keys import DB, STORAGE
@@ -39,21 +40,21 @@ async def get_ready(request: web.Request) -> web.StreamResponse:
 
 
 async def get_metrics(request: web.Request) -> web.StreamResponse:
-    return await metrics_response(request.app)
+    return await metrics_response(request.app[DB])
 
 
-async def metrics_response(app: web.Application) -> web.Response:
+async def metrics_response(db: Database) -> web.Response:
     """Every figure of the process, those that are asked of the database first."""
-    await _measure(app)
+    await _measure(db)
     return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-async def _measure(app: web.Application) -> None:
-    used, size, most = app[DB].use()
+async def _measure(db: Database) -> None:
+    used, size, most = db.use()
     for state, value in (("used", used), ("open", size), ("most", most)):
         POOL.labels(state).set(value)
     try:
-        async with app[DB].read() as conn:
+        async with db.read() as conn:
             lags = await event_log.lags(conn)
     except DatabaseUnavailable:
         DATABASE_UP.set(0)

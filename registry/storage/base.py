@@ -17,6 +17,7 @@ from prometheus_client import Counter
 from registry.errors import Internal, StorageUnavailable
 
 ERRORS = Counter("registry_storage_errors_total", "Operations that the blob storage failed at", ["operation"])
+ERRORS.labels("missing")  # known from the start, so that the first one is an increase
 
 CHUNK_BYTES = 256 * 1024
 MAX_KEY_LENGTH = 1024
