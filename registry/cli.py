@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import getpass
+import json
 import sys
 from collections.abc import Sequence
 
@@ -14,7 +15,7 @@ from registry.db.engine import open_database
 from registry.errors import RegistryError, SettingsError, StackError
 from registry.search.index import open_search
 from registry.search.rebuild import rebuild, rollback
-from registry.settings import Settings, environment, variables
+from registry.settings import ADDRESSES, Settings, environment, variables
 
 EPILOG = """\
 first steps:
@@ -78,7 +79,7 @@ def reindex(options: argparse.Namespace) -> None:
 
 def user_create(options: argparse.Namespace) -> None:
     settings = _settings()
-    password = sys.stdin.readline().rstrip("\n") if options.password_stdin else getpass.getpass()
+    password = options.password or (getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n"))
     role = "admin" if options.admin else "user"
 
     async def work() -> None:
@@ -143,10 +144,10 @@ def parser() -> argparse.ArgumentParser:
     reindexing.add_argument("--rollback", action="store_true", help="let the former index serve again")
     add("config", config, "list every setting")
     users = commands.add_parser("user", help="manage accounts").add_subparsers(required=True, metavar="ACTION")
-    creating = add("create", user_create, "create an account; asks for the password", users)
+    creating = add("create", user_create, "create an account; asks for the password or reads it from a pipe", users)
     creating.add_argument("--admin", action="store_true", help="with the role admin")
     creating.add_argument("--email")
-    creating.add_argument("--password-stdin", action="store_true", help="read the password from standard input")
+    creating.add_argument("--password", help="other users of this machine can see it; asked for, or read, when absent")
     role = add("role", user_role, "change an account's role", users)
     for name, active in (("activate", True), ("deactivate", False)):
         command = add(name, user_active, f"{name} an account; its tokens end with a deactivation", users)
@@ -159,7 +160,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _settings() -> Settings:
+    """The settings; without REGISTRY_DB_URL the servers are those of an `up` that runs on the same data folder."""
     settings = Settings.read()
+    running = settings.stack.data_dir / ADDRESSES
+    if not settings.database.url and running.exists():
+        settings = Settings.read({**json.loads(running.read_text(encoding="utf-8")), **environment()})
     if not settings.database.url:
         raise StackError("REGISTRY_DB_URL is not set. `synapse-registry up` brings a PostgreSQL of its own.")
     logs.configure(settings.web.log_level)

@@ -19,6 +19,8 @@ from registry.errors import SettingsError
 
 ENVIRONMENTS = ("development", "testing", "production")
 MINIMUM_SECRET_BYTES = 32
+# In the data folder while `up` runs: the variables that lead to what it started.
+ADDRESSES = "addresses.json"
 
 
 def _text(value: str) -> str:

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import json
 import secrets
 import signal
 import socket
@@ -19,7 +20,7 @@ from registry.devstack.elasticsearch import Elasticsearch
 from registry.devstack.java import find_java
 from registry.devstack.postgres import Postgres
 from registry.errors import StackError
-from registry.settings import Settings
+from registry.settings import ADDRESSES, Settings
 
 READY = """
 Synapse Package Registry is ready on {url} (API description: {url}/docs)
@@ -47,7 +48,9 @@ def up(environ: Mapping[str, str]) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     with contextlib.ExitStack() as stack:
         addresses = _start_servers(settings, data, environ, stack)
-        settings = Settings.read(_completed(environ, addresses, data))
+        completed = _completed(environ, addresses, data)
+        _tell_addresses(data / ADDRESSES, completed, stack)
+        settings = Settings.read(completed)
         logs.configure(settings.web.log_level, data / "registry.log")
         with _step("Schema") as say:
             say(f"at revision {migrate.upgrade(settings.database)}")
@@ -103,6 +106,14 @@ def _completed(environ: Mapping[str, str], addresses: Mapping[str, str], data: P
     if not completed.get("REGISTRY_SECRET_KEY") and not completed.get("REGISTRY_SECRET_KEY_FILE"):
         completed["REGISTRY_SECRET_KEY_FILE"] = str(_secret_file(data))
     return completed
+
+
+def _tell_addresses(file: Path, completed: Mapping[str, str], stack: contextlib.ExitStack) -> None:
+    """Lets tools of the same data folder find the servers, for as long as they run."""
+    wanted = ("REGISTRY_DB_URL", "REGISTRY_ES_URL", "REGISTRY_ES_PREFIX", "REGISTRY_STORAGE_PATH", "REGISTRY_PORT")
+    file.touch(mode=0o600)
+    file.write_text(json.dumps({name: completed[name] for name in wanted if name in completed}), encoding="utf-8")
+    stack.callback(file.unlink, missing_ok=True)
 
 
 def _secret_file(data: Path) -> Path:
