@@ -6,6 +6,7 @@ the package registries that has the real server.
 
 import hashlib
 import shutil
+import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ def elasticsearch_home(cache: Path) -> Path:
         if home.is_dir():
             return home
         _require_free_space(cache, _NEEDED_BYTES)
+        sys.stderr.write(f"Elasticsearch {ELASTICSEARCH_VERSION}: downloading, this once, the file that holds it\n")
         carrier = download(ELASTICSEARCH_CARRIER, partial)
         tree = _unpack_elasticsearch(carrier, partial)
         _require_digest("Elasticsearch", tree_digest(tree), ELASTICSEARCH_TREE_SHA256)
