@@ -40,12 +40,11 @@ async def get_tarball(request: web.Request) -> web.StreamResponse:
     start, end = _range(request, row)
     counted = request.method == "GET" and start == 0
     if request.app[SETTINGS].storage.s3_redirect and request.method == "GET":
-        filename = f"{row.name}-{row.version}.tar.gz"
-        address = await request.app[STORAGE].presign(row.tarball_path, expires=PRESIGNED_SECONDS, filename=filename)
-        if address is not None:
+        redirect = await _redirect(request, row, headers)
+        if redirect is not None:
             if counted:
                 await _count(request, row)
-            return web.Response(status=302, headers={"Location": address, "Cache-Control": "no-store"})
+            return redirect
     return await _send(request, row, headers, start, end, counted)
 
 
@@ -133,6 +132,27 @@ def _if_range_holds(request: web.Request, row: Row) -> bool:
     if not given or given == f'"{row.checksum}"':
         return True
     return request.if_range is not None and request.if_range == row.published_at.replace(microsecond=0)
+
+
+async def _redirect(request: web.Request, row: Row, headers: dict[str, str]) -> web.Response | None:
+    """302 to a presigned address; None when the storage has no such thing.
+
+    What the storage can't say of the tarball stands beside it: for checking the bytes, and for a proxy that follows
+    the redirect itself and answers as we would.
+    """
+    filename = f"{row.name}-{row.version}.tar.gz"
+    address = await request.app[STORAGE].presign(
+        row.tarball_path, expires=PRESIGNED_SECONDS, filename=filename, cache_control=headers["Cache-Control"]
+    )
+    if address is None:
+        return None
+    told: dict[str, str] = {
+        name: headers[name] for name in ("X-Checksum-SHA256", "Content-Location") if name in headers
+    }
+    told |= {"Location": address, "Cache-Control": "no-store"}
+    response = web.Response(status=302, headers=told)
+    response.last_modified = row.published_at.replace(microsecond=0)
+    return response
 
 
 async def _send(

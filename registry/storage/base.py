@@ -102,8 +102,9 @@ class Storage(Protocol):
     async def path(self, key: str) -> Path | None:
         """The file that holds the blob, for sendfile; None when this storage has no files. BlobMissing."""
 
-    async def presign(self, key: str, *, expires: int, filename: str) -> str | None:
-        """An address that anyone may GET for `expires` seconds, saved as `filename`; None when there is no such thing.
+    async def presign(self, key: str, *, expires: int, filename: str, cache_control: str) -> str | None:
+        """An address that anyone may GET for `expires` seconds, saved as `filename` and kept as `cache_control` says;
+        None when there is no such thing.
 
         The blob is not looked up: a missing one shows only when the address is used.
         """

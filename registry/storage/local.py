@@ -113,7 +113,7 @@ class LocalStorage:
             raise BlobMissing
         return self._blobs / key
 
-    async def presign(self, key: str, *, expires: int, filename: str) -> str | None:  # noqa: ARG002
+    async def presign(self, key: str, *, expires: int, filename: str, cache_control: str) -> str | None:  # noqa: ARG002
         check_key(key)
         return None
 

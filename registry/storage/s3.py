@@ -141,13 +141,14 @@ class S3Storage:
         check_key(key)
         return None
 
-    async def presign(self, key: str, *, expires: int, filename: str) -> str | None:
+    async def presign(self, key: str, *, expires: int, filename: str, cache_control: str) -> str | None:
         header = Message()
         header.add_header("Content-Disposition", "attachment", filename=filename)
         wanted = {
             **self._target(key),
             "ResponseContentDisposition": header["Content-Disposition"],
             "ResponseContentType": "application/gzip",
+            "ResponseCacheControl": cache_control,
         }
         with _named_errors("presign", key):
             url = await self._client.generate_presigned_url("get_object", Params=wanted, ExpiresIn=expires)

@@ -197,7 +197,7 @@ async def test_a_strange_key_is_refused_by_all(storage, source, key):
         with pytest.raises(InvalidKey):
             await call(key)
     with pytest.raises(InvalidKey):
-        await storage.presign(key, expires=60, filename="x")
+        await storage.presign(key, expires=60, filename="x", cache_control="no-cache")
 
 
 async def test_a_live_storage_is_healthy(storage):

@@ -113,7 +113,7 @@ async def test_path_is_the_file(local_storage, source):
     await local_storage.put(KEY, **source(b"x").facts)
     path = await local_storage.path(KEY)
     assert path.read_bytes() == b"x"
-    assert await local_storage.presign(KEY, expires=60, filename="x.tar.gz") is None
+    assert await local_storage.presign(KEY, expires=60, filename="x.tar.gz", cache_control="no-cache") is None
 
 
 async def test_a_source_on_another_disk_is_copied(local_storage, source, monkeypatch):

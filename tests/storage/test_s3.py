@@ -56,18 +56,19 @@ async def test_a_presigned_address_serves_the_exact_bytes(s3_storage, source):
     file = source(random.randbytes(300_000))
     await s3_storage.put(KEY, **file.facts)
     assert await s3_storage.path(KEY) is None
-    url = await s3_storage.presign(KEY, expires=60, filename="my-lib-1.0.0+b.tar.gz")
+    url = await s3_storage.presign(KEY, expires=60, filename="my-lib-1.0.0+b.tar.gz", cache_control="max-age=9")
     async with aiohttp.ClientSession(auto_decompress=False) as session, session.get(url) as answer:
         assert answer.status == 200
         assert await answer.read() == file.data
         assert answer.headers["Content-Disposition"] == 'attachment; filename="my-lib-1.0.0+b.tar.gz"'
         assert answer.headers["Content-Type"] == "application/gzip"
+        assert answer.headers["Cache-Control"] == "max-age=9"
         assert "Content-Encoding" not in answer.headers
 
 
 async def test_a_presigned_address_expires_and_serves_one_blob(s3_storage, source):
     await s3_storage.put(KEY, **source(b"x").facts)
-    url = await s3_storage.presign(KEY, expires=1, filename="x.tar.gz")
+    url = await s3_storage.presign(KEY, expires=1, filename="x.tar.gz", cache_control="no-cache")
     async with aiohttp.ClientSession() as session:
         async with session.get(url.replace("abc-1", "abc-2")) as answer:
             assert answer.status == 403
