@@ -96,7 +96,9 @@ class Connection:
     async def command(self, sql: str) -> None:
         """A command of the connection itself, such as BEGIN or LISTEN."""
         async with self._raw.cursor() as cursor:
+            before = _cancellations()
             await cursor.execute(sql)
+            _hear_cancellation(before)
 
     async def end(self, sql: str) -> None:
         """COMMIT or ROLLBACK, unless the connection is closed (as by a cancelled statement): that ended it as well."""
@@ -104,6 +106,7 @@ class Connection:
             await self.command(sql)
 
     async def _execute(self, cursor: Any, stmt: Statement, values: dict[str, Any]) -> None:
+        before = _cancellations()
         try:
             await cursor.execute(stmt.sql, {**stmt.defaults, **values})
         except (psycopg2.errors.UniqueViolation, psycopg2.errors.ForeignKeyViolation) as error:
@@ -113,6 +116,7 @@ class Connection:
             if isinstance(error.__context__, psycopg2.extensions.QueryCanceledError):
                 raise error.__context__ from None
             raise
+        _hear_cancellation(before)
 
 
 class Database:
@@ -153,9 +157,11 @@ class Database:
     @asynccontextmanager
     async def session(self) -> AsyncIterator[tuple[Connection, Any]]:
         """A connection outside the pool with its queue of notifications: for LISTEN and session-long locks."""
+        before = _cancellations()
         with _errors_named():
             raw = await aiopg.connect(self._dsn)
         try:
+            _hear_cancellation(before)
             with _errors_named():
                 yield Connection(raw), raw.notifies
         finally:
@@ -164,8 +170,10 @@ class Database:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
         with _errors_named():
+            before = _cancellations()
             raw = await self._acquire()
             try:
+                _hear_cancellation(before)
                 yield Connection(raw)
             except (psycopg2.OperationalError, psycopg2.InterfaceError, TimeoutError, asyncio.CancelledError):
                 await raw.close()
@@ -186,6 +194,21 @@ class Database:
         """(connections in use, open, most) of the pool."""
         pool = self._pool
         return pool.size - pool.freesize, pool.size, pool.maxsize or 0
+
+
+def _cancellations() -> int:
+    """How often the task has been asked to end."""
+    task = asyncio.current_task()
+    return task.cancelling() if task else 0
+
+
+def _hear_cancellation(before: int) -> None:
+    """Raises CancelledError when the task was asked to end since it counted `before` and the driver kept silent.
+
+    aiopg waits by `asyncio.wait_for`, which before Python 3.12 loses a cancellation that comes as its wait is over.
+    """
+    if _cancellations() > before:
+        raise asyncio.CancelledError
 
 
 class _errors_named:  # noqa: N801 - reads as a statement

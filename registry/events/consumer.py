@@ -106,7 +106,8 @@ async def _step(db: Database, name: str, handle: Handler) -> bool:
 async def _woken(notifies: "asyncio.Queue[object]") -> None:
     """Returns when an event was announced, or after the polling interval."""
     try:
-        await asyncio.wait_for(notifies.get(), POLL_SECONDS)
+        async with asyncio.timeout(POLL_SECONDS):
+            await notifies.get()
     except TimeoutError:
         return
     while not notifies.empty():

@@ -1,0 +1,22 @@
+"""A task that uses the database ends when it is told to."""
+
+import asyncio
+import random
+
+from registry.db.engine import Database, Statement
+
+ONE = Statement("SELECT 1", {})
+
+
+async def test_a_cancellation_is_heard_at_whatever_moment_it_comes(db: Database):
+    async def ask_forever() -> None:
+        while True:
+            async with db.read() as conn:
+                await conn.value(ONE)
+
+    for _ in range(500):
+        task = asyncio.create_task(ask_forever())
+        await asyncio.sleep(random.random() * 0.003)
+        task.cancel()
+        await asyncio.wait([task], timeout=5)
+        assert task.cancelled()
