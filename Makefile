@@ -6,7 +6,7 @@ CACHE := $(or $(REGISTRY_CACHE_DIR),$(HOME)/.cache/synapse-registry)
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up test lint unit fuzz clean
+.PHONY: help up test lint unit fuzz catalogue clean
 
 help:
 	@echo "make up      bring up PostgreSQL, Elasticsearch and the registry on port 8080; Ctrl-C stops them"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint    the checks alone"
 	@echo "make unit    the tests that need no Elasticsearch, for a quick loop"
 	@echo "make fuzz    generated requests against the API description, longer than in make test"
+	@echo "make catalogue TSV=FILE   load a catalogue of packages into what make up runs, for measuring"
 	@echo "make clean   remove the virtual environment and what the tools left (no data)"
 
 up: $(VENV)/.devstack
@@ -35,6 +36,9 @@ unit: $(VENV)/.test
 
 fuzz: $(VENV)/.test
 	@REGISTRY_CACHE_DIR="$(CACHE)" REGISTRY_FUZZ_EXAMPLES=300 $(BIN)/python -m pytest tests/fuzz
+
+catalogue: $(VENV)/.test
+	@$(BIN)/python -m tests.bench.catalogue load --tsv "$(TSV)"
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
