@@ -27,7 +27,7 @@ PROBLEM = "application/problem+json"
 # Bytes of the request line and of one header. The parser names neither when one is too long, only the limit that was
 # passed: by being different they tell which it was.
 MAX_LINE = 8190
-MAX_HEADER = 16380
+MAX_HEADER = 8192
 TOO_MANY_HEADERS = "Too many headers"
 
 

@@ -1,0 +1,41 @@
+"""The one shape of every error."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.client import Answer
+
+MEMBERS = ("type", "title", "detail", "code", "error", "request_id")
+
+
+def check_error(answer: Answer, *statuses: int) -> None:
+    """Fails unless `answer` is an error of one of `statuses`, in the documented form to the letter."""
+    assert answer.status in statuses, (answer.status, answer.body)
+    assert answer.headers["Content-Type"] in ("application/json; charset=utf-8", "application/problem+json")
+    problem = answer.json
+    for member in MEMBERS:
+        assert isinstance(problem[member], str), member
+        assert problem[member], member
+    assert problem["status"] == answer.status
+    assert problem["error"] == problem["detail"]
+    assert problem["request_id"] == answer.headers["X-Request-ID"]
+    assert set(problem) <= {*MEMBERS, "status", "errors"}
+    for wrong in problem.get("errors", []):
+        assert set(wrong) == {"field", "message"}
+        assert wrong["message"]
+    if answer.status == 401:
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    if answer.status in (429, 503):
+        assert int(answer.headers["Retry-After"]) > 0
+    if answer.status == 405:
+        assert answer.headers["Allow"]
+
+
+@contextmanager
+def case(name: object) -> Iterator[None]:
+    """Adds `name` to whatever fails inside: many cases share one service, since each costs a database."""
+    try:
+        yield
+    except (AssertionError, OSError, EOFError, TimeoutError) as failure:
+        failure.add_note(f"case: {name!r}")
+        raise

@@ -1,0 +1,269 @@
+"""Rate limits: how much, of what, and whose."""
+
+import asyncio
+import re
+
+import pytest
+
+from registry.accounts import tokens
+from registry.app import ROUTES
+from registry.errors import SettingsError
+from registry.settings import Settings
+from registry.web import limits
+from registry.web.limits import DEFAULTS, ClientAddress, RateLimiter, parse_limits
+from tests.client import PASSWORD, Answer, Registry, tarball
+from tests.conftest import MakeRegistry
+from tests.servers import Redis
+from tests.web.shape import case, check_error
+
+HOUR, MINUTE = 3600, 60
+
+
+def policy(answer: Answer) -> tuple[str, int, int]:
+    """(name, quota, window in seconds) of RateLimit-Policy."""
+    found = re.fullmatch(r'"([a-z]+)";q=(\d+);w=(\d+)', answer.headers["RateLimit-Policy"])
+    assert found
+    return found[1], int(found[2]), int(found[3])
+
+
+def remaining(answer: Answer) -> int:
+    """What RateLimit says is left; its reset lies within the window."""
+    found = re.fullmatch(r'"([a-z]+)";r=(\d+);t=(\d+)', answer.headers["RateLimit"])
+    assert found
+    name, _, window = policy(answer)
+    assert found[1] == name
+    assert 0 < int(found[3]) <= window
+    return int(found[2])
+
+
+async def test_every_route_has_its_documented_default(make_registry: MakeRegistry):
+    registry = await make_registry(REGISTRY_RATE_LIMITS="")
+    ada = await registry.user("ada")
+    data = tarball(name="demo", version="1.0.0", description="A demo")
+    await ada.put("demo", "1.0.0", data=data)
+    cases = {
+        ("POST", "/auth/register"): ("register", 5, HOUR),
+        ("POST", "/auth/login"): ("login", 10, HOUR),
+        ("POST", "/auth/password"): ("login", 10, HOUR),
+        ("POST", "/auth/logout"): ("default", 50, HOUR),
+        ("POST", "/auth/tokens"): ("default", 50, HOUR),
+        ("GET", "/auth/tokens"): ("read", 1000, MINUTE),
+        ("POST", "/packages"): ("publish", 50, HOUR),
+        ("PUT", "/packages/demo/1.0.1"): ("publish", 50, HOUR),
+        ("DELETE", "/packages/demo/9.9.9"): ("delete", 50, HOUR),
+        ("PATCH", "/packages/demo/1.0.0"): ("default", 50, HOUR),
+        ("GET", "/packages"): ("read", 1000, MINUTE),
+        ("GET", "/packages/demo"): ("read", 1000, MINUTE),
+        ("HEAD", "/packages/demo"): ("read", 1000, MINUTE),
+        ("GET", "/packages/demo/latest/tarball"): ("download", 1000, MINUTE),
+        ("GET", "/search?q=demo"): ("search", 1000, MINUTE),
+        ("GET", "/search/suggest?q=de"): ("search", 1000, MINUTE),
+        ("GET", "/stats"): ("read", 1000, MINUTE),
+    }
+    for (method, path), wanted in cases.items():
+        with case((method, path)):
+            answer = await registry.call(method, path)
+            assert policy(answer) == wanted
+            assert 0 <= remaining(answer) < wanted[1]
+
+
+def test_every_route_is_limited_by_a_known_name():
+    assert {route.limit for route in ROUTES} == set(DEFAULTS)
+
+
+async def test_the_sixth_registration_in_an_hour_is_429(make_registry: MakeRegistry):
+    registry = await make_registry(REGISTRY_RATE_LIMITS="")
+    left = []
+    for number in range(5):
+        body = {"username": f"user-{number}", "password": PASSWORD}
+        answer = await registry.call("POST", "/auth/register", json=body)
+        assert answer.status == 201
+        left.append(remaining(answer))
+    assert left == [4, 3, 2, 1, 0]
+    answer = await registry.call("POST", "/auth/register", json={"username": "one-more", "password": PASSWORD})
+    check_error(answer, 429)
+    assert answer.json["code"] == "rate_limited"
+    assert remaining(answer) == 0
+    assert 0 < int(answer.headers["Retry-After"]) <= HOUR
+    assert (await registry.call("POST", "/auth/login", json={"username": "user-0", "password": PASSWORD})).status == 200
+
+
+async def test_refused_requests_count_as_well(make_registry: MakeRegistry):
+    registry = await make_registry(REGISTRY_RATE_LIMITS="login=3/hour")
+    statuses = [(await registry.call("POST", "/auth/login", data=b"{")).status for _ in range(4)]
+    assert statuses == [415, 415, 415, 429]
+
+
+async def test_each_user_has_a_share_of_their_own_whatever_the_credentials(make_registry: MakeRegistry):
+    registry = await make_registry(REGISTRY_RATE_LIMITS="read=20/minute,register=50/hour,default=50/hour,login=50/hour")
+    ada, bob = await registry.user("ada"), await registry.user("bob")
+    made = await ada.call("POST", "/auth/tokens", json={"name": "ci", "scopes": ["read"]})
+    api = {"Authorization": f"Bearer {made.json['token']}"}
+    assert remaining(await ada.call("GET", "/packages")) == 19
+    assert remaining(await registry.get("/packages", headers=api)) == 18
+    assert remaining(await ada.call("GET", "/auth/me")) == 17
+    assert remaining(await bob.call("GET", "/packages")) == 19
+    assert remaining(await registry.get("/packages")) == 19
+
+
+async def test_credentials_that_do_not_hold_count_for_the_address(make_registry: MakeRegistry):
+    registry = await make_registry(REGISTRY_RATE_LIMITS="read=5/minute")
+    ada = await registry.user("ada")
+    forged = [tokens.make_api_token() for _ in range(4)]
+    headers = [f"Bearer {token}" for token in (*forged, "syn_nonsense", f"{ada.token[:-4]}AAAA", "a.b.c")]
+    answers = [await registry.get("/auth/me", headers={"Authorization": value}) for value in headers]
+    assert [answer.status for answer in answers] == [401] * 5 + [429] * 2
+    assert [remaining(answer) for answer in answers] == [4, 3, 2, 1, 0, 0, 0]
+    assert remaining(await ada.call("GET", "/auth/me")) == 4
+
+
+async def test_a_token_that_was_revoked_does_not_use_up_its_users_share(make_registry: MakeRegistry):
+    registry = await make_registry(REGISTRY_RATE_LIMITS="read=20/minute")
+    ada = await registry.user("ada")
+    login = await registry.call("POST", "/auth/login", json={"username": "ada", "password": PASSWORD})
+    await ada.call("POST", "/auth/logout")
+    for _ in range(5):
+        assert (await ada.call("GET", "/auth/me")).status == 401
+    answer = await registry.get("/auth/me", headers={"Authorization": f"Bearer {login.json['token']}"})
+    assert remaining(answer) == 19
+
+
+async def test_off_lifts_every_limit(registry: Registry):
+    for _ in range(12):
+        answer = await registry.call("POST", "/auth/login", json={"username": "nobody", "password": PASSWORD})
+        assert answer.status == 401
+    assert "RateLimit" not in answer.headers
+    assert "RateLimit-Policy" not in answer.headers
+
+
+async def test_an_address_counts_as_forwarded_only_by_a_trusted_proxy(make_registry: MakeRegistry):
+    async def left(registry: Registry, forwarded: str) -> int:
+        return remaining(await registry.get("/packages", headers={"X-Forwarded-For": forwarded}))
+
+    behind = await make_registry(
+        REGISTRY_RATE_LIMITS="read=9/minute", REGISTRY_TRUSTED_PROXIES="127.0.0.0/8,10.0.0.0/8"
+    )
+    assert await left(behind, "203.0.113.7") == 8
+    assert await left(behind, "203.0.113.8") == 8
+    assert await left(behind, "203.0.113.7") == 7
+    assert await left(behind, "198.51.100.1, 203.0.113.7, 10.1.2.3") == 6
+    open_ = await make_registry(REGISTRY_RATE_LIMITS="read=9/minute")
+    assert await left(open_, "203.0.113.7") == 8
+    assert await left(open_, "203.0.113.8") == 7
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "client"),
+    [
+        ("10.0.0.1", [], "10.0.0.1"),
+        ("10.0.0.1", ["203.0.113.7"], "203.0.113.7"),
+        ("10.0.0.1", ["1.1.1.1, 203.0.113.7"], "203.0.113.7"),
+        ("10.0.0.1", ["1.1.1.1", "203.0.113.7"], "203.0.113.7"),
+        ("10.0.0.1", ["203.0.113.7, 10.0.0.2"], "203.0.113.7"),
+        ("10.0.0.1", ["2001:db8::1"], "2001:db8::1"),
+        ("::ffff:10.0.0.1", ["203.0.113.7"], "203.0.113.7"),
+        ("10.0.0.1", ["nonsense"], "10.0.0.1"),
+        ("10.0.0.1", ["1.1.1.1, unknown"], "10.0.0.1"),
+        ("10.0.0.1", [""], "10.0.0.1"),
+        ("203.0.113.9", ["1.1.1.1"], "203.0.113.9"),
+        ("", ["1.1.1.1"], "unknown"),
+    ],
+)
+def test_the_client_is_who_stands_before_the_trusted_proxies(peer: str, forwarded: list[str], client: str):
+    assert ClientAddress(("10.0.0.0/8",)).of(_Request(peer, forwarded)) == client  # type: ignore[arg-type]
+
+
+class _Request:
+    """What a request tells of its sender."""
+
+    def __init__(self, peer: str, forwarded: list[str]) -> None:
+        self.remote = peer
+        self.headers = _Headers(forwarded)
+
+
+class _Headers:
+    def __init__(self, forwarded: list[str]) -> None:
+        self._forwarded = forwarded
+
+    def getall(self, name: str, default: list[str]) -> list[str]:
+        assert name == "X-Forwarded-For"
+        return self._forwarded or default
+
+
+def test_overrides_change_what_they_name_alone():
+    chosen = parse_limits("publish=200/hour, read=5000/minute ; login=off")
+    assert (chosen["publish"].amount, chosen["publish"].get_expiry()) == (200, HOUR)
+    assert (chosen["read"].amount, chosen["read"].get_expiry()) == (5000, MINUTE)
+    assert "login" not in chosen
+    assert chosen["register"].amount == 5
+    assert parse_limits("") == parse_limits(" , ")
+    assert parse_limits("OFF") == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["publish", "publish=", "nothing=5/hour", "publish=5/fortnight", "publish=-1/hour", "5/hour", "on"]
+)
+def test_overrides_that_can_not_be_read_are_refused(text: str):
+    with pytest.raises(SettingsError, match="REGISTRY_RATE_LIMITS"):
+        parse_limits(text)
+
+
+async def test_redis_shares_the_limits_of_two_services(make_registry: MakeRegistry, redis: Redis):
+    variables = {"REGISTRY_RATE_LIMITS": "search=7/minute", "REGISTRY_REDIS_URL": redis.url}
+    first, second = await make_registry(**variables), await make_registry(**variables)
+    left = [remaining(await each.get("/search?q=a")) for each in (first, second, first, second)]
+    assert left == [6, 5, 4, 3]
+
+
+async def test_many_at_once_never_get_more_than_the_limit(make_registry: MakeRegistry, redis: Redis):
+    variables = {"REGISTRY_RATE_LIMITS": "download=10/minute", "REGISTRY_REDIS_URL": redis.url}
+    services = [await make_registry(**variables), await make_registry(**variables)]
+    path = "/packages/demo/1.0.0/tarball"
+    answers = await asyncio.gather(*(services[number % 2].get(path) for number in range(40)))
+    assert sorted(answer.status for answer in answers) == [404] * 10 + [429] * 30
+
+
+async def test_without_redis_memory_counts_until_it_is_back(
+    make_registry: MakeRegistry, redis: Redis, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(limits, "REDIS_RETRY_SECONDS", 0.2)
+    registry = await make_registry(REGISTRY_RATE_LIMITS="delete=30/minute", REGISTRY_REDIS_URL=redis.url)
+
+    async def left() -> int:
+        answer = await registry.call("DELETE", "/packages/demo/1.0.0")
+        assert answer.status == 401
+        return remaining(answer)
+
+    assert [await left(), await left()] == [29, 28]
+    redis.stop()
+    try:
+        assert [await left(), await left()] == [29, 28]
+    finally:
+        redis.start()
+    async with asyncio.timeout(20):
+        while await left() != 29:
+            await asyncio.sleep(0.1)
+
+
+async def test_a_redis_that_never_was_there_refuses_nobody(make_registry: MakeRegistry):
+    registry = await make_registry(REGISTRY_RATE_LIMITS="", REGISTRY_REDIS_URL="redis://127.0.0.1:9/0")
+    answers = [await registry.get("/packages") for _ in range(3)]
+    assert [remaining(answer) for answer in answers] == [999, 998, 997]
+
+
+async def test_a_window_ends(make_registry: MakeRegistry):
+    registry = await make_registry(REGISTRY_RATE_LIMITS="search=1/second")
+    async with asyncio.timeout(20):
+        while (await registry.get("/search?q=a")).status != 429:
+            pass
+        while (await registry.get("/search?q=a")).status != 200:
+            await asyncio.sleep(0.05)
+
+
+async def test_limits_of_users_and_classes_never_share_a_count():
+    limiter = RateLimiter(Settings.read({"REGISTRY_RATE_LIMITS": "read=9/minute,search=9/minute"}).web)
+    for name in ("read", "search"):
+        for key in ("user:1", "user:11", "ip:1"):
+            allowance = await limiter.hit(name, key)
+            assert allowance is not None
+            assert allowance.remaining == 8
