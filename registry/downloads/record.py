@@ -78,7 +78,7 @@ class DownloadRecorder:
                 await self.replay()
             except DatabaseUnavailable:
                 log.info("spooled downloads wait for the database")
-            except Exception:  # a file that can't be read must not end the loop: it stays, and the log names it
+            except OSError:
                 log.exception("spooled downloads can't be read")
             await asyncio.sleep(REPLAY_SECONDS)
 
@@ -90,6 +90,10 @@ class DownloadRecorder:
                 batch, downloads = await asyncio.to_thread(_read_batch, file)
             except FileNotFoundError:
                 continue  # another process was faster
+            except (ValueError, TypeError):
+                log.exception("spooled downloads are damaged, the file is set aside", extra={"file": file.name})
+                await asyncio.to_thread(file.rename, file.with_suffix(".damaged"))
+                continue
             await self._add(batch, downloads)
             await asyncio.to_thread(file.unlink, missing_ok=True)
             SPOOLED.dec()
@@ -153,6 +157,7 @@ def network_of(address: str) -> str:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return ""
+    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
     width = 24 if parsed.version == 4 else 48
     return str(ipaddress.ip_network(f"{parsed}/{width}", strict=False).network_address)
 
