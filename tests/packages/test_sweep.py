@@ -1,0 +1,101 @@
+"""Blobs that nothing needs any more go, and no others."""
+
+import asyncio
+from datetime import timedelta
+
+from registry.keys import DB, STORAGE
+from registry.packages import sweep
+from tests.client import Registry
+from tests.conftest import MakeRegistry
+from tests.packages.ways import blobs, value
+
+DAY = timedelta(days=1)
+
+
+async def age(registry: Registry, days: int) -> None:
+    """Makes what was deleted deleted `days` ago."""
+    async with registry.app[DB].transaction() as conn:
+        await conn.command(f"UPDATE package_versions SET deleted_at = deleted_at - interval '{days} days'")
+
+
+async def sweep_deleted(registry: Registry, grace: timedelta = 7 * DAY) -> int:
+    return await sweep.sweep_deleted(registry.app[DB], registry.app[STORAGE], grace)
+
+
+async def sweep_orphans(registry: Registry, older_than: timedelta) -> int:
+    return await sweep.sweep_orphans(registry.app[DB], registry.app[STORAGE], older_than)
+
+
+async def test_a_deleted_version_is_swept_when_its_grace_is_over(registry: Registry):
+    ada = await registry.user()
+    for version in ("1.0.0", "1.1.0"):
+        await ada.publish("demo", version)
+    await ada.call("DELETE", "/packages/demo/1.0.0")
+    await age(registry, 6)
+    assert await sweep_deleted(registry) == 0
+    assert len(await blobs(registry)) == 2
+    await age(registry, 2)
+    assert await sweep_deleted(registry) == 1
+    assert [key.split("/")[1] for key in await blobs(registry)] == ["1.1.0"]
+    assert await sweep_deleted(registry) == 0
+    assert (await ada.put("demo", "1.0.0")).json["code"] == "version_burned"
+    root = await registry.user("root", admin=True)
+    assert (await root.call("POST", "/packages/demo/1.0.0/restore")).status == 409
+    assert (await registry.get("/packages/demo/1.1.0/tarball")).status == 200
+
+
+async def test_more_than_one_batch_is_swept_at_once(registry: Registry):
+    ada = await registry.user()
+    await ada.publish("demo", "1.0.0")
+    async with registry.app[DB].transaction() as conn:
+        await conn.command(
+            "INSERT INTO package_versions (package_id, version, canonical, sort_key, is_prerelease, manifest, "
+            "dependencies_json, keywords_json, checksum, tarball_path, tarball_size, published_by, deleted_at) "
+            "SELECT package_id, n || '.1.1', n || '.1.1', n, false, manifest, dependencies_json, keywords_json, "
+            "checksum, 'demo/' || n || '.tar.gz', 1, published_by, now() - interval '8 days' "
+            "FROM package_versions, generate_series(1, 250) AS n"
+        )
+    assert await sweep_deleted(registry) == 250
+    assert await value(registry, "SELECT count(*) FROM package_versions WHERE swept_at IS NOT NULL") == 250
+    assert (await registry.get("/packages/demo/1.0.0/tarball")).status == 200
+
+
+async def test_the_service_sweeps_by_itself(make_registry: MakeRegistry):
+    registry = await make_registry()
+    ada = await registry.user()
+    await ada.publish("demo")
+    await ada.call("DELETE", "/packages/demo/1.0.0")
+    await age(registry, 8)
+    # The job runs as the process starts, and then from time to time.
+    await make_registry()
+    async with asyncio.timeout(30):
+        while await blobs(registry):
+            await asyncio.sleep(0.05)
+
+
+async def test_orphans_go_after_a_day_and_what_a_version_names_stays(registry: Registry, tmp_path):
+    ada = await registry.user()
+    for version in ("1.0.0", "1.1.0", "1.2.0"):
+        await ada.publish("demo", version)
+    await ada.call("DELETE", "/packages/demo/1.1.0")
+    orphan = tmp_path / "orphan"
+    orphan.write_bytes(b"half a publish")
+    storage = registry.app[STORAGE]
+    await storage.put("demo/9.9.9/abc.tar.gz", orphan, size=14, sha256="0" * 64)
+    assert await sweep_orphans(registry, DAY) == 0
+    assert len(await blobs(registry)) == 4
+    assert await sweep_orphans(registry, timedelta(0)) == 1
+    assert "demo/9.9.9/abc.tar.gz" not in await blobs(registry)
+    assert len(await blobs(registry)) == 3
+    assert await sweep_orphans(registry, timedelta(0)) == 0
+
+
+async def test_a_blob_whose_sweep_was_cut_off_is_an_orphan(registry: Registry):
+    ada = await registry.user()
+    await ada.publish("demo")
+    await ada.call("DELETE", "/packages/demo/1.0.0")
+    async with registry.app[DB].transaction() as conn:
+        await conn.command("UPDATE package_versions SET swept_at = now()")
+    assert await sweep_deleted(registry, timedelta(0)) == 0
+    assert await sweep_orphans(registry, timedelta(0)) == 1
+    assert await blobs(registry) == []
