@@ -123,8 +123,6 @@ def _add_routes(app: web.Application, settings: Settings) -> None:
         added = app.router.add_route(route.method, _pattern(route), route.handler, expect_handler=expect)
         if settings.web.cors_origins:
             cors.add(added)
-    # After CORS, which allows one handler a method: HEAD is served by GET's.
-    for route in ROUTES:
         if route.method == "GET":
             app.router.add_route("HEAD", _pattern(route), route.handler)
 

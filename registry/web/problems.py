@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 
 from registry.errors import (
     FieldError,
+    Forbidden,
     Internal,
     InvalidInput,
     MethodNotAllowed,
@@ -83,6 +84,8 @@ def from_http(error: web.HTTPException) -> RegistryError:
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))
         return MethodNotAllowed(f"{error.method} is not possible here; use {allowed}.", headers={"Allow": allowed})
+    if error.status == 403:
+        return Forbidden(error.text or error.reason)
     if error.status == 404:
         return NotFound("Nothing is served at this address. /openapi.json lists what is.")
     if error.status == 413:

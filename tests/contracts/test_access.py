@@ -1,0 +1,194 @@
+"""Who may call what: a row for every route, in an open and in a private registry."""
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from registry.app import ROUTES
+from tests.client import PASSWORD, Registry, User, tarball
+from tests.conftest import MakeRegistry
+from tests.web.shape import case, check_error
+
+STRANGER, USER, OWNER, ADMIN, FORGED = "stranger", "user", "owner", "admin", "forged token"
+# API tokens of the owner with this scope alone.
+READING, YANKING, PUBLISHING = "token to read", "token to yank", "token to publish"
+Row = Mapping[str, int | bool]
+"""What each caller gets: True is an answer, a number is the status of a refusal."""
+
+SIGNED_IN: Row = {STRANGER: 401, FORGED: 401, **dict.fromkeys((USER, OWNER, ADMIN, READING, YANKING, PUBLISHING), True)}
+ANYONE: Row = dict.fromkeys(SIGNED_IN, True)
+# In an open registry anyone reads, but credentials that are sent must hold.
+READERS: Row = {**ANYONE, FORGED: 401}
+PRIVATE_READERS: Row = {**SIGNED_IN, YANKING: 403, PUBLISHING: 403}
+BY_PASSWORD: Row = {**SIGNED_IN, READING: 403, YANKING: 403, PUBLISHING: 403}
+PUBLISHERS: Row = {**SIGNED_IN, READING: 403, YANKING: 403}
+# Not even an admin publishes under the name of another: what users install is its owner's work alone.
+OWN_PUBLISHERS: Row = {**PUBLISHERS, USER: 403, ADMIN: 403}
+YANKERS: Row = {**SIGNED_IN, USER: 403, READING: 403, PUBLISHING: 403}
+ADMINS: Row = {**BY_PASSWORD, USER: 403, OWNER: 403}
+
+API = "/api/v1"
+ROWS: dict[str, Row] = {
+    f"POST {API}/auth/register": READERS,
+    f"POST {API}/auth/login": ANYONE,
+    f"POST {API}/auth/verify": ANYONE,
+    f"GET {API}/auth/verify": SIGNED_IN,
+    f"POST {API}/auth/logout": SIGNED_IN,
+    f"GET {API}/auth/me": SIGNED_IN,
+    f"POST {API}/auth/password": BY_PASSWORD,
+    f"POST {API}/auth/tokens": BY_PASSWORD,
+    f"GET {API}/auth/tokens": BY_PASSWORD,
+    f"DELETE {API}/auth/tokens/{{id}}": BY_PASSWORD,
+    f"GET {API}/search": READERS,
+    f"GET {API}/search/suggest": READERS,
+    f"GET {API}/packages/{{name}}/{{version}}/tarball": READERS,
+    f"POST {API}/packages": PUBLISHERS,
+    f"PUT {API}/packages/{{name}}/{{version}}": OWN_PUBLISHERS,
+    f"GET {API}/packages": READERS,
+    f"GET {API}/packages/{{name}}": READERS,
+    f"PATCH {API}/packages/{{name}}": YANKERS,
+    f"GET {API}/packages/{{name}}/versions": READERS,
+    f"GET {API}/packages/{{name}}/stats": READERS,
+    f"GET {API}/packages/{{name}}/{{version}}": READERS,
+    f"PATCH {API}/packages/{{name}}/{{version}}": YANKERS,
+    f"DELETE {API}/packages/{{name}}/{{version}}": YANKERS,
+    f"POST {API}/packages/{{name}}/{{version}}/restore": ADMINS,
+    f"GET {API}/stats": READERS,
+    **{
+        f"GET {base}{path}": READERS if path == "/metrics" else ANYONE
+        for base in (API, "")
+        for path in ("/health", "/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs")
+    },
+}
+REGISTRATION = {"username": "newcomer", "password": PASSWORD}
+BODIES: dict[str, dict[str, Any]] = {
+    "register": {"json": REGISTRATION},
+    "login": {"json": {"username": "owner", "password": PASSWORD}},
+    "verify": {"json": {"token": "x"}},
+    "password": {"json": {"current_password": PASSWORD, "new_password": "Another-Horse-43"}},
+    "tokens": {"json": {"name": "ci", "scopes": ["read"]}},
+    "{name}": {"json": {"deprecated": None}},
+}
+
+
+def test_every_route_has_a_row_and_every_row_a_route():
+    assert set(ROWS) == {route.id for route in ROUTES}
+
+
+async def credentials(registry: Registry) -> dict[str, dict[str, str]]:
+    """The headers of everyone; `owner` has the package demo."""
+    owner, user = await registry.user("owner"), await registry.user("user")
+    admin = await registry.user("admin", admin=True)
+    await owner.publish("demo", "1.0.0")
+    await owner.publish("demo", "1.1.0")
+    return {
+        STRANGER: {},
+        USER: user.headers,
+        OWNER: owner.headers,
+        ADMIN: admin.headers,
+        READING: await scoped(owner, "read"),
+        YANKING: await scoped(owner, "yank"),
+        PUBLISHING: await scoped(owner, "publish"),
+        FORGED: {"Authorization": f"Bearer {owner.token[:-6]}AAAAAA"},
+    }
+
+
+async def scoped(user: User, scope: str) -> dict[str, str]:
+    """The headers of an API token with `scope` alone."""
+    made = await user.call("POST", "/auth/tokens", json={"name": scope, "scopes": [scope]})
+    assert made.status == 201
+    return {"Authorization": f"Bearer {made.json['token']}"}
+
+
+async def ask(registry: Registry, route_id: str, headers: dict[str, str], serial: int) -> Any:
+    """Calls the route in a way that is fine in all but, maybe, the rights."""
+    method, _, path = route_id.partition(" ")
+    last = path.rsplit("/", 1)[-1]
+    more = dict(BODIES.get(last, {})) if method in ("POST", "PATCH") else {}
+    if last == "register":
+        more = {"json": {**REGISTRATION, "username": f"newcomer-{serial}"}}
+    elif route_id.startswith("PATCH") and last == "{version}":
+        more = {"json": {"yanked": False}}
+    elif route_id == f"POST {API}/packages":
+        more = {"json": {"name": f"new-{serial}", "version": "1.0.0", "description": "New", "tarball": _base64(serial)}}
+    elif method == "PUT":
+        path = path.replace("{version}", f"2.0.{serial}")
+        data = tarball(name="demo", version=f"2.0.{serial}", description="Demo")
+        more = {"data": data, "headers": {"Content-Type": "application/gzip"}}
+    elif method == "DELETE" and last == "{version}":
+        path = path.replace("{version}", "1.1.0" if serial % 2 else "1.0.0")
+    address = path.replace("{name}", "demo").replace("{version}", "1.0.0").replace("{id}", "999")
+    if last in ("search", "suggest"):
+        address += "?q=demo"
+    more["headers"] = {**headers, **more.get("headers", {})}
+    return await registry.call(method, registry.url + address, **more)
+
+
+def _base64(serial: int) -> str:
+    return base64.b64encode(tarball(name=f"new-{serial}", version="1.0.0", description="New")).decode()
+
+
+# What ends credentials or versions comes last, and each caller has a service of their own.
+LAST = ("POST /api/v1/auth/logout", "POST /api/v1/auth/password")
+
+
+def in_order() -> list[str]:
+    early = [row for row in ROWS if row not in LAST and not row.startswith("DELETE")]
+    return [*early, *(row for row in ROWS if row.startswith("DELETE")), *LAST]
+
+
+async def check(registry: Registry, rows: Mapping[str, Row], callers: dict[str, dict[str, str]]) -> None:
+    serial = 0
+    for route_id in in_order():
+        for caller, wanted in rows[route_id].items():
+            if route_id in LAST and caller not in (STRANGER, FORGED):
+                continue
+            serial += 1
+            with case((route_id, caller)):
+                answer = await ask(registry, route_id, callers[caller], serial)
+                if wanted is True:
+                    assert answer.status not in (401, 403), answer.body
+                    assert answer.status < 500
+                else:
+                    check_error(answer, wanted)
+
+
+async def test_an_open_registry_grants_what_the_rows_say(registry: Registry):
+    await check(registry, ROWS, await credentials(registry))
+
+
+async def test_a_private_registry_lets_only_the_signed_in_read(make_registry: MakeRegistry):
+    open_ = await make_registry()
+    callers = await credentials(open_)
+    private = await make_registry(REGISTRY_ACCESS="private")
+    rows = {row: PRIVATE_READERS if wanted is READERS else wanted for row, wanted in ROWS.items()}
+    await check(private, rows, callers)
+
+
+async def test_logins_and_passwords_are_ended_by_their_holder_alone(registry: Registry):
+    callers = await credentials(registry)
+    change = BODIES["password"]
+    check_error(await registry.call("POST", "/auth/password", headers=callers[READING], **change), 403)
+    for caller in (USER, OWNER, ADMIN):
+        assert (await registry.call("POST", "/auth/password", headers=callers[caller], **change)).status == 200
+        check_error(await registry.call("POST", "/auth/logout", headers=callers[caller]), 401)
+
+
+async def test_a_private_registry_tells_strangers_nothing(make_registry: MakeRegistry):
+    open_ = await make_registry()
+    ada = await open_.user("ada")
+    await ada.publish("secret-weapon", description="Very secret")
+    await open_.drain()
+    private = await make_registry(REGISTRY_ACCESS="private")
+    for route in ROUTES:
+        with case(route.id):
+            answer = await ask(private, route.id.replace("{name}", "secret-weapon"), {}, 1)
+            assert b"secret" not in answer.body
+            if route.method == "GET" and route.access == "read":
+                check_error(answer, 401)
+    reader = await scoped(ada, "read")
+    found = await private.get("/search?q=weapon", headers=reader)
+    assert [result["name"] for result in found.json["results"]] == ["secret-weapon"]
+    tarball_ = await private.get("/packages/secret-weapon/1.0.0/tarball", headers=reader)
+    assert tarball_.status == 200
+    assert tarball_.headers["Cache-Control"].startswith("private")
