@@ -80,7 +80,8 @@ async def credentials(registry: Registry) -> dict[str, dict[str, str]]:
     owner, user = await registry.user("owner"), await registry.user("user")
     admin = await registry.user("admin", admin=True)
     await owner.publish("demo", "1.0.0")
-    await owner.publish("demo", "1.1.0")
+    for caller in range(len(SIGNED_IN)):
+        await owner.publish("demo", f"9.0.{caller}")
     return {
         STRANGER: {},
         USER: user.headers,
@@ -116,7 +117,7 @@ async def ask(registry: Registry, route_id: str, headers: dict[str, str], serial
         data = tarball(name="demo", version=f"2.0.{serial}", description="Demo")
         more = {"data": data, "headers": {"Content-Type": "application/gzip"}}
     elif method == "DELETE" and last == "{version}":
-        path = path.replace("{version}", "1.1.0" if serial % 2 else "1.0.0")
+        path = path.replace("{version}", f"9.0.{serial % len(SIGNED_IN)}")
     address = path.replace("{name}", "demo").replace("{version}", "1.0.0").replace("{id}", "999")
     if last in ("search", "suggest"):
         address += "?q=demo"
