@@ -40,7 +40,7 @@ async def get_tarball(request: web.Request) -> web.StreamResponse:
     start, end = _range(request, row)
     counted = request.method == "GET" and start == 0
     if request.app[SETTINGS].storage.s3_redirect and request.method == "GET":
-        redirect = await _redirect(request, row, headers)
+        redirect = await _redirect(request, row, headers, start, end)
         if redirect is not None:
             if counted:
                 await _count(request, row)
@@ -134,7 +134,9 @@ def _if_range_holds(request: web.Request, row: Row) -> bool:
     return request.if_range is not None and request.if_range == row.published_at.replace(microsecond=0)
 
 
-async def _redirect(request: web.Request, row: Row, headers: dict[str, str]) -> web.Response | None:
+async def _redirect(
+    request: web.Request, row: Row, headers: dict[str, str], start: int, end: int
+) -> web.Response | None:
     """302 to a presigned address; None when the storage has no such thing.
 
     What the storage can't say of the tarball stands beside it: for checking the bytes, and for a proxy that follows
@@ -150,6 +152,8 @@ async def _redirect(request: web.Request, row: Row, headers: dict[str, str]) -> 
         name: headers[name] for name in ("X-Checksum-SHA256", "Content-Location") if name in headers
     }
     told |= {"Location": address, "Cache-Control": "no-store"}
+    if end - start < row.tarball_size:
+        told["X-Tarball-Range"] = f"bytes={start}-{end - 1}"
     response = web.Response(status=302, headers=told)
     response.last_modified = row.published_at.replace(microsecond=0)
     return response
@@ -169,15 +173,18 @@ async def _send(
         await response.prepare(request)
         return response
     async with request.app[STORAGE].open(row.tarball_path, start, end) as chunks:
-        # Counted while the bytes are on their way; the answer ends when both are done.
         counting = asyncio.ensure_future(_count(request, row)) if counted else None
+        held = b""
         try:
             await response.prepare(request)
             async for chunk in chunks:
-                await response.write(chunk)
+                await response.write(held)
+                held = chunk
         finally:
+            # Counted while the bytes are on their way, the last of which wait: nobody has all of them uncounted.
             if counting is not None:
                 await asyncio.shield(counting)
+        await response.write(held)
         await response.write_eof()
     return response
 

@@ -1,173 +1,228 @@
-"""Downloads are counted exactly, whatever goes away meanwhile."""
+"""Downloads are counted exactly: many at once, the database away, a process that dies in between."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-import sqlalchemy as sa
-from sqlalchemy.sql import bindparam as p
 
-from registry.db.engine import Database, Row, Statement, json, open_database, statement
-from registry.db.tables import packages, users
-from registry.downloads import record
+from registry.db import migrate
+from registry.db.engine import Database, Statement, open_database
+from registry.devstack.postgres import Postgres
+from registry.downloads import record, store
+from registry.downloads.handlers import RECORDER
 from registry.downloads.record import DownloadRecorder, network_of, open_recorder
 from registry.downloads.store import Download
+from registry.keys import DB, SETTINGS
 from registry.settings import Settings
+from tests.client import Registry, tarball
+from tests.conftest import MakeRegistry
+from tests.downloads.counts import counted
 
-ADD_USER = statement(
-    sa.insert(users).values(username="ada", password_hash="x", role="user").returning(users.c.id)  # type: ignore[arg-type]
-)
-ADD_PACKAGE = statement(
-    sa.insert(packages).values(name=p("name"), similarity_key=p("name"), owner_id=p("owner")).returning(packages.c.id)
-)
-ADD_VERSION = Statement(
-    "INSERT INTO package_versions (package_id, version, canonical, sort_key, is_prerelease, manifest, "
-    "dependencies_json, keywords_json, checksum, tarball_path, tarball_size, published_by) VALUES "
-    "(%(package)s, '1.0.0', '1.0.0', '1', false, %(json)s, %(json)s, %(json)s, 'x', 'x', 1, %(owner)s) RETURNING id",
-    {},
-)
-COUNTS = Statement(
-    "SELECT (SELECT count(*) FROM downloads) AS events, (SELECT sum(download_count) FROM packages) AS packages, "
-    "(SELECT sum(download_count) FROM package_versions) AS versions, (SELECT sum(count) FROM download_days) AS days, "
-    "(SELECT sum(count) FROM registry_days) AS registry",
-    {},
-)
+HERE = "/packages/demo/1.0.0/tarball"
+ONE_VERSION = Statement("SELECT id, package_id FROM package_versions LIMIT 1", {})
+
+
+def waiting(folder: Path) -> list[Path]:
+    return list(folder.glob("*.downloads.json"))
+
+
+async def download_of(registry: Registry) -> Download:
+    async with registry.app[DB].read() as conn:
+        row = await conn.one(ONE_VERSION)
+    return Download(row.id, row.package_id, datetime.now(UTC), "192.0.2.0", "test")
 
 
 @pytest.fixture
-async def shelf(db: Database) -> list[tuple[int, int]]:
-    """(version id, package id) of three packages of one version each."""
-    async with db.transaction() as conn:
-        owner = await conn.value(ADD_USER)
-        made = []
-        for name in ("a", "b", "c"):
-            package = await conn.value(ADD_PACKAGE, name=name, owner=owner)
-            made.append((await conn.value(ADD_VERSION, package=package, owner=owner, json=json({})), package))
-    return made
+async def demo(registry: Registry) -> Registry:
+    ada = await registry.user()
+    for version in ("1.0.0", "1.1.0"):
+        await ada.publish("demo", version)
+    return registry
 
 
-def download(of: tuple[int, int], at: datetime | None = None) -> Download:
-    return Download(*of, at or datetime.now(UTC), "192.0.2.0", "test/1.0")
+async def test_two_hundred_downloads_at_once_count_two_hundred_everywhere(demo: Registry):
+    answers = await asyncio.gather(*(demo.get(f"/packages/demo/1.{number % 2}.0/tarball") for number in range(200)))
+    assert {answer.status for answer in answers} == {200}
+    info = (await demo.get("/packages/demo")).json
+    assert info["downloads"] == {"total": 200, "week": 200, "month": 200}
+    assert info["total_downloads"] == 200
+    assert [item["downloads"] for item in info["versions"]] == [100, 100]
+    assert (await demo.get("/packages/demo/1.0.0")).json["downloads"] == 100
+    stats = (await demo.get("/stats")).json
+    assert stats["packages"]["downloads"] == 200
+    assert stats["top_packages"] == [{"name": "demo", "downloads": 200}]
+    assert (await demo.get("/packages/demo/stats")).json["downloads"]["total"] == 200
+    assert await counted(demo) == 200
 
 
-async def counts(db: Database) -> Row:
-    async with db.read() as conn:
-        return await conn.one(COUNTS)
+async def test_downloads_that_come_together_are_committed_together(demo: Registry):
+    await asyncio.gather(*(demo.get(HERE) for _ in range(60)))
+    async with demo.app[DB].read() as conn:
+        batches = await conn.value(Statement("SELECT count(*) FROM download_batches", {}))
+    assert 1 <= batches < 60
 
 
-@pytest.fixture
-async def away() -> AsyncIterator[Database]:
-    """A database that is not there."""
-    settings = Settings.read({"REGISTRY_DB_URL": "postgresql://nobody@127.0.0.1:1/none"})
-    async with open_database(settings.database) as database:
-        yield database
+async def test_two_processes_count_together(make_registry: MakeRegistry):
+    one, other = await make_registry(), await make_registry()
+    ada = await one.user()
+    for name in ("aa", "bb"):
+        await ada.publish(name)
+    paths = [f"/packages/{name}/1.0.0/tarball" for name in ("aa", "bb")]
+    await asyncio.gather(*(each.get(path) for _ in range(25) for each in (one, other) for path in paths))
+    assert await counted(one) == 100
 
 
-def files(folder: Path) -> list[str]:
-    return sorted(file.name.partition(".")[2] for file in folder.iterdir())
+async def test_the_event_holds_the_network_and_the_agent(demo: Registry):
+    await demo.get(HERE, headers={"User-Agent": "synapse-cli/1.0 " + "x" * 600})
+    await demo.get(HERE, headers={"User-Agent": "é\udcff"})
+    async with demo.app[DB].read() as conn:
+        rows = await conn.all(Statement("SELECT host(ip_address) AS ip, user_agent FROM downloads ORDER BY id", {}))
+    assert {row.ip for row in rows} == {"127.0.0.0"}
+    assert rows[0].user_agent == ("synapse-cli/1.0 " + "x" * 600)[:512]
+    assert len(rows) == 2
 
 
-async def test_every_count_is_the_number_of_events(db: Database, shelf: list[tuple[int, int]], tmp_path: Path):
-    async with open_recorder(db, tmp_path) as recorder:
-        await asyncio.gather(*(recorder.record(download(shelf[i % 3])) for i in range(2_500)))
-        assert set(await counts(db)) == {2_500}
+def test_addresses_are_cut_to_their_network():
+    assert network_of("203.0.113.77") == "203.0.113.0"
+    assert network_of("2001:db8:1:2::3") == "2001:db8:1::"
+    assert network_of("unknown") == ""
 
 
-async def test_several_processes_count_the_same_packages_without_deadlock(
-    db: Database, shelf: list[tuple[int, int]], tmp_path: Path
-):
-    async with (
-        open_recorder(db, tmp_path / "1") as one,
-        open_recorder(db, tmp_path / "2") as two,
-        open_recorder(db, tmp_path / "3") as three,
-    ):
-        for _ in range(20):
-            await asyncio.gather(
-                *(r.record(download(of)) for r in (one, two, three) for of in (*shelf, *reversed(shelf)))
-            )
-    assert set(await counts(db)) == {20 * 3 * 6}
+async def test_a_download_counts_though_its_version_was_just_deleted(demo: Registry):
+    ada = await demo.user()
+    download = await download_of(demo)
+    await ada.call("DELETE", "/packages/demo/1.0.0")
+    await demo.app[RECORDER].record(download)
+    assert await counted(demo) == 1
+    assert (await demo.get("/packages/demo")).json["downloads"]["total"] == 1
 
 
-async def test_days_are_those_of_utc(db: Database, shelf: list[tuple[int, int]], tmp_path: Path):
-    tokyo = datetime.fromisoformat("2026-03-01T01:30:00+09:00")
-    async with open_recorder(db, tmp_path) as recorder:
-        await recorder.record(download(shelf[0], tokyo))
-    async with db.read() as conn:
-        assert str(await conn.value(Statement("SELECT day FROM registry_days", {}))) == "2026-02-28"
-
-
-async def test_downloads_of_an_outage_wait_in_a_file_and_are_counted_once(
-    db: Database, away: Database, shelf: list[tuple[int, int]], tmp_path: Path
-):
-    unreachable = DownloadRecorder(away, tmp_path)
-    recording = asyncio.gather(*(unreachable.record(download(shelf[0])) for _ in range(7)))
-    await asyncio.sleep(0)
-    await unreachable.flush()
-    await recording
-    assert files(tmp_path) == ["downloads.json"]
-    reachable = DownloadRecorder(db, tmp_path)
-    await reachable.replay()
-    await reachable.replay()
-    assert set(await counts(db)) == {7}
-    assert files(tmp_path) == []
-
-
-async def test_a_batch_whose_commit_was_cut_off_is_not_counted_twice(
-    db: Database, shelf: list[tuple[int, int]], tmp_path: Path
-):
-    """The state after a crash between the commit and the removal of the file."""
-    batch = uuid4()
-    recorder = DownloadRecorder(db, tmp_path)
-    await recorder._add(batch, [download(shelf[0])])
-    record._write_batch(tmp_path, batch, [download(shelf[0])])
+async def test_a_batch_is_counted_once_when_its_commit_was_cut_off(demo: Registry, tmp_path: Path):
+    """Committed, but the process died before it learned so, or before it removed the file."""
+    batch, downloads = uuid4(), [await download_of(demo)] * 3
+    async with demo.app[DB].transaction() as conn:
+        await store.add(conn, batch, downloads)
+    record._write_batch(tmp_path, batch, downloads)
+    recorder = DownloadRecorder(demo.app[DB], tmp_path)
     await recorder.replay()
-    assert set(await counts(db)) == {1}
-    assert files(tmp_path) == []
+    assert waiting(tmp_path) == []
+    assert await counted(demo) == 3
 
 
-async def test_a_damaged_file_is_set_aside_and_the_others_are_counted(
-    db: Database, shelf: list[tuple[int, int]], tmp_path: Path
-):
-    (tmp_path / f"00000000-{uuid4()}.downloads.json").write_text("[{")
-    record._write_batch(tmp_path, uuid4(), [download(shelf[0])])
-    await DownloadRecorder(db, tmp_path).replay()
-    assert set(await counts(db)) == {1}
-    assert files(tmp_path) == ["downloads.damaged"]
+async def test_a_file_that_a_dead_process_left_is_counted_at_the_start(make_registry: MakeRegistry):
+    registry = await make_registry()
+    await (await registry.user()).publish("demo")
+    folder = registry.app[SETTINGS].limits.spool_path
+    record._write_batch(folder, uuid4(), [await download_of(registry)] * 2)
+    (folder / f"{uuid4()}.tmp").write_bytes(b"[{")  # one that was cut off while it was written
+    await make_registry()
+    await counted_to(registry, 2)
+    assert waiting(folder) == []
 
 
-async def test_stopping_counts_what_still_waits(db: Database, shelf: list[tuple[int, int]], tmp_path: Path):
-    async with open_recorder(db, tmp_path) as recorder:
-        waiting = [asyncio.ensure_future(recorder.record(download(shelf[1]))) for _ in range(5)]
+async def test_what_waits_is_committed_when_the_service_stops(demo: Registry, tmp_path: Path):
+    download = await download_of(demo)
+    async with open_recorder(demo.app[DB], tmp_path) as recorder:
+        counting = [asyncio.ensure_future(recorder.record(download)) for _ in range(5)]
         await asyncio.sleep(0)
-    await asyncio.gather(*waiting)
-    assert set(await counts(db)) == {5}
+    await asyncio.gather(*counting)
+    assert await counted(demo) == 5
 
 
-async def test_batch_ids_are_forgotten_when_no_file_can_hold_them(
-    db: Database, shelf: list[tuple[int, int]], tmp_path: Path
+async def test_ids_of_batches_are_forgotten_long_after(demo: Registry):
+    await demo.get(HERE)
+    assert await record.forget_batches(demo.app[DB]) == 0
+    async with demo.app[DB].transaction() as conn:
+        await conn.command("UPDATE download_batches SET created_at = now() - interval '91 days'")
+    assert await record.forget_batches(demo.app[DB]) == 1
+
+
+async def counted_to(registry: Registry, total: int) -> None:
+    async with asyncio.timeout(30):
+        while await counted(registry) < total:
+            await asyncio.sleep(0.05)
+    assert await counted(registry) == total
+
+
+@pytest.fixture
+def own_postgres(stack_folder: Path) -> Iterator[Postgres]:
+    """A server that a test may stop."""
+    with Postgres(stack_folder / f"postgres-{uuid4().hex[:8]}", durable=False, environ=os.environ) as server:
+        migrate.upgrade(Settings.read({"REGISTRY_DB_URL": server.url()}).database)
+        yield server
+
+
+@asynccontextmanager
+async def away(server: Postgres) -> AsyncIterator[None]:
+    await asyncio.to_thread(server.stop)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(server.start)
+
+
+async def test_without_postgresql_what_was_served_is_served_on_and_counted_later(
+    own_postgres: Postgres, make_registry: MakeRegistry
 ):
-    async with open_recorder(db, tmp_path) as recorder:
-        await recorder.record(download(shelf[0]))
-    assert await record.forget_batches(db) == 0
-    async with db.transaction() as conn:
-        await conn.run(
-            Statement("UPDATE download_batches SET created_at = %(at)s", {"at": datetime.now(UTC) - timedelta(days=91)})
-        )
-    assert await record.forget_batches(db) == 1
+    registry = await make_registry(REGISTRY_DB_URL=own_postgres.url())
+    ada = await registry.user()
+    data = tarball(name="demo", version="1.0.0")
+    await ada.publish("demo", "1.0.0", data=data)
+    await ada.publish("other")
+    await registry.get(HERE)
+    folder = registry.app[SETTINGS].limits.spool_path
+    async with away(own_postgres):
+        answers = await asyncio.gather(*(registry.get(HERE, headers=ada.headers) for _ in range(20)))
+        assert {(answer.status, answer.body) for answer in answers} == {(200, data)}
+        assert (await registry.get(HERE)).body == data
+        assert waiting(folder)
+        for path in ("/packages/other/1.0.0/tarball", "/packages/demo", "/packages", "/stats"):
+            answer = await registry.get(path)
+            assert answer.status == 503, path
+            assert int(answer.headers["Retry-After"]) > 0
+        assert (await ada.put("demo", "2.0.0")).status == 503
+    await counted_to(registry, 22)
+    async with asyncio.timeout(30):
+        while waiting(folder):
+            await asyncio.sleep(0.05)
+    assert await counted(registry) == 22
+    assert (await registry.get("/packages/other/1.0.0/tarball")).status == 200
 
 
-@pytest.mark.parametrize(
-    ("address", "network"),
-    [
-        ("192.0.2.77", "192.0.2.0"),
-        ("2001:db8:1:2:3::4", "2001:db8:1::"),
-        ("::ffff:192.0.2.77", "192.0.2.0"),
-        ("unknown", ""),
-        ("", ""),
-    ],
-)
-def test_an_address_is_cut_to_its_network(address: str, network: str):
-    assert network_of(address) == network
+async def test_what_was_found_gone_is_not_served_without_postgresql(
+    own_postgres: Postgres, make_registry: MakeRegistry
+):
+    registry = await make_registry(REGISTRY_DB_URL=own_postgres.url())
+    ada = await registry.user()
+    await ada.publish("demo")
+    await registry.get(HERE)
+    await ada.call("DELETE", "/packages/demo/1.0.0")
+    assert (await registry.get(HERE)).status == 404
+    async with away(own_postgres):
+        assert (await registry.get(HERE)).status == 503
+
+
+async def test_neither_database_nor_disk_is_an_error_that_the_client_sees(
+    demo: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """An answer that looks whole would be a download that nobody counted."""
+
+    def no_room(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    settings = Settings.read({"REGISTRY_DB_URL": "postgresql://nobody@/none?host=/nowhere"}).database
+    monkeypatch.setattr(record, "_write_batch", no_room)
+    async with open_database(settings) as nowhere:
+        assert isinstance(nowhere, Database)
+        recorder = DownloadRecorder(nowhere, tmp_path)
+        counting = asyncio.ensure_future(recorder.record(await download_of(demo)))
+        await asyncio.sleep(0)
+        await recorder.flush()
+        with pytest.raises(OSError, match="No space"):
+            await counting
+    assert await counted(demo) == 0
