@@ -1,0 +1,51 @@
+"""Makes the bucket that the registry's settings name, unless it is there. Needs the registry's own environment."""
+
+import sys
+import time
+
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.session import get_session
+
+from registry.settings import Settings, StorageSettings
+
+TRIES = 30
+# One's own bucket, and on some servers anybody's that one may use.
+THERE_ALREADY = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}
+
+
+def main() -> None:
+    storage = Settings.read().storage
+    for attempt in range(1, TRIES + 1):
+        try:
+            sys.stdout.write(f"bucket {storage.s3_bucket}: {make(storage)}\n")
+            break
+        except (BotoCoreError, ClientError) as problem:
+            if attempt == TRIES:
+                sys.exit(f"bucket {storage.s3_bucket} can't be made: {problem}")
+            time.sleep(1)
+
+
+def make(storage: StorageSettings) -> str:
+    client = get_session().create_client(
+        "s3",
+        region_name=storage.s3_region,
+        endpoint_url=storage.s3_endpoint or None,
+        aws_access_key_id=storage.s3_access_key or None,
+        aws_secret_access_key=storage.s3_secret_key or None,
+        verify=storage.s3_ca or None,
+        config=Config(connect_timeout=5, read_timeout=30, s3={"addressing_style": "path"}),
+    )
+    try:
+        client.create_bucket(Bucket=storage.s3_bucket)
+    except ClientError as problem:
+        if problem.response["Error"]["Code"] not in THERE_ALREADY:
+            raise
+        # Somebody else's bucket of that name is no use.
+        client.head_bucket(Bucket=storage.s3_bucket)
+        return "there already"
+    return "made"
+
+
+if __name__ == "__main__":
+    main()

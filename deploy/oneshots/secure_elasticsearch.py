@@ -1,0 +1,35 @@
+"""Gives Kibana and the registry users of their own in a secured Elasticsearch: ES_URL, ELASTIC_PASSWORD,
+KIBANA_PASSWORD, REGISTRY_ES_PASSWORD. May be run again, also to change the passwords."""
+
+import json
+import os
+import sys
+
+from http_json import ask, basic, wait_for
+
+WAIT_SECONDS = 300.0
+# Exactly what the registry does: its own indices, its own templates, nobody else's data.
+ROLE = {
+    "cluster": ["monitor", "manage_index_templates"],
+    "indices": [{"names": ["packages*", "versions*", "registry-*"], "privileges": ["all"]}],
+}
+
+
+def main() -> None:
+    url = os.environ["ES_URL"]
+    headers = {**basic("elastic", os.environ["ELASTIC_PASSWORD"]), "Content-Type": "application/json"}
+    wait_for("Elasticsearch", lambda: ask("GET", f"{url}/_security/_authenticate", headers)[0] == 200, WAIT_SECONDS)
+    user = {"password": os.environ["REGISTRY_ES_PASSWORD"], "roles": ["registry"], "full_name": "Package registry"}
+    for path, body in (
+        ("user/kibana_system/_password", {"password": os.environ["KIBANA_PASSWORD"]}),
+        ("role/registry", ROLE),
+        ("user/registry", user),
+    ):
+        status, answer = ask("PUT", f"{url}/_security/{path}", headers, json.dumps(body).encode())
+        if status != 200:
+            sys.exit(f"Elasticsearch refused {path} ({status}): {answer}")
+    sys.stdout.write("Elasticsearch knows the users kibana_system and registry\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""A real nginx on the loopback address with the configuration of deploy/nginx, of which only places are changed."""
+
+import http.client
+import os
+from pathlib import Path
+
+from registry.devstack.processes import ChildProcess, claim, free_port, hand_over, unprivileged_user
+from tests.deploy.stack import ROOT
+from tests.servers import START_SECONDS, Server
+
+
+class Nginx(Server):
+    """`with` starts and stops it; with `certificates`, by tls.conf instead of plain.conf."""
+
+    name = "nginx"
+
+    def __init__(self, program: Path, folder: Path, registry: str, *, certificates: Path | None = None) -> None:
+        super().__init__(folder, 0, os.environ)
+        self._program = program
+        self._registry = registry.removeprefix("http://")
+        self._certificates = certificates
+        self.tls_port = free_port()
+        self._alive_port = free_port()
+        self.temporary = self.folder / "tmp"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> str:
+        user = unprivileged_user()
+        with claim(self.folder, self.name) as lock:
+            self._write_configuration()
+            log = self.folder / "output.log"
+            log.touch()
+            hand_over(self.folder, user)
+            self._child = ChildProcess(self.name, self._command(), lock=lock, log=log, environ=self._environ, user=user)
+        self._child.wait_until(self._is_ready, seconds=START_SECONDS)
+        return self.url
+
+    def _write_configuration(self) -> None:
+        self.temporary.mkdir()
+        places = {
+            "/tmp/": f"{self.temporary}/",  # noqa: S108 - first: the others bring paths of their own
+            "/etc/nginx/server.conf": f"{self.folder}/{'tls' if self._certificates else 'plain'}.conf",
+            "/etc/nginx/certificates": str(self._certificates),
+            "/etc/nginx": str(self.folder),
+            "/dev/stdout": f"{self.folder}/access.log",
+            "registry-behind-nginx:8080": self._registry,
+            "listen 8080": f"listen 127.0.0.1:{self.port}",
+            "listen 8443": f"listen 127.0.0.1:{self.tls_port}",
+            "listen 127.0.0.1:8081": f"listen 127.0.0.1:{self._alive_port}",
+        }
+        for file in (ROOT / "deploy" / "nginx").glob("*.conf"):
+            text = file.read_text()
+            for place, here in places.items():
+                text = text.replace(place, here)
+            (self.folder / file.name).write_text(text)
+
+    def _command(self) -> list[str | Path]:
+        return [self._program, "-e", "stderr", "-p", self.folder, "-c", self.folder / "nginx.conf", "-g", "daemon off;"]
+
+    def _is_ready(self) -> bool:
+        """What the health check of the container asks."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._alive_port, timeout=5)
+        try:
+            connection.request("GET", "/")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()

@@ -1,0 +1,167 @@
+"""The compose files: valid by their schema, and nothing in them leads nowhere or is left open."""
+
+import os
+import re
+import subprocess
+
+import pytest
+
+from registry.settings import Settings, variables
+from tests.deploy.stack import FILES, ROOT, argv, environment, filled, raw, references, services
+from tests.deploy.tools import program
+from tests.servers import cache_folder
+
+EVERYTHING = services(*FILES)
+# Their images write beside their programs.
+WRITING = {"elasticsearch", "kibana"}
+# The image of the registry and those of Elastic name a user without our saying so.
+WITH_A_USER_IN_THE_IMAGE = re.compile(r"synapse-registry:|docker\.elastic\.co/")
+
+
+def each_service():
+    return [pytest.param(name, service, id=name) for name, service in EVERYTHING.items()]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_it_is_valid_by_the_schema_of_compose_files(file):
+    checker = program("check-jsonschema", cache_folder(os.environ))
+    command = [checker, "--builtin-schema", "vendor.compose-spec", ROOT / file]
+    checked = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_services_volumes_and_networks_that_are_named_exist_and_are_used():
+    top = raw(FILES[0])
+    volumes, networks = set(), set()
+    for service in EVERYTHING.values():
+        assert set(service.get("depends_on", {})) <= set(EVERYTHING)
+        networks |= set(service.get("networks", ()))
+        sources = {volume.split(":")[0] for volume in service.get("volumes", ())}
+        volumes |= {source for source in sources if re.fullmatch(r"[a-z-]+", source)}
+    assert volumes == set(top["volumes"])
+    assert networks == set(top["networks"])
+
+
+def test_no_service_waits_for_itself_on_a_detour():
+    waiting = {name: set(service.get("depends_on", ())) for name, service in EVERYTHING.items()}
+    while waiting:
+        free = {name for name, others in waiting.items() if not others}
+        assert free, f"these wait for each other: {sorted(waiting)}"
+        waiting = {name: others - free for name, others in waiting.items() if name not in free}
+
+
+def test_who_is_awaited_as_healthy_has_a_health_check_and_who_is_awaited_as_done_ends():
+    for service in EVERYTHING.values():
+        for other, rule in service.get("depends_on", {}).items():
+            awaited = EVERYTHING[other]
+            if rule["condition"] == "service_healthy":
+                assert "test" in awaited["healthcheck"], other
+            if rule["condition"] == "service_completed_successfully":
+                assert awaited["restart"] == "no", other
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_files_that_are_mounted_exist(file):
+    mounted = [volume for service in services(file).values() for volume in service.get("volumes", ())]
+    paths = [volume.split(":")[0] for volume in mounted if volume.startswith("./")]
+    assert all((ROOT / path).exists() for path in paths), paths
+
+
+def test_the_registrys_variables_are_settings_and_settings_can_be_read_from_them(secrets):
+    known = {item.metadata["name"] for _, item in variables()} | {"REGISTRY_ENV"}
+    for name in ("registry", "worker", "migrate", "make-bucket"):
+        given = environment(services(*FILES[:2])[name], secrets)
+        assert set(given) <= known
+        settings = Settings.read(given)
+        assert settings.env == "production"
+        assert settings.database.password == secrets["POSTGRES_PASSWORD"]
+        assert settings.storage.s3_secret_key == secrets["S3_SECRET_KEY"]
+        subnet = raw(FILES[0])["networks"]["front"]["ipam"]["config"][0]["subnet"]
+        assert settings.web.trusted_proxies == (filled(subnet, {}),)
+
+
+def test_only_the_registry_and_the_worker_of_the_secured_stack_sign_in_to_elasticsearch(secrets):
+    secured = services(*FILES[:2])
+    for name in ("registry", "worker"):
+        settings = Settings.read(environment(secured[name], secrets))
+        assert (settings.search.user, settings.search.password) == ("registry", secrets["REGISTRY_ES_PASSWORD"])
+        assert not Settings.read(environment(services()[name], secrets)).search.user
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_secret_that_is_missing_stops_the_start_and_names_the_remedy(file, secrets):
+    found = references((ROOT / file).read_text())
+    for name, (rule, text) in found.items():
+        assert rule, f"{name} would be empty without a word"
+        if name in secrets:
+            assert (rule, text) == (":?", "run deploy/make-env first")
+    with pytest.raises(KeyError):
+        filled((ROOT / file).read_text(), {})
+
+
+def test_no_secret_is_written_down(secrets):
+    for file in FILES:
+        for line in (ROOT / file).read_text().splitlines():
+            if re.search(r"(PASSWORD|SECRET|KEY)\w*:\s", line):
+                assert re.search(r"(PASSWORD|SECRET|KEY)\w*: \$\{", line), line
+
+
+def test_only_nginx_is_published_beyond_this_machine_and_it_by_tls_alone(secrets):
+    for name, service in services().items():
+        for port in service.get("ports", ()):
+            assert filled(port, secrets).startswith("127.0.0.1:"), name
+    published = services(*FILES)
+    beyond = {name for name, s in published.items() for port in s.get("ports", ()) if port.count(":") == 1}
+    assert beyond == {"nginx"}
+
+
+@pytest.mark.parametrize(("name", "service"), each_service())
+def test_a_container_has_no_rights_it_does_not_need(name, service):
+    assert service["cap_drop"] == ["ALL"]
+    assert service.get("cap_add", []) == (["CHOWN"] if name == "own-objects" else [])
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service.get("read_only", False) != (name in WRITING)
+    assert not {"privileged", "pid", "ipc", "devices"} & set(service)
+    assert not any("docker.sock" in volume for volume in service.get("volumes", ()))
+    if not WITH_A_USER_IN_THE_IMAGE.match(service["image"]):
+        user, group = service["user"].split(":")
+        assert user.isdigit()
+        assert group.isdigit()
+        assert (user == "0") == (name == "own-objects")
+
+
+@pytest.mark.parametrize(("name", "service"), each_service())
+def test_a_container_is_bounded_watched_and_pinned(name, service):
+    limits = service["deploy"]["resources"]["limits"]
+    assert {"cpus", "memory"} <= set(limits)
+    assert re.search(r":v?[0-9]+\.?[0-9.]*[a-z-]*$", filled(service["image"], {}))
+    if service["restart"] == "no":
+        assert service.get("healthcheck", {"disable": True}) == {"disable": True}
+    else:
+        assert argv(service, "healthcheck")
+        assert service["logging"]["options"] == {"max-size": "10m", "max-file": "5"}
+
+
+def test_the_servers_are_on_a_network_without_a_way_out():
+    assert raw(FILES[0])["networks"]["back"] == {"internal": True}
+    for name in ("postgres", "elasticsearch", "s3", "redis"):
+        assert list(EVERYTHING[name]["networks"]) == ["back"]
+
+
+def test_kibana_is_of_elasticsearchs_version():
+    versions = {EVERYTHING[name]["image"].rpartition(":")[2] for name in ("elasticsearch", "kibana")}
+    assert len(versions) == 1
+    client = re.search(r"elasticsearch\[async\]>=(\d+)", (ROOT / "setup.py").read_text())
+    assert client is not None
+    assert versions.pop().startswith(f"{client[1]}.")
+
+
+def test_postgres_keeps_its_data_where_version_18_puts_it():
+    assert EVERYTHING["postgres"]["image"].startswith("postgres:18")
+    assert "postgres:/var/lib/postgresql" in EVERYTHING["postgres"]["volumes"]
+
+
+def test_the_repository_never_takes_in_the_secrets():
+    ignored = subprocess.run(["git", "check-ignore", "-q", ".env"], cwd=ROOT, timeout=30)
+    assert ignored.returncode == 0
+    assert (ROOT / ".dockerignore").read_text().splitlines()[1] == "*"
