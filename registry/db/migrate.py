@@ -34,7 +34,7 @@ def upgrade(settings: DatabaseSettings, revision: str = "head") -> str:
             command.upgrade(config, revision)
             return MigrationContext.configure(conn).get_current_revision() or ""
     except sa.exc.OperationalError as error:
-        raise StackError(f"PostgreSQL can't be reached, check REGISTRY_DB_URL: {str(error.orig).strip()}") from error
+        raise _unreachable(error) from error
     finally:
         engine.dispose()
 
@@ -46,9 +46,14 @@ def pending(settings: DatabaseSettings) -> bool:
         with engine.connect() as conn:
             return MigrationContext.configure(conn).get_current_revision() != head()
     except sa.exc.OperationalError as error:
-        raise StackError(f"PostgreSQL can't be reached, check REGISTRY_DB_URL: {str(error.orig).strip()}") from error
+        raise _unreachable(error) from error
     finally:
         engine.dispose()
+
+
+def _unreachable(error: sa.exc.OperationalError) -> StackError:
+    reason = " ".join(str(error.orig).split())
+    return StackError(f"PostgreSQL can't be reached, check REGISTRY_DB_URL: {reason}")
 
 
 def head() -> str:

@@ -10,6 +10,8 @@ from tests.client import Registry
 from tests.fuzz.hooks import VERSIONS
 
 SEED = "20251116"
+# For each operation; a long run sets more.
+EXAMPLES = os.environ.get("REGISTRY_FUZZ_EXAMPLES", "20")
 HERE = Path(__file__).parent
 
 
@@ -38,7 +40,7 @@ async def test_strangers_get_only_documented_answers(registry: Registry, tmp_pat
     ada = await registry.user("ada")
     await ada.publish("hello-world")
     await registry.drain()
-    assert await cases_without_a_failure(registry, tmp_path, "--max-examples", "20") >= 1000
+    assert await cases_without_a_failure(registry, tmp_path, "--max-examples", EXAMPLES) >= 1000
 
 
 async def test_an_admin_gets_only_documented_answers(registry: Registry, tmp_path: Path):
@@ -48,4 +50,4 @@ async def test_an_admin_gets_only_documented_answers(registry: Registry, tmp_pat
         await ada.publish("hello-world", version)
     await registry.drain()
     signed_in = ("--header", f"Authorization: Bearer {ada.token}", "--exclude-path", "/api/v1/auth/logout")
-    assert await cases_without_a_failure(registry, tmp_path, *signed_in, "--max-examples", "20") >= 1000
+    assert await cases_without_a_failure(registry, tmp_path, *signed_in, "--max-examples", EXAMPLES) >= 1000

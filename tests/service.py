@@ -1,0 +1,97 @@
+"""The service as a process of its own, started as its users start it."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from registry.devstack.processes import free_port
+from tests.client import API
+
+START_SECONDS = 30.0
+STOP_SECONDS = 30.0
+
+
+class Service:
+    """A running `synapse-registry serve`."""
+
+    def __init__(self, process: asyncio.subprocess.Process, url: str, log: Path) -> None:
+        self.process = process
+        self.url = url
+        self._log = log
+
+    def api(self, path: str) -> str:
+        return f"{self.url}{API}{path}"
+
+    @property
+    def log_lines(self) -> list[dict[str, Any]]:
+        """What it logged; fails when a line is not JSON."""
+        return [json.loads(line) for line in self._log.read_text("utf-8").splitlines()]
+
+    async def stop(self) -> int:
+        """Ends it as a supervisor does; its exit status."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(STOP_SECONDS):
+            return await self.process.wait()
+
+
+def command_environment(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Only what a command needs of this process's environment, and `environ`."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    folders = {f"REGISTRY_{name}": str(folder / name) for name in ("STORAGE_PATH", "SPOOL_PATH", "DATA_DIR")}
+    return {**kept, "REGISTRY_ENV": "testing", **folders, **environ}
+
+
+async def run_command(folder: Path, *arguments: str, stdin: str = "", **environ: str) -> tuple[int, str, str]:
+    """(exit status, stdout, stderr) of a command that ends by itself."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "registry", *arguments),
+        env=command_environment(folder, environ),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(START_SECONDS):
+        out, err = await process.communicate(stdin.encode())
+    return process.returncode or 0, out.decode(), err.decode()
+
+
+@contextlib.asynccontextmanager
+async def serving_process(folder: Path, **environ: str) -> AsyncIterator[Service]:
+    """`synapse-registry serve` on a port of its own, once it answers; killed at the end if it still runs."""
+    port = free_port()
+    log = folder / "service.log"
+    with log.open("wb") as file:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "registry", "serve"),
+            env=command_environment(folder, {"REGISTRY_PORT": str(port), **environ}),
+            stdout=file,
+            stderr=file,
+        )
+    service = Service(process, f"http://127.0.0.1:{port}", log)
+    try:
+        await _until_alive(service)
+        yield service
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def _until_alive(service: Service) -> None:
+    async with asyncio.timeout(START_SECONDS), aiohttp.ClientSession() as session:
+        while service.process.returncode is None:
+            with contextlib.suppress(aiohttp.ClientError):
+                async with session.get(service.api("/health/live")) as answer:
+                    assert answer.status == 200
+                    return
+            await asyncio.sleep(0.1)
+    raise AssertionError(f"The service ended with {service.process.returncode}: {service.log_lines}")

@@ -1,0 +1,208 @@
+"""Every variable is read, refused when wrong, documented, and kept out of what is printed."""
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from registry.errors import SettingsError
+from registry.settings import Settings, variables
+
+ROOT = Path(__file__).parent.parent
+KEY = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGH"
+PRODUCTION = {
+    "REGISTRY_ENV": "production",
+    "REGISTRY_SECRET_KEY": KEY,
+    "REGISTRY_DB_URL": "postgresql://registry:sesame@db/registry",
+}
+
+
+def refusal(environ: Mapping[str, str]) -> str:
+    with pytest.raises(SettingsError) as refused:
+        Settings.read(environ)
+    return str(refused.value)
+
+
+def documented() -> dict[str, str]:
+    """Variable to default, as README's table has them."""
+    rows = re.findall(r"^\| `([A-Z][A-Z0-9_]+)` \| ([^|]+) \|", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    return {name: default.strip().strip("`") for name, default in rows}
+
+
+def test_readme_documents_every_variable_with_its_default():
+    wanted = {item.metadata["name"]: item.metadata["default"] or "–" for _, item in variables()}
+    assert documented() == {"REGISTRY_ENV": "development", **wanted}
+
+
+def test_readme_says_which_variables_may_be_files():
+    text = (ROOT / "README.md").read_text("utf-8")
+    for _, item in variables():
+        assert (f"`{item.metadata['name']}_FILE`" in text) == item.metadata["secret"], item.metadata["name"]
+
+
+def test_every_variable_says_what_it_is_for():
+    for _, item in variables():
+        assert len(item.metadata["doc"]) > 10, item.metadata["name"]
+
+
+def test_an_empty_environment_is_enough_for_development():
+    settings = Settings.read({})
+    assert settings.env == "development"
+    assert (settings.web.host, settings.web.port) == ("127.0.0.1", 8080)
+    assert settings.storage.type == "local"
+    assert settings.accounts.pbkdf2_iterations == 600_000
+    assert settings.limits.max_tarball == 100 << 20
+    assert settings.limits.delete_grace == timedelta(days=7)
+    assert settings.web.cors_origins == ()
+    assert settings.accounts.token_days == 30
+
+
+def test_the_environment_is_named_by_either_variable():
+    assert Settings.read({"FLASK_ENV": "testing"}).env == "testing"
+    assert Settings.read({"FLASK_ENV": "testing", "REGISTRY_ENV": "development"}).env == "development"
+    assert Settings.read({"FLASK_ENV": "Testing", "REGISTRY_ENV": ""}).env == "testing"
+    assert "REGISTRY_ENV wants development, testing, production" in refusal({"FLASK_ENV": "staging"})
+
+
+def test_an_empty_variable_is_one_that_is_not_set():
+    assert Settings.read({item.metadata["name"]: "" for _, item in variables()}) == Settings.read({})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("REGISTRY_PORT", "0", 0),
+        ("REGISTRY_MAX_TARBALL", "5MiB", 5 << 20),
+        ("REGISTRY_MAX_TARBALL", "5 mb", 5 << 20),
+        ("REGISTRY_MAX_TARBALL", "1G", 1 << 30),
+        ("REGISTRY_MAX_TARBALL", "17", 17),
+        ("REGISTRY_DELETE_GRACE", "90", timedelta(seconds=90)),
+        ("REGISTRY_DELETE_GRACE", "5m", timedelta(minutes=5)),
+        ("REGISTRY_DELETE_GRACE", "12h", timedelta(hours=12)),
+        ("REGISTRY_S3_REDIRECT", "YES", True),
+        ("REGISTRY_S3_REDIRECT", "0", False),
+        (
+            "REGISTRY_CORS_ORIGINS",
+            " https://a.example , https://b.example,",
+            ("https://a.example", "https://b.example"),
+        ),
+        ("REGISTRY_SECRET_KEY", "new,old", ("new", "old")),
+        ("REGISTRY_ACCESS", "Private", "private"),
+        ("REGISTRY_DB_URL", "postgres://a@b/c", "postgres://a@b/c"),
+    ],
+)
+def test_a_variable_is_read(name: str, text: str, value: object):
+    settings = Settings.read({name: text})
+    part, item = next((part, item) for part, item in variables() if item.metadata["name"] == name)
+    assert getattr(getattr(settings, part), item.name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("REGISTRY_PORT", "http"),
+        ("REGISTRY_PORT", "65536"),
+        ("REGISTRY_PORT", "-1"),
+        ("REGISTRY_PORT", "٨٠"),
+        ("REGISTRY_MAX_TARBALL", "much"),
+        ("REGISTRY_DELETE_GRACE", "soon"),
+        ("REGISTRY_S3_REDIRECT", "maybe"),
+        ("REGISTRY_ACCESS", "secret"),
+        ("REGISTRY_REGISTRATION", "ajar"),
+        ("REGISTRY_STORAGE_TYPE", "tape"),
+        ("REGISTRY_PBKDF2_ITERATIONS", "99999"),
+        ("REGISTRY_TRUSTED_PROXIES", "10.0.0.0/99"),
+        ("REGISTRY_REDIS_URL", "http://redis"),
+        ("REGISTRY_ES_URL", "elasticsearch:9200"),
+        ("REGISTRY_DB_URL", "mysql://a@b/c"),
+        ("REGISTRY_LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_the_variables_name(name: str, text: str):
+    assert f"{name} wants " in refusal({name: text})
+
+
+def test_every_wrong_variable_is_named_at_once():
+    text = refusal({"REGISTRY_PORT": "x", "REGISTRY_ACCESS": "x", "REGISTRY_ENV": "x"})
+    assert all(f"{name} wants" in text for name in ("REGISTRY_PORT", "REGISTRY_ACCESS", "REGISTRY_ENV"))
+
+
+@pytest.mark.parametrize("url", ["sqlite:///:memory:", "sqlite:///registry.db", "sqlite+aiosqlite:///x"])
+def test_sqlite_is_refused_with_the_way_to_a_postgresql(url: str):
+    text = refusal({"REGISTRY_DB_URL": url})
+    assert "REGISTRY_DB_URL" in text
+    assert "`make up`" in text
+
+
+def test_a_secret_may_stand_in_a_file(tmp_path: Path):
+    file = tmp_path / "key"
+    file.write_text(f"{KEY}\n")
+    for _, item in variables():
+        if item.metadata["secret"] and "URL" not in item.metadata["name"]:
+            name = item.metadata["name"]
+            other = {
+                "REGISTRY_S3_ACCESS_KEY": "REGISTRY_S3_SECRET_KEY",
+                "REGISTRY_S3_SECRET_KEY": "REGISTRY_S3_ACCESS_KEY",
+            }
+            settings = Settings.read({f"{name}_FILE": str(file), **{other[key]: "x" for key in [name] if key in other}})
+            assert KEY in str([vars(part) for part in vars(settings).values() if not isinstance(part, str)]), name
+    assert Settings.read({"REGISTRY_SECRET_KEY_FILE": str(file), "REGISTRY_SECRET_KEY": "x"}).accounts.secret_keys == (
+        KEY,
+    )
+
+
+def test_a_file_that_is_not_there_is_named_by_its_variable(tmp_path: Path):
+    text = refusal({"REGISTRY_SECRET_KEY_FILE": str(tmp_path / "nothing")})
+    assert "REGISTRY_SECRET_KEY_FILE can't be read" in text
+
+
+def test_no_secret_is_in_what_settings_print():
+    secrets = {
+        item.metadata["name"]: f"hush-{number}"
+        for number, (_, item) in enumerate(variables())
+        if item.metadata["secret"]
+    }
+    schemes = {"REGISTRY_DB_URL": "postgresql", "REGISTRY_REDIS_URL": "redis", "REGISTRY_ES_URL": "http"}
+    given = {name: f"{schemes[name]}://u:{text}@host/x" if name in schemes else text for name, text in secrets.items()}
+    settings = Settings.read(given)
+    assert "hush" not in repr(settings)
+    assert "hush" not in str(settings)
+    assert "hush" in str(vars(settings.accounts))
+
+
+def test_no_secret_is_in_a_refusal():
+    text = refusal(
+        {"REGISTRY_DB_URL": "mysql://u:hush@host/x", "REGISTRY_SECRET_KEY": "hush", "REGISTRY_ENV": "production"}
+    )
+    assert "hush" not in text
+
+
+def test_production_starts_with_what_it_needs():
+    assert Settings.read(PRODUCTION).env == "production"
+    assert (
+        Settings.read({**PRODUCTION, "REGISTRY_SECRET_KEY": f"{KEY},{KEY[::-1]}"}).accounts.secret_keys[1] == KEY[::-1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"REGISTRY_SECRET_KEY": ""}, "REGISTRY_SECRET_KEY"),
+        ({"REGISTRY_SECRET_KEY": KEY[:31]}, "REGISTRY_SECRET_KEY"),
+        ({"REGISTRY_SECRET_KEY": "a" * 64}, "REGISTRY_SECRET_KEY"),
+        ({"REGISTRY_SECRET_KEY": f"{KEY},short"}, "REGISTRY_SECRET_KEY"),
+        ({"REGISTRY_DB_URL": ""}, "REGISTRY_DB_URL"),
+        ({"REGISTRY_DEBUG": "true"}, "REGISTRY_DEBUG"),
+        ({"REGISTRY_STORAGE_TYPE": "s3"}, "REGISTRY_S3_BUCKET"),
+        ({"REGISTRY_CORS_ORIGINS": "*", "REGISTRY_CORS_CREDENTIALS": "true"}, "REGISTRY_CORS_ORIGINS"),
+        ({"REGISTRY_S3_ACCESS_KEY": "x"}, "REGISTRY_S3_SECRET_KEY"),
+    ],
+)
+def test_production_refuses_to_start(changes: dict[str, str], named: str):
+    assert named in refusal({**PRODUCTION, **changes})
+
+
+def test_production_is_known_by_the_older_variable_too():
+    assert "REGISTRY_SECRET_KEY" in refusal({"FLASK_ENV": "production"})
