@@ -14,12 +14,14 @@ from registry.app import create_app
 from registry.db.engine import Database
 from registry.errors import StackError
 from registry.keys import DB
-from registry.operations.handlers import metrics_response
+from registry.operations.handlers import app_health, metrics_response
+from registry.operations.health import HEALTHY
 from registry.settings import Settings, WebSettings
 from registry.web.problems import MAX_HEADER, MAX_LINE
 from registry.worker import run_worker
 
 KEEP_ALIVE_SECONDS = 75.0
+READY_SECONDS = 10.0
 
 
 def run(main: Coroutine[Any, Any, None], *, debug: bool = False) -> None:
@@ -29,14 +31,24 @@ def run(main: Coroutine[Any, Any, None], *, debug: bool = False) -> None:
 
 
 async def serve(settings: Settings, *, with_background: bool = True, ready: Callable[[], None] = lambda: None) -> None:
-    """Serves until SIGTERM or SIGINT; `ready` is called when requests are taken.
+    """Serves until SIGTERM or SIGINT; `ready` is called when every server is there, or after READY_SECONDS without.
 
     Raises StackError when a port is taken.
     """
     stopped = stop_signal()
-    async with serving(settings, with_background=with_background):
-        ready()
+    async with serving(settings, with_background=with_background) as app:
+        announcing = asyncio.create_task(_announce(app, ready))
         await stopped.wait()
+        announcing.cancel()
+
+
+async def _announce(app: web.Application, ready: Callable[[], None]) -> None:
+    """On its first start a service answers a moment before its search index is there."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(READY_SECONDS):
+            while (await app_health(app))["status"] != HEALTHY:
+                await asyncio.sleep(0.1)
+    ready()
 
 
 @contextlib.asynccontextmanager

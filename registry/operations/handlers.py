@@ -24,9 +24,12 @@ POOL = Gauge("registry_db_connections", "Connections of the pool", ["state"])
 DATABASE_UP = Gauge("registry_db_up", "Whether the database answered the last scrape")
 
 
+async def app_health(app: web.Application) -> health.Health:
+    return await health.health(app[DB], app[STORAGE], app[SEARCH])
+
+
 async def get_health(request: web.Request) -> web.StreamResponse:
-    app = request.app
-    found = await health.health(app[DB], app[STORAGE], app[SEARCH])
+    found = await app_health(request.app)
     return json_response(found, status=503 if found["status"] == health.UNHEALTHY else 200)
 
 

@@ -1,0 +1,103 @@
+"""The description of the API: valid, whole, and readable."""
+
+import json
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import jsonschema_rs
+from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
+
+from registry import __version__
+from registry.app import ROUTES
+from tests.client import Registry
+from tests.conftest import MakeRegistry
+
+
+async def described(registry: Registry) -> Any:
+    answer = await registry.get(f"{registry.url}/openapi.json")
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
+    return answer.json
+
+
+async def test_it_is_openapi_3_1(registry: Registry):
+    spec = await described(registry)
+    assert spec["openapi"].startswith("3.1.")
+    assert spec["info"]["version"] == __version__
+    errors = [f"{error.instance_path}: {error.message}" for error in OPENAPI_31_VALIDATOR.iter_errors(spec)]
+    assert not errors
+
+
+async def test_every_schema_in_it_is_json_schema(registry: Registry):
+    spec = await described(registry)
+    schemas = [*spec["components"]["schemas"].values()]
+    for operations in spec["paths"].values():
+        for operation in operations.values():
+            schemas += [parameter["schema"] for parameter in operation["parameters"]]
+            contents = [answer.get("content", {}) for answer in operation["responses"].values()]
+            contents.append(operation.get("requestBody", {}).get("content", {}))
+            schemas += [media["schema"] for content in contents for media in content.values()]
+    for schema in schemas:
+        jsonschema_rs.meta.validate(schema)
+
+
+async def test_every_reference_in_it_leads_somewhere(registry: Registry):
+    spec = await described(registry)
+    references = re.findall(r'"\$ref":\s*"([^"]+)"', json.dumps(spec))
+    assert references
+    for reference in references:
+        found = spec
+        for part in reference.removeprefix("#/").split("/"):
+            found = found[part]
+
+
+async def test_it_describes_every_route_once_and_nothing_else(registry: Registry):
+    spec = await described(registry)
+    found = {f"{method.upper()} {path}" for path, operations in spec["paths"].items() for method in operations}
+    assert found == {route.id for route in ROUTES if route.documented}
+    ids = [operation["operationId"] for operations in spec["paths"].values() for operation in operations.values()]
+    assert len(ids) == len(set(ids))
+
+
+async def test_the_same_is_served_below_the_base(registry: Registry):
+    for path in ("/openapi.json", "/docs"):
+        assert (await registry.get(path)).body == (await registry.get(registry.url + path)).body
+
+
+async def test_it_says_where_credentials_are_needed(make_registry: MakeRegistry):
+    needed, offered = [{"bearer": []}], [{}, {"bearer": []}]
+    spec = await described(await make_registry())
+    assert spec["paths"]["/api/v1/packages"]["get"]["security"] == offered
+    assert spec["paths"]["/api/v1/packages"]["post"]["security"] == needed
+    assert "security" not in spec["paths"]["/api/v1/auth/login"]["post"]
+    private = await described(await make_registry(REGISTRY_ACCESS="private"))
+    assert private["paths"]["/api/v1/packages"]["get"]["security"] == needed
+    assert "security" not in private["paths"]["/api/v1/health"]["get"]
+
+
+async def test_the_page_shows_every_operation_without_a_script(registry: Registry):
+    answer = await registry.get(f"{registry.url}/docs")
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    page = _Page()
+    page.feed(answer.body.decode())
+    assert "script" not in page.tags
+    assert page.tags.count("details") == sum(route.documented for route in ROUTES)
+    text = " ".join(page.text)
+    for route in ROUTES:
+        assert route.path in text or not route.documented
+        assert route.summary in text
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)

@@ -1,0 +1,83 @@
+"""Health: what is away, and whether packages can still be served."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from registry import __version__
+from tests.client import Answer, Registry
+from tests.conftest import MakeRegistry
+from tests.web.shape import case
+
+# The discard port: nothing listens there.
+NO_POSTGRES = "postgresql://registry@127.0.0.1:9/registry"
+NO_ELASTICSEARCH = "http://127.0.0.1:9"
+
+
+def check_health(answer: Answer, status: str, away: set[str]) -> None:
+    health = answer.json
+    assert answer.status == (503 if status == "unhealthy" else 200), health
+    assert health["status"] == status
+    assert health["version"] == __version__
+    assert health["timestamp"].endswith("Z")
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(health["timestamp"])) < timedelta(minutes=1)
+    assert set(health["components"]) == {"database", "storage", "search"}
+    for name, component in health["components"].items():
+        assert component["status"] == ("unhealthy" if name in away else "healthy"), name
+        assert bool(component["detail"]) == (name in away), name
+
+
+async def until_indexed(registry: Registry) -> None:
+    """Returns when a new service has made its search index."""
+    async with asyncio.timeout(30):
+        while (await registry.get("/health")).json["components"]["search"]["status"] != "healthy":
+            await asyncio.sleep(0.1)
+
+
+async def check_everywhere(registry: Registry, status: str, away: set[str]) -> None:
+    if "search" not in away:
+        await until_indexed(registry)
+    for path in ("/api/v1/health", "/health", "/api/v1/health/ready", "/health/ready"):
+        with case(path):
+            check_health(await registry.get(registry.url + path), status, away)
+    for path in ("/api/v1/health/live", "/health/live"):
+        answer = await registry.get(registry.url + path)
+        assert (answer.status, answer.json) == (200, {"status": "alive"})
+
+
+async def test_with_every_server_there_it_is_healthy(registry: Registry):
+    await check_everywhere(registry, "healthy", set())
+
+
+async def test_without_elasticsearch_it_is_degraded_and_serves(make_registry: MakeRegistry):
+    whole = await make_registry()
+    await (await whole.user("ada")).publish("demo")
+    registry = await make_registry(REGISTRY_ES_URL=NO_ELASTICSEARCH)
+    await check_everywhere(registry, "degraded", {"search"})
+    assert (await registry.get("/packages/demo/1.0.0/tarball")).status == 200
+    assert (await registry.get("/search?q=demo")).json["degraded"] is True
+
+
+async def test_without_postgresql_it_is_unhealthy(make_registry: MakeRegistry):
+    await until_indexed(await make_registry())
+    registry = await make_registry(REGISTRY_DB_URL=NO_POSTGRES)
+    await check_everywhere(registry, "unhealthy", {"database"})
+    answer = await registry.get("/packages/demo")
+    assert (answer.status, answer.json["code"]) == (503, "database_unavailable")
+    assert answer.headers["Retry-After"]
+
+
+async def test_without_its_folder_the_storage_is_unhealthy(registry: Registry, tmp_path: Path):
+    folder = tmp_path / "packages"
+    folder.rename(tmp_path / "gone")
+    folder.write_text("a file where the folder was")
+    await check_everywhere(registry, "unhealthy", {"storage"})
+
+
+async def test_a_private_registry_tells_its_health_to_anyone(make_registry: MakeRegistry):
+    await check_everywhere(await make_registry(REGISTRY_ACCESS="private"), "healthy", set())
+
+
+async def test_credentials_that_do_not_hold_do_not_matter_to_a_probe(registry: Registry):
+    answer = await registry.get("/health", headers={"Authorization": "Bearer nonsense"})
+    assert answer.status == 200
