@@ -1,7 +1,7 @@
 """A search as Elasticsearch is asked it. Pure; what each part is worth is data at the top.
 
-rank = text × (1 + popularity + quality + freshness), × DEPRECATED_FACTOR when deprecated; ties go to downloads, then
-the name. es_mappings/README.md tells why each clause is there.
+rank = evidence × (1 + popularity + quality + freshness), × DEPRECATED_FACTOR when deprecated; ties go to downloads,
+then the name. docs/search.md tells what each clause is worth, and what was tried in vain.
 """
 
 import re
@@ -18,23 +18,32 @@ TEXT_FIELDS = ("name.text^0.6", "keywords^0.6", "description^3.0", "author.text^
 TIE_BREAKER = 0.4
 PHRASE_FIELDS = ("name.text", "keywords", "description", "author.text")
 
+# What is said of a package.
 SOME_WORDS = 0.3
 SOME_WORDS_SHARE = "2<-1 5<70%"
-REQUIRED_WORDS = 1.0
-ALL_WORDS = 1.19
+REQUIRED_WORDS = 0.3
+ALL_WORDS = 1.2
 ALL_WORDS_LIGHTLY_STEMMED = 4.0
-PHRASE = 1.387
+PHRASE = 2.5
 README = 0.5
-NAME_PREFIX = 48.75
-NAME_WORDS = 6.12
-NAME_FUZZY = 8.568
-NAME_TRIGRAMS = 6.0
+# The beginning of its name, or of the words in it; as typed when separators are.
+NAME_PREFIX = 90.0
+NAME_PREFIX_AS_TYPED = 30.0
+NAME_WORDS = 3.0
+NAME_BUT_FOR_SEPARATORS = 20.0
+# A name that differs in a letter or two.
+NAME_FUZZY = 20.0
+NAME_TRIGRAMS = 8.0
 TRIGRAM_SHARE = "75%"
+# The strongest of those three counts, and this much of the others: among names that begin as typed the popular one
+# comes first, not the one whose description repeats it.
+LESSER_EVIDENCE = 0.2
 # A tier each: no popularity lifts a lower tier over a higher one.
 EXACT = 1_000_000
 COMPACT = 10_000
 
-POPULARITY = 12.0
+# For the most popular package, falling with the square: few downloads say next to nothing.
+POPULARITY = 14.0
 QUALITY = 0.3
 FRESHNESS = 0.1
 FRESH_SCALE = "365d"
@@ -56,6 +65,7 @@ OPTIONAL = frozenset(
     )
 )  # fmt: skip
 
+SEPARATORS = r"[-_.\s/@]+"
 SHOWN = (
     "name", "version", "sort_key", "description", "author", "license", "keywords", "downloads", "updated_at",
 )  # fmt: skip
@@ -109,7 +119,7 @@ def build_spelling(text: str) -> Body:
 
 def compact_form(text: str) -> str:
     """`text` without what separates the parts of a name."""
-    return re.sub(r"[-_.\s/@]+", "", text).lower()
+    return re.sub(SEPARATORS, "", text).lower()
 
 
 def required_words(text: str) -> str:
@@ -125,42 +135,69 @@ def _matching(request: SearchRequest) -> Body:
     filters = [*_filters(request), *(_phrase(phrase) for phrase in terms.phrases)]
     if terms.text and request.sort != RELEVANCE:
         # The weak matches, which rank last by relevance, would come first by their downloads.
-        filters.append(_any_of(_strong_clauses(terms.text)))
+        filters.append(_any_of(_surely_meant(terms.text)))
     excluded = [*(_phrase(phrase) for phrase in terms.excluded), *_field_clauses(terms.excluded_fields)]
-    must = _any_of(_text_clauses(terms.text)) if terms.text else {"match_all": {}}
-    return {"bool": {"must": must, "filter": filters, "must_not": excluded}}
+    if not terms.text:
+        return {"bool": {"must": {"match_all": {}}, "filter": filters, "must_not": excluded}}
+    must, tiers = _evidence(terms.text), _tiers(terms.text)
+    return {"bool": {"must": must, "should": tiers, "filter": filters, "must_not": excluded}}
 
 
-def _text_clauses(text: str) -> list[Body]:
-    """Everything that makes a package a result, each with its weight."""
+def _evidence(text: str) -> Body:
+    """Everything that makes a package a result."""
+    compact = compact_form(text)
+    groups = [_about(text), _named(text)]
+    if len(compact) <= LONGEST_TYPO:
+        groups.append([_fuzzy(compact), _trigrams(compact)])
+    return {"dis_max": {"queries": [_any_of(group) for group in groups], "tie_breaker": LESSER_EVIDENCE}}
+
+
+def _about(text: str) -> list[Body]:
     clauses = [
-        *_strong_clauses(text),
         _words(text, SOME_WORDS, minimum_should_match=SOME_WORDS_SHARE),
+        _required(text),
         _words(text, ALL_WORDS, operator="and"),
-        {"match_phrase": {"description": {"query": text, "slop": 1, "boost": PHRASE}}},
+        {"match_phrase": {"description.min": {"query": text, "slop": 1, "boost": PHRASE}}},
         _constant({"match": {"readme": {"query": required_words(text), "operator": "and"}}}, README),
     ]
     if " " in text:
         lightly = {"query": text, "operator": "and", "boost": ALL_WORDS_LIGHTLY_STEMMED}
         clauses.append({"match": {"description.min": lightly}})
-    compact = compact_form(text)
-    if len(compact) <= LONGEST_TYPO:
-        clauses += [_fuzzy(compact), _trigrams(compact)]
     return clauses
 
 
-def _strong_clauses(text: str) -> list[Body]:
-    """What is surely meant: the name, the beginning of it or of its words, or every word that counts."""
-    live = {"must_not": {"term": {"deprecated": True}}}
-    exact = {"bool": {"must": {"term": {"name": text}}, **live}}
-    compact = {"bool": {"must": {"term": {"name.compact": text}}, **live}}
-    return [
-        _constant(exact, EXACT, name="exact"),
-        _constant(compact, COMPACT, name="compact"),
+def _named(text: str) -> list[Body]:
+    clauses = [
         _constant({"match": {"name.prefix": text}}, NAME_PREFIX, name="prefix"),
         _constant({"match": {"name.words": {"query": text, "operator": "and"}}}, NAME_WORDS),
-        _words(required_words(text), REQUIRED_WORDS, operator="and", _name="words"),
     ]
+    if re.search(SEPARATORS, text):
+        clauses += [
+            _constant({"prefix": {"name": text}}, NAME_PREFIX_AS_TYPED),
+            _constant({"term": {"name.compact": text}}, NAME_BUT_FOR_SEPARATORS),
+        ]
+    return clauses
+
+
+def _tiers(text: str) -> list[Body]:
+    """The name itself; typed without separators, also one that has some."""
+    tiers = [_constant(_live({"term": {"name": text}}), EXACT, name="exact")]
+    if not re.search(SEPARATORS, text):
+        tiers.append(_constant(_live({"term": {"name.compact": text}}), COMPACT, name="compact"))
+    return tiers
+
+
+def _live(clause: Body) -> Body:
+    return {"bool": {"must": clause, "must_not": {"term": {"deprecated": True}}}}
+
+
+def _surely_meant(text: str) -> list[Body]:
+    """The beginning of the name or of its words, or every word that counts."""
+    return [*_named(text), _required(text)]
+
+
+def _required(text: str) -> Body:
+    return _words(required_words(text), REQUIRED_WORDS, operator="and", _name="words")
 
 
 def _words(text: str, boost: float, **how: str) -> Body:
@@ -219,7 +256,7 @@ def _constant(clause: Body, boost: float, name: str | None = None) -> Body:
 
 def _ranked(matching: Body, heaviest: float) -> Body:
     """`matching` with popularity, quality and freshness, and deprecated packages lowered."""
-    popularity = {"field": "popularity", "factor": POPULARITY / heaviest, "missing": 0}
+    popularity = {"field": "popularity", "factor": POPULARITY**0.5 / heaviest, "modifier": "square", "missing": 0}
     fresh = {"published_at": {"origin": "now/d", "scale": FRESH_SCALE, "offset": "30d", "decay": 0.5}}
     score = {
         "query": matching,
