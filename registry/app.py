@@ -25,7 +25,7 @@ from registry.settings import Settings
 from registry.storage.opened import open_storage
 from registry.web import openapi
 from registry.web.limits import ClientAddress, RateLimiter
-from registry.web.middleware import Gate, add_headers
+from registry.web.middleware import UNDER_WAY, Gate, UnderWay, add_headers
 from registry.web.parsing import MAX_JSON_BODY
 from registry.web.problems import speak_json_for_malformed_http
 from registry.web.route import Route
@@ -66,6 +66,7 @@ def create_app(settings: Settings, *, with_background: bool = True) -> web.Appli
     private = settings.accounts.access == "private"
     app = web.Application(client_max_size=MAX_JSON_BODY, middlewares=[_gate(settings, private)])
     app[SETTINGS] = settings
+    app[UNDER_WAY] = UnderWay()
     app[downloads.SERVED] = LRUCache(downloads.SERVED_SIZE)
     app[operations.DOCUMENT] = openapi.document(
         ROUTES, version=__version__, private=private, parameters=PATH_PARAMETERS

@@ -17,11 +17,14 @@ from registry.keys import DB
 from registry.operations.handlers import app_health, metrics_response
 from registry.operations.health import HEALTHY
 from registry.settings import Settings, WebSettings
+from registry.web.middleware import UNDER_WAY, UnderWay
 from registry.web.problems import MAX_HEADER, MAX_LINE
 from registry.worker import run_worker
 
 KEEP_ALIVE_SECONDS = 75.0
 READY_SECONDS = 10.0
+# For what is written after its request was answered: the rest is the shutdown grace's.
+LAST_WRITE_SECONDS = 2.0
 
 
 def run(main: Coroutine[Any, Any, None], *, debug: bool = False) -> None:
@@ -62,15 +65,30 @@ async def serving(settings: Settings, *, with_background: bool = True) -> AsyncI
         keepalive_timeout=KEEP_ALIVE_SECONDS,
         max_line_size=MAX_LINE,
         max_field_size=MAX_HEADER,
-        shutdown_timeout=settings.web.shutdown_grace.total_seconds(),
+        shutdown_timeout=LAST_WRITE_SECONDS,
     )
     await runner.setup()
     try:
         await _listen(runner, settings.web.host, settings.web.port)
         async with _metrics(app[DB], settings.web):
             yield app
+            await _finish_requests(runner, app[UNDER_WAY], settings.web.shutdown_grace.total_seconds())
     finally:
         await runner.cleanup()
+
+
+async def _finish_requests(runner: web.AppRunner, under_way: UnderWay, seconds: float) -> None:
+    """Takes no more connections and lets requests under way finish for `seconds`.
+
+    aiohttp's own way of stopping drops what arrives of a body, so that no upload would ever be finished.
+    """
+    under_way.closing = True
+    for site in list(runner.sites):
+        await site.stop()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while under_way.count:
+                await asyncio.sleep(0.02)
 
 
 async def work(settings: Settings) -> None:

@@ -31,6 +31,24 @@ HEADERS = web.RequestKey("headers", dict)
 PRINCIPAL = web.RequestKey("principal", object)
 STARTED = web.RequestKey("started", bool)
 
+
+class UnderWay:
+    """How many requests are being answered; once `closing`, each answer is the last of its connection."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.closing = False
+
+    def __enter__(self) -> None:
+        self.count += 1
+        metrics.IN_FLIGHT.inc()
+
+    def __exit__(self, *_: object) -> None:
+        self.count -= 1
+        metrics.IN_FLIGHT.dec()
+
+
+UNDER_WAY = web.AppKey("under_way", UnderWay)
 Authenticate = Callable[[web.Request, str | None], Awaitable[Any]]
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -69,10 +87,10 @@ class Gate:
         request[REQUEST_ID] = request_id
         request[HEADERS] = {"X-Request-ID": request_id}
         route = self._routes.get(request.match_info.handler)
-        metrics.IN_FLIGHT.inc()
         status = 499  # the client left before there was an answer
         try:
-            response = await self._answer(request, handler, route)
+            with request.app[UNDER_WAY]:
+                response = await self._answer(request, handler, route)
         except web.HTTPException as redirect:
             status = redirect.status
             raise
@@ -80,7 +98,6 @@ class Gate:
             status = response.status
             return response
         finally:
-            metrics.IN_FLIGHT.dec()
             self._record(request, route, status, time.perf_counter() - started)
 
     async def _answer(self, request: web.Request, handler: Handler, route: Route | None) -> web.StreamResponse:
@@ -177,3 +194,5 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     for name, value in request.get(HEADERS, {}).items():
         response.headers.setdefault(name, value)
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    if request.app[UNDER_WAY].closing:
+        response.force_close()
