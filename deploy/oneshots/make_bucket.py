@@ -1,29 +1,24 @@
 """Makes the bucket that the registry's settings name, unless it is there. Needs the registry's own environment."""
 
 import sys
-import time
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import get_session
 
+from registry.errors import SettingsError
 from registry.settings import Settings, StorageSettings
 
-TRIES = 30
 # One's own bucket, and on some servers anybody's that one may use.
 THERE_ALREADY = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}
 
 
 def main() -> None:
-    storage = Settings.read().storage
-    for attempt in range(1, TRIES + 1):
-        try:
-            sys.stdout.write(f"bucket {storage.s3_bucket}: {make(storage)}\n")
-            break
-        except (BotoCoreError, ClientError) as problem:
-            if attempt == TRIES:
-                sys.exit(f"bucket {storage.s3_bucket} can't be made: {problem}")
-            time.sleep(1)
+    try:
+        storage = Settings.read().storage
+        sys.stdout.write(f"bucket {storage.s3_bucket}: {make(storage)}\n")
+    except (SettingsError, BotoCoreError, ClientError) as problem:
+        sys.exit(f"The bucket can't be made: {problem}")
 
 
 def make(storage: StorageSettings) -> str:

@@ -64,10 +64,11 @@ def environment(service: Mapping[str, Any], variables: Mapping[str, str]) -> dic
 def argv(service: Mapping[str, Any], key: str) -> list[str]:
     """The `command` or `entrypoint`, or the health check's command, as the container runs it."""
     words = service["healthcheck"]["test"] if key == "healthcheck" else service[key]
-    if words[0] == "CMD-SHELL":
-        words = ["sh", "-c", words[1]]
-    elif words[0] == "CMD":
-        words = words[1:]
+    match words:
+        case ["CMD-SHELL", line]:
+            words = ["sh", "-c", line]
+        case ["CMD", *rest]:
+            words = rest
     return [word.replace("$$", "$") for word in words]
 
 

@@ -1,0 +1,194 @@
+"""Every command of the compose stack, run outside containers against the real servers, with the stack's environment."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from contextlib import AsyncExitStack, closing
+from uuid import uuid4
+
+import aiohttp
+import psycopg2
+import pytest
+from sqlalchemy import make_url
+
+from registry.devstack.processes import free_port
+from tests.client import Registry, tarball
+from tests.deploy.outside import LEFT_OUT, PROGRAM, path_with, run, running, until_healthy, words
+from tests.deploy.stack import FILES, ROOT, environment, services
+
+SERVICES = services(*FILES)
+NOBODY_LISTENS = 9
+
+
+@pytest.fixture(scope="session")
+def path(tmp_path_factory) -> str:
+    return path_with(tmp_path_factory.mktemp("programs") / "bin")
+
+
+@pytest.fixture
+def empty_database(postgres):
+    """A database without a schema."""
+    name = f"empty_{uuid4().hex}"
+    with closing(psycopg2.connect(postgres.url("postgres"))) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE {name}")
+        yield postgres.url(name)
+        with connection.cursor() as cursor:
+            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def places(empty_database, elasticsearch, s3, tmp_path, path, secrets) -> dict[str, str]:
+    """Where the servers are here instead of in the stack's networks."""
+    return {
+        "PATH": path,
+        "REGISTRY_DB_URL": empty_database,
+        "REGISTRY_ES_URL": elasticsearch.url,
+        "REGISTRY_ES_PREFIX": f"c{uuid4().hex[:12]}-",
+        "REGISTRY_S3_ENDPOINT": s3.url,
+        "REGISTRY_S3_BUCKET": f"stack-{uuid4().hex[:12]}",
+        "REGISTRY_S3_ACCESS_KEY": s3.access_key,
+        "REGISTRY_S3_SECRET_KEY": s3.secret_key,
+        "REGISTRY_SPOOL_PATH": str(tmp_path / "spool"),
+        "REGISTRY_PORT": str(free_port()),
+        "REGISTRY_METRICS_PORT": str(free_port()),
+        "REGISTRY_RATE_LIMITS": "off",
+    }
+
+
+async def test_the_stack_comes_up_serves_and_goes_down(places, secrets, tmp_path):
+    redis_port, worker_port = free_port(), free_port()
+    places["REGISTRY_REDIS_URL"] = f"redis://:{secrets['REDIS_PASSWORD']}@127.0.0.1:{redis_port}/0"
+
+    def environ(name: str, **more: str) -> dict[str, str]:
+        return environment(SERVICES[name], secrets) | places | more
+
+    async def one_shot(name: str) -> str:
+        status, said = await run(words(SERVICES[name], "command"), environ(name))
+        assert status == 0, said
+        return said
+
+    assert "The schema is at revision" in await one_shot("migrate")
+    assert "The schema is at revision" in await one_shot("migrate")
+    assert "made" in await one_shot("make-bucket")
+    assert "there already" in await one_shot("make-bucket")
+    ports = {"8080": places["REGISTRY_PORT"], "9100": worker_port, "6379": redis_port}
+    async with AsyncExitStack() as stack:
+        for name, more in (
+            ("redis", {"REDISCLI_AUTH": secrets["REDIS_PASSWORD"]}),
+            ("worker", {"REGISTRY_METRICS_PORT": str(worker_port), "REGISTRY_ES_USER": ""}),
+            ("registry", {"REGISTRY_ES_USER": ""}),
+        ):
+            command = words(SERVICES[name], "command", ports if name == "redis" else {})
+            await stack.enter_async_context(running(command, environ(name, **more), tmp_path / f"{name}.log"))
+            await until_healthy(words(SERVICES[name], "healthcheck", ports), environ(name, **more))
+        await publish_find_and_fetch(places)
+    assert "password" not in (tmp_path / "registry.log").read_text().lower()
+
+
+async def publish_find_and_fetch(places: dict[str, str]) -> None:
+    """What the stack is for."""
+    url = f"http://127.0.0.1:{places['REGISTRY_PORT']}"
+    async with aiohttp.ClientSession() as session:
+        registry = Registry(aiohttp.web.Application(), session, url)
+        made = await (await registry.user()).publish("demo", data=tarball())
+        found = await registry.get(f"/search?q=demo&min_seq={made['package']['seq']}")
+        assert [result["name"] for result in found.json["results"]] == ["demo"]
+        assert found.json["degraded"] is False
+        redirect = await registry.get("/packages/demo/1.0.0/tarball")
+        assert redirect.status == 302
+        async with session.get(redirect.headers["Location"], auto_decompress=False) as answer:
+            assert await answer.read() == tarball()
+        assert (await registry.get("/health")).json["status"] == "healthy"
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, service in SERVICES.items() if "test" in service.get("healthcheck", {})]
+)
+async def test_a_health_check_fails_while_nothing_answers(name, path, secrets):
+    ports = dict.fromkeys(("8080", "8081", "9100", "5432", "7070", "6379", "9200", "5601", "9090"), NOBODY_LISTENS)
+    status, _ = await run(words(SERVICES[name], "healthcheck", ports), {"PATH": path, "REDISCLI_AUTH": "x"})
+    assert status != 0
+
+
+async def test_the_health_checks_of_postgres_and_elasticsearch_pass_on_the_real_ones(postgres, elasticsearch, path):
+    plain = services()
+    sockets = make_url(postgres.url("postgres")).query["host"]
+    for name, places in (
+        ("postgres", {"127.0.0.1": sockets}),
+        ("elasticsearch", {"127.0.0.1:9200": elasticsearch.url[7:]}),
+    ):
+        status, said = await run(words(plain[name], "healthcheck", places), {"PATH": path})
+        assert status == 0, said
+
+
+async def test_redis_refuses_who_has_no_password(path, secrets, tmp_path):
+    port, service = free_port(), SERVICES["redis"]
+    environ = {"PATH": path, "REDISCLI_AUTH": secrets["REDIS_PASSWORD"]}
+    async with running(words(service, "command", {"6379": port}), environ, tmp_path / "redis.log"):
+        check = words(service, "healthcheck", {"6379": port})
+        await until_healthy(check, environ)
+        assert (await run(check, {"PATH": path}))[0] != 0
+
+
+async def test_a_bucket_that_cannot_be_made_fails_the_start_with_a_reason(places, secrets):
+    given = environment(SERVICES["make-bucket"], secrets) | places
+    for wrong in ({"REGISTRY_S3_SECRET_KEY": "wrong"}, {"REGISTRY_S3_ENDPOINT": f"http://127.0.0.1:{free_port()}"}):
+        status, said = await run(words(SERVICES["make-bucket"], "command"), given | wrong)
+        assert status == 1
+        assert said.startswith("The bucket can't be made: ")
+        assert "Traceback" not in said
+
+
+def test_the_image_is_installed_without_what_the_commands_are_run_without():
+    setup = (ROOT / "setup.py").read_text()
+    left_out = setup[setup.index("DEVSTACK = [") : setup.index("TEST = [")]
+    assert {name.replace("-", "_") for name in re.findall(r'"([\w-]+)>=', left_out)} == set(LEFT_OUT)
+    install = next(line for line in (ROOT / "deploy" / "Dockerfile").read_text().splitlines() if "pip --python" in line)
+    assert shlex.split(install)[-1] == "."
+
+
+@pytest.mark.parametrize("command", ["--help", "--version", "config"])
+async def test_commands_that_need_no_server_work_in_the_image(command):
+    program = [sys.executable, "-c", PROGRAM.format(left_out=LEFT_OUT), command]
+    status, said = await run(program, {"PATH": os.environ["PATH"]})
+    assert status == 0
+    assert "registry" in said.lower()
+
+
+async def test_users_and_the_index_are_managed_in_the_image(places, secrets):
+    given = environment(SERVICES["registry"], secrets) | places
+
+    async def told(*words_: str, stdin: str = "") -> str:
+        program = [sys.executable, "-c", PROGRAM.format(left_out=LEFT_OUT), *words_]
+        status, said = await run(program, given | {"REGISTRY_ES_USER": ""}, stdin.encode())
+        assert status == 0, said
+        return said
+
+    await told("migrate")
+    created = await told("user", "create", "ada", "--admin", stdin="correct horse battery staple\n")
+    assert "ada can sign in (admin)." in created
+    assert "ada is now user." in await told("user", "role", "ada", "user")
+    assert "ada cannot sign in." in await told("user", "deactivate", "ada")
+    assert "The new index serves." in await told("reindex")
+    assert "The former index serves again." in await told("reindex") + await told("reindex", "--rollback")
+
+
+async def test_up_says_plainly_that_the_image_has_no_servers(tmp_path):
+    program = [sys.executable, "-c", PROGRAM.format(left_out=LEFT_OUT), "up"]
+    status, said = await run(program, {"PATH": os.environ["PATH"], "REGISTRY_DATA_DIR": str(tmp_path)})
+    assert status == 1
+    assert "pip install" in said
+    assert "Traceback" not in said
+
+
+def test_serving_without_migrating_is_refused(places, secrets):
+    given = environment(SERVICES["registry"], secrets) | places
+    refused = subprocess.run(
+        words(SERVICES["registry"], "command"), env=given, capture_output=True, text=True, timeout=60
+    )
+    assert refused.returncode == 1
+    assert "synapse-registry migrate" in refused.stderr
