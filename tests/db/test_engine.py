@@ -14,9 +14,7 @@ from registry.errors import DatabaseUnavailable
 from registry.settings import Settings
 
 ADD = statement(
-    sa.insert(users)
-    .values(username=p("username"), email=None, password_hash="x", role="user")
-    .returning(users.c.id)
+    sa.insert(users).values(username=p("username"), email=None, password_hash="x", role="user").returning(users.c.id)
 )
 COUNT = statement(sa.select(sa.func.count()).select_from(users))
 PIDS = Statement("SELECT pg_backend_pid()", {})
