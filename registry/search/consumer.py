@@ -9,9 +9,10 @@ from registry.errors import Unavailable
 from registry.events import consumer as event_consumer
 from registry.events.consumer import Handler
 from registry.events.log import Event
-from registry.search.index import IndexMissing, SearchIndex
+from registry.search.index import SearchIndex
 from registry.search.indexing import CONSUMER, index_events
 from registry.search.rebuild import heal
+from registry.search.writes import IndexMissing
 
 log = logging.getLogger(__name__)
 

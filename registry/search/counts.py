@@ -4,8 +4,9 @@ from registry.db.engine import Database
 from registry.events import log as event_log
 from registry.search import store
 from registry.search.documents import PACKAGES, VERSIONS, download_step, version_id
-from registry.search.index import SearchIndex, Write
+from registry.search.index import SearchIndex
 from registry.search.indexing import package_writes, version_writes, write
+from registry.search.writes import Write
 
 PAGE = 500
 

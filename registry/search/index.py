@@ -12,7 +12,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +21,7 @@ import es_mappings
 from registry.errors import SearchUnavailable
 from registry.search.breaker import Breaker
 from registry.search.documents import LEAST_HEAVIEST, PACKAGES, VERSIONS, Document
+from registry.search.writes import IndexMissing, Outcome, Write, operation, reference, refusal
 from registry.settings import SearchSettings
 
 log = logging.getLogger(__name__)
@@ -34,32 +34,6 @@ BACK_OFF_SECONDS = (0.5, 1.0, 2.0, 4.0)
 BUSY = (429, 503)
 HEAVIEST_SECONDS = 30.0
 AWAY = "The search engine can't be reached. Try again in a few seconds."
-
-
-class IndexMissing(SearchUnavailable):
-    """The alias that was to be read or written does not exist (any more)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """A document to put, or to delete when it is None, as it was at `seq`."""
-
-    kind: str
-    id: str
-    package: str
-    seq: int
-    document: Document | None
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of a bulk: ids are `kind:id`; `failed` maps those the engine will never take to its reason."""
-
-    failed: dict[str, str] = field(default_factory=dict)
-
-
-def reference(write: Write) -> str:
-    return f"{write.kind}:{write.id}"
 
 
 class SearchIndex:
@@ -174,7 +148,7 @@ class SearchIndex:
 
     async def _bulk_once(self, todo: list[tuple[Write, str]], outcome: Outcome) -> list[tuple[Write, str]]:
         """Sends `todo` once; those to send again."""
-        operations = [line for write, target in todo for line in _operation(write, target)]
+        operations = [line for write, target in todo for line in operation(write, target)]
         try:
             with _errors_named():
                 client = self._es.options(request_timeout=BULK_TIMEOUT)
@@ -188,7 +162,7 @@ class SearchIndex:
             result = next(iter(item.values()))
             if result["status"] in BUSY:
                 busy.append((write, target))
-            elif problem := _refusal(result):
+            elif problem := refusal(result):
                 outcome.failed[reference(write)] = problem
         return busy
 
@@ -311,28 +285,6 @@ class SearchIndex:
         for name in names:
             with _errors_named():
                 await self._es.options(ignore_status=404).indices.delete(index=name)
-
-
-def _operation(write: Write, target: str) -> Iterator[Mapping[str, Any]]:
-    action = {"_index": target, "_id": write.id, "version": write.seq, "version_type": "external_gte"}
-    if write.document is None:
-        yield {"delete": action}
-    else:
-        yield {"index": action}
-        yield write.document
-
-
-def _refusal(result: Mapping[str, Any]) -> str | None:
-    """Why the engine will never take this document; None when it did, or holds a newer one, or none to delete."""
-    error = result.get("error")
-    if error is None or result["status"] == 409:
-        return None
-    if error["type"] == "index_not_found_exception":
-        raise IndexMissing(str(error["reason"]))
-    if error["type"] == "cluster_block_exception":
-        raise SearchUnavailable(f"The search engine takes no writes: {error['reason']}")
-    cause = error.get("caused_by") or {}
-    return ": ".join(part for part in (error["type"], error["reason"], cause.get("reason")) if part)
 
 
 @contextmanager

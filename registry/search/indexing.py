@@ -9,7 +9,8 @@ from registry.events import log as event_log
 from registry.events.log import Event
 from registry.search import store
 from registry.search.documents import PACKAGES, VERSIONS, document, package_id, version_id
-from registry.search.index import IndexMissing, SearchIndex, Write, reference
+from registry.search.index import SearchIndex
+from registry.search.writes import IndexMissing, Write, reference
 
 FAILED = Counter("registry_index_documents_failed_total", "Documents that the search engine refused")
 CONSUMER = "search"

@@ -13,7 +13,8 @@ from registry.events import consumer as event_consumer
 from registry.search import consumer, indexing
 from registry.search.counts import refresh_downloads
 from registry.search.documents import PACKAGES, VERSIONS
-from registry.search.index import KINDS, SearchIndex, Write
+from registry.search.index import KINDS, SearchIndex
+from registry.search.writes import Write
 from registry.settings import SearchSettings
 from tests.search.conftest import Shelf
 

@@ -1,0 +1,56 @@
+"""What is written to the index, as its bulk takes it, and what the bulk says of each document. Pure."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from registry.errors import SearchUnavailable
+from registry.search.documents import Document
+
+
+class IndexMissing(SearchUnavailable):
+    """The alias that was to be read or written does not exist (any more)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A document to put, or to delete when it is None, as it was at `seq`."""
+
+    kind: str
+    id: str
+    package: str
+    seq: int
+    document: Document | None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a bulk: ids are `kind:id`; `failed` maps those the engine will never take to its reason."""
+
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def reference(write: Write) -> str:
+    return f"{write.kind}:{write.id}"
+
+
+def operation(write: Write, target: str) -> Iterator[Mapping[str, Any]]:
+    action = {"_index": target, "_id": write.id, "version": write.seq, "version_type": "external_gte"}
+    if write.document is None:
+        yield {"delete": action}
+    else:
+        yield {"index": action}
+        yield write.document
+
+
+def refusal(result: Mapping[str, Any]) -> str | None:
+    """Why the engine will never take this document; None when it did, or holds a newer one, or none to delete."""
+    error = result.get("error")
+    if error is None or result["status"] == 409:
+        return None
+    if error["type"] == "index_not_found_exception":
+        raise IndexMissing(str(error["reason"]))
+    if error["type"] == "cluster_block_exception":
+        raise SearchUnavailable(f"The search engine takes no writes: {error['reason']}")
+    cause = error.get("caused_by") or {}
+    return ": ".join(part for part in (error["type"], error["reason"], cause.get("reason")) if part)

@@ -1,0 +1,106 @@
+"""The laws of the house that a machine can check."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+REGISTRY = ROOT / "registry"
+MOST_LINES = 350
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """(path below registry, file) of each module."""
+    for file in sorted(REGISTRY.rglob("*.py")):
+        yield str(file.relative_to(REGISTRY)), file
+
+
+def nodes(file: Path) -> Iterator[ast.AST]:
+    yield from ast.walk(ast.parse(file.read_text("utf-8")))
+
+
+def test_rooms_import_only_as_the_contracts_say():
+    ran = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert " 0 broken" in ran.stdout
+
+
+def test_only_settings_read_the_environment():
+    names = {"environ", "environb", "getenv", "getenvb", "putenv"}
+    readers = {
+        path
+        for path, file in modules()
+        for node in nodes(file)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "os"
+        and node.attr in names
+    }
+    assert readers == {"settings.py"}
+
+
+def test_only_the_command_line_reads_arguments():
+    readers = {
+        path
+        for path, file in modules()
+        for node in nodes(file)
+        if (isinstance(node, ast.Import) and any(name.name == "argparse" for name in node.names))
+        or (isinstance(node, ast.Attribute) and node.attr == "argv")
+    }
+    assert readers <= {"cli.py", "devstack/__main__.py", "devstack/guard.py"}
+    assert "cli.py" in readers
+
+
+def test_stores_never_commit():
+    """The edge does: a store gets a connection in a transaction that is somebody else's."""
+    for path, file in modules():
+        if Path(path).name == "store.py":
+            called = {node.attr for node in nodes(file) if isinstance(node, ast.Attribute)}
+            assert not called & {"transaction", "command", "session"}, path
+
+
+def test_every_store_function_takes_its_connection_first():
+    for path, file in modules():
+        if Path(path).name != "store.py":
+            continue
+        for node in nodes(file):
+            if isinstance(node, ast.AsyncFunctionDef):
+                assert node.args.args, (path, node.name)
+                assert node.args.args[0].arg == "conn", (path, node.name)
+
+
+def test_no_use_case_knows_of_requests():
+    """What is neither handlers nor a way in takes plain values."""
+    allowed = {"app.py", "keys.py", "server.py", "packages/upload.py"}
+    for path, file in modules():
+        if path in allowed or path.startswith("web/") or Path(path).name == "handlers.py":
+            continue
+        names = {node.attr for node in nodes(file) if isinstance(node, ast.Attribute)}
+        assert not names & {"match_info", "rel_url", "StreamResponse"}, path
+
+
+def test_modules_stay_small():
+    for path, file in modules():
+        if "migrations" not in path:
+            assert len(file.read_text("utf-8").splitlines()) <= MOST_LINES, path
+
+
+def test_errors_are_never_swallowed_wholesale():
+    """A handler of everything either raises again or says why it may not."""
+    for path, file in modules():
+        lines = file.read_text("utf-8").splitlines()
+        for node in nodes(file):
+            if not isinstance(node, ast.ExceptHandler):
+                continue
+            caught = node.type.id if isinstance(node.type, ast.Name) else None
+            if node.type is None or caught in ("Exception", "BaseException"):
+                raises = any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
+                assert raises or "#" in lines[node.lineno - 1], f"{path}:{node.lineno}"
