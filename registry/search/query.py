@@ -55,6 +55,9 @@ SUGGEST_WORDS = 1.0
 
 # Longer texts are no mistyped name, and their trigrams would cost a lookup each.
 LONGEST_TYPO = 64
+# One letter may be wrong from four on. Looking for two costs more than all the rest of a search.
+FUZZY_ONCE = f"AUTO:4,{LONGEST_TYPO + 1}"
+FUZZY_TWICE = "AUTO:4,9"
 FACET_SIZE = 10
 HIGHLIGHTED_CHARACTERS = 10_000
 # Words that say that a package is wanted, not which: they needn't occur when there are others.
@@ -95,6 +98,18 @@ def build(request: SearchRequest, heaviest: float) -> Body:
     return body
 
 
+def build_relaxed(request: SearchRequest, heaviest: float) -> Body:
+    """The body for a text that nothing matches: names two letters away, and descriptions of nearly its words."""
+    text = request.terms.text
+    clauses: list[Body] = [_fuzzy(compact_form(text)[:LONGEST_TYPO], FUZZY_TWICE)]
+    if " " in text:
+        nearly = {"query": text, "operator": "and", "fuzziness": FUZZY_TWICE, "prefix_length": 1, "max_expansions": 20}
+        clauses.append({"match": {"description.min": nearly}})
+    body = build(request, heaviest)
+    matching = {"bool": {"must": _any_of(clauses), "filter": _narrowed(request), "must_not": _excluded(request.terms)}}
+    return {**body, "query": _ranked(matching, heaviest)}
+
+
 def build_suggest(q: str, limit: int, heaviest: float) -> Body:
     """The body that completes `q`: names, popular first."""
     begins = [
@@ -132,15 +147,22 @@ def _matching(request: SearchRequest) -> Body:
     terms = request.terms
     if terms.matches_nothing:
         return {"match_none": {}}
-    filters = [*_filters(request), *(_phrase(phrase) for phrase in terms.phrases)]
+    filters, excluded = _narrowed(request), _excluded(terms)
     if terms.text and request.sort != RELEVANCE:
         # The weak matches, which rank last by relevance, would come first by their downloads.
         filters.append(_any_of(_surely_meant(terms.text)))
-    excluded = [*(_phrase(phrase) for phrase in terms.excluded), *_field_clauses(terms.excluded_fields)]
     if not terms.text:
         return {"bool": {"must": {"match_all": {}}, "filter": filters, "must_not": excluded}}
     must, tiers = _evidence(terms.text), _tiers(terms.text)
     return {"bool": {"must": must, "should": tiers, "filter": filters, "must_not": excluded}}
+
+
+def _narrowed(request: SearchRequest) -> list[Body]:
+    return [*_filters(request), *(_phrase(phrase) for phrase in request.terms.phrases)]
+
+
+def _excluded(terms: Terms) -> list[Body]:
+    return [*(_phrase(phrase) for phrase in terms.excluded), *_field_clauses(terms.excluded_fields)]
 
 
 def _evidence(text: str) -> Body:
@@ -155,8 +177,7 @@ def _evidence(text: str) -> Body:
 def _about(text: str) -> list[Body]:
     clauses = [
         _words(text, SOME_WORDS, minimum_should_match=SOME_WORDS_SHARE),
-        _required(text),
-        _words(text, ALL_WORDS, operator="and"),
+        *_all_words(text),
         {"match_phrase": {"description.min": {"query": text, "slop": 1, "boost": PHRASE}}},
         _constant({"match": {"readme": {"query": required_words(text), "operator": "and"}}}, README),
     ]
@@ -193,11 +214,18 @@ def _live(clause: Body) -> Body:
 
 def _surely_meant(text: str) -> list[Body]:
     """The beginning of the name or of its words, or every word that counts."""
-    return [*_named(text), _required(text)]
+    return [*_named(text), *_all_words(text)]
 
 
-def _required(text: str) -> Body:
-    return _words(required_words(text), REQUIRED_WORDS, operator="and", _name="words")
+def _all_words(text: str) -> list[Body]:
+    """Every word that counts and every word; one clause when that is the same."""
+    required = required_words(text)
+    if required == text:
+        return [_words(text, REQUIRED_WORDS + ALL_WORDS, operator="and", _name="words")]
+    return [
+        _words(required, REQUIRED_WORDS, operator="and", _name="words"),
+        _words(text, ALL_WORDS, operator="and"),
+    ]
 
 
 def _words(text: str, boost: float, **how: str) -> Body:
@@ -205,8 +233,8 @@ def _words(text: str, boost: float, **how: str) -> Body:
     return {"multi_match": {**match, "boost": boost, **how}}
 
 
-def _fuzzy(compact: str) -> Body:
-    value = {"value": compact, "fuzziness": "AUTO:4,9", "prefix_length": 1, "max_expansions": 30}
+def _fuzzy(compact: str, fuzziness: str = FUZZY_ONCE) -> Body:
+    value = {"value": compact, "fuzziness": fuzziness, "prefix_length": 1, "max_expansions": 30}
     return {"fuzzy": {"name.compact": {**value, "rewrite": "constant_score", "boost": NAME_FUZZY}}}
 
 

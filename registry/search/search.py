@@ -62,7 +62,10 @@ async def suggest(db: Database, index: SearchIndex, q: str, limit: int = SUGGEST
 
 async def _from_index(index: SearchIndex, request: SearchRequest) -> Page:
     kind = VERSIONS if request.every_version else PACKAGES
-    answer = await index.search(kind, query.build(request, await index.heaviest()))
+    heaviest = await index.heaviest()
+    answer = await index.search(kind, query.build(request, heaviest))
+    if request.terms.text and not answer["hits"]["total"]["value"]:
+        answer = await index.search(kind, query.build_relaxed(request, heaviest))
     latest: dict[str, Document] = {}
     if request.every_version:
         names = sorted({hit["_source"]["name"] for hit in answer["hits"]["hits"]})
