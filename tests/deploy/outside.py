@@ -77,14 +77,14 @@ async def run(command: Sequence[str], environ: Mapping[str, str], stdin: bytes =
 
 
 @contextlib.asynccontextmanager
-async def running(command: Sequence[str], environ: Mapping[str, str], log: Path) -> AsyncIterator[None]:
-    """A command that runs until it is told to stop, as Docker tells it, and then ends well."""
+async def running(command: Sequence[str], environ: Mapping[str, str], log: Path) -> AsyncIterator[int]:
+    """A command, by its process number, that runs until it is told to stop, as Docker tells it, and then ends well."""
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *command, env=dict(environ), stdout=output, stderr=asyncio.subprocess.STDOUT, cwd=ROOT
         )
     try:
-        yield
+        yield process.pid
     finally:
         if process.returncode is None:
             process.terminate()
