@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -273,6 +273,8 @@ class Settings:
             problems.extend(_problems_of(settings))
         if problems:
             raise SettingsError("Settings can't be used:\n" + "\n".join(f"  {p}" for p in problems))
+        if not settings.accounts.secret_keys:
+            return replace(settings, accounts=replace(settings.accounts, secret_keys=(_ephemeral_secret(),)))
         return settings
 
 
@@ -281,7 +283,7 @@ def environment() -> dict[str, str]:
     return dict(os.environ)
 
 
-def ephemeral_secret() -> str:
+def _ephemeral_secret() -> str:
     """A signing key for a development process that was given none; its tokens end with it."""
     return secrets.token_urlsafe(48)
 

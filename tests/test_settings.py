@@ -158,6 +158,12 @@ def test_a_file_that_is_not_there_is_named_by_its_variable(tmp_path: Path):
     assert "REGISTRY_SECRET_KEY_FILE can't be read" in text
 
 
+def test_a_development_process_that_was_given_no_key_makes_one_of_its_own():
+    made = [Settings.read({}).accounts.secret_keys for _ in range(2)]
+    assert made[0] != made[1]
+    assert all(len(key) >= 32 for keys in made for key in keys)
+
+
 def test_no_secret_is_in_what_settings_print():
     secrets = {
         item.metadata["name"]: f"hush-{number}"
