@@ -8,6 +8,7 @@ it stands alone and the other as in the compose stack. Prints one JSON line.
 
 import argparse
 import asyncio
+import contextlib
 import io
 import json
 import os
@@ -79,11 +80,10 @@ async def measure(environ: Mapping[str, str], folder: Path, megabytes: int, down
 async def answering(registry: Registry) -> None:
     async with asyncio.timeout(60):
         while True:
-            try:
+            with contextlib.suppress(aiohttp.ClientConnectionError):
                 await registry.get("/health/live")
                 return
-            except aiohttp.ClientConnectionError:
-                await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)
 
 
 def main() -> None:
