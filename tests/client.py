@@ -132,7 +132,7 @@ class Registry:
             self._users[username] = User(self, made.json["user"]["id"], username, answer.json["token"])
         return self._users[username]
 
-    async def drain(self, seconds: float = 20.0) -> None:
+    async def drain(self, seconds: float = 60.0) -> None:
         """Returns when the search index has everything that was published."""
         async with asyncio.timeout(seconds):
             while True:

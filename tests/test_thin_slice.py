@@ -7,6 +7,7 @@ async def test_what_was_published_is_found_and_installed_and_counted(registry: R
     ada = await registry.user("ada")
     data = tarball(name="hello-world", version="1.0.0", description="Says hello", keywords=["greeting"])
     published = (await ada.put("hello-world", "1.0.0", data=data)).json
+    await registry.drain()
     found = await registry.get("/search", params={"q": "greeting", "min_seq": str(published["seq"])})
     assert [result["name"] for result in found.json["results"]] == ["hello-world"]
     assert found.json["degraded"] is False
