@@ -23,10 +23,8 @@ SOME_WORDS = 0.3
 SOME_WORDS_SHARE = "2<-1 5<70%"
 REQUIRED_WORDS = 0.3
 ALL_WORDS = 1.2
-ALL_WORDS_LIGHTLY_STEMMED = 8.0
+ALL_WORDS_LIGHTLY_STEMMED = 4.0
 PHRASE = 2.5
-# Unstemmed, and only among what is found.
-WORDS_AS_TYPED = 3.0
 README = 0.5
 # The beginning of its name, or of the words in it; as typed when separators are.
 NAME_PREFIX = 90.0
@@ -155,10 +153,8 @@ def _matching(request: SearchRequest) -> Body:
         filters.append(_any_of(_surely_meant(terms.text)))
     if not terms.text:
         return {"bool": {"must": {"match_all": {}}, "filter": filters, "must_not": excluded}}
-    must, better = _evidence(terms.text), _tiers(terms.text)
-    if " " in terms.text:
-        better.append({"match": {"description.exact": {"query": terms.text, "boost": WORDS_AS_TYPED}}})
-    return {"bool": {"must": must, "should": better, "filter": filters, "must_not": excluded}}
+    must, tiers = _evidence(terms.text), _tiers(terms.text)
+    return {"bool": {"must": must, "should": tiers, "filter": filters, "must_not": excluded}}
 
 
 def _narrowed(request: SearchRequest) -> list[Body]:
