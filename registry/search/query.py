@@ -23,7 +23,9 @@ SOME_WORDS = 0.3
 SOME_WORDS_SHARE = "2<-1 5<70%"
 REQUIRED_WORDS = 0.3
 ALL_WORDS = 1.2
-ALL_WORDS_LIGHTLY_STEMMED = 4.0
+ALL_WORDS_LIGHTLY_STEMMED = 8.0
+# Unstemmed, and only where every word is found: what holds a part of the words must not overtake.
+WORDS_AS_TYPED = 3.0
 PHRASE = 2.5
 README = 0.5
 # The beginning of its name, or of the words in it; as typed when separators are.
@@ -183,7 +185,9 @@ def _about(text: str) -> list[Body]:
     ]
     if " " in text:
         lightly = {"query": text, "operator": "and", "boost": ALL_WORDS_LIGHTLY_STEMMED}
-        clauses.append({"match": {"description.min": lightly}})
+        as_typed = {"query": text, "boost": WORDS_AS_TYPED}
+        both = {"must": {"match": {"description.min": lightly}}, "should": {"match": {"description.exact": as_typed}}}
+        clauses.append({"bool": both})
     return clauses
 
 
