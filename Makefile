@@ -6,7 +6,7 @@ CACHE := $(or $(REGISTRY_CACHE_DIR),$(HOME)/.cache/synapse-registry)
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up test lint unit fuzz catalogue clean
+.PHONY: help up test lint unit fuzz catalogue relevance clean
 
 help:
 	@echo "make up      bring up PostgreSQL, Elasticsearch and the registry on port 8080; Ctrl-C stops them"
@@ -15,6 +15,7 @@ help:
 	@echo "make unit    the tests that need no Elasticsearch, for a quick loop"
 	@echo "make fuzz    generated requests against the API description, longer than in make test"
 	@echo "make catalogue TSV=FILE   load a catalogue of packages into what make up runs, for measuring"
+	@echo "make relevance   does the right package come first? on packages of Debian's index, or TSV=FILE, or API=URL"
 	@echo "make clean   remove the virtual environment and what the tools left (no data)"
 
 up: $(VENV)/.devstack
@@ -39,6 +40,9 @@ fuzz: $(VENV)/.test
 
 catalogue: $(VENV)/.test
 	@$(BIN)/python -m tests.bench.catalogue load --tsv "$(TSV)"
+
+relevance: $(VENV)/.test
+	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m tests.bench.relevance $(if $(TSV),--tsv "$(TSV)") $(if $(API),--api "$(API)")
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
