@@ -15,6 +15,7 @@ from registry.db.engine import open_database
 from registry.errors import RegistryError, SettingsError, StackError
 from registry.search.index import open_search
 from registry.search.rebuild import rebuild, rollback
+from registry.search.reconcile import reconcile
 from registry.settings import ADDRESSES, Settings, environment, variables
 
 EPILOG = """\
@@ -69,12 +70,15 @@ def migrate(_: argparse.Namespace) -> None:
 def reindex(options: argparse.Namespace) -> None:
     settings = _settings()
 
-    async def work() -> None:
+    async def work() -> str:
         async with open_database(settings.database) as db, open_search(settings.search) as index:
+            if options.check:
+                found = await reconcile(db, index)
+                return ", ".join(f"{count} {what}" for what, count in found.items()) + "."
             await (rollback(db, index) if options.rollback else rebuild(db, index, _progress))
+            return "\nThe former index serves again." if options.rollback else "\nThe new index serves."
 
-    asyncio.run(work())
-    _say("\nThe former index serves again." if options.rollback else "\nThe new index serves.")
+    _say(asyncio.run(work()))
 
 
 def user_create(options: argparse.Namespace) -> None:
@@ -141,7 +145,9 @@ def parser() -> argparse.ArgumentParser:
     add("worker", worker, "run the background work alone: indexing and periodic jobs")
     add("migrate", migrate, "bring the database schema up to date")
     reindexing = add("reindex", reindex, "build a new search index while the old one serves, then swap")
-    reindexing.add_argument("--rollback", action="store_true", help="let the former index serve again")
+    instead = reindexing.add_mutually_exclusive_group()
+    instead.add_argument("--rollback", action="store_true", help="let the former index serve again")
+    instead.add_argument("--check", action="store_true", help="compare the index with PostgreSQL, mend what differs")
     add("config", config, "list every setting")
     users = commands.add_parser("user", help="manage accounts").add_subparsers(required=True, metavar="ACTION")
     creating = add("create", user_create, "create an account; asks for the password or reads it from a pipe", users)

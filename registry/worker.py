@@ -13,8 +13,9 @@ from registry.db.engine import Database, open_database
 from registry.downloads.record import forget_batches
 from registry.events.periodic import every
 from registry.packages import sweep
-from registry.search import consumer
+from registry.search import consumer, counts
 from registry.search.index import SearchIndex, open_search
+from registry.search.reconcile import reconcile
 from registry.settings import Settings
 from registry.storage.base import Storage
 from registry.storage.opened import open_storage
@@ -34,8 +35,16 @@ async def background(settings: Settings, db: Database, storage: Storage, index: 
         "forget batches": (timedelta(hours=6), lambda: forget_batches(db)),
         "purge revoked tokens": (timedelta(hours=1), lambda: administer.purge_expired(db)),
     }  # fmt: skip
+    if index.is_configured:
+        jobs["refresh downloads"] = (timedelta(minutes=10), lambda: counts.refresh_downloads(db, index))
     tasks = [asyncio.create_task(consumer.follow(db, index))]
     tasks += [asyncio.create_task(every(db, name, interval, job)) for name, (interval, job) in jobs.items()]
+    if index.is_configured:
+        # Not at once: after a start the consumer may still be catching up.
+        nightly = every(
+            db, "reconcile", timedelta(days=1), lambda: reconcile(db, index), first_after=timedelta(hours=1)
+        )
+        tasks.append(asyncio.create_task(nightly))
     try:
         yield
     finally:

@@ -19,12 +19,20 @@ RUNS = Counter("registry_jobs_total", "Runs of periodic jobs", ["job", "outcome"
 LOCK_CLASS = 4203
 
 
-async def every(db: Database, name: str, interval: timedelta, job: Callable[[], Awaitable[object]]) -> None:
-    """Runs `job` now and after each `interval`, for ever. A job must be harmless to repeat.
+async def every(
+    db: Database,
+    name: str,
+    interval: timedelta,
+    job: Callable[[], Awaitable[object]],
+    *,
+    first_after: timedelta = timedelta(0),
+) -> None:
+    """Runs `job` after `first_after` and after each `interval`, for ever. A job must be harmless to repeat.
 
     A failure is logged and counted, and the job comes round again.
     """
     RUNS.labels(name, "failed")  # known from the start, so that the first failure is an increase
+    await asyncio.sleep(first_after.total_seconds())
     while True:
         try:
             async with db.session() as (conn, _):

@@ -1,0 +1,150 @@
+"""Compares PostgreSQL with both indices, page by page, and mends what differs.
+
+The event log leaves nothing out; this finds what came otherwise: an index restored or written by hand, a bug. Downloads
+count as equal within a step, since counts.py brings only steps. An index from after the database's backup holds higher
+seqs and can't be mended: that one wants a rebuild.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from prometheus_client import Counter, Gauge
+
+from registry.db.engine import Database
+from registry.events import log as event_log
+from registry.search import store
+from registry.search.documents import PACKAGES, VERSIONS, Document, download_step, version_id
+from registry.search.index import KINDS, SearchIndex
+from registry.search.indexing import package_writes, version_writes, write
+from registry.search.writes import Write
+
+log = logging.getLogger(__name__)
+
+DIFFERENCES = Counter(
+    "registry_index_differences_total",
+    "Documents that differed from PostgreSQL and were mended",
+    ["index", "difference"],
+)
+LAST_RUN = Gauge("registry_index_reconciled_timestamp_seconds", "When the search index was last compared to the end")
+
+PAGE = 500
+# What differs only because the consumer has not come to it yet is equal after this.
+SETTLE_SECONDS = 3.0
+MISSING, OUTDATED, SURPLUS = "missing", "outdated", "surplus"
+UNMENDED = "unmended"
+# What was changed by hand has a version of its own, one above its seq. A write with one more than the truth's seq beats
+# it, and is no obstacle to the next event's; should that have come between, the next look finds it.
+RAISES = (0, 1, 1)
+# Their drift is counts.py's; the text of a README is not kept in the index.
+_NOT_COMPARED = frozenset(("downloads", "popularity", "readme"))
+
+Identity = tuple[str, str]
+"""(name, version); a package's is that of its name alone."""
+
+
+async def reconcile(db: Database, index: SearchIndex) -> dict[str, int]:
+    """How many documents were {"packages missing", ..., "versions surplus"}, and how many of them are "unmended".
+
+    Raises SearchUnavailable, DatabaseUnavailable; what was compared until then stays mended.
+    """
+    found = {f"{kind} {difference}": 0 for kind in KINDS for difference in (MISSING, OUTDATED, SURPLUS)}
+    found[UNMENDED] = 0
+    await index.refresh()
+    for kind in KINDS:
+        for pages in (_pages_of_database(db, kind), _pages_of_index(index, kind)):
+            async for page in pages:
+                if differing := await _differences(db, index, kind, page):
+                    await _mend(db, index, kind, [identity for identity, _, _ in differing], found)
+    LAST_RUN.set_to_current_time()
+    level = logging.WARNING if any(found.values()) else logging.INFO
+    log.log(level, "search index reconciled", extra={"found": found})
+    return found
+
+
+async def _pages_of_database(db: Database, kind: str) -> AsyncIterator[list[Identity]]:
+    read = {PACKAGES: store.packages_after, VERSIONS: store.versions_after}[kind]
+    after = 0
+    while True:
+        async with db.read() as conn:
+            rows = await read(conn, after, PAGE)
+        if not rows:
+            return
+        after = rows[-1].id
+        yield [(row.name, row.version) for row in rows]
+
+
+async def _pages_of_index(index: SearchIndex, kind: str) -> AsyncIterator[list[Identity]]:
+    after: list[Any] = []
+    while True:
+        body = {
+            "query": {"match_all": {}},
+            "size": PAGE,
+            "sort": [{"name.raw": "asc"}, {"sort_key": "asc"}, {"version": "asc"}],
+            "_source": ["name", "version"],
+            "track_total_hits": False,
+        }
+        answer = await index.search(kind, {**body, "search_after": after} if after else body)
+        hits = answer["hits"]["hits"]
+        if not hits:
+            return
+        after = hits[-1]["sort"]
+        yield [(hit["_source"]["name"], hit["_source"]["version"]) for hit in hits]
+
+
+async def _mend(
+    db: Database, index: SearchIndex, kind: str, suspects: Sequence[Identity], found: dict[str, int]
+) -> None:
+    await asyncio.sleep(SETTLE_SECONDS)
+    differing = await _differences(db, index, kind, suspects)
+    for _, difference, _ in differing:
+        found[f"{kind} {difference}"] += 1
+        DIFFERENCES.labels(kind, difference).inc()
+    for raised in RAISES:
+        if differing:
+            await write(db, index, [replace(each, seq=each.seq + raised) for _, _, each in differing])
+            differing = await _differences(db, index, kind, suspects)
+    found[UNMENDED] += len(differing)
+
+
+async def _differences(
+    db: Database, index: SearchIndex, kind: str, identities: Sequence[Identity]
+) -> list[tuple[Identity, str, Write]]:
+    """Each of `identities` that the index holds otherwise, how so, and the write that mends it."""
+    truth = await _truth(db, kind, identities)
+    indexed = await index.documents(kind, list(truth), ["*"])
+    differing = []
+    for identity, each in truth.values():
+        document = indexed.get(each.id)
+        if each.document is None:
+            difference = SURPLUS if document is not None else None
+        elif document is None:
+            difference = MISSING
+        else:
+            difference = OUTDATED if _compared(document) != _compared(each.document) else None
+        if difference is not None:
+            differing.append((identity, difference, each))
+    return differing
+
+
+async def _truth(db: Database, kind: str, identities: Sequence[Identity]) -> dict[str, tuple[Identity, Write]]:
+    """By id, what the index should hold: the document, or None where there is no row."""
+    async with db.read(snapshot=True) as conn:
+        seq = await event_log.last_seq(conn)
+        if kind == PACKAGES:
+            puts = package_writes(await store.packages_named(conn, {name for name, _ in identities}), seq)
+        else:
+            puts = version_writes(await store.versions_named(conn, identities), seq)
+    rows = {each.id: each for each in puts}
+    truth = {}
+    for identity in identities:
+        id_ = identity[0] if kind == PACKAGES else version_id(*identity)
+        truth[id_] = (identity, rows.get(id_) or Write(kind, id_, identity[0], seq, None))
+    return truth
+
+
+def _compared(document: Document) -> Document:
+    kept = {name: value for name, value in document.items() if name not in _NOT_COMPARED}
+    return {**kept, "step": download_step(document.get("downloads", 0))}
