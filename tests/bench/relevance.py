@@ -112,7 +112,7 @@ def report(by_seed: dict[int, Figures], gate: dict[str, float]) -> bool:
     for kind, asked in gate.items():
         row = [found[kind] for found in by_seed.values() if kind in found]
         short = any(falls_short(kind, rank, asked) for rank, _ in row)
-        cells = "".join(f"{rank:>10.3f}" + ("" if kind == NONSENSE else f"{first:>6.2f}") for rank, first in row)
+        cells = "".join(f"{rank:>10.3f}" + (" " * 6 if kind == NONSENSE else f"{first:>6.2f}") for rank, first in row)
         print(f"{kind:14}{cells}{asked:>8.2f}{'  below' if short else ''}")
         good &= not short
     return good
