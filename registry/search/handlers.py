@@ -3,10 +3,18 @@
 from aiohttp import web
 
 from registry.keys import DB
+from registry.search import explain as explaining
 from registry.search import search as use_case
 from registry.search.index import SearchIndex
 from registry.search.page import Page
-from registry.search.request import PARAMETERS, SUGGEST_PARAMETERS, SearchRequest, parse_suggest
+from registry.search.request import (
+    EXPLAIN_PARAMETERS,
+    PARAMETERS,
+    SUGGEST_PARAMETERS,
+    SearchRequest,
+    parse_explain,
+    parse_suggest,
+)
 from registry.web.responses import json_response
 from registry.web.route import Route
 
@@ -23,9 +31,16 @@ async def suggest(request: web.Request) -> web.StreamResponse:
     return json_response(await use_case.suggest(request.app[DB], request.app[SEARCH], q))
 
 
+async def explain(request: web.Request) -> web.StreamResponse:
+    wanted, name = parse_explain(list(request.query.items()))
+    return json_response(await explaining.explain(request.app[DB], request.app[SEARCH], wanted, name))
+
+
 ROUTES = (
     Route("GET", "/api/v1/search", search, "Search packages", limit="search", parameters=PARAMETERS,
           answers={200: Page}),
     Route("GET", "/api/v1/search/suggest", suggest, "Complete a name as it is typed", limit="search",
           parameters=SUGGEST_PARAMETERS, answers={200: use_case.Suggestions}),
+    Route("GET", "/api/v1/search/explain", explain, "Why a package ranks where it does, or isn't found", limit="search",
+          parameters=EXPLAIN_PARAMETERS, answers={200: explaining.Explanation}),
 )  # fmt: skip

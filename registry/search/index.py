@@ -66,14 +66,20 @@ class SearchIndex:
 
     # Searching
 
-    async def search(self, kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Elasticsearch's answer to `body`. For a few seconds after a failure it is not even asked."""
+    async def search(self, kind: str, body: Mapping[str, Any], *, named_scores: bool = False) -> dict[str, Any]:
+        """Elasticsearch's answer to `body`. For a few seconds after a failure it is not even asked.
+
+        With `named_scores` each hit's matched_queries maps names to what they are worth.
+        """
         if not self._breaker.admits():
             raise SearchUnavailable(AWAY)
         try:
             with _errors_named():
                 answer = await self._es.search(
-                    index=self.alias(kind), body=dict(body), allow_partial_search_results=False
+                    index=self.alias(kind),
+                    body=dict(body),
+                    allow_partial_search_results=False,
+                    include_named_queries_score=named_scores,
                 )
         except SearchUnavailable as error:
             self._note_failure(error.__cause__)

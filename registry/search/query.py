@@ -48,7 +48,8 @@ COMPACT = 10_000
 POPULARITY = 14.0
 QUALITY = 0.3
 FRESHNESS = 0.1
-FRESH_SCALE = "365d"
+FRESH_SCALE_DAYS = 365
+FRESH_OFFSET_DAYS = 30
 DEPRECATED_FACTOR = 0.4
 
 # Completion: the beginning of a name before that of a word in it.
@@ -108,7 +109,8 @@ def build_relaxed(request: SearchRequest, heaviest: float) -> Body:
         nearly = {"query": text, "operator": "and", "fuzziness": FUZZY_TWICE, "prefix_length": 1, "max_expansions": 20}
         clauses.append({"match": {"description.min": nearly}})
     body = build(request, heaviest)
-    matching = {"bool": {"must": _any_of(clauses), "filter": _narrowed(request), "must_not": _excluded(request.terms)}}
+    filters, excluded = list(narrowed(request).values()), list(excluding(request.terms).values())
+    matching = {"bool": {"must": _any_of(clauses), "filter": filters, "must_not": excluded}}
     return {**body, "query": _ranked(matching, heaviest)}
 
 
@@ -149,67 +151,87 @@ def _matching(request: SearchRequest) -> Body:
     terms = request.terms
     if terms.matches_nothing:
         return {"match_none": {}}
-    filters, excluded = _narrowed(request), _excluded(terms)
+    filters, excluded = list(narrowed(request).values()), list(excluding(terms).values())
     if terms.text and request.sort != RELEVANCE:
         # The weak matches, which rank last by relevance, would come first by their downloads.
         filters.append(_any_of(_surely_meant(terms.text)))
     if not terms.text:
         return {"bool": {"must": {"match_all": {}}, "filter": filters, "must_not": excluded}}
-    must, tiers = _evidence(terms.text), _tiers(terms.text)
-    return {"bool": {"must": must, "should": tiers, "filter": filters, "must_not": excluded}}
+    kinds = [_any_of(kind.values()) for kind in evidence(terms.text).values() if kind]
+    must = {"dis_max": {"queries": kinds, "tie_breaker": LESSER_EVIDENCE}}
+    above = list(tiers(terms.text).values())
+    return {"bool": {"must": must, "should": above, "filter": filters, "must_not": excluded}}
 
 
-def _narrowed(request: SearchRequest) -> list[Body]:
-    return [*_filters(request), *(_phrase(phrase) for phrase in request.terms.phrases)]
+def narrowed(request: SearchRequest) -> dict[str, Body]:
+    """What every result must fulfil, by how it is asked for."""
+    filters: dict[str, Body] = {"not yanked": {"term": {"yanked": False}}, **_field_clauses(request.terms.fields)}
+    for field, values in ((AUTHOR, request.authors), (LICENSE, request.licenses)):
+        if values:
+            either = _any_of(_field_clause(field, value) for value in values)
+            filters[f"{field}={' or '.join(values)}"] = either
+    filters |= {f"{KEYWORD}={value}": _field_clause(KEYWORD, value) for value in request.keywords}
+    if not request.prerelease:
+        filters["prerelease=false"] = {"term": {"prerelease": False}}
+    return filters | {f'"{phrase}"': _phrase(phrase) for phrase in request.terms.phrases}
 
 
-def _excluded(terms: Terms) -> list[Body]:
-    return [*(_phrase(phrase) for phrase in terms.excluded), *_field_clauses(terms.excluded_fields)]
+def excluding(terms: Terms) -> dict[str, Body]:
+    """What no result may have, by how it is asked for."""
+    phrases = {f'-"{phrase}"': _phrase(phrase) for phrase in terms.excluded}
+    return phrases | {f"-{asked}": clause for asked, clause in _field_clauses(terms.excluded_fields).items()}
 
 
-def _evidence(text: str) -> Body:
-    """Everything that makes a package a result."""
+def mentions(word: str) -> Body:
+    """Packages that `word` finds in their texts or as the beginning of a word of their name."""
+    begins = {"match": {"name.words": {"query": word, "operator": "and"}}}
+    return _any_of([_words(word, 1, operator="and"), begins])
+
+
+def evidence(text: str) -> dict[str, dict[str, Body]]:
+    """Everything that makes a package a result: three kinds of evidence, and in each what there is to match."""
     compact = compact_form(text)
-    groups = [_about(text), _named(text)]
+    near = {}
     if len(compact) <= LONGEST_TYPO:
-        groups.append([_fuzzy(compact), _trigrams(compact)])
-    return {"dis_max": {"queries": [_any_of(group) for group in groups], "tie_breaker": LESSER_EVIDENCE}}
+        near = {"the name but for a letter": _fuzzy(compact), "most of the name's letters": _trigrams(compact)}
+    return {"what is said of it": _about(text), "what it is called": _named(text), "a slip": near}
 
 
-def _about(text: str) -> list[Body]:
-    clauses = [
-        _words(text, SOME_WORDS, minimum_should_match=SOME_WORDS_SHARE),
-        *_all_words(text),
-        {"match_phrase": {"description.min": {"query": text, "slop": 1, "boost": PHRASE}}},
-        _constant({"match": {"readme": {"query": required_words(text), "operator": "and"}}}, README),
-    ]
+def tiers(text: str) -> dict[str, Body]:
+    """The name itself; typed without separators, also one that has some."""
+    found = {"exact": _constant(_live({"term": {"name": text}}), EXACT, name="exact")}
+    if not re.search(SEPARATORS, text):
+        found["compact"] = _constant(_live({"term": {"name.compact": text}}), COMPACT, name="compact")
+    return found
+
+
+def _about(text: str) -> dict[str, Body]:
+    readme = {"match": {"readme": {"query": required_words(text), "operator": "and"}}}
+    clauses = {
+        "enough of the words": _words(text, SOME_WORDS, minimum_should_match=SOME_WORDS_SHARE),
+        **_all_words(text),
+        "the words side by side": {"match_phrase": {"description.min": {"query": text, "slop": 1, "boost": PHRASE}}},
+        "the words in the README": _constant(readme, README),
+    }
     if " " in text:
         lightly = {"query": text, "operator": "and", "boost": ALL_WORDS_LIGHTLY_STEMMED}
         as_typed = {"query": text, "boost": WORDS_AS_TYPED}
         both = {"must": {"match": {"description.min": lightly}}, "should": {"match": {"description.exact": as_typed}}}
-        clauses.append({"bool": both})
+        clauses["every word in the description"] = {"bool": both}
     return clauses
 
 
-def _named(text: str) -> list[Body]:
-    clauses = [
-        _constant({"match": {"name.prefix": text}}, NAME_PREFIX, name="prefix"),
-        _constant({"match": {"name.words": {"query": text, "operator": "and"}}}, NAME_WORDS),
-    ]
+def _named(text: str) -> dict[str, Body]:
+    clauses = {
+        "the beginning of the name": _constant({"match": {"name.prefix": text}}, NAME_PREFIX, name="prefix"),
+        "beginnings of words in the name": _constant(
+            {"match": {"name.words": {"query": text, "operator": "and"}}}, NAME_WORDS
+        ),
+    }
     if re.search(SEPARATORS, text):
-        clauses += [
-            _constant({"prefix": {"name": text}}, NAME_PREFIX_AS_TYPED),
-            _constant({"term": {"name.compact": text}}, NAME_BUT_FOR_SEPARATORS),
-        ]
+        clauses["the beginning as typed"] = _constant({"prefix": {"name": text}}, NAME_PREFIX_AS_TYPED)
+        clauses["the name but for separators"] = _constant({"term": {"name.compact": text}}, NAME_BUT_FOR_SEPARATORS)
     return clauses
-
-
-def _tiers(text: str) -> list[Body]:
-    """The name itself; typed without separators, also one that has some."""
-    tiers = [_constant(_live({"term": {"name": text}}), EXACT, name="exact")]
-    if not re.search(SEPARATORS, text):
-        tiers.append(_constant(_live({"term": {"name.compact": text}}), COMPACT, name="compact"))
-    return tiers
 
 
 def _live(clause: Body) -> Body:
@@ -218,18 +240,18 @@ def _live(clause: Body) -> Body:
 
 def _surely_meant(text: str) -> list[Body]:
     """The beginning of the name or of its words, or every word that counts."""
-    return [*_named(text), *_all_words(text)]
+    return [*_named(text).values(), *_all_words(text).values()]
 
 
-def _all_words(text: str) -> list[Body]:
+def _all_words(text: str) -> dict[str, Body]:
     """Every word that counts and every word; one clause when that is the same."""
     required = required_words(text)
     if required == text:
-        return [_words(text, REQUIRED_WORDS + ALL_WORDS, operator="and", _name="words")]
-    return [
-        _words(required, REQUIRED_WORDS, operator="and", _name="words"),
-        _words(text, ALL_WORDS, operator="and"),
-    ]
+        return {"every word": _words(text, REQUIRED_WORDS + ALL_WORDS, operator="and", _name="words")}
+    return {
+        "every word that counts": _words(required, REQUIRED_WORDS, operator="and", _name="words"),
+        "every word": _words(text, ALL_WORDS, operator="and"),
+    }
 
 
 def _words(text: str, boost: float, **how: str) -> Body:
@@ -247,19 +269,8 @@ def _trigrams(compact: str) -> Body:
     return _constant({"match": match}, NAME_TRIGRAMS)
 
 
-def _filters(request: SearchRequest) -> list[Body]:
-    filters: list[Body] = [{"term": {"yanked": False}}, *_field_clauses(request.terms.fields)]
-    for field, values in ((AUTHOR, request.authors), (LICENSE, request.licenses)):
-        if values:
-            filters.append(_any_of(_field_clause(field, value) for value in values))
-    filters += [_field_clause(KEYWORD, value) for value in request.keywords]
-    if not request.prerelease:
-        filters.append({"term": {"prerelease": False}})
-    return filters
-
-
-def _field_clauses(fields: Iterable[tuple[str, str]]) -> list[Body]:
-    return [_field_clause(field, value) for field, value in fields]
+def _field_clauses(fields: Iterable[tuple[str, str]]) -> dict[str, Body]:
+    return {f"{field}:{value}": _field_clause(field, value) for field, value in fields}
 
 
 def _field_clause(field: str, value: str) -> Body:
@@ -289,7 +300,8 @@ def _constant(clause: Body, boost: float, name: str | None = None) -> Body:
 def _ranked(matching: Body, heaviest: float) -> Body:
     """`matching` with popularity, quality and freshness, and deprecated packages lowered."""
     popularity = {"field": "popularity", "factor": POPULARITY**0.5 / heaviest, "modifier": "square", "missing": 0}
-    fresh = {"published_at": {"origin": "now/d", "scale": FRESH_SCALE, "offset": "30d", "decay": 0.5}}
+    days = {"scale": f"{FRESH_SCALE_DAYS}d", "offset": f"{FRESH_OFFSET_DAYS}d"}
+    fresh = {"published_at": {"origin": "now/d", **days, "decay": 0.5}}
     score = {
         "query": matching,
         "functions": [

@@ -95,6 +95,15 @@ SUGGEST_PARAMETERS: list[dict[str, Any]] = [
     )
 ]
 
+NAME_PARAMETER = _parameter(
+    "name", "The package to explain.", {"type": "string", "minLength": 1, "maxLength": MAX_SUGGEST, "pattern": r"\S"},
+    required=True,
+)  # fmt: skip
+_EXPLAINED = ("q", *_REPEATABLE, "prerelease")
+EXPLAIN_PARAMETERS: list[dict[str, Any]] = [
+    *(parameter for parameter in PARAMETERS if parameter["name"] in _EXPLAINED), NAME_PARAMETER,
+]  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
@@ -172,6 +181,24 @@ def parse_suggest(params: Sequence[tuple[str, str]]) -> str:
     q = reader.text("q", MAX_SUGGEST)
     reader.raise_errors()
     return q
+
+
+def parse_explain(params: Sequence[tuple[str, str]]) -> tuple[SearchRequest, str]:
+    """The search, and the name in it to explain. Raises InvalidInput that names every wrong parameter."""
+    errors: list[FieldError] = []
+    names = [value for name, value in params if name == "name"]
+    problem = _text_problem(names[0], MAX_SUGGEST) if names else "is required"
+    if problem is None and (len(names) > 1 or not names[0].strip()):
+        problem = "is given more than once" if len(names) > 1 else "must not be blank"
+    if problem:
+        errors.append({"field": "name", "message": problem})
+    try:
+        request = SearchRequest.parse([(name, value) for name, value in params if name in _EXPLAINED])
+    except InvalidInput as wrong:
+        raise InvalidInput.of([*wrong.errors, *errors]) from wrong
+    if errors:
+        raise InvalidInput.of(errors)
+    return request, names[0].strip()
 
 
 class _Reader:

@@ -8,6 +8,7 @@ from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Row, statement
 from registry.db.tables import download_days, index_failures, package_versions, packages
+from registry.search.documents import PACKAGES
 
 _TEXTS = ARRAY(sa.Text)
 _LIVE = package_versions.c.deleted_at.is_(None)
@@ -104,6 +105,21 @@ _DOWNLOADED = statement(
     .limit(p("count"))
 )
 
+_STANDING = statement(
+    sa.select(
+        packages.c.name,
+        packages.c.latest_version_id.is_not(None).label("shown"),
+        OFFERED.label("offered"),
+        index_failures.c.reason.label("refusal"),
+    )
+    .join_from(
+        packages,
+        index_failures,
+        index_failures.c.document == sa.literal(f"{PACKAGES}:") + packages.c.name,
+        isouter=True,
+    )
+    .where(packages.c.similarity_key == p("key"))
+)
 _failure = insert(index_failures).values(
     document=p("document"), package=p("package"), seq=p("seq"), reason=p("reason"), failed_at=sa.func.now()
 )
@@ -150,6 +166,11 @@ async def downloaded_versions(
     """Up to `count` (name, version) downloaded in the last `days` days, above `after` in their order."""
     rows = await conn.all(_DOWNLOADED, days=days, after_name=after[0], after_version=after[1], count=count)
     return [(row.name, row.version) for row in rows]
+
+
+async def standing(conn: Connection, key: str) -> Row | None:
+    """name, shown (a version is left), offered (one isn't yanked), refusal (why the engine has it not, or None)."""
+    return await conn.one(_STANDING, key=key)
 
 
 async def save_outcome(

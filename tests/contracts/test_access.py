@@ -41,6 +41,7 @@ ROWS: dict[str, Row] = {
     f"DELETE {API}/auth/tokens/{{id}}": BY_PASSWORD,
     f"GET {API}/search": READERS,
     f"GET {API}/search/suggest": READERS,
+    f"GET {API}/search/explain": READERS,
     f"GET {API}/packages/{{name}}/{{version}}/tarball": READERS,
     f"POST {API}/packages": PUBLISHERS,
     f"PUT {API}/packages/{{name}}/{{version}}": OWN_PUBLISHERS,

@@ -1,0 +1,205 @@
+"""Why a package ranks where it does for a query, or why it isn't there."""
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+# pydantic can't describe that of `typing` before Python 3.12.
+from typing_extensions import TypedDict
+
+from registry.db.engine import Database
+from registry.packages.names import similarity_key
+from registry.search import page, query, store
+from registry.search.documents import PACKAGES, Document
+from registry.search.index import SearchIndex
+from registry.search.request import SearchRequest
+
+Reason = Literal["found", "unknown", "deleted", "yanked", "not_indexed", "filtered", "no_match"]
+
+
+class Part(TypedDict):
+    """What counts, and how much."""
+
+    part: str
+    worth: float
+
+
+class Evidence(TypedDict):
+    """Of the kinds of evidence the strongest counts, and a fifth of the others; within a kind the parts add up."""
+
+    kind: str
+    parts: list[Part]
+
+
+class Explanation(TypedDict):
+    """`rank` is evidence × (1 + the sum of `factors`) × `demotion`; `position` counts from 1.
+
+    For a package that isn't found `reason` says why, and `unmatched` names the filters or words it fails.
+    """
+
+    name: str
+    query: str
+    found: bool
+    reason: Reason
+    explanation: str
+    position: int | None
+    score: float
+    rank: float
+    tier: Literal["exact", "compact", "text", "none"]
+    evidence: list[Evidence]
+    factors: list[Part]
+    demotion: float
+    unmatched: list[str]
+
+
+_ABSENT: dict[Reason, str] = {
+    "unknown": "There is no package of this name.",
+    "deleted": "Every version of it was deleted.",
+    "yanked": "Every version of it is yanked.",
+    "not_indexed": "It is not in the index yet.",
+    "filtered": "The filters of the query leave it out: {unmatched}.",
+    "no_match": "It matches too little of the query; it doesn't have: {unmatched}.",
+}
+# A package that ranks alike is not above.
+_ABOVE = 1 + 1e-6
+
+
+async def explain(db: Database, index: SearchIndex, request: SearchRequest, name: str) -> Explanation:
+    """The place of the package `name` in the results of `request` by relevance.
+
+    Raises SearchUnavailable, DatabaseUnavailable.
+    """
+    async with db.read() as conn:
+        standing = await store.standing(conn, similarity_key(name.lower()))
+    if standing is None:
+        return _absent(name, request, "unknown")
+    if not standing.shown or not standing.offered:
+        return _absent(standing.name, request, "yanked" if standing.shown else "deleted")
+    documents = await index.documents(PACKAGES, [standing.name], ["*"])
+    if standing.name not in documents:
+        refused = f" The engine refused it: {standing.refusal}" if standing.refusal else ""
+        return _absent(standing.name, request, "not_indexed", more=refused)
+    heaviest = await index.heaviest()
+    body = query.build(request, heaviest)
+    hit = await _hit(index, body, standing.name)
+    if hit is None and request.terms.text and not await _count(index, body):
+        body = query.build_relaxed(request, heaviest)
+        hit = await _hit(index, body, standing.name)
+    if hit is None:
+        return await _why_not(index, request, standing.name)
+    above = await _count(index, {**body, "min_score": hit["_score"] * _ABOVE})
+    evidence = await _evidence(index, request, standing.name)
+    return _found(request, documents[standing.name], hit, above, evidence, heaviest)
+
+
+async def _hit(index: SearchIndex, body: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    only = {**body, "size": 1, "from": 0, "post_filter": {"term": {"name.raw": name}}}
+    hits = (await index.search(PACKAGES, only))["hits"]["hits"]
+    return hits[0] if hits else None
+
+
+async def _count(index: SearchIndex, body: Mapping[str, Any]) -> int:
+    answer = await index.search(PACKAGES, {**body, "size": 0, "from": 0})
+    return int(answer["hits"]["total"]["value"])
+
+
+async def _worths(index: SearchIndex, name: str, clauses: Mapping[str, query.Body]) -> dict[str, float]:
+    """What each of `clauses` that matches the package is worth."""
+    named = [{"bool": {"must": clause, "_name": label}} for label, clause in clauses.items()]
+    body = {
+        "query": {"bool": {"filter": {"term": {"name.raw": name}}, "should": named}},
+        "size": 1,
+        "_source": False,
+    }
+    hits = (await index.search(PACKAGES, body, named_scores=True))["hits"]["hits"]
+    matched = hits[0].get("matched_queries", {}) if hits else {}
+    return {label: round(matched[label], 3) for label in clauses if label in matched}
+
+
+async def _evidence(index: SearchIndex, request: SearchRequest, name: str) -> list[Evidence]:
+    found: list[Evidence] = []
+    text = request.terms.text
+    if not text:
+        return found
+    for kind, clauses in {**query.evidence(text), "the name itself": query.tiers(text)}.items():
+        if worths := await _worths(index, name, clauses):
+            found.append({"kind": kind, "parts": [{"part": part, "worth": worth} for part, worth in worths.items()]})
+    return found
+
+
+async def _why_not(index: SearchIndex, request: SearchRequest, name: str) -> Explanation:
+    wanted, unwanted = query.narrowed(request), query.excluding(request.terms)
+    kept = await _worths(index, name, {**wanted, **unwanted})
+    failed = [label for label in wanted if label not in kept] + [label for label in unwanted if label in kept]
+    if failed:
+        return _absent(name, request, "filtered", unmatched=failed)
+    words = {word: query.mentions(word) for word in request.terms.text.split()}
+    matched = await _worths(index, name, words)
+    return _absent(name, request, "no_match", unmatched=[word for word in words if word not in matched])
+
+
+def _found(
+    request: SearchRequest,
+    document: Document,
+    hit: Mapping[str, Any],
+    above: int,
+    evidence: list[Evidence],
+    heaviest: float,
+) -> Explanation:
+    matched = hit.get("matched_queries", ())
+    tier: Literal["exact", "compact", "text"] = "text"
+    if "exact" in matched or "compact" in matched:
+        tier = "exact" if "exact" in matched else "compact"
+    factors: list[Part] = [
+        {"part": "popularity", "worth": round(query.POPULARITY * (document["popularity"] / heaviest) ** 2, 3)},
+        {"part": "quality", "worth": round(query.QUALITY * document["quality"], 3)},
+        {"part": "freshness", "worth": round(query.FRESHNESS * _freshness(document["published_at"]), 3)},
+    ]
+    told = "its popularity, since the query has no words"
+    if request.terms.text:
+        strongest = max(evidence, key=lambda each: sum(part["worth"] for part in each["parts"]), default=None)
+        told = strongest["kind"] if strongest else "a name or description that is nearly this"
+    demoted = " It is deprecated, which lowers it." if document["deprecated"] else ""
+    return {
+        "name": document["name"],
+        "query": request.q,
+        "found": True,
+        "reason": "found",
+        "explanation": f"Number {above + 1}, most of all for {told}.{demoted}",
+        "position": above + 1,
+        "score": page.score(request.terms.text, document["name"], hit["_score"], matched),
+        "rank": round(hit["_score"], 3),
+        "tier": tier,
+        "evidence": evidence,
+        "factors": factors,
+        "demotion": query.DEPRECATED_FACTOR if document["deprecated"] else 1.0,
+        "unmatched": [],
+    }
+
+
+def _absent(
+    name: str, request: SearchRequest, reason: Reason, *, unmatched: list[str] | None = None, more: str = ""
+) -> Explanation:
+    return {
+        "name": name,
+        "query": request.q,
+        "found": False,
+        "reason": reason,
+        "explanation": _ABSENT[reason].format(unmatched=", ".join(unmatched or ["enough of it"])) + more,
+        "position": None,
+        "score": 0.0,
+        "rank": 0.0,
+        "tier": "none",
+        "evidence": [],
+        "factors": [],
+        "demotion": 1.0,
+        "unmatched": unmatched or [],
+    }
+
+
+def _freshness(published_at: str) -> float:
+    """As the engine's gauss has it: 1 for FRESH_OFFSET, half after FRESH_SCALE more."""
+    age = (datetime.now(UTC) - datetime.fromisoformat(published_at)).total_seconds() / 86400
+    beyond = max(0.0, age - query.FRESH_OFFSET_DAYS)
+    return math.exp(math.log(0.5) * (beyond / query.FRESH_SCALE_DAYS) ** 2)
