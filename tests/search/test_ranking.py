@@ -100,6 +100,43 @@ async def test_rubygems_1662_half_typed_names_are_found(libraries: Shelf, q: str
     assert (await libraries.names(q))[0] == {"sqlalch": "sqlalchemy"}.get(q, "synapse-algorithms")
 
 
+@pytest.mark.parametrize("q", ["reqeustss", "sqlalchmeey", "numercal arays"])
+async def test_two_wrong_letters_are_forgiven_when_nothing_else_is_found(libraries: Shelf, q: str) -> None:
+    assert (await libraries.names(q))[0] == {"r": "requests", "s": "sqlalchemy", "n": "numpy"}[q[0]]
+
+
+async def test_of_names_that_begin_as_typed_the_popular_one_is_first(shelf: Shelf) -> None:
+    await shelf.publish("libnl-dev", description="Development files for libnl, with libnl headers", downloads=900)
+    await shelf.publish("libnl-route", description="Netlink sockets", downloads=50_000)
+    await shelf.publish("sniffer", description="Uses libnl", downloads=900_000)
+    await shelf.drain()
+    assert await shelf.names("libnl") == ["libnl-route", "libnl-dev", "sniffer"]
+
+
+async def test_separators_that_are_typed_are_meant(shelf: Shelf) -> None:
+    await shelf.publish("medcon", downloads=100)
+    await shelf.publish("med-config", downloads=200)
+    await shelf.drain()
+    assert (await shelf.names("med-con"))[0] == "med-config"
+    assert (await shelf.names("medcon"))[0] == "medcon"
+
+
+async def test_a_package_nobody_downloaded_yet_is_not_buried(shelf: Shelf) -> None:
+    await shelf.publish("fresh-start", description="Reads tide tables")
+    await shelf.publish("favourite", description="Reads everything, sometimes tables", downloads=900_000)
+    await shelf.drain()
+    assert (await shelf.names("tide tables"))[0] == "fresh-start"
+
+
+async def test_pypi_warehouse_19136_a_new_package_is_found_at_once(shelf: Shelf) -> None:
+    await fill(shelf)
+    await shelf.publish("http-brand-new", description="An HTTP client of today")
+    await shelf.drain()
+    assert (await shelf.names("http-brand-new"))[0] == "http-brand-new"
+    assert "http-brand-new" in await shelf.names("http client")
+    assert (await shelf.names("http", sort="recently-created"))[0] == "http-brand-new"
+
+
 async def test_nugetgallery_7375_a_word_that_is_a_name_does_not_come_first(libraries: Shelf) -> None:
     assert (await libraries.names("flask continuous integration"))[0] == "flask-ci"
 
