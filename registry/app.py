@@ -14,6 +14,7 @@ from registry.accounts import handlers as accounts
 from registry.db.engine import open_database
 from registry.downloads import handlers as downloads
 from registry.downloads.record import open_recorder
+from registry.downloads.statistics import handlers as statistics
 from registry.keys import DB, SETTINGS, SPOOL, STORAGE
 from registry.operations import handlers as operations
 from registry.packages import handlers as packages
@@ -36,6 +37,7 @@ ROUTES: tuple[Route, ...] = (
     *accounts.ROUTES,
     *search.ROUTES,
     *downloads.ROUTES,
+    *statistics.ROUTES,
     *packages.ROUTES,
     *operations.ROUTES,
 )
@@ -52,6 +54,10 @@ PATH_PARAMETERS: dict[str, Any] = {
         "name": "version", "in": "path", "required": True, "description": "A version, or `latest` where reading",
         "example": "1.0.0",
         "schema": {"type": "string", "maxLength": versions.MAX_VERSION, "pattern": r"^[0-9A-Za-z.+-]+$"},
+    },
+    "badge": {
+        "name": "badge", "in": "path", "required": True, "description": "What the picture shows",
+        "schema": {"type": "string", "enum": list(statistics.BADGES)},
     },
     "id": {
         "name": "id", "in": "path", "required": True, "description": "Number of the API token",
@@ -84,7 +90,7 @@ def _gate(settings: Settings, private: bool) -> Any:
     return Gate(
         {route.handler: route for route in ROUTES},
         RateLimiter(settings.web),
-        ClientAddress(settings.web.trusted_proxies),
+        ClientAddress(settings.web.trusted_proxies, settings.web.country_header),
         authenticate=who,
         private=private,
     ).middleware()

@@ -123,6 +123,9 @@ class WebSettings:
     trusted_proxies: tuple[str, ...] = var(
         "REGISTRY_TRUSTED_PROXIES", "", "Networks whose X-Forwarded-For is believed", _networks
     )
+    country_header: str = var(
+        "REGISTRY_COUNTRY_HEADER", "", "Header in which a trusted proxy names the client's country by two letters"
+    )
     rate_limits: str = var(
         "REGISTRY_RATE_LIMITS", "", "`off`, or overrides such as `publish=200/hour,search=50/minute`"
     )
@@ -220,6 +223,21 @@ class SearchSettings:
 
 
 @dataclass(frozen=True)
+class DownloadSettings:
+    """What is kept of each download; the counts by day stay for ever."""
+
+    address: str = var(
+        "REGISTRY_DOWNLOAD_IP",
+        "truncated",
+        "`full`: whole addresses are kept, not networks",
+        _choice("truncated", "full"),
+    )
+    retention: timedelta = var(
+        "REGISTRY_DOWNLOAD_RETENTION", "400d", "After this each download's own record goes, by whole months", _duration
+    )
+
+
+@dataclass(frozen=True)
 class LimitSettings:
     """Bounds and graces."""
 
@@ -253,6 +271,7 @@ class Settings:
     database: DatabaseSettings
     storage: StorageSettings
     search: SearchSettings
+    downloads: DownloadSettings
     limits: LimitSettings
     stack: StackSettings
 

@@ -5,10 +5,13 @@ Any number of processes may run it: one of them leads each consumer and runs eac
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from datetime import timedelta
+from typing import Any
 
 from registry.accounts import administer
+from registry.analytics import consumer as analytics
+from registry.analytics.index import open_analytics
 from registry.db.engine import Database, open_database
 from registry.downloads.record import forget_batches
 from registry.events.periodic import every
@@ -35,16 +38,29 @@ async def background(settings: Settings, db: Database, storage: Storage, index: 
         "forget batches": (timedelta(hours=6), lambda: forget_batches(db)),
         "purge revoked tokens": (timedelta(hours=1), lambda: administer.purge_expired(db)),
     }  # fmt: skip
-    if index.is_configured:
-        jobs["refresh downloads"] = (timedelta(minutes=10), lambda: counts.refresh_downloads(db, index))
-    tasks = [asyncio.create_task(consumer.follow(db, index))]
-    tasks += [asyncio.create_task(every(db, name, interval, job)) for name, (interval, job) in jobs.items()]
-    if index.is_configured:
-        # Not at once: after a start the consumer may still be catching up.
-        nightly = every(
-            db, "reconcile", timedelta(days=1), lambda: reconcile(db, index), first_after=timedelta(hours=1)
+    async with open_analytics(settings.search) as dashboards:
+        jobs["keep downloads"] = (
+            timedelta(hours=12),
+            lambda: analytics.retain(db, dashboards, settings.downloads.retention),
         )
-        tasks.append(asyncio.create_task(nightly))
+        followers = [consumer.follow(db, index)]
+        if dashboards is not None:
+            jobs["refresh downloads"] = (timedelta(minutes=10), lambda: counts.refresh_downloads(db, index))
+            jobs["sample lags"] = (timedelta(minutes=1), lambda: analytics.sample_lags(db, dashboards))
+            # Not at once: after a start the consumer may still be catching up.
+            nightly = timedelta(days=1)
+            followers += [
+                analytics.follow(db, dashboards),
+                every(db, "reconcile", nightly, lambda: reconcile(db, index), first_after=timedelta(hours=1)),
+            ]
+        followers += [every(db, name, interval, job) for name, (interval, job) in jobs.items()]
+        async with _running(followers):
+            yield
+
+
+@contextlib.asynccontextmanager
+async def _running(work: Iterable[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(each) for each in work]
     try:
         yield
     finally:

@@ -21,6 +21,12 @@ def _text(name: str) -> sa.Column[str]:
     return sa.Column(name, sa.Text, nullable=False, server_default="")
 
 
+def _traits(*, primary_key: bool = False) -> list[sa.Column[str]]:
+    """What downloads are grouped by besides version and day; each has few values, "" where nothing is known."""
+    names = ("kind", "client", "system", "country")
+    return [sa.Column(name, sa.Text, nullable=False, server_default="", primary_key=primary_key) for name in names]
+
+
 users = sa.Table(
     "users",
     metadata,
@@ -130,15 +136,31 @@ sa.Index(
     postgresql_where=sa.and_(package_versions.c.deleted_at.is_not(None), package_versions.c.swept_at.is_(None)),
 )
 
+# One row for each download, and for each that was refused (status from 400 on, no version). Partitioned by month, each
+# month's made when it is needed. The ids are in the order of commits: see registry/downloads/store.py.
+_download_ids = sa.Sequence("downloads_id_seq", metadata=metadata)
 downloads = sa.Table(
     "downloads",
     metadata,
-    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
-    sa.Column("package_version_id", sa.BigInteger, sa.ForeignKey("package_versions.id"), nullable=False, index=True),
+    sa.Column("id", sa.BigInteger, _download_ids, server_default=_download_ids.next_value(), primary_key=True),
+    sa.Column("downloaded_at", sa.DateTime(timezone=True), primary_key=True),
+    sa.Column("package_version_id", sa.BigInteger, sa.ForeignKey("package_versions.id")),
+    # What was asked for, of a refused one.
+    sa.Column("package", sa.Text),
+    sa.Column("version", sa.Text),
     sa.Column("ip_address", INET),
-    _now("downloaded_at"),
     _text("user_agent"),
+    # Tells clients of one day apart, links no two days.
+    _text("client_hash"),
+    sa.Column("status", sa.SmallInteger, nullable=False, server_default="200"),
+    sa.Column("bytes", sa.BigInteger, nullable=False, server_default="0"),
+    # The first of its client, version and minute.
+    sa.Column("is_unique", sa.Boolean, nullable=False, server_default=sa.false()),
+    *_traits(),
+    _text("rule"),
+    postgresql_partition_by="RANGE (downloaded_at)",
 )
+sa.Index("downloads_client_idx", downloads.c.package_version_id, downloads.c.client_hash, downloads.c.downloaded_at)
 
 download_days = sa.Table(
     "download_days",
@@ -146,7 +168,9 @@ download_days = sa.Table(
     sa.Column("package_id", sa.BigInteger, sa.ForeignKey("packages.id"), primary_key=True),
     sa.Column("day", sa.Date, primary_key=True),
     sa.Column("package_version_id", sa.BigInteger, sa.ForeignKey("package_versions.id"), primary_key=True),
+    *_traits(primary_key=True),
     sa.Column("count", sa.BigInteger, nullable=False),
+    sa.Column("unique_count", sa.BigInteger, nullable=False, server_default="0"),
 )
 
 # Each group commit of downloads writes its id here, so that a batch whose fate was unclear is counted once.
@@ -161,7 +185,9 @@ registry_days = sa.Table(
     "registry_days",
     metadata,
     sa.Column("day", sa.Date, primary_key=True),
+    *_traits(primary_key=True),
     sa.Column("count", sa.BigInteger, nullable=False),
+    sa.Column("unique_count", sa.BigInteger, nullable=False, server_default="0"),
 )
 
 idempotency_keys = sa.Table(

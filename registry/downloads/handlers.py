@@ -9,13 +9,20 @@ from aiohttp.helpers import ETAG_ANY
 from cachetools import LRUCache
 
 from registry.db.engine import Row
-from registry.downloads.record import DownloadRecorder, network_of
+from registry.downloads import agents
+from registry.downloads.record import DownloadRecorder, client_hash, network_of
 from registry.downloads.store import Download
-from registry.errors import DatabaseUnavailable, NotFound, PreconditionFailed, RangeNotSatisfiable
+from registry.errors import (
+    DatabaseUnavailable,
+    NotFound,
+    PreconditionFailed,
+    RangeNotSatisfiable,
+    RegistryError,
+)
 from registry.keys import DB, SETTINGS, STORAGE
-from registry.packages import read
+from registry.packages import names, read, versions
 from registry.packages.handlers import VERSION, at_its_real_name, name_of, version_of
-from registry.web.middleware import CLIENT
+from registry.web.middleware import CLIENT, COUNTRY
 from registry.web.responses import matches
 from registry.web.route import Route, header
 
@@ -31,6 +38,17 @@ _ONE_RANGE = re.compile(r"bytes=(?=[0-9-]*[0-9])([0-9]{0,18})-([0-9]{0,18})", re
 
 @at_its_real_name
 async def get_tarball(request: web.Request) -> web.StreamResponse:
+    try:
+        return await _serve(request)
+    except DatabaseUnavailable:
+        raise  # nor could it be noted
+    except RegistryError as error:
+        if request.method == "GET":
+            await _record(request, None, error.status, 0)
+        raise
+
+
+async def _serve(request: web.Request) -> web.StreamResponse:
     version = version_of(request)
     row = await _find(request, name_of(request), version)
     headers = _headers(request, row, version)
@@ -43,7 +61,7 @@ async def get_tarball(request: web.Request) -> web.StreamResponse:
         redirect = await _redirect(request, row, headers, start, end)
         if redirect is not None:
             if counted:
-                await _count(request, row)
+                await _record(request, row, redirect.status, end)
             return redirect
     return await _send(request, row, headers, start, end, counted)
 
@@ -173,7 +191,7 @@ async def _send(
         await response.prepare(request)
         return response
     async with request.app[STORAGE].open(row.tarball_path, start, end) as chunks:
-        counting = asyncio.ensure_future(_count(request, row)) if counted else None
+        counting = asyncio.ensure_future(_record(request, row, response.status, end)) if counted else None
         held = b""
         try:
             await response.prepare(request)
@@ -189,11 +207,30 @@ async def _send(
     return response
 
 
-async def _count(request: web.Request, row: Row) -> None:
-    agent = request.headers.get("User-Agent", "").encode("utf-8", "replace").decode().replace("\0", "")
-    address = network_of(request[CLIENT])
+async def _record(request: web.Request, row: Row | None, status: int, size: int) -> None:
+    """Counts the download of `row`; without one, notes a refusal."""
+    settings = request.app[SETTINGS]
+    at, address = datetime.now(UTC), request[CLIENT]
+    told = request.headers.get("User-Agent", "").encode("utf-8", "replace").decode().replace("\0", "")
+    agent = agents.parse(told[: agents.MAX_PARSED])
     await request.app[RECORDER].record(
-        Download(row.id, row.package_id, datetime.now(UTC), address, agent[:MAX_USER_AGENT])
+        Download(
+            at=at,
+            version_id=None if row is None else row.id,
+            package_id=None if row is None else row.package_id,
+            package=None if row is not None else names.fold_name(request.match_info["name"]),
+            version=None if row is not None else version_of(request)[: versions.MAX_VERSION],
+            address=network_of(address, full=settings.downloads.address == "full"),
+            user_agent=told[:MAX_USER_AGENT],
+            client_hash=client_hash(settings.accounts.secret_keys[0], at, address, told),
+            status=status,
+            bytes=size,
+            kind=agent.kind,
+            client=agent.name,
+            system=agent.system,
+            country=request[COUNTRY],
+            rule=agent.rule,
+        )
     )
 
 

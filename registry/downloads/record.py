@@ -6,6 +6,7 @@ that the database keeps, so one whose commit was cut off is never counted twice.
 
 import asyncio
 import contextlib
+import hmac
 import ipaddress
 import logging
 import os
@@ -19,7 +20,7 @@ import orjson
 from prometheus_client import Counter, Gauge
 
 from registry.db.engine import ConstraintViolated, Database
-from registry.downloads import store
+from registry.downloads import agents, store
 from registry.downloads.store import Download
 from registry.errors import DatabaseUnavailable
 
@@ -134,6 +135,7 @@ class DownloadRecorder:
 async def open_recorder(db: Database, folder: Path) -> AsyncIterator[DownloadRecorder]:
     """A running recorder; leaving the block commits what still waits."""
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True, mode=0o750)
+    await asyncio.to_thread(agents.parse, "Mozilla/5.0")  # reads the browsers' patterns, which takes a moment
     recorder = DownloadRecorder(db, folder)
     tasks = [asyncio.create_task(recorder.flush_forever()), asyncio.create_task(recorder.replay_forever())]
     try:
@@ -151,15 +153,21 @@ async def forget_batches(db: Database) -> int:
         return await store.forget_batches(conn)
 
 
-def network_of(address: str) -> str:
-    """The address without its host part (/24 or /48), "" when it is none: enough to tell networks apart."""
+def network_of(address: str, *, full: bool = False) -> str | None:
+    """The address without its host part (/24 or /48), unless `full` is wanted; None when it is none."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
-        return ""
+        return None
     parsed = getattr(parsed, "ipv4_mapped", None) or parsed
-    width = 24 if parsed.version == 4 else 48
+    width = parsed.max_prefixlen if full else 24 if parsed.version == 4 else 48
     return str(ipaddress.ip_network(f"{parsed}/{width}", strict=False).network_address)
+
+
+def client_hash(secret: str, at: datetime, address: str, user_agent: str) -> str:
+    """16 hex digits that tell a day's clients apart; without the secret nothing leads back from them."""
+    key = hmac.digest(secret.encode(), f"downloads of {at:%Y-%m-%d}".encode(), "sha256")
+    return hmac.new(key, f"{address}\n{user_agent}".encode(), "sha256").hexdigest()[:16]
 
 
 def _write_batch(folder: Path, batch: UUID, downloads: list[Download]) -> None:

@@ -1,34 +1,63 @@
-"""The SQL of counting downloads. Runs on the caller's connection and commits nothing."""
+"""The SQL of downloads. Runs on the caller's connection and commits nothing.
 
-from collections import Counter
+`add()` holds an advisory lock until the commit and takes the rows' ids under it, so they are in the order of commits: a
+reader that sees an id has every row up to it, and may follow with a cursor.
+"""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.sql import bindparam as p
 
-from registry.db.engine import Connection, statement
-from registry.db.tables import download_batches, packages
+from registry.db.engine import Connection, Row, Statement, json, statement
+from registry.db.tables import consumers, download_batches, downloads, package_versions, packages, users
 
+# An arbitrary number that only `add()` uses.
+ADD_LOCK = 4_202_251_103
+LAG_COUNTED = 100_000
+
+_LOCK = statement(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(ADD_LOCK, sa.BigInteger))))
 _BATCH = statement(sa.insert(download_batches).values(id=sa.cast(p("batch", type_=sa.Text), sa.Uuid)))
 _FORGET = statement(
     sa.delete(download_batches).where(download_batches.c.created_at < sa.func.now() - sa.text("interval '90 days'"))
 )
-# In the order of ids, so that two commits at once wait for each other instead of dying in a deadlock.
-_LOCK = statement(
+# In the order of ids, so that it waits for a publish instead of dying in a deadlock.
+_LOCK_PACKAGES = statement(
     sa.select(packages.c.id)
     .where(packages.c.id == sa.any_(p("ids", type_=sa.ARRAY(sa.BigInteger))))
     .order_by(packages.c.id)
     .with_for_update(key_share=True)
 )
-_COUNT = statement(
+_ADD = statement(
     sa.text("""
-    WITH counted AS (
-        SELECT * FROM unnest(
-            CAST(:packages AS bigint[]), CAST(:versions AS bigint[]), CAST(:days AS date[]), CAST(:counts AS bigint[])
-        ) AS c (package_id, version_id, day, count)
+    WITH arrived AS (
+        SELECT *, date_trunc('minute', at) AS minute, row_number() OVER (
+            PARTITION BY version_id, client_hash, date_trunc('minute', at)
+        ) AS nth
+        FROM jsonb_to_recordset(:rows) AS r (
+            version_id bigint, package text, version text, at timestamptz, address inet, user_agent text,
+            client_hash text, status smallint, bytes bigint, kind text, client text, system text, country text,
+            rule text
+        )
+    ), added AS (
+        INSERT INTO downloads (package_version_id, package, version, downloaded_at, ip_address, user_agent, client_hash,
+                               status, bytes, kind, client, system, country, rule, is_unique)
+        SELECT version_id, package, version, at, address, user_agent, client_hash, status, bytes, kind, client, system,
+               country, rule, version_id IS NOT NULL AND nth = 1 AND NOT EXISTS (
+                   SELECT 1 FROM downloads AS d
+                   WHERE d.package_version_id = version_id AND d.client_hash = arrived.client_hash
+                     AND d.downloaded_at >= minute AND d.downloaded_at < minute + interval '1 minute'
+               )
+        FROM arrived
+        RETURNING package_version_id, downloaded_at, kind, client, system, country, is_unique
+    ), counted AS (
+        SELECT v.package_id, v.id AS version_id, (downloaded_at AT TIME ZONE 'UTC')::date AS day,
+               kind, client, system, country, count(*) AS count, count(*) FILTER (WHERE is_unique) AS unique_count
+        FROM added JOIN package_versions v ON v.id = package_version_id
+        GROUP BY v.id, 3, kind, client, system, country
     ), of_packages AS (
         UPDATE packages SET download_count = download_count + total
         FROM (SELECT package_id, sum(count) AS total FROM counted GROUP BY package_id) AS s
@@ -38,54 +67,132 @@ _COUNT = statement(
         FROM (SELECT version_id, sum(count) AS total FROM counted GROUP BY version_id) AS s
         WHERE package_versions.id = s.version_id
     ), of_days AS (
-        INSERT INTO download_days (package_id, package_version_id, day, count)
-        SELECT package_id, version_id, day, count FROM counted
-        ON CONFLICT (package_id, day, package_version_id) DO UPDATE SET count = download_days.count + excluded.count
+        INSERT INTO download_days AS d
+            (package_id, package_version_id, day, kind, client, system, country, count, unique_count)
+        SELECT package_id, version_id, day, kind, client, system, country, count, unique_count FROM counted
+        ON CONFLICT (package_id, day, package_version_id, kind, client, system, country)
+        DO UPDATE SET count = d.count + excluded.count, unique_count = d.unique_count + excluded.unique_count
     )
-    INSERT INTO registry_days (day, count) SELECT day, sum(count) FROM counted GROUP BY day
-    ON CONFLICT (day) DO UPDATE SET count = registry_days.count + excluded.count
+    INSERT INTO registry_days AS d (day, kind, client, system, country, count, unique_count)
+    SELECT day, kind, client, system, country, sum(count), sum(unique_count) FROM counted
+    GROUP BY day, kind, client, system, country
+    ON CONFLICT (day, kind, client, system, country)
+    DO UPDATE SET count = d.count + excluded.count, unique_count = d.unique_count + excluded.unique_count
     """)
 )
-_EVENTS = statement(
+_PARTITION = statement(sa.select(sa.func.to_regclass(p("name", type_=sa.Text))))
+_PARTITIONS = statement(
     sa.text("""
-    INSERT INTO downloads (package_version_id, ip_address, downloaded_at, user_agent)
-    SELECT * FROM unnest(
-        CAST(:versions AS bigint[]), CAST(:addresses AS inet[]), CAST(:times AS timestamptz[]), CAST(:agents AS text[])
-    )
+    SELECT c.relname AS name FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+    WHERE i.inhparent = 'downloads'::regclass ORDER BY 1
     """)
+)
+_AFTER = statement(
+    sa.select(
+        downloads,
+        downloads.c.id.label("seq"),
+        packages.c.name.label("package_name"),
+        package_versions.c.version.label("package_version"),
+        package_versions.c.checksum,
+        package_versions.c.tarball_size,
+        users.c.username.label("owner"),
+    )
+    .outerjoin(package_versions, package_versions.c.id == downloads.c.package_version_id)
+    .outerjoin(packages, packages.c.id == package_versions.c.package_id)
+    .outerjoin(users, users.c.id == packages.c.owner_id)
+    .where(downloads.c.id > p("after"))
+    .order_by(downloads.c.id)
+    .limit(p("count"))
+)
+_behind = (
+    sa.select(downloads.c.downloaded_at)
+    .where(
+        downloads.c.id
+        > sa.func.coalesce(sa.select(consumers.c.seq).where(consumers.c.name == p("consumer")).scalar_subquery(), 0)
+    )
+    .limit(LAG_COUNTED)
+    .subquery()
+)
+_LAG = statement(
+    sa.select(
+        sa.func.count(), sa.func.extract("epoch", sa.func.now() - sa.func.min(_behind.c.downloaded_at))
+    ).select_from(_behind)
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """One download that counts. `address` is cut to its network, "" when unknown; `at` is aware."""
+    """One tarball asked for. Served: `version_id` and `package_id`, else `package` and `version` as asked for.
 
-    version_id: int
-    package_id: int
+    `address` is cut to its network unless settings keep it, None when unknown; `at` is aware; `bytes` were promised.
+    """
+
     at: datetime
-    address: str
+    version_id: int | None
+    package_id: int | None
+    package: str | None
+    version: str | None
+    address: str | None
     user_agent: str
+    client_hash: str
+    status: int
+    bytes: int
+    kind: str
+    client: str
+    system: str
+    country: str
+    rule: str
 
 
-async def add(conn: Connection, batch: UUID, downloads: Sequence[Download]) -> None:
+async def add(conn: Connection, batch: UUID, arrived: Sequence[Download]) -> None:
     """Adds events and every count of theirs. ConstraintViolated when the batch was added before."""
+    await conn.run(_LOCK)
     await conn.run(_BATCH, batch=str(batch))
-    await conn.all(_LOCK, ids=sorted({d.package_id for d in downloads}))
-    sums = Counter((d.package_id, d.version_id, d.at.astimezone(UTC).date()) for d in downloads)
-    await conn.run(
-        _COUNT,
-        packages=[key[0] for key in sums],
-        versions=[key[1] for key in sums],
-        days=[key[2] for key in sums],
-        counts=list(sums.values()),
-    )
-    await conn.run(
-        _EVENTS,
-        versions=[d.version_id for d in downloads],
-        addresses=[d.address or None for d in downloads],
-        times=[d.at for d in downloads],
-        agents=[d.user_agent for d in downloads],
-    )
+    for month in sorted({_month(d.at.astimezone(UTC).date()) for d in arrived}):
+        await make_partition(conn, month)
+    await conn.all(_LOCK_PACKAGES, ids=sorted({d.package_id for d in arrived if d.package_id is not None}))
+    await conn.run(_ADD, rows=json(list(arrived)))
+
+
+async def make_partition(conn: Connection, month: date) -> None:
+    """Room for the downloads of a month (given by its first day), unless there is."""
+    name = _partition(month)
+    if await conn.value(_PARTITION, name=name) is None:
+        bounds = f"FROM ('{month} 00:00+00') TO ('{next_month(month)} 00:00+00')"
+        # Names and bounds are made of numbers; DDL takes no parameters.
+        await conn.run(Statement(f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF downloads FOR VALUES {bounds}", {}))
+
+
+async def drop_before(conn: Connection, month: date) -> list[str]:
+    """Drops the events, not the counts, of every month before `month`; the names of the partitions that went."""
+    kept = _partition(month)
+    dropped = [row.name for row in await conn.all(_PARTITIONS) if row.name < kept]
+    for name in dropped:
+        await conn.run(Statement(f'DROP TABLE "{name}"', {}))
+    return dropped
+
+
+def next_month(month: date) -> date:
+    return date(month.year + month.month // 12, month.month % 12 + 1, 1)
+
+
+def _month(day: date) -> date:
+    return day.replace(day=1)
+
+
+def _partition(month: date) -> str:
+    return f"downloads_{month:%Y_%m}"
+
+
+async def read_after(conn: Connection, after: int, count: int) -> list[Row]:
+    """Up to `count` rows with an id (also `seq`) above `after`, in order, with what they say of the package."""
+    return await conn.all(_AFTER, after=after, count=count)
+
+
+async def lag(conn: Connection, consumer: str) -> tuple[int, float]:
+    """(downloads that `consumer` has not handled, up to LAG_COUNTED, and seconds the oldest of them has waited)."""
+    [(behind, waited)] = await conn.all(_LAG, consumer=consumer)
+    return int(behind), float(waited or 0)
 
 
 async def forget_batches(conn: Connection) -> int:

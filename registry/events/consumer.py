@@ -8,6 +8,7 @@ import asyncio
 import logging
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from prometheus_client import Counter
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 ERRORS = Counter("registry_consumer_errors_total", "Batches a consumer failed to handle", ["consumer"])
 
 Handler = Callable[[Sequence[Event]], Awaitable[None]]
+# Up to so many after a seq, in order; each has a `seq`. Another log than the events' must keep its promise on commits.
+Reader = Callable[[Connection, int, int], Awaitable[Sequence[Any]]]
 
 BATCH = 500
 POLL_SECONDS = 1.0
@@ -44,9 +47,16 @@ _SAVE = statement(
 _RESET = statement(sa.update(consumers).where(consumers.c.name == p("consumer")).values(seq=0))
 
 
-async def follow(db: Database, name: str, handle: Handler) -> None:
+async def follow(
+    db: Database,
+    name: str,
+    handle: Callable[[Sequence[Any]], Awaitable[None]],
+    *,
+    read: Reader = event_log.read_after,
+) -> None:
     """Handles the log for ever, from where `name` stopped last; ends only by cancellation.
 
+    The log is the events', unless `read` reads another.
     A failing batch is logged, counted and tried again after a pause; the cursor stays where it is.
     """
     failures = 0
@@ -58,7 +68,7 @@ async def follow(db: Database, name: str, handle: Handler) -> None:
                 await conn.command(f"LISTEN {CHANNEL}")
                 await conn.run(_START, name=name)
                 while True:
-                    caught_up = await _step(db, name, handle)
+                    caught_up = await _step(db, name, handle, read)
                     failures = 0
                     if caught_up:
                         await _woken(notifies)
@@ -89,11 +99,11 @@ async def try_lock(conn: Connection, class_: int, key: int) -> bool:
     return bool(await conn.value(_TRY_LOCK, class_=class_, key=key))
 
 
-async def _step(db: Database, name: str, handle: Handler) -> bool:
+async def _step(db: Database, name: str, handle: Callable[[Sequence[Any]], Awaitable[None]], read: Reader) -> bool:
     """One batch; True when it was the last for now."""
     async with db.read() as conn:
         cursor = await event_log.position(conn, name)
-        batch = await event_log.read_after(conn, cursor, BATCH)
+        batch = await read(conn, cursor, BATCH)
     if not batch:
         return True
     await handle(batch)

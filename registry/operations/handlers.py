@@ -6,9 +6,9 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 
+from registry.analytics import consumer as analytics
 from registry.db.engine import Database
 from registry.errors import DatabaseUnavailable
-from registry.events import log as event_log
 from registry.keys import DB, STORAGE
 from registry.operations import health
 from registry.search.handlers import SEARCH
@@ -58,7 +58,7 @@ async def _measure(db: Database) -> None:
         POOL.labels(state).set(value)
     try:
         async with db.read() as conn:
-            lags = await event_log.lags(conn)
+            lags = await analytics.lags(conn)
     except DatabaseUnavailable:
         DATABASE_UP.set(0)
         return

@@ -108,15 +108,6 @@ async def list_packages(request: web.Request) -> web.StreamResponse:
 
 
 @at_its_real_name
-async def get_package_stats(request: web.Request) -> web.StreamResponse:
-    return metadata_response(request, await read.package_stats(request.app[DB], name_of(request)))
-
-
-async def get_registry_stats(request: web.Request) -> web.StreamResponse:
-    return metadata_response(request, await read.registry_stats(request.app[DB]))
-
-
-@at_its_real_name
 async def delete_version(request: web.Request) -> web.StreamResponse:
     who = principal_of(request)
     await manage.delete_version(request.app[DB], who, name_of(request), version_of(request))
@@ -224,8 +215,6 @@ ROUTES = (
           body={"application/json": Deprecation}, answers={200: read.PackageInfo, 308: None}),
     Route("GET", f"{PACKAGE}/versions", get_version_names, "The versions, ascending",
           answers={200: read.VersionNames, 301: None, 304: None}),
-    Route("GET", f"{PACKAGE}/stats", get_package_stats, "Downloads of a package",
-          answers={200: read.PackageStats, 301: None, 304: None}),
     Route("GET", VERSION, get_version, "One version; `latest` is the latest",
           answers={200: read.VersionInfo, 301: None, 304: None}),
     Route("PATCH", VERSION, patch_version, "Yank a version, or take it back", SIGNED_IN, "default",
@@ -234,6 +223,4 @@ ROUTES = (
           answers={204: None, 308: None}),
     Route("POST", f"{VERSION}/restore", restore_version, "Restore a deleted version (admins)", SIGNED_IN, "default",
           answers={200: read.VersionInfo, 308: None}, errors=(409,)),
-    Route("GET", "/api/v1/stats", get_registry_stats, "Figures of the registry",
-          answers={200: read.RegistryStats, 304: None}),
 )  # fmt: skip

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 
 from registry.db.engine import Database
+from registry.elastic import IndexMissing
 from registry.errors import Unavailable
 from registry.events import consumer as event_consumer
 from registry.events.consumer import Handler
@@ -12,7 +13,6 @@ from registry.events.log import Event
 from registry.search.index import SearchIndex
 from registry.search.indexing import CONSUMER, index_events
 from registry.search.rebuild import heal
-from registry.search.writes import IndexMissing
 
 log = logging.getLogger(__name__)
 

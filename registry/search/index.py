@@ -1,4 +1,4 @@
-"""The only door to Elasticsearch for packages: two indices behind aliases, and their generations.
+"""The door to Elasticsearch for packages: two indices behind aliases, and their generations.
 
 `{prefix}packages` and `{prefix}versions` are aliases of the generation that is searched; while a new one is built it
 stands behind `{prefix}packages-building` and `{prefix}versions-building`. All writes go through aliases and demand
@@ -8,32 +8,27 @@ that they are ones, so that nothing ever creates an index by writing to it.
 import asyncio
 import hashlib
 import json
-import logging
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from elasticsearch import ApiError, AsyncElasticsearch, ConnectionTimeout, NotFoundError, TransportError
+from elasticsearch import ApiError, AsyncElasticsearch, ConnectionTimeout
 
 import es_mappings
+from registry.elastic import AWAY, BULK_TIMEOUT, BUSY, IndexMissing, errors_named, open_client
 from registry.errors import SearchUnavailable
 from registry.search.breaker import Breaker
 from registry.search.documents import LEAST_HEAVIEST, PACKAGES, VERSIONS, Document
-from registry.search.writes import IndexMissing, Outcome, Write, operation, reference, refusal
+from registry.search.writes import Outcome, Write, operation, reference, refusal
 from registry.settings import SearchSettings
-
-log = logging.getLogger(__name__)
 
 KINDS = (PACKAGES, VERSIONS)
 BUILDING = "-building"
 BULK_DOCUMENTS = 250
-BULK_TIMEOUT = 60.0
 BACK_OFF_SECONDS = (0.5, 1.0, 2.0, 4.0)
-BUSY = (429, 503)
 HEAVIEST_SECONDS = 30.0
-AWAY = "The search engine can't be reached. Try again in a few seconds."
 
 
 class SearchIndex:
@@ -74,7 +69,7 @@ class SearchIndex:
         if not self._breaker.admits():
             raise SearchUnavailable(AWAY)
         try:
-            with _errors_named():
+            with errors_named():
                 answer = await self._es.search(
                     index=self.alias(kind),
                     body=dict(body),
@@ -107,7 +102,7 @@ class SearchIndex:
         """`fields` of those of `ids` that exist, by id."""
         if not ids:
             return {}
-        with _errors_named():
+        with errors_named():
             answer = await self._es.mget(index=self.alias(kind), ids=list(ids), source_includes=list(fields))
         return {found["_id"]: found["_source"] for found in answer["docs"] if found.get("found")}
 
@@ -119,7 +114,7 @@ class SearchIndex:
         Raises IndexMissing when there is nothing to search.
         """
         names = (self.alias(kind), self.alias(kind, building=True))
-        with _errors_named():
+        with errors_named():
             found = await self._es.options(ignore_status=404).indices.get_alias(name=list(names))
         known = {name for entry in found.body.values() if isinstance(entry, dict) for name in entry.get("aliases", ())}
         if self.alias(kind) not in known:
@@ -156,7 +151,7 @@ class SearchIndex:
         """Sends `todo` once; those to send again."""
         operations = [line for write, target in todo for line in operation(write, target)]
         try:
-            with _errors_named():
+            with errors_named():
                 client = self._es.options(request_timeout=BULK_TIMEOUT)
                 answer = await client.bulk(operations=operations, require_alias=True)
         except SearchUnavailable as error:
@@ -174,19 +169,19 @@ class SearchIndex:
 
     async def refresh(self, *, building: bool = False) -> None:
         """Makes everything written so far searchable."""
-        with _errors_named():
+        with errors_named():
             client = self._es.options(request_timeout=BULK_TIMEOUT)
             await client.indices.refresh(index=[self.alias(kind, building=building) for kind in KINDS])
 
     async def count(self, kind: str, *, building: bool = False) -> int:
-        with _errors_named():
+        with errors_named():
             return int((await self._es.count(index=self.alias(kind, building=building)))["count"])
 
     # Generations
 
     async def is_current(self) -> bool:
         """Whether both aliases exist and lead to indices of the mapping this code has."""
-        with _errors_named():
+        with errors_named():
             found = await self._es.options(ignore_status=404).indices.get_alias(name=[self.alias(k) for k in KINDS])
         return all(any(name.startswith(self._stem(kind)) for name in found.body) for kind in KINDS)
 
@@ -197,7 +192,7 @@ class SearchIndex:
         for kind in KINDS:
             body = es_mappings.load(PACKAGES)
             body["settings"]["refresh_interval"] = "-1"
-            with _errors_named():
+            with errors_named():
                 await self._es.options(request_timeout=BULK_TIMEOUT).indices.create(
                     index=f"{self._stem(kind)}{moment}",
                     settings=body["settings"],
@@ -223,7 +218,7 @@ class SearchIndex:
             actions += [{"remove": {"index": name, "alias": building}} for name in new]
             actions += [{"remove": {"index": name, "alias": alias}} for name in old]
             actions += [{"add": {"index": name, "alias": alias}} for name in new]
-        with _errors_named():
+        with errors_named():
             for name in retired:
                 await self._es.indices.put_mapping(index=name, meta={"seq": seq})
             await self._es.indices.update_aliases(actions=actions)
@@ -247,7 +242,7 @@ class SearchIndex:
         actions = [
             {"add": {"index": kept[0], "alias": self.alias(kind, building=True)}} for kind, kept in previous.items()
         ]
-        with _errors_named():
+        with errors_named():
             mappings = await self._es.indices.get_mapping(index=names)
             await self._es.indices.update_aliases(actions=actions)
         return min(int(mappings[name]["mappings"].get("_meta", {}).get("seq", 0)) for name in names)
@@ -258,7 +253,7 @@ class SearchIndex:
 
     async def health(self) -> dict[str, Any]:
         """{"status": green | yellow, "documents": packages indexed}; SearchUnavailable when search can't be served."""
-        with _errors_named():
+        with errors_named():
             found = await self._es.cluster.health(index=self.alias(PACKAGES), timeout="1s")
         if found["status"] == "red":
             raise SearchUnavailable("The search index has lost a shard.")
@@ -270,18 +265,18 @@ class SearchIndex:
         return f"{self._prefix}{kind}-{digest[:8]}-"
 
     async def _behind(self, alias: str) -> list[str]:
-        with _errors_named():
+        with errors_named():
             found = await self._es.options(ignore_status=404).indices.get_alias(name=alias)
         return sorted(name for name, entry in found.body.items() if isinstance(entry, dict))
 
     async def _generations(self, kind: str) -> list[str]:
         """Every index of `kind`, oldest first, whatever its mapping."""
-        with _errors_named():
+        with errors_named():
             found = await self._es.indices.get(index=f"{self._prefix}{kind}-*", features="aliases")
         return sorted(found.body, key=lambda name: name.rpartition("-")[2])
 
     async def _settle(self, names: Sequence[str]) -> None:
-        with _errors_named():
+        with errors_named():
             interval = es_mappings.load(PACKAGES)["settings"]["refresh_interval"]
             for name in names:
                 await self._es.indices.put_settings(index=name, settings={"refresh_interval": interval})
@@ -289,43 +284,12 @@ class SearchIndex:
     async def _drop(self, names: Sequence[str]) -> None:
         # Several in one address may pass the longest URL.
         for name in names:
-            with _errors_named():
+            with errors_named():
                 await self._es.options(ignore_status=404).indices.delete(index=name)
-
-
-@contextmanager
-def _errors_named() -> Iterator[None]:
-    """Turns every failure of the client into SearchUnavailable, a missing index into IndexMissing."""
-    try:
-        yield
-    except NotFoundError as error:
-        raise IndexMissing(f"The search index is missing: {error.message}") from error
-    except ApiError as error:
-        log.warning("search engine refuses", extra={"status": error.status_code, "reason": str(error)})
-        raise SearchUnavailable("The search engine can't answer now. Try again in a few seconds.") from error
-    except TransportError as error:
-        log.warning("search engine unavailable", extra={"reason": f"{type(error).__name__}: {error}"})
-        raise SearchUnavailable(AWAY) from error
 
 
 @asynccontextmanager
 async def open_search(settings: SearchSettings) -> AsyncIterator[SearchIndex]:
-    """The index of `settings`, closed at the end; without an address every call of it raises SearchUnavailable.
-
-    Elasticsearch may come later: nothing is asked of it here.
-    """
-    if not settings.url:
-        yield SearchIndex(None, settings.prefix)
-        return
-    options: dict[str, Any] = {"ca_certs": settings.ca} if settings.ca else {}
-    if settings.api_key:
-        options["api_key"] = settings.api_key
-    elif settings.user:
-        options["basic_auth"] = (settings.user, settings.password)
-    client = AsyncElasticsearch(
-        settings.url, request_timeout=settings.timeout.total_seconds(), max_retries=0, retry_on_timeout=False, **options
-    )
-    try:
+    """The index of `settings`, closed at the end; without an address every call of it raises SearchUnavailable."""
+    async with open_client(settings) as client:
         yield SearchIndex(client, settings.prefix)
-    finally:
-        await client.close()

@@ -5,12 +5,13 @@ from collections.abc import Iterable, Sequence
 from prometheus_client import Counter
 
 from registry.db.engine import Connection, Database, Row
+from registry.elastic import IndexMissing
 from registry.events import log as event_log
 from registry.events.log import Event
 from registry.search import store
 from registry.search.documents import PACKAGES, VERSIONS, document, package_id, version_id
 from registry.search.index import SearchIndex
-from registry.search.writes import IndexMissing, Write, reference
+from registry.search.writes import Write, reference
 
 FAILED = Counter("registry_index_documents_failed_total", "Documents that the search engine refused")
 CONSUMER = "search"

@@ -4,12 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from registry.elastic import IndexMissing
 from registry.errors import SearchUnavailable
 from registry.search.documents import Document
-
-
-class IndexMissing(SearchUnavailable):
-    """The alias that was to be read or written does not exist (any more)."""
 
 
 @dataclass(frozen=True, slots=True)

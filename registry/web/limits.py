@@ -126,8 +126,9 @@ def client_key(request: web.Request) -> str:
 class ClientAddress:
     """Finds a request's client: X-Forwarded-For counts only as far as trusted proxies wrote it."""
 
-    def __init__(self, trusted: tuple[str, ...]) -> None:
+    def __init__(self, trusted: tuple[str, ...], country_header: str = "") -> None:
         self._trusted = [ipaddress.ip_network(item, strict=False) for item in trusted]
+        self._country_header = country_header
 
     def of(self, request: web.Request) -> str:
         """The address nearest to us that is not a trusted proxy; `unknown` for a socket without one."""
@@ -142,6 +143,12 @@ class ClientAddress:
             if not self._is_trusted(address):
                 break
         return address
+
+    def country(self, request: web.Request) -> str:
+        """Two capital letters when a trusted proxy told the client's country, else ""."""
+        told = request.headers.get(self._country_header, "") if self._country_header else ""
+        known = re.fullmatch(r"[A-Za-z]{2}", told) and self._is_trusted(request.remote or "")
+        return told.upper() if known else ""
 
     def _is_trusted(self, address: str) -> bool:
         if not _is_address(address):

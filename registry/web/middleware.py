@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 REQUEST_ID = web.RequestKey("request_id", str)
 CLIENT = web.RequestKey("client", str)
+COUNTRY = web.RequestKey("country", str)
 HEADERS = web.RequestKey("headers", dict)
 PRINCIPAL = web.RequestKey("principal", object)
 STARTED = web.RequestKey("started", bool)
@@ -127,6 +128,7 @@ class Gate:
     async def _admit(self, request: web.Request, route: Route) -> None:
         """Finds out who asks, counts the request, and refuses what no handler reads."""
         request[CLIENT] = self._clients.of(request)
+        request[COUNTRY] = self._clients.country(request)
         address = f"ip:{request[CLIENT]}"
         try:
             principal = await self._principal(request, route)

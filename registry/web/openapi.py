@@ -98,14 +98,15 @@ def _content(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def _answer(status: int, kind: Any, schemas: dict[str, Any]) -> dict[str, Any]:
-    """`kind` is None (no body), a media type for plain bytes, or a type that pydantic describes."""
+    """`kind` is None (no body), a media type for plain bytes, a type that pydantic describes, or a tuple of those."""
     answer: dict[str, Any] = {"description": STATUS_TEXT[status], "headers": RATE_HEADERS}
-    if isinstance(kind, str):
-        binary = kind.startswith("application/")
-        answer["content"] = {kind: {"schema": {} if binary else {"type": "string"}}}
-    elif kind is not None:
-        answer["content"] = {"application/json": {"schema": _schema(kind, schemas)}}
-    return answer
+    content: dict[str, Any] = {}
+    for each in kind if isinstance(kind, tuple) else (kind,):
+        if isinstance(each, str):
+            content[each] = {"schema": {} if each.startswith("application/") else {"type": "string"}}
+        elif each is not None:
+            content["application/json"] = {"schema": _schema(each, schemas)}
+    return {**answer, "content": content} if content else answer
 
 
 def _schema(kind: Any, schemas: dict[str, Any]) -> dict[str, Any]:

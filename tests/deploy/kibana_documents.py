@@ -29,7 +29,6 @@ def shared(at: datetime, id_: str) -> Document:
         "@timestamp": at.isoformat(),
         "ecs": {"version": "9.4.0"},
         "service": {"name": "synapse-registry", "version": "1.0.0"},
-        "host": {"name": "registry-1"},
         "event": {"id": id_, "kind": "event", "outcome": "success"},
     }
 
@@ -51,7 +50,6 @@ def _download(chance: random.Random, number: int) -> Document:
         "type": ["access"],
         "action": "package-download",
         "dataset": "registry.downloads",
-        "duration": chance.randint(10**6, 10**9),
     }
     agent = {"original": f"{client}/{client_version}", "name": client, "version": client_version}
     if system is not None:

@@ -1,6 +1,11 @@
-"""What a registry has counted, in each place that holds a number."""
+"""Made-up downloads, and what a registry has counted, in each place that holds a number."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
 
 from registry.db.engine import Statement
+from registry.downloads.store import Download
 from registry.keys import DB
 from tests.client import Registry
 
@@ -10,10 +15,32 @@ SUMS = Statement(
            (SELECT coalesce(sum(download_count), 0) FROM package_versions) AS versions,
            (SELECT coalesce(sum(count), 0) FROM download_days) AS days,
            (SELECT coalesce(sum(count), 0) FROM registry_days) AS registry,
-           (SELECT count(*) FROM downloads) AS events
+           (SELECT count(*) FROM downloads WHERE status < 400) AS events
     """,
     {},
 )
+
+
+def made_up(version_id: int | None, package_id: int | None, **fields: Any) -> Download:
+    """A download by curl; `fields` are those that matter to the test."""
+    download = Download(
+        at=datetime.now(UTC),
+        version_id=version_id,
+        package_id=package_id,
+        package=None,
+        version=None,
+        address="192.0.2.0",
+        user_agent="curl/8.9.1",
+        client_hash="0123456789abcdef",
+        status=200,
+        bytes=1000,
+        kind="unknown",
+        client="curl",
+        system="",
+        country="",
+        rule="http-library",
+    )
+    return replace(download, **fields)
 
 
 async def counted(registry: Registry) -> int:

@@ -4,7 +4,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,7 +20,7 @@ from registry.keys import DB, SETTINGS
 from registry.settings import Settings
 from tests.client import Registry, tarball
 from tests.conftest import MakeRegistry
-from tests.downloads.counts import counted
+from tests.downloads.counts import counted, made_up
 
 HERE = "/packages/demo/1.0.0/tarball"
 ONE_VERSION = Statement("SELECT id, package_id FROM package_versions LIMIT 1", {})
@@ -34,7 +33,7 @@ def waiting(folder: Path) -> list[Path]:
 async def download_of(registry: Registry) -> Download:
     async with registry.app[DB].read() as conn:
         row = await conn.one(ONE_VERSION)
-    return Download(row.id, row.package_id, datetime.now(UTC), "192.0.2.0", "test")
+    return made_up(row.id, row.package_id)
 
 
 @pytest.fixture
@@ -90,7 +89,8 @@ async def test_the_event_holds_the_network_and_the_agent(demo: Registry):
 def test_addresses_are_cut_to_their_network():
     assert network_of("203.0.113.77") == "203.0.113.0"
     assert network_of("2001:db8:1:2::3") == "2001:db8:1::"
-    assert network_of("unknown") == ""
+    assert network_of("unknown") is None
+    assert network_of("203.0.113.77", full=True) == "203.0.113.77"
 
 
 async def test_a_download_counts_though_its_version_was_just_deleted(demo: Registry):

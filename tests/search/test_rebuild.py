@@ -6,12 +6,12 @@ import pytest
 from elasticsearch import AsyncElasticsearch
 
 from registry.db.engine import Database
+from registry.elastic import IndexMissing
 from registry.errors import SearchUnavailable
 from registry.search import rebuild as rebuilding
 from registry.search.documents import PACKAGES, VERSIONS
 from registry.search.index import BUILDING, SearchIndex, open_search
 from registry.search.rebuild import heal, rebuild, rollback
-from registry.search.writes import IndexMissing
 from registry.settings import SearchSettings
 from tests.search.conftest import Shelf
 

@@ -1,0 +1,64 @@
+"""Feeds the dashboards: two consumers with cursors of their own, samples of their lag, and the end of old months."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from registry.analytics import documents, store
+from registry.analytics.documents import DOWNLOADS, EVENTS
+from registry.analytics.index import AnalyticsIndex
+from registry.db.engine import Connection, Database, Row
+from registry.downloads import store as downloads
+from registry.events import consumer
+from registry.events import log as event_log
+from registry.events.log import Event
+
+CONSUMERS = (DOWNLOADS, EVENTS)
+
+
+async def follow(db: Database, index: AnalyticsIndex) -> None:
+    """Writes every download and event for ever; ends only by cancellation."""
+
+    async def write_downloads(rows: Sequence[Row]) -> None:
+        await index.write([documents.download(row) for row in rows])
+
+    async def write_events(events: Sequence[Event]) -> None:
+        async with db.read() as conn:
+            owners = await store.owners(conn, {each.package_id for each in events if each.package_id is not None})
+        await index.write([documents.event(each, owners.get(each.package_id)) for each in events])
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(consumer.follow(db, DOWNLOADS, write_downloads, read=downloads.read_after))
+        tasks.create_task(consumer.follow(db, EVENTS, write_events))
+
+
+async def lags(conn: Connection) -> list[tuple[str, int, float]]:
+    """(consumer, how many it has not handled, seconds the oldest of them has waited) of both logs."""
+    of_events = [each for each in await event_log.lags(conn) if each[0] != DOWNLOADS]
+    return [*of_events, (DOWNLOADS, *await downloads.lag(conn, DOWNLOADS))]
+
+
+async def sample_lags(db: Database, index: AnalyticsIndex) -> None:
+    async with db.read() as conn:
+        samples = await lags(conn)
+    now = datetime.now(UTC)
+    await index.write([documents.lag(name, behind, seconds, now) for name, behind, seconds in samples])
+
+
+async def retain(db: Database, index: AnalyticsIndex | None, retention: timedelta) -> None:
+    """Ends the months that lie wholly before `retention`, and makes room for the next one. The counts stay."""
+    today = datetime.now(UTC).date()
+    oldest = (today - retention).replace(day=1)
+    async with db.transaction() as conn:
+        await downloads.drop_before(conn, oldest)
+    async with db.transaction() as conn:
+        await downloads.make_partition(conn, downloads.next_month(today.replace(day=1)))
+    if index is not None:
+        await index.drop_before(oldest)
+
+
+async def replay(db: Database) -> None:
+    """Everything is written once more, from the first download and event on; their ids keep it from doubling."""
+    async with db.transaction() as conn:
+        for name in CONSUMERS:
+            await consumer.replay(conn, name)

@@ -1,0 +1,116 @@
+"""What dashboards are fed with, one document a download or event; es_mappings/README.md has the table. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from registry import __version__
+from registry.db.engine import Row
+from registry.downloads import agents
+from registry.events.log import VERSION_DELETED, Event
+
+DOWNLOADS, EVENTS = KINDS = ("registry-downloads", "registry-events")
+FROM_FAILURE = 400
+
+Source = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document of the monthly index of its kind; the same `id` for the same thing, however often it is written."""
+
+    kind: str
+    id: str
+    at: datetime
+    source: Source
+
+    @property
+    def index(self) -> str:
+        return f"{self.kind}-{self.at.astimezone(UTC):%Y.%m}"
+
+
+def download(row: Row) -> Document:
+    """Of a row of downloads.store.read_after()."""
+    served = row.package_version_id is not None
+    name = row.package_name if served else row.package
+    version = row.package_version if served else row.version
+    package = {"name": name, "version": version, "type": "synapse"}
+    file = {"name": f"{name}-{version}.tar.gz"}
+    more: dict[str, Any] = {}
+    if served:
+        package |= {"size": row.tarball_size, "checksum": row.checksum}
+        file |= {"size": row.tarball_size}
+        more = {"organization": {"name": row.owner}}
+    outcome = "failure" if row.status >= FROM_FAILURE else "success"
+    fields = {
+        "package": package,
+        "file": file,
+        "client": _client(row),
+        "user_agent": _user_agent(row),
+        "http": {
+            "request": {"method": "GET"},
+            "response": {"status_code": row.status, "body": {"bytes": row.bytes}},
+        },
+        "url": {"path": f"/api/v1/packages/{name}/{version}/tarball"},
+        "registry": {"client": {"kind": row.kind, "rule": row.rule}, "unique": row.is_unique},
+        **more,
+    }
+    event = {"category": ["package", "web"], "type": ["access"], "action": "package-download", "outcome": outcome}
+    return _document(DOWNLOADS, f"download-{row.id}", row.downloaded_at, "registry.downloads", event, fields)
+
+
+def event(each: Event, owner: str | None) -> Document:
+    """Of an event of the log; `owner` is the package's."""
+    said = {
+        "category": ["package"],
+        "type": ["deletion" if each.type == VERSION_DELETED else "change"],
+        "action": each.type,
+        "sequence": each.seq,
+    }
+    fields: dict[str, Any] = {"package": _present({"name": each.package, "version": each.version, "type": "synapse"})}
+    if owner is not None:
+        fields["organization"] = {"name": owner}
+    if each.actor_id is not None:
+        fields["user"] = {"id": str(each.actor_id)}
+    return _document(EVENTS, f"event-{each.seq}", each.created_at, "registry.events", said, fields)
+
+
+def lag(consumer: str, behind: int, seconds: float, at: datetime) -> Document:
+    """A sample of how far a consumer is behind."""
+    said = {"kind": "metric", "category": ["package"], "type": ["info"], "action": "consumer.lag"}
+    figures = {"name": consumer, "events_behind": behind, "seconds_behind": round(seconds, 3)}
+    id_ = f"lag-{consumer}-{int(at.timestamp() * 1000)}"
+    return _document(EVENTS, id_, at, "registry.consumers", said, {"registry": {"consumer": figures}})
+
+
+def _document(kind: str, id_: str, at: datetime, dataset: str, said: Source, fields: Source) -> Document:
+    source = {
+        "@timestamp": at.astimezone(UTC).isoformat(timespec="milliseconds"),
+        "ecs": {"version": "9.4.0"},
+        "event": {"id": id_, "kind": "event", "outcome": "success", "dataset": dataset, **said},
+        "service": {"name": "synapse-registry", "version": __version__},
+        **fields,
+    }
+    return Document(kind, id_, at, source)
+
+
+def _client(row: Row) -> Source:
+    client: dict[str, Any] = {"user": {"hash": row.client_hash}} if row.client_hash else {}
+    if row.ip_address is not None:
+        client["ip"] = row.ip_address.partition("/")[0]
+    if row.country:
+        client["geo"] = {"country_iso_code": row.country}
+    return client
+
+
+def _user_agent(row: Row) -> Source:
+    """The name and system that were counted; of today's rules only what is not."""
+    agent = agents.parse(row.user_agent)
+    system = _present({"name": row.system, "version": agent.system_version if row.system else ""})
+    told = {"original": row.user_agent, "name": row.client, "version": agent.version}
+    return _present({**told, "os": system, "device": _present({"name": agent.device})})
+
+
+def _present(fields: Source) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value not in ("", None, {})}

@@ -1,0 +1,100 @@
+"""The door to Elasticsearch for dashboards: monthly indices behind templates, written by document id."""
+
+import logging
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import date
+
+from elasticsearch import AsyncElasticsearch
+from elasticsearch.helpers import async_bulk
+from prometheus_client import Counter
+
+import es_mappings
+from registry.analytics.documents import DOWNLOADS, EVENTS, KINDS, Document
+from registry.elastic import BULK_TIMEOUT, BUSY, errors_named, open_client
+from registry.errors import SearchUnavailable
+from registry.settings import SearchSettings
+
+log = logging.getLogger(__name__)
+
+REFUSED = Counter("registry_analytics_documents_refused_total", "Documents for dashboards that the engine refused")
+
+TEMPLATES = {DOWNLOADS: "downloads", EVENTS: "registry-events"}
+CHUNK = 500
+_MONTH = re.compile(r"\d{4}\.\d{2}")
+
+
+class AnalyticsIndex:
+    """Writes what dashboards read. Every method raises SearchUnavailable when Elasticsearch is away or refuses."""
+
+    def __init__(self, client: AsyncElasticsearch, prefix: str) -> None:
+        self._es = client.options(request_timeout=BULK_TIMEOUT)
+        self._prefix = prefix
+        self._templates_stand = False
+
+    async def write(self, documents: Sequence[Document]) -> None:
+        """Puts `documents`; those that the engine will never take are logged and counted, and hold up no other."""
+        try:
+            await self._put_templates()
+            actions = [{"_index": self._prefix + d.index, "_id": d.id, "_source": d.source} for d in documents]
+            with errors_named():
+                _, refused = await async_bulk(
+                    self._es, actions, chunk_size=CHUNK, max_retries=4, initial_backoff=1, raise_on_error=False
+                )
+        except SearchUnavailable:
+            self._templates_stand = False  # what comes back may be another, empty one
+            raise
+        self._look_at([item["index"] for item in refused] if isinstance(refused, list) else [])
+
+    async def drop_before(self, month: date) -> list[str]:
+        """Deletes the indices of downloads of every month before `month`; their names."""
+        stem = f"{self._prefix}{DOWNLOADS}-"
+        with errors_named():
+            found = await self._es.indices.get(index=f"{stem}*", features="aliases")
+            old = [
+                name
+                for name in found.body
+                if _MONTH.fullmatch(name.removeprefix(stem)) and name < f"{stem}{month:%Y.%m}"
+            ]
+            for name in old:
+                await self._es.options(ignore_status=404).indices.delete(index=name)
+        return old
+
+    async def refresh(self) -> None:
+        """Makes everything written so far searchable."""
+        with errors_named():
+            await self._es.indices.refresh(index=[f"{self._prefix}{kind}-*" for kind in KINDS])
+
+    async def _put_templates(self) -> None:
+        """Before the first write: without them the engine would guess a mapping."""
+        if self._templates_stand:
+            return
+        for kind, file in TEMPLATES.items():
+            body = es_mappings.load(file)
+            patterns = [self._prefix + pattern for pattern in body["index_patterns"]]
+            with errors_named():
+                await self._es.indices.put_index_template(
+                    name=self._prefix + kind,
+                    index_patterns=patterns,
+                    template=body["template"],
+                    priority=body["priority"],
+                    version=body["version"],
+                    meta=body["_meta"],
+                )
+        self._templates_stand = True
+
+    def _look_at(self, refused: Sequence[dict[str, object]]) -> None:
+        for item in refused:
+            if item["status"] in BUSY or "cluster_block" in str(item.get("error")):
+                self._templates_stand = False
+                raise SearchUnavailable(f"The search engine takes no writes: {item.get('error')}")
+            REFUSED.inc()
+            log.error("document for dashboards refused", extra={"document": item["_id"], "reason": item.get("error")})
+
+
+@asynccontextmanager
+async def open_analytics(settings: SearchSettings) -> AsyncIterator[AnalyticsIndex | None]:
+    """The index of `settings`, closed at the end; None without an address."""
+    async with open_client(settings) as client:
+        yield AnalyticsIndex(client, settings.prefix) if client is not None else None

@@ -1,0 +1,117 @@
+"""HTTP of statistics: totals, series as JSON or CSV, and badges."""
+
+import hashlib
+from typing import NotRequired
+
+from aiohttp import web
+from anybadge import Badge
+
+from registry.downloads.statistics.series import GROUPS, INTERVALS, Series, SeriesRequest, as_csv, series
+from registry.downloads.statistics.store import TRAITS
+from registry.errors import NotFound
+from registry.keys import DB, SETTINGS
+from registry.packages import read
+from registry.packages.handlers import PACKAGE, at_its_real_name, name_of
+from registry.web.responses import REVALIDATE, matches, metadata_response
+from registry.web.route import Route, query
+
+BADGES = ("version", "downloads", "license")
+BADGE_MAX_AGE = 300
+MAX_BADGE_TEXT = 40
+
+
+class PackageStats(read.PackageStats):
+    """`series` is there when a period, an interval or a group is asked for."""
+
+    series: NotRequired[Series]
+
+
+class RegistryStats(read.RegistryStats):
+    """`series` is there when a period, an interval or a group is asked for."""
+
+    series: NotRequired[Series]
+
+
+@at_its_real_name
+async def get_package_stats(request: web.Request) -> web.StreamResponse:
+    wanted = SeriesRequest.parse(request.query, GROUPS, request.headers.get("Accept", ""))
+    stats = await read.package_stats(request.app[DB], name_of(request))
+    if wanted is None:
+        return metadata_response(request, stats)
+    found = await series(request.app[DB], stats["name"], wanted)
+    return _csv(found, stats["name"]) if wanted.csv else metadata_response(request, {**stats, "series": found})
+
+
+async def get_registry_stats(request: web.Request) -> web.StreamResponse:
+    wanted = SeriesRequest.parse(request.query, tuple(TRAITS), request.headers.get("Accept", ""))
+    if wanted is None:
+        return metadata_response(request, await read.registry_stats(request.app[DB]))
+    found = await series(request.app[DB], None, wanted)
+    if wanted.csv:
+        return _csv(found, "registry")
+    return metadata_response(request, {**await read.registry_stats(request.app[DB]), "series": found})
+
+
+@at_its_real_name
+async def get_badge(request: web.Request) -> web.StreamResponse:
+    kind = request.match_info["badge"]
+    if kind not in BADGES:
+        raise NotFound(f"There is no badge {kind[:MAX_BADGE_TEXT]!r}; there are {', '.join(BADGES)}.")
+    label, value, colour = _badge(kind, await read.package_info(request.app[DB], name_of(request)))
+    tag = hashlib.blake2b(f"{label}\n{value}\n{colour}".encode(), digest_size=16).hexdigest()
+    reach = "private" if request.app[SETTINGS].accounts.access == "private" else "public"
+    headers = {"ETag": f'"{tag}"', "Cache-Control": f"{reach}, max-age={BADGE_MAX_AGE}"}
+    if matches(request, tag):
+        return web.Response(status=304, headers=headers)
+    # Nothing in a picture may run, whatever a licence is called.
+    headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
+    Badge.mask_id = 0  # counts up else, and the bytes would differ each time
+    text = str(Badge(label, value, default_color=colour))
+    return web.Response(text=text, content_type="image/svg+xml", headers=headers)
+
+
+def _badge(kind: str, info: read.PackageInfo) -> tuple[str, str, str]:
+    """(label, value, colour)."""
+    if kind == "downloads":
+        return "downloads", _short(info["total_downloads"]), "#4c1"
+    if kind == "version":
+        return "version", info["version"][:MAX_BADGE_TEXT], "#fe7d37" if info["version"].startswith("0.") else "#007ec6"
+    license_ = info["license"].strip()
+    return "license", license_[:MAX_BADGE_TEXT] or "not said", "#007ec6" if license_ else "#9f9f9f"
+
+
+def _short(count: int) -> str:
+    """At most three digits and a unit."""
+    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= size:
+            whole = count / size
+            return f"{int(whole)}{unit}" if whole >= 10 else f"{int(whole * 10) / 10:g}{unit}"
+    return str(count)
+
+
+def _csv(found: Series, name: str) -> web.Response:
+    headers = {"Content-Disposition": f'attachment; filename="{name}-downloads.csv"', "Cache-Control": REVALIDATE}
+    return web.Response(text=as_csv(found), content_type="text/csv", charset="utf-8", headers=headers)
+
+
+_DAY = {"type": "string", "format": "date"}
+_SERIES = (
+    query("from", _DAY, "First day of the series, 30 days before the last unless given"),
+    query("to", _DAY, "Last day of the series, today in UTC unless given"),
+    query("interval", {"type": "string", "enum": list(INTERVALS), "default": "day"}, "What is summed up"),
+    query("format", {"type": "string", "enum": ["json", "csv"], "default": "json"}, "csv: the series alone"),
+)
+
+
+def _group_by(groups: tuple[str, ...]) -> dict[str, object]:
+    return query("group_by", {"type": "string", "enum": list(groups)}, "What downloads are told apart by")
+
+
+ROUTES = (
+    Route("GET", f"{PACKAGE}/stats", get_package_stats, "Downloads of a package, and over time",
+          parameters=(*_SERIES, _group_by(GROUPS)), answers={200: (PackageStats, "text/csv"), 301: None, 304: None}),
+    Route("GET", "/api/v1/stats", get_registry_stats, "Figures of the registry, and downloads over time",
+          parameters=(*_SERIES, _group_by(tuple(TRAITS))), answers={200: (RegistryStats, "text/csv"), 304: None}),
+    Route("GET", f"{PACKAGE}/badge/{{badge}}.svg", get_badge, "A picture of version, downloads or license",
+          answers={200: "image/svg+xml", 301: None, 304: None}),
+)  # fmt: skip

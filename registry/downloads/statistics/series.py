@@ -1,0 +1,148 @@
+"""Downloads over time, by day, week or month, and by what they can be told apart: the figures behind charts."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from typing_extensions import TypedDict
+
+from registry.db.engine import Database, Row
+from registry.downloads.statistics import store
+from registry.errors import FieldError, InvalidInput
+
+INTERVALS = ("day", "week", "month")
+GROUPS = ("version", *store.TRAITS)
+PARAMETERS = ("from", "to", "interval", "group_by", "format")
+DEFAULT_DAYS = 30
+MOST_INTERVALS = 400
+_DAYS_OF = {"day": 1, "week": 7, "month": 28}
+
+
+class Point(TypedDict):
+    """One interval, and one group of it; a week begins on Monday. `unique` leaves out repeats within a minute."""
+
+    start: date
+    group: str | None
+    downloads: int
+    unique: int
+
+
+class Series(TypedDict):
+    """Every interval in turn; with groups, those that have downloads. `from` and `to` are both part of it."""
+
+    since: date
+    until: date
+    interval: str
+    group_by: str | None
+    downloads: int
+    unique: int
+    points: list[Point]
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesRequest:
+    """What is asked for; both days are part of it, in UTC."""
+
+    first: date
+    last: date
+    interval: str
+    group: str | None
+    csv: bool
+
+    @classmethod
+    def parse(cls, query: Mapping[str, str], groups: Sequence[str], accept: str = "") -> "SeriesRequest | None":
+        """None when nothing of it is asked for. Raises InvalidInput that names every wrong parameter."""
+        as_csv = query.get("format", "csv" if "text/csv" in accept else "json")
+        if not any(name in query for name in PARAMETERS) and as_csv == "json":
+            return None
+        errors: list[FieldError] = []
+
+        def choice(name: str, value: str | None, allowed: Sequence[str]) -> None:
+            if value is not None and value not in allowed:
+                errors.append({"field": name, "message": f"must be one of {', '.join(allowed)}"})
+
+        interval, group = query.get("interval", "day"), query.get("group_by")
+        choice("interval", interval, INTERVALS)
+        choice("group_by", group, groups)
+        choice("format", as_csv, ("json", "csv"))
+        last = _day(query, "to", datetime.now(UTC).date(), errors)
+        first = _day(query, "from", max(last, date(1, 2, 1)) - timedelta(days=DEFAULT_DAYS - 1), errors)
+        if first > last and not errors:
+            errors.append({"field": "from", "message": "must not be after `to`"})
+        if not errors and (last - first).days // _DAYS_OF[interval] >= MOST_INTERVALS:
+            message = f"is more than {MOST_INTERVALS} intervals before `to`; take a longer interval or a shorter period"
+            errors.append({"field": "from", "message": message})
+        if errors:
+            raise InvalidInput.of(errors)
+        return cls(first, last, interval, group, as_csv == "csv")
+
+
+async def series(db: Database, name: str | None, request: SeriesRequest) -> Series:
+    """Of a package, or with None of the registry."""
+    async with db.read() as conn:
+        rows = await store.series(conn, name, request.first, request.last, request.interval, request.group)
+    return {
+        "since": request.first,
+        "until": request.last,
+        "interval": request.interval,
+        "group_by": request.group,
+        "downloads": sum(int(row.downloads) for row in rows),
+        "unique": sum(int(row.unique) for row in rows),
+        "points": list(_points(rows, request)),
+    }
+
+
+def as_csv(found: Series) -> str:
+    """A header line and one line a point."""
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(("start", *([found["group_by"]] if found["group_by"] else ()), "downloads", "unique"))
+    for point in found["points"]:
+        group = () if point["group"] is None else (point["group"],)
+        rows.writerow((point["start"], *group, point["downloads"], point["unique"]))
+    return text.getvalue()
+
+
+def _points(rows: Sequence[Row], request: SeriesRequest) -> Iterator[Point]:
+    if request.group is not None:
+        for row in rows:
+            yield {
+                "start": row.start, "group": row.label, "downloads": int(row.downloads), "unique": int(row.unique)
+            }  # fmt: skip
+        return
+    found = {row.start: row for row in rows}
+    for start in _starts(request):
+        row = found.get(start)
+        downloads, unique = (int(row.downloads), int(row.unique)) if row is not None else (0, 0)
+        yield {"start": start, "group": None, "downloads": downloads, "unique": unique}
+
+
+def _starts(request: SeriesRequest) -> Iterator[date]:
+    """Where each interval begins; the first may begin before the period."""
+    start = request.first
+    if request.interval == "week":
+        start -= timedelta(days=min(start.weekday(), start.toordinal() - 1))
+    elif request.interval == "month":
+        start = start.replace(day=1)
+    while start <= request.last:
+        yield start
+        if request.interval == "month":
+            start = (start + timedelta(days=31)).replace(day=1)
+        else:
+            start += timedelta(days=_DAYS_OF[request.interval])
+
+
+def _day(query: Mapping[str, str], name: str, default: date, errors: list[FieldError]) -> date:
+    given = query.get(name)
+    if given is None:
+        return default
+    try:
+        found = datetime.strptime(given, "%Y-%m-%d").replace(tzinfo=UTC).date()
+    except ValueError:
+        found = date.min
+    if not date(1970, 1, 1) <= found <= date(2999, 12, 31):
+        errors.append({"field": name, "message": "must be a day such as 2026-11-16, from 1970 on"})
+        return default
+    return found

@@ -1,0 +1,49 @@
+"""The SQL of statistics: sums of the roll-ups by day."""
+
+from collections.abc import Mapping
+from datetime import date
+
+import sqlalchemy as sa
+from sqlalchemy.sql import bindparam as p
+
+from registry.db.engine import Connection, Row, Statement, statement
+from registry.db.tables import download_days, package_versions, packages, registry_days
+
+# Groups beyond the most downloaded are one.
+MOST_GROUPS = 50
+OTHERS = "(others)"
+TRAITS = {"client": "client", "kind": "kind", "country": "country", "os": "system"}
+
+
+def _series(days: sa.Table, group: str | None) -> Statement:
+    within: list[sa.ColumnElement[bool]] = [days.c.day.between(p("first"), p("last"))]
+    source: sa.FromClause = days
+    if days is download_days:
+        of_name = sa.select(packages.c.id).where(packages.c.name == p("name")).scalar_subquery()
+        within.append(days.c.package_id == of_name)
+    if group == "version":
+        source = days.join(package_versions, package_versions.c.id == days.c.package_version_id)
+    start = sa.cast(sa.func.date_trunc(p("interval"), sa.cast(days.c.day, sa.DateTime)), sa.Date).label("start")
+    downloads = sa.func.sum(days.c.count).label("downloads")
+    label: sa.ColumnElement[str] = sa.literal("")
+    if group is not None:
+        value = package_versions.c.version if group == "version" else days.c[TRAITS[group]]
+        most = sa.select(value.label("value")).select_from(source).where(*within).group_by(value)
+        most = most.order_by(sa.func.sum(days.c.count).desc(), value).limit(MOST_GROUPS)
+        label = sa.case((value.in_(sa.select(most.cte("most").c.value)), value), else_=OTHERS)
+    sums = sa.select(start, label.label("label"), downloads, sa.func.sum(days.c.unique_count).label("unique"))
+    return statement(sums.select_from(source).where(*within).group_by(sa.text("1, 2")).order_by(sa.text("1, 2")))
+
+
+_OF_PACKAGE: Mapping[str | None, Statement] = {
+    group: _series(download_days, group) for group in (None, "version", *TRAITS)
+}
+_OF_REGISTRY: Mapping[str | None, Statement] = {group: _series(registry_days, group) for group in (None, *TRAITS)}
+
+
+async def series(
+    conn: Connection, name: str | None, first: date, last: date, interval: str, group: str | None
+) -> list[Row]:
+    """(start, label, downloads, unique) of each interval and group with downloads; None: of the registry."""
+    of, values = (_OF_REGISTRY, {}) if name is None else (_OF_PACKAGE, {"name": name})
+    return await conn.all(of[group], first=first, last=last, interval=interval, **values)

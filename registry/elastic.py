@@ -1,0 +1,56 @@
+"""Elasticsearch's client: opened as the settings say, its failures by our names."""
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from elasticsearch import ApiError, AsyncElasticsearch, NotFoundError, TransportError
+
+from registry.errors import SearchUnavailable
+from registry.settings import SearchSettings
+
+log = logging.getLogger(__name__)
+
+BULK_TIMEOUT = 60.0
+BUSY = (429, 503)
+AWAY = "The search engine can't be reached. Try again in a few seconds."
+
+
+class IndexMissing(SearchUnavailable):
+    """The index or alias that was to be read or written does not exist (any more)."""
+
+
+@asynccontextmanager
+async def open_client(settings: SearchSettings) -> AsyncIterator[AsyncElasticsearch | None]:
+    """The client, closed at the end; None without an address. Elasticsearch may come later: nothing is asked here."""
+    if not settings.url:
+        yield None
+        return
+    options: dict[str, Any] = {"ca_certs": settings.ca} if settings.ca else {}
+    if settings.api_key:
+        options["api_key"] = settings.api_key
+    elif settings.user:
+        options["basic_auth"] = (settings.user, settings.password)
+    client = AsyncElasticsearch(
+        settings.url, request_timeout=settings.timeout.total_seconds(), max_retries=0, retry_on_timeout=False, **options
+    )
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+@contextmanager
+def errors_named() -> Iterator[None]:
+    """Turns every failure of the client into SearchUnavailable, a missing index into IndexMissing."""
+    try:
+        yield
+    except NotFoundError as error:
+        raise IndexMissing(f"The search index is missing: {error.message}") from error
+    except ApiError as error:
+        log.warning("search engine refuses", extra={"status": error.status_code, "reason": str(error)})
+        raise SearchUnavailable("The search engine can't answer now. Try again in a few seconds.") from error
+    except TransportError as error:
+        log.warning("search engine unavailable", extra={"reason": f"{type(error).__name__}: {error}"})
+        raise SearchUnavailable(AWAY) from error
