@@ -46,11 +46,11 @@ async def background(settings: Settings, db: Database, storage: Storage, index: 
         followers = [consumer.follow(db, index)]
         if dashboards is not None:
             jobs["refresh downloads"] = (timedelta(minutes=10), lambda: counts.refresh_downloads(db, index))
-            jobs["sample lags"] = (timedelta(minutes=1), lambda: analytics.sample_lags(db, dashboards))
-            # Not at once: after a start the consumer may still be catching up.
-            nightly = timedelta(days=1)
+            # Not at once: after a start the consumers may still be catching up.
+            minute, nightly = timedelta(minutes=1), timedelta(days=1)
             followers += [
                 analytics.follow(db, dashboards),
+                every(db, "sample lags", minute, lambda: analytics.sample_lags(db, dashboards), first_after=minute),
                 every(db, "reconcile", nightly, lambda: reconcile(db, index), first_after=timedelta(hours=1)),
             ]
         followers += [every(db, name, interval, job) for name, (interval, job) in jobs.items()]

@@ -14,6 +14,8 @@ from registry.events import log as event_log
 from registry.events.log import Event
 
 CONSUMERS = (DOWNLOADS, EVENTS)
+# Dashboards are looked at a little later; larger bulks cost the engine less.
+GATHER_SECONDS = 5.0
 
 
 async def follow(db: Database, index: AnalyticsIndex) -> None:
@@ -28,8 +30,10 @@ async def follow(db: Database, index: AnalyticsIndex) -> None:
         await index.write([documents.event(each, owners.get(each.package_id)) for each in events])
 
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(consumer.follow(db, DOWNLOADS, write_downloads, read=downloads.read_after))
-        tasks.create_task(consumer.follow(db, EVENTS, write_events))
+        tasks.create_task(
+            consumer.follow(db, DOWNLOADS, write_downloads, read=downloads.read_after, pause=GATHER_SECONDS)
+        )
+        tasks.create_task(consumer.follow(db, EVENTS, write_events, pause=GATHER_SECONDS))
 
 
 async def lags(conn: Connection) -> list[tuple[str, int, float]]:

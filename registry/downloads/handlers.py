@@ -43,7 +43,7 @@ async def get_tarball(request: web.Request) -> web.StreamResponse:
     except DatabaseUnavailable:
         raise  # nor could it be noted
     except RegistryError as error:
-        if request.method == "GET":
+        if request.method == "GET" and names.fold_name(request.match_info["name"]):
             await _record(request, None, error.status, 0)
         raise
 

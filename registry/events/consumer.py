@@ -53,10 +53,11 @@ async def follow(
     handle: Callable[[Sequence[Any]], Awaitable[None]],
     *,
     read: Reader = event_log.read_after,
+    pause: float = 0.0,
 ) -> None:
     """Handles the log for ever, from where `name` stopped last; ends only by cancellation.
 
-    The log is the events', unless `read` reads another.
+    The log is the events', unless `read` reads another. With `pause` what comes meanwhile is handled together.
     A failing batch is logged, counted and tried again after a pause; the cursor stays where it is.
     """
     failures = 0
@@ -71,7 +72,7 @@ async def follow(
                     caught_up = await _step(db, name, handle, read)
                     failures = 0
                     if caught_up:
-                        await _woken(notifies)
+                        await (asyncio.sleep(pause) if pause else _woken(notifies))
         except Unavailable as error:
             log.warning("consumer waits", extra={"consumer": name, "reason": error.detail})
         except Exception:  # whatever a handler raises must not end the loop: the log waits, the error is counted

@@ -1,0 +1,180 @@
+"""What is kept of a download, and for how long."""
+
+import asyncio
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from registry.db.engine import Database, Row, Statement
+from registry.downloads import store
+from registry.downloads.record import client_hash
+from registry.keys import DB
+from tests.client import Registry
+from tests.conftest import MakeRegistry
+from tests.downloads.counts import counted, made_up
+
+HERE = "/packages/demo/1.0.0/tarball"
+EVENTS = Statement("SELECT *, host(ip_address) AS address FROM downloads ORDER BY id", {})
+DAYS = Statement("SELECT kind, client, system, country, count, unique_count FROM download_days ORDER BY count", {})
+OF_REGISTRY = Statement(
+    "SELECT kind, client, system, country, count, unique_count FROM registry_days ORDER BY count", {}
+)
+VERSION = Statement("SELECT id, package_id FROM package_versions ORDER BY id LIMIT 1", {})
+NOON = datetime(2026, 11, 16, 12, 0, 30, tzinfo=UTC)
+
+
+@pytest.fixture
+async def demo(registry: Registry) -> Registry:
+    await (await registry.user()).publish("demo")
+    return registry
+
+
+async def rows(registry: Registry, stmt: Statement = EVENTS) -> list[Row]:
+    async with registry.app[DB].read() as conn:
+        return await conn.all(stmt)
+
+
+async def add(registry: Registry, *fields: dict[str, Any]) -> None:
+    """Downloads of the first version, as one batch."""
+    async with registry.app[DB].transaction() as conn:
+        version = await conn.one(VERSION)
+        usual = {"version_id": version.id, "package_id": version.package_id, "at": NOON}
+        await store.add(conn, uuid4(), [made_up(**{**usual, **each}) for each in fields])
+
+
+async def test_a_download_is_kept_with_its_client_and_kind(demo: Registry):
+    await demo.get(HERE, headers={"User-Agent": "synapse-cli/2.1.0 (Linux 6.8; x86_64; ci)"})
+    [row] = await rows(demo)
+    assert (row.kind, row.rule, row.client, row.system) == ("ci", "ci-marker", "synapse-cli", "Linux")
+    assert (row.status, row.is_unique, row.country) == (200, True, "")
+    assert row.bytes == (await demo.get("/packages/demo/1.0.0")).json["tarball_size"]
+    assert (row.package, row.version) == (None, None)
+    assert await rows(demo, DAYS) == await rows(demo, OF_REGISTRY) == [("ci", "synapse-cli", "Linux", "", 1, 1)]
+
+
+async def test_a_repeat_within_the_minute_counts_but_is_not_unique(demo: Registry):
+    await add(demo, {}, {}, {"at": NOON + timedelta(seconds=20)})
+    await add(demo, {"at": NOON + timedelta(seconds=29)}, {"at": NOON + timedelta(seconds=30)})
+    assert [row.is_unique for row in await rows(demo)] == [True, False, False, False, True]
+    assert [(row.count, row.unique_count) for row in await rows(demo, DAYS)] == [(5, 2)]
+    assert [(row.count, row.unique_count) for row in await rows(demo, OF_REGISTRY)] == [(5, 2)]
+    assert await counted(demo) == 5
+
+
+async def test_another_client_or_version_is_unique_on_its_own(demo: Registry):
+    await (await demo.user()).publish("demo", "1.1.0")
+    other = (await rows(demo, Statement("SELECT max(id) AS id FROM package_versions", {})))[0].id
+    await add(demo, {}, {"client_hash": "f" * 16}, {"version_id": other})
+    assert [row.is_unique for row in await rows(demo)] == [True, True, True]
+
+
+async def test_many_batches_at_once_find_one_unique_download(demo: Registry):
+    await asyncio.gather(*(add(demo, {}, {}) for _ in range(8)))
+    assert sum(row.is_unique for row in await rows(demo)) == 1
+    assert [(row.count, row.unique_count) for row in await rows(demo, DAYS)] == [(16, 1)]
+
+
+async def test_ids_are_in_the_order_of_commits(demo: Registry):
+    """What a cursor has passed has no row before it that comes later."""
+    seen: list[int] = []
+    done = asyncio.Event()
+
+    async def follow() -> None:
+        while not done.is_set() or len(seen) < 40:
+            async with demo.app[DB].read() as conn:
+                seen.extend(row.seq for row in await store.read_after(conn, seen[-1] if seen else 0, 3))
+
+    following = asyncio.ensure_future(follow())
+    await asyncio.gather(*(add(demo, {}, {}) for _ in range(20)))
+    done.set()
+    async with asyncio.timeout(20):
+        await following
+    assert seen == [row.id for row in await rows(demo)]
+
+
+def test_clients_of_a_day_are_told_apart_and_days_are_not_linked():
+    one = client_hash("secret", NOON, "203.0.113.7", "curl/8")
+    assert one == client_hash("secret", NOON + timedelta(hours=11), "203.0.113.7", "curl/8")
+    others = {
+        client_hash("secret", NOON + timedelta(days=1), "203.0.113.7", "curl/8"),
+        client_hash("other", NOON, "203.0.113.7", "curl/8"),
+        client_hash("secret", NOON, "203.0.113.8", "curl/8"),
+        client_hash("secret", NOON, "203.0.113.7", "curl/9"),
+    }
+    assert len(others | {one}) == 5
+    assert len(one) == 16
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/packages/demo/9.9.9/tarball", 404),
+        ("/packages/nobody/1.0.0/tarball", 404),
+        (HERE, 412),
+        (HERE, 416),
+    ],
+)
+async def test_a_refusal_is_kept_and_counts_nowhere(demo: Registry, path: str, status: int):
+    headers = {412: {"If-Match": '"other"'}, 416: {"Range": "bytes=999999999-"}}.get(status, {})
+    assert (await demo.get(path, headers=headers)).status == status
+    [row] = await rows(demo)
+    assert (row.status, row.package_version_id, row.is_unique, row.bytes) == (status, None, False, 0)
+    assert [row.package, row.version] == path.split("/")[2:4]
+    assert await counted(demo) == 0
+
+
+async def test_a_refused_head_is_not_kept(demo: Registry):
+    assert (await demo.call("HEAD", "/packages/demo/9.9.9/tarball")).status == 404
+    assert await rows(demo) == []
+
+
+async def test_what_can_be_no_name_is_not_kept_and_a_long_version_is_cut(demo: Registry):
+    for name in ("-", "demo"):
+        assert (await demo.get(f"/packages/{name}/{'9' * 500}/tarball")).status == 404
+    assert [(row.package, len(row.version)) for row in await rows(demo)] == [("demo", 128)]
+
+
+async def test_whole_addresses_are_kept_only_when_wanted(make_registry: MakeRegistry):
+    registry = await make_registry(REGISTRY_DOWNLOAD_IP="full")
+    await (await registry.user()).publish("demo")
+    await registry.get(HERE)
+    assert [row.address for row in await rows(registry)] == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize(("proxies", "country"), [("127.0.0.0/8", "DE"), ("192.0.2.0/24", "")])
+async def test_the_country_is_believed_of_a_trusted_proxy_alone(
+    make_registry: MakeRegistry, proxies: str, country: str
+):
+    registry = await make_registry(REGISTRY_TRUSTED_PROXIES=proxies, REGISTRY_COUNTRY_HEADER="X-Country")
+    await (await registry.user()).publish("demo")
+    await registry.get(HERE, headers={"X-Country": "de"})
+    await registry.get(HERE, headers={"X-Country": "Germany"})
+    await registry.get(HERE)
+    assert [row.country for row in await rows(registry)] == [country, "", ""]
+
+
+async def test_each_month_has_a_partition_of_its_own(demo: Registry):
+    moments = [datetime(2026, 1, 31, 23, 59, 59, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC), NOON]
+    await add(demo, *({"at": at} for at in moments))
+    parts = await rows(demo, Statement("SELECT tableoid::regclass::text AS name FROM downloads ORDER BY id", {}))
+    assert [row.name for row in parts] == ["downloads_2026_01", "downloads_2026_02", "downloads_2026_11"]
+
+
+async def test_old_months_go_and_their_counts_stay(demo: Registry, db: Database):
+    await add(demo, {"at": datetime(2025, 12, 31, tzinfo=UTC)}, {"at": datetime(2026, 1, 1, tzinfo=UTC)}, {})
+    async with db.transaction() as conn:
+        assert await store.drop_before(conn, date(2026, 1, 1)) == ["downloads_2025_12"]
+    async with db.transaction() as conn:
+        assert await store.drop_before(conn, date(2026, 1, 1)) == []
+    assert len(await rows(demo)) == 2
+    assert sum(row.count for row in await rows(demo, DAYS)) == 3
+    assert (await demo.get("/packages/demo")).json["total_downloads"] == 3
+
+
+@pytest.mark.parametrize(
+    ("month", "following"), [(date(2026, 11, 1), date(2026, 12, 1)), (date(2026, 12, 1), date(2027, 1, 1))]
+)
+def test_the_next_month_follows(month: date, following: date):
+    assert store.next_month(month) == following
