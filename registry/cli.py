@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from registry import __version__, logs, server
 from registry.accounts import administer
 from registry.accounts.register import register
+from registry.analytics import consumer as analytics
 from registry.db import migrate as migrations
 from registry.db.engine import open_database
 from registry.errors import RegistryError, SettingsError, StackError
@@ -72,6 +73,9 @@ def reindex(options: argparse.Namespace) -> None:
 
     async def work() -> str:
         async with open_database(settings.database) as db, open_search(settings.search) as index:
+            if options.dashboards:
+                await analytics.replay(db)
+                return "The worker writes every download and event once more; what is there stays."
             if options.check:
                 found = await reconcile(db, index)
                 return ", ".join(f"{count} {what}" for what, count in found.items()) + "."
@@ -148,6 +152,7 @@ def parser() -> argparse.ArgumentParser:
     instead = reindexing.add_mutually_exclusive_group()
     instead.add_argument("--rollback", action="store_true", help="let the former index serve again")
     instead.add_argument("--check", action="store_true", help="compare the index with PostgreSQL, mend what differs")
+    instead.add_argument("--dashboards", action="store_true", help="write what dashboards read once more")
     add("config", config, "list every setting")
     users = commands.add_parser("user", help="manage accounts").add_subparsers(required=True, metavar="ACTION")
     creating = add("create", user_create, "create an account; asks for the password or reads it from a pipe", users)

@@ -4,17 +4,15 @@ Each field names its variable and says what it does; `synapse-registry config` p
 given as `NAME_FILE`, the path of a file that holds the value. This is the only module that reads the environment.
 """
 
-import ipaddress
 import os
-import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_type_hints
-from urllib.parse import urlsplit
 
+from registry import setting_types as types
 from registry.errors import SettingsError
 
 ENVIRONMENTS = ("development", "testing", "production")
@@ -23,83 +21,7 @@ MINIMUM_SECRET_BYTES = 32
 ADDRESSES = "addresses.json"
 
 
-def _text(value: str) -> str:
-    return value
-
-
-def _integer(low: int, high: int) -> Callable[[str], int]:
-    def parse(value: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,18}", value) or not low <= int(value) <= high:
-            raise ValueError(f"a whole number from {low} to {high}")
-        return int(value)
-
-    return parse
-
-
-def _flag(value: str) -> bool:
-    known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-    if value.lower() not in known:
-        raise ValueError("true or false")
-    return known[value.lower()]
-
-
-def _choice(*allowed: str) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        if value.lower() not in allowed:
-            raise ValueError(" or ".join(allowed))
-        return value.lower()
-
-    return parse
-
-
-def _size(value: str) -> int:
-    found = re.fullmatch(r"([0-9]{1,15})\s*(?:([KMG])i?B?|B)?", value, re.IGNORECASE)
-    if not found:
-        raise ValueError("a size such as 104857600 or 100MiB")
-    return int(found[1]) * {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[(found[2] or "").upper()]
-
-
-def _duration(value: str) -> timedelta:
-    found = re.fullmatch(r"([0-9]{1,9})\s*([smhd]?)", value, re.IGNORECASE)
-    if not found:
-        raise ValueError("a time such as 30s, 5m, 12h or 7d (a bare number is seconds)")
-    unit = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[found[2].lower()]
-    return timedelta(**{unit: int(found[1])})
-
-
-def _folder(value: str) -> Path:
-    return Path(value).expanduser()
-
-
-def _words(value: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in value.split(",") if word.strip())
-
-
-def _networks(value: str) -> tuple[str, ...]:
-    for word in _words(value):
-        try:
-            ipaddress.ip_network(word, strict=False)
-        except ValueError:
-            raise ValueError("addresses or networks such as 10.0.0.0/8, with commas between") from None
-    return _words(value)
-
-
-def _url(*schemes: str) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        if value and (urlsplit(value).scheme not in schemes):
-            raise ValueError(f"an address that begins with {' or '.join(s + '://' for s in schemes)}")
-        return value
-
-    return parse
-
-
-def _database_url(value: str) -> str:
-    if value.startswith("sqlite"):
-        raise ValueError("a postgresql:// address; SQLite is not supported (`make up` brings a PostgreSQL of its own)")
-    return _url("postgresql", "postgres")(value)
-
-
-def var(name: str, default: str, doc: str, parse: Callable[[str], Any] = _text, *, secret: bool = False) -> Any:
+def var(name: str, default: str, doc: str, parse: Callable[[str], Any] = types.text, *, secret: bool = False) -> Any:
     """A settings field read from the variable `name`; `default` is its text when unset."""
     metadata = {"name": name, "default": default, "doc": doc, "parse": parse, "secret": secret}
     return field(metadata=metadata, repr=not secret)
@@ -110,18 +32,18 @@ class WebSettings:
     """Where the service listens and whom it answers."""
 
     host: str = var("REGISTRY_HOST", "127.0.0.1", "Address to listen on; 0.0.0.0 for every interface")
-    port: int = var("REGISTRY_PORT", "8080", "Port of the API", _integer(0, 65535))
+    port: int = var("REGISTRY_PORT", "8080", "Port of the API", types.integer(0, 65535))
     metrics_port: int = var(
-        "REGISTRY_METRICS_PORT", "0", "A second port for /metrics alone; 0 opens none", _integer(0, 65535)
+        "REGISTRY_METRICS_PORT", "0", "A second port for /metrics alone; 0 opens none", types.integer(0, 65535)
     )
     cors_origins: tuple[str, ...] = var(
-        "REGISTRY_CORS_ORIGINS", "", "Origins whose pages may call the API, with commas between", _words
+        "REGISTRY_CORS_ORIGINS", "", "Origins whose pages may call the API, with commas between", types.words
     )
     cors_credentials: bool = var(
-        "REGISTRY_CORS_CREDENTIALS", "false", "Whether those pages may send credentials", _flag
+        "REGISTRY_CORS_CREDENTIALS", "false", "Whether those pages may send credentials", types.flag
     )
     trusted_proxies: tuple[str, ...] = var(
-        "REGISTRY_TRUSTED_PROXIES", "", "Networks whose X-Forwarded-For is believed", _networks
+        "REGISTRY_TRUSTED_PROXIES", "", "Networks whose X-Forwarded-For is believed", types.networks
     )
     country_header: str = var(
         "REGISTRY_COUNTRY_HEADER", "", "Header in which a trusted proxy names the client's country by two letters"
@@ -133,15 +55,15 @@ class WebSettings:
         "REGISTRY_REDIS_URL",
         "",
         "Redis that shares the rate limits between processes",
-        _url("redis", "rediss"),
+        types.url("redis", "rediss"),
         secret=True,
     )
     shutdown_grace: timedelta = var(
-        "REGISTRY_SHUTDOWN_GRACE", "5s", "How long requests may take to finish when the service stops", _duration
+        "REGISTRY_SHUTDOWN_GRACE", "5s", "How long requests may take to finish when the service stops", types.duration
     )
-    debug: bool = var("REGISTRY_DEBUG", "false", "asyncio's debug mode; refused in production", _flag)
+    debug: bool = var("REGISTRY_DEBUG", "false", "asyncio's debug mode; refused in production", types.flag)
     log_level: str = var(
-        "REGISTRY_LOG_LEVEL", "info", "Least level that is logged", _choice("debug", "info", "warning", "error")
+        "REGISTRY_LOG_LEVEL", "info", "Least level that is logged", types.choice("debug", "info", "warning", "error")
     )
 
 
@@ -150,23 +72,23 @@ class AccountSettings:
     """Who may have an account and how credentials are made."""
 
     secret_keys: tuple[str, ...] = var(
-        "REGISTRY_SECRET_KEY", "", "Keys that sign tokens, newest first, with commas between", _words, secret=True
+        "REGISTRY_SECRET_KEY", "", "Keys that sign tokens, newest first, with commas between", types.words, secret=True
     )
-    token_days: int = var("REGISTRY_TOKEN_DAYS", "30", "Days until a login expires", _integer(1, 3650))
+    token_days: int = var("REGISTRY_TOKEN_DAYS", "30", "Days until a login expires", types.integer(1, 3650))
     pbkdf2_iterations: int = var(
         "REGISTRY_PBKDF2_ITERATIONS",
         "600000",
         "Work of a password hash; raised hashes follow at login",
-        _integer(100_000, 100_000_000),
+        types.integer(100_000, 100_000_000),
     )
     registration: str = var(
-        "REGISTRY_REGISTRATION", "open", "`closed`: only an admin creates users", _choice("open", "closed")
+        "REGISTRY_REGISTRATION", "open", "`closed`: only an admin creates users", types.choice("open", "closed")
     )
     access: str = var(
         "REGISTRY_ACCESS",
         "public",
         "`private`: reading and searching need credentials too",
-        _choice("public", "private"),
+        types.choice("public", "private"),
     )
 
 
@@ -174,18 +96,18 @@ class AccountSettings:
 class DatabaseSettings:
     """PostgreSQL."""
 
-    url: str = var("REGISTRY_DB_URL", "", "postgresql:// address of the database", _database_url, secret=True)
+    url: str = var("REGISTRY_DB_URL", "", "postgresql:// address of the database", types.database_url, secret=True)
     password: str = var("REGISTRY_DB_PASSWORD", "", "Password, when the address has none", secret=True)
     sslmode: str = var(
         "REGISTRY_DB_SSLMODE",
         "",
         "libpq's sslmode, such as verify-full",
-        _choice("", "disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+        types.choice("", "disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
     )
     sslrootcert: str = var("REGISTRY_DB_SSLROOTCERT", "", "CA file that the server's certificate is checked against")
-    pool_size: int = var("REGISTRY_DB_POOL_SIZE", "10", "Most connections of one process", _integer(2, 500))
+    pool_size: int = var("REGISTRY_DB_POOL_SIZE", "10", "Most connections of one process", types.integer(2, 500))
     statement_timeout: timedelta = var(
-        "REGISTRY_DB_STATEMENT_TIMEOUT", "10s", "After this PostgreSQL ends a statement", _duration
+        "REGISTRY_DB_STATEMENT_TIMEOUT", "10s", "After this PostgreSQL ends a statement", types.duration
     )
 
 
@@ -193,32 +115,36 @@ class DatabaseSettings:
 class StorageSettings:
     """Where tarballs are kept."""
 
-    type: str = var("REGISTRY_STORAGE_TYPE", "local", "`local` folder or `s3`", _choice("local", "s3"))
-    path: Path = var("REGISTRY_STORAGE_PATH", "./packages", "Folder of the local storage", _folder)
+    type: str = var("REGISTRY_STORAGE_TYPE", "local", "`local` folder or `s3`", types.choice("local", "s3"))
+    path: Path = var("REGISTRY_STORAGE_PATH", "./packages", "Folder of the local storage", types.folder)
     s3_bucket: str = var("REGISTRY_S3_BUCKET", "", "Bucket name; needed with `s3`")
     s3_region: str = var("REGISTRY_S3_REGION", "us-east-1", "Region of the bucket")
-    s3_endpoint: str = var("REGISTRY_S3_ENDPOINT", "", "Address of an S3 server other than AWS", _url("http", "https"))
+    s3_endpoint: str = var(
+        "REGISTRY_S3_ENDPOINT", "", "Address of an S3 server other than AWS", types.url("http", "https")
+    )
     s3_access_key: str = var(
         "REGISTRY_S3_ACCESS_KEY", "", "Access key; empty uses the usual AWS credential chain", secret=True
     )
     s3_secret_key: str = var("REGISTRY_S3_SECRET_KEY", "", "Secret key that belongs to it", secret=True)
     s3_ca: str = var("REGISTRY_S3_CA", "", "CA file that the S3 server's certificate is checked against")
     s3_prefix: str = var("REGISTRY_S3_PREFIX", "", "Put before every key, such as `registry/`")
-    s3_redirect: bool = var("REGISTRY_S3_REDIRECT", "false", "Answer downloads with 302 to a presigned address", _flag)
+    s3_redirect: bool = var(
+        "REGISTRY_S3_REDIRECT", "false", "Answer downloads with 302 to a presigned address", types.flag
+    )
 
 
 @dataclass(frozen=True)
 class SearchSettings:
     """Elasticsearch."""
 
-    url: str = var("REGISTRY_ES_URL", "", "Address of Elasticsearch", _url("http", "https"), secret=True)
+    url: str = var("REGISTRY_ES_URL", "", "Address of Elasticsearch", types.url("http", "https"), secret=True)
     user: str = var("REGISTRY_ES_USER", "", "User name for basic authentication")
     password: str = var("REGISTRY_ES_PASSWORD", "", "Password of that user", secret=True)
     api_key: str = var("REGISTRY_ES_API_KEY", "", "API key, instead of user and password", secret=True)
     ca: str = var("REGISTRY_ES_CA", "", "CA file that the server's certificate is checked against")
     prefix: str = var("REGISTRY_ES_PREFIX", "", "Put before every index name, for a shared Elasticsearch")
     timeout: timedelta = var(
-        "REGISTRY_ES_TIMEOUT", "2s", "A search slower than this is answered by PostgreSQL", _duration
+        "REGISTRY_ES_TIMEOUT", "2s", "A search slower than this is answered by PostgreSQL", types.duration
     )
 
 
@@ -230,10 +156,13 @@ class DownloadSettings:
         "REGISTRY_DOWNLOAD_IP",
         "truncated",
         "`full`: whole addresses are kept, not networks",
-        _choice("truncated", "full"),
+        types.choice("truncated", "full"),
     )
     retention: timedelta = var(
-        "REGISTRY_DOWNLOAD_RETENTION", "400d", "After this each download's own record goes, by whole months", _duration
+        "REGISTRY_DOWNLOAD_RETENTION",
+        "400d",
+        "After this each download's own record goes, by whole months",
+        types.duration,
     )
 
 
@@ -241,12 +170,12 @@ class DownloadSettings:
 class LimitSettings:
     """Bounds and graces."""
 
-    max_tarball: int = var("REGISTRY_MAX_TARBALL", "100MiB", "Largest tarball that is accepted", _size)
+    max_tarball: int = var("REGISTRY_MAX_TARBALL", "100MiB", "Largest tarball that is accepted", types.size)
     spool_path: Path = var(
-        "REGISTRY_SPOOL_PATH", "./spool", "Folder for uploads on their way and downloads not yet counted", _folder
+        "REGISTRY_SPOOL_PATH", "./spool", "Folder for uploads on their way and downloads not yet counted", types.folder
     )
     delete_grace: timedelta = var(
-        "REGISTRY_DELETE_GRACE", "7d", "How long an admin can restore a deleted version", _duration
+        "REGISTRY_DELETE_GRACE", "7d", "How long an admin can restore a deleted version", types.duration
     )
 
 
@@ -254,8 +183,10 @@ class LimitSettings:
 class StackSettings:
     """What `make up` starts when no address of a server is given."""
 
-    data_dir: Path = var("REGISTRY_DATA_DIR", "./.data", "Folder where `make up` keeps everything", _folder)
-    cache_dir: Path = var("REGISTRY_CACHE_DIR", "~/.cache/synapse-registry", "Folder for downloaded servers", _folder)
+    data_dir: Path = var("REGISTRY_DATA_DIR", "./.data", "Folder where `make up` keeps everything", types.folder)
+    cache_dir: Path = var(
+        "REGISTRY_CACHE_DIR", "~/.cache/synapse-registry", "Folder for downloaded servers", types.folder
+    )
     es_home: str = var("ES_HOME", "", "An Elasticsearch installation to start instead of a downloaded one")
     es_java_home: str = var("ES_JAVA_HOME", "", "JDK 21 or newer for Elasticsearch")
     java_home: str = var("JAVA_HOME", "", "Looked at next for a JDK")

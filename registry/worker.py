@@ -45,13 +45,19 @@ async def background(settings: Settings, db: Database, storage: Storage, index: 
         )
         followers = [consumer.follow(db, index)]
         if dashboards is not None:
-            jobs["refresh downloads"] = (timedelta(minutes=10), lambda: counts.refresh_downloads(db, index))
             # Not at once: after a start the consumers may still be catching up.
-            minute, nightly = timedelta(minutes=1), timedelta(days=1)
+            minute = timedelta(minutes=1)
             followers += [
                 analytics.follow(db, dashboards),
                 every(db, "sample lags", minute, lambda: analytics.sample_lags(db, dashboards), first_after=minute),
-                every(db, "reconcile", nightly, lambda: reconcile(db, index), first_after=timedelta(hours=1)),
+                every(
+                    db,
+                    "refresh downloads",
+                    10 * minute,
+                    lambda: counts.refresh_downloads(db, index),
+                    first_after=minute,
+                ),
+                every(db, "reconcile", timedelta(days=1), lambda: reconcile(db, index), first_after=timedelta(hours=1)),
             ]
         followers += [every(db, name, interval, job) for name, (interval, job) in jobs.items()]
         async with _running(followers):

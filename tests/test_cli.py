@@ -8,6 +8,7 @@ import pytest
 
 from registry import __version__
 from registry.cli import main, parser
+from registry.db.engine import Database, Statement
 from registry.devstack.postgres import Postgres
 from registry.settings import variables
 from tests.client import PASSWORD
@@ -63,6 +64,16 @@ async def test_a_database_that_is_away_is_a_sentence(arguments: list[str], tmp_p
     assert (status, out) == (1, "")
     assert "Traceback" not in err
     assert re.fullmatch(r"(PostgreSQL|The database) can't be reached.*", err.splitlines()[-1])
+
+
+async def test_dashboards_are_fed_anew_from_the_beginning(tmp_path: Path, database_url: str, db: Database):
+    async with db.transaction() as conn:
+        await conn.command("INSERT INTO consumers (name, seq) VALUES ('registry-downloads', 9), ('search', 9)")
+    status, out, _ = await run_command(tmp_path, "reindex", "--dashboards", REGISTRY_DB_URL=database_url)
+    assert (status, out.startswith("The worker writes every download")) == (0, True)
+    async with db.read() as conn:
+        rows = await conn.all(Statement("SELECT name, seq FROM consumers ORDER BY name", {}))
+    assert rows == [("registry-downloads", 0), ("search", 9)]
 
 
 async def test_wrong_settings_are_named_and_nothing_starts(tmp_path: Path):

@@ -86,7 +86,7 @@ def lag(consumer: str, behind: int, seconds: float, at: datetime) -> Document:
 
 def _document(kind: str, id_: str, at: datetime, dataset: str, said: Source, fields: Source) -> Document:
     source = {
-        "@timestamp": at.astimezone(UTC).isoformat(timespec="milliseconds"),
+        "@timestamp": at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "ecs": {"version": "9.4.0"},
         "event": {"id": id_, "kind": "event", "outcome": "success", "dataset": dataset, **said},
         "service": {"name": "synapse-registry", "version": __version__},

@@ -50,6 +50,7 @@ ROWS: dict[str, Row] = {
     f"PATCH {API}/packages/{{name}}": YANKERS,
     f"GET {API}/packages/{{name}}/versions": READERS,
     f"GET {API}/packages/{{name}}/stats": READERS,
+    f"GET {API}/packages/{{name}}/badge/{{badge}}.svg": READERS,
     f"GET {API}/packages/{{name}}/{{version}}": READERS,
     f"PATCH {API}/packages/{{name}}/{{version}}": YANKERS,
     f"DELETE {API}/packages/{{name}}/{{version}}": YANKERS,
@@ -119,7 +120,12 @@ async def ask(registry: Registry, route_id: str, headers: dict[str, str], serial
         more = {"data": data, "headers": {"Content-Type": "application/gzip"}}
     elif method == "DELETE" and last == "{version}":
         path = path.replace("{version}", f"9.0.{serial % len(SIGNED_IN)}")
-    address = path.replace("{name}", "demo").replace("{version}", "1.0.0").replace("{id}", "999")
+    address = (
+        path.replace("{name}", "demo")
+        .replace("{version}", "1.0.0")
+        .replace("{id}", "999")
+        .replace("{badge}", "version")
+    )
     if last in ("search", "suggest"):
         address += "?q=demo"
     more["headers"] = {**headers, **more.get("headers", {})}

@@ -14,7 +14,9 @@ METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", 
 
 
 def address_of(path: str) -> str:
-    return path.replace("{name}", "demo").replace("{version}", "1.0.0").replace("{id}", "1")
+    return (
+        path.replace("{name}", "demo").replace("{version}", "1.0.0").replace("{id}", "1").replace("{badge}", "version")
+    )
 
 
 async def test_every_other_method_is_405_and_says_which_are_allowed(registry: Registry):

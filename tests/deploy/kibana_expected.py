@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from tests.deploy.kibana_documents import Document, get
@@ -42,7 +43,8 @@ def unique(documents: list[Document]) -> list[Document]:
 
 def last(documents: list[Document]) -> str:
     """As Elasticsearch writes it."""
-    return max(document["@timestamp"] for document in documents).replace("+00:00", ".000Z")
+    latest = max(datetime.fromisoformat(document["@timestamp"]) for document in documents)
+    return latest.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def day(document: Document) -> str:

@@ -36,8 +36,13 @@ def upgrade() -> None:
     op.create_table(
         "registry_days",
         sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("kind", sa.Text(), server_default="", nullable=False),
+        sa.Column("client", sa.Text(), server_default="", nullable=False),
+        sa.Column("system", sa.Text(), server_default="", nullable=False),
+        sa.Column("country", sa.Text(), server_default="", nullable=False),
         sa.Column("count", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("day", name=op.f("registry_days_pkey")),
+        sa.Column("unique_count", sa.BigInteger(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("day", "kind", "client", "system", "country", name=op.f("registry_days_pkey")),
     )
     op.create_table(
         "revoked_tokens",
@@ -200,31 +205,55 @@ def upgrade() -> None:
         sa.Column("package_id", sa.BigInteger(), nullable=False),
         sa.Column("day", sa.Date(), nullable=False),
         sa.Column("package_version_id", sa.BigInteger(), nullable=False),
+        sa.Column("kind", sa.Text(), server_default="", nullable=False),
+        sa.Column("client", sa.Text(), server_default="", nullable=False),
+        sa.Column("system", sa.Text(), server_default="", nullable=False),
+        sa.Column("country", sa.Text(), server_default="", nullable=False),
         sa.Column("count", sa.BigInteger(), nullable=False),
+        sa.Column("unique_count", sa.BigInteger(), server_default="0", nullable=False),
         sa.ForeignKeyConstraint(["package_id"], ["packages.id"], name=op.f("download_days_package_id_fkey")),
         sa.ForeignKeyConstraint(
             ["package_version_id"], ["package_versions.id"], name=op.f("download_days_package_version_id_fkey")
         ),
-        sa.PrimaryKeyConstraint("package_id", "day", "package_version_id", name=op.f("download_days_pkey")),
+        sa.PrimaryKeyConstraint(
+            *("package_id", "day", "package_version_id", "kind", "client", "system", "country"),
+            name=op.f("download_days_pkey"),
+        ),
     )
+    op.execute("CREATE SEQUENCE downloads_id_seq")
     op.create_table(
         "downloads",
-        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
-        sa.Column("package_version_id", sa.BigInteger(), nullable=False),
+        sa.Column(
+            "id", sa.BigInteger(), server_default=sa.text("nextval('downloads_id_seq'::regclass)"), nullable=False
+        ),
+        sa.Column("downloaded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("package_version_id", sa.BigInteger(), nullable=True),
+        sa.Column("package", sa.Text(), nullable=True),
+        sa.Column("version", sa.Text(), nullable=True),
         sa.Column("ip_address", postgresql.INET(), nullable=True),
-        sa.Column("downloaded_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("user_agent", sa.Text(), server_default="", nullable=False),
+        sa.Column("client_hash", sa.Text(), server_default="", nullable=False),
+        sa.Column("status", sa.SmallInteger(), server_default="200", nullable=False),
+        sa.Column("bytes", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("is_unique", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("kind", sa.Text(), server_default="", nullable=False),
+        sa.Column("client", sa.Text(), server_default="", nullable=False),
+        sa.Column("system", sa.Text(), server_default="", nullable=False),
+        sa.Column("country", sa.Text(), server_default="", nullable=False),
+        sa.Column("rule", sa.Text(), server_default="", nullable=False),
         sa.ForeignKeyConstraint(
             ["package_version_id"], ["package_versions.id"], name=op.f("downloads_package_version_id_fkey")
         ),
-        sa.PrimaryKeyConstraint("id", name=op.f("downloads_pkey")),
+        sa.PrimaryKeyConstraint("id", "downloaded_at", name=op.f("downloads_pkey")),
+        postgresql_partition_by="RANGE (downloaded_at)",
     )
-    op.create_index(op.f("downloads_package_version_id_idx"), "downloads", ["package_version_id"], unique=False)
+    op.create_index("downloads_client_idx", "downloads", ["package_version_id", "client_hash", "downloaded_at"])
 
 
 def downgrade() -> None:
-    op.drop_index(op.f("downloads_package_version_id_idx"), table_name="downloads")
+    op.drop_index("downloads_client_idx", table_name="downloads")
     op.drop_table("downloads")
+    op.execute("DROP SEQUENCE downloads_id_seq")
     op.drop_table("download_days")
     op.drop_index("package_versions_tarball_path_idx", table_name="package_versions")
     op.drop_index("package_versions_order_idx", table_name="package_versions")

@@ -1,0 +1,196 @@
+"""Documents for dashboards: their shape, their indices, and what happens to those that can't be written."""
+
+import asyncio
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from elasticsearch import AsyncElasticsearch
+
+import es_mappings
+from registry.analytics import consumer, documents
+from registry.analytics.documents import DOWNLOADS, EVENTS, Document
+from registry.analytics.index import AnalyticsIndex
+from registry.db.engine import Database, Statement
+from registry.downloads import store
+from registry.errors import SearchUnavailable
+from registry.events.log import Event
+from registry.keys import DB
+from tests.client import Registry
+from tests.conftest import MakeRegistry
+from tests.deploy.kibana_documents import fields_of, get, mapped
+from tests.downloads.counts import made_up
+
+NOON = datetime(2026, 11, 16, 12, tzinfo=UTC)
+VERSION = Statement("SELECT id, package_id FROM package_versions LIMIT 1", {})
+
+
+def document(number: int = 1, at: datetime = NOON, **source: Any) -> Document:
+    return Document(DOWNLOADS, f"download-{number}", at, {"@timestamp": at.isoformat(), **source})
+
+
+def properties(file: str) -> dict[str, str]:
+    return mapped(es_mappings.load(file)["template"]["mappings"]["properties"])
+
+
+async def rows(db: Database) -> list[Any]:
+    async with db.read() as conn:
+        return await store.read_after(conn, 0, 100)
+
+
+@pytest.fixture
+async def demo(registry: Registry) -> Registry:
+    await (await registry.user()).publish("demo")
+    return registry
+
+
+async def test_a_download_has_every_field_of_the_table_and_no_other(demo: Registry):
+    db = demo.app[DB]
+    async with db.transaction() as conn:
+        row = await conn.one(VERSION)
+        agent = "synapse-cli/2.1.0 (Linux 6.8; x86_64)"
+        told = {"user_agent": agent, "client": "synapse-cli", "system": "Linux", "kind": "human", "country": "DE"}
+        await store.add(conn, uuid4(), [made_up(row.id, row.package_id, at=NOON, **told)])
+    made = documents.download((await rows(db))[0])
+    assert (made.index, made.id) == ("registry-downloads-2026.11", made.source["event"]["id"])
+    assert fields_of(dict(made.source)) == set(properties("downloads"))
+    assert made.source["@timestamp"] == "2026-11-16T12:00:00.000Z"
+    expected = {
+        "event.outcome": "success", "package.name": "demo", "package.version": "1.0.0", "organization.name": "ada",
+        "client.ip": "192.0.2.0", "client.geo.country_iso_code": "DE", "client.user.hash": "0123456789abcdef",
+        "user_agent.name": "synapse-cli", "user_agent.version": "2.1.0", "user_agent.os.name": "Linux",
+        "user_agent.os.version": "6.8", "user_agent.device.name": "x86_64", "http.response.status_code": 200,
+        "http.response.body.bytes": 1000, "url.path": "/api/v1/packages/demo/1.0.0/tarball",
+        "registry.client.kind": "human", "registry.unique": True, "file.name": "demo-1.0.0.tar.gz",
+    }  # fmt: skip
+    assert {field: get(dict(made.source), field) for field in expected} == expected
+
+
+async def test_a_refusal_leaves_out_what_does_not_apply(demo: Registry):
+    await demo.get("/packages/demo/9.9.9/tarball", headers={"User-Agent": ""})
+    made = dict(documents.download((await rows(demo.app[DB]))[0]).source)
+    assert (get(made, "event.outcome"), get(made, "http.response.status_code")) == ("failure", 404)
+    assert (get(made, "package.name"), get(made, "package.version")) == ("demo", "9.9.9")
+    for field in ("package.size", "package.checksum", "file.size", "organization", "client.geo", "user_agent.os"):
+        assert get(made, field) is None
+    assert not _empty(made)
+
+
+def _empty(value: Any) -> bool:
+    """Whether something in it is null or blank: such fields are left out."""
+    return any(map(_empty, value.values())) if isinstance(value, dict) else value in ("", None)
+
+
+def test_events_and_samples_have_every_field_of_the_table_and_no_other():
+    event = Event(42, "version.deleted", 7, "demo", "1.0.0", 1, {}, NOON)
+    made = documents.event(event, "ada")
+    sample = documents.lag("search", 3, 0.4, NOON)
+    assert fields_of(dict(made.source)) | fields_of(dict(sample.source)) == set(properties("registry-events"))
+    assert (made.id, made.index, sample.index) == ("event-42", "registry-events-2026.11", "registry-events-2026.11")
+    assert get(dict(made.source), "event.type") == ["deletion"]
+    whole = documents.event(Event(43, "package.deprecated", None, "demo", None, None, {}, NOON), None)
+    assert not _empty(dict(whole.source))
+
+
+async def test_months_get_indices_of_the_template(index: AnalyticsIndex, es: AsyncElasticsearch, prefix: str):
+    end = datetime(2026, 10, 31, 23, 59, 59, tzinfo=UTC)
+    await index.write([document(1, NOON), document(2, end), document(2, end)])
+    found = (await es.indices.get_mapping(index=f"{prefix}*")).body
+    assert set(found) == {f"{prefix}{DOWNLOADS}-2026.10", f"{prefix}{DOWNLOADS}-2026.11"}
+    for each in found.values():
+        assert mapped(each["mappings"]["properties"]) == properties("downloads")
+    await index.refresh()
+    assert (await es.count(index=f"{prefix}{DOWNLOADS}-*"))["count"] == 2
+
+
+async def test_a_document_that_is_refused_holds_up_no_other(
+    index: AnalyticsIndex, es: AsyncElasticsearch, prefix: str, caplog: pytest.LogCaptureFixture
+):
+    bad = document(1, client={"ip": "nowhere"})
+    await index.write([document(0), bad, document(2)])
+    await index.refresh()
+    assert (await es.count(index=f"{prefix}{DOWNLOADS}-*"))["count"] == 2
+    assert "document for dashboards refused" in caplog.text
+
+
+async def test_an_engine_that_takes_no_writes_is_waited_for(index: AnalyticsIndex, es: AsyncElasticsearch, prefix: str):
+    await index.write([document(1)])
+    await es.indices.put_settings(index=f"{prefix}*", settings={"index.blocks.write": True})
+    with pytest.raises(SearchUnavailable):
+        await index.write([document(2)])
+    await es.indices.put_settings(index=f"{prefix}*", settings={"index.blocks.write": None})
+    await index.write([document(2)])
+    await index.refresh()
+    assert (await es.count(index=f"{prefix}{DOWNLOADS}-*"))["count"] == 2
+
+
+async def test_everything_reaches_its_index_and_a_replay_doubles_nothing(
+    make_registry: MakeRegistry, es: AsyncElasticsearch, prefix: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(consumer, "GATHER_SECONDS", 0.05)
+    registry = await make_registry(REGISTRY_ES_PREFIX=prefix)
+    ada = await registry.user()
+    await ada.publish("demo")
+    await registry.get("/packages/demo/1.0.0/tarball")
+    await ada.call("DELETE", "/packages/demo/1.0.0")
+    for _ in range(2):
+        await handled(registry)
+        await es.indices.refresh(index=f"{prefix}registry-*")
+        found = await es.search(index=f"{prefix}{EVENTS}-*", sort="event.sequence")
+        shown = [
+            (get(hit["_source"], "event.action"), get(hit["_source"], "organization.name"))
+            for hit in found["hits"]["hits"]
+        ]
+        assert shown == [("version.published", "ada"), ("version.deleted", "ada")]
+        assert (await es.count(index=f"{prefix}{DOWNLOADS}-*"))["count"] == 1
+        await consumer.replay(registry.app[DB])
+
+
+async def handled(registry: Registry) -> None:
+    """Returns when both consumers have nothing before them."""
+    async with asyncio.timeout(30):
+        while True:
+            async with registry.app[DB].read() as conn:
+                lags = {name: behind for name, behind, _ in await consumer.lags(conn)}
+            if lags.get(EVENTS) == 0 and lags[DOWNLOADS] == 0:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_lags_are_sampled_for_each_consumer(
+    demo: Registry, index: AnalyticsIndex, es: AsyncElasticsearch, prefix: str
+):
+    await demo.drain()
+    await demo.get("/packages/demo/1.0.0/tarball")
+    await consumer.sample_lags(demo.app[DB], index)
+    await index.refresh()
+    found = await es.search(index=f"{prefix}{EVENTS}-*")
+    names = {get(hit["_source"], "registry.consumer.name") for hit in found["hits"]["hits"]}
+    assert names == {"search", "registry-downloads", "registry-events"}
+    async with demo.app[DB].read() as conn:
+        await consumer.replay(demo.app[DB])
+        lags = {name: (behind, seconds) for name, behind, seconds in await consumer.lags(conn)}
+    assert lags["registry-downloads"][0] == 1
+    assert lags["registry-downloads"][1] > 0
+    assert lags["search"] == (0, 0.0)
+
+
+async def test_old_months_go_from_both_and_the_next_has_room(
+    demo: Registry, index: AnalyticsIndex, es: AsyncElasticsearch, prefix: str
+):
+    db, today = demo.app[DB], datetime.now(UTC)
+    old = today - timedelta(days=100)
+    async with db.transaction() as conn:
+        row = await conn.one(VERSION)
+        await store.add(conn, uuid4(), [made_up(row.id, row.package_id, at=at) for at in (old, today)])
+    await index.write([document(1, old), document(2, today), Document(EVENTS, "event-1", old, {})])
+    await consumer.retain(db, index, timedelta(days=60))
+    kept = {f"{prefix}{DOWNLOADS}-{today:%Y.%m}", f"{prefix}{EVENTS}-{old:%Y.%m}"}
+    assert set((await es.indices.get(index=f"{prefix}*")).body) == kept
+    assert [row.downloaded_at.date() for row in await rows(db)] == [today.date()]
+    following = store.next_month(date(today.year, today.month, 1))
+    async with db.read() as conn:
+        name = f"downloads_{following:%Y_%m}"
+        assert await conn.value(Statement(f"SELECT to_regclass('{name}')::text", {})) == name
+    assert (await demo.get("/packages/demo")).json["total_downloads"] == 2
