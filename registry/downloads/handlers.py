@@ -211,7 +211,7 @@ async def _record(request: web.Request, row: Row | None, status: int, size: int)
     """Counts the download of `row`; without one, notes a refusal."""
     settings = request.app[SETTINGS]
     at, address = datetime.now(UTC), request[CLIENT]
-    told = request.headers.get("User-Agent", "").encode("utf-8", "replace").decode().replace("\0", "")
+    told = _storable(request.headers.get("User-Agent", ""))
     agent = agents.parse(told[: agents.MAX_PARSED])
     await request.app[RECORDER].record(
         Download(
@@ -219,7 +219,7 @@ async def _record(request: web.Request, row: Row | None, status: int, size: int)
             version_id=None if row is None else row.id,
             package_id=None if row is None else row.package_id,
             package=None if row is not None else names.fold_name(request.match_info["name"]),
-            version=None if row is not None else version_of(request)[: versions.MAX_VERSION],
+            version=None if row is not None else _storable(version_of(request))[: versions.MAX_VERSION],
             address=network_of(address, full=settings.downloads.address == "full"),
             user_agent=told[:MAX_USER_AGENT],
             client_hash=client_hash(settings.accounts.secret_keys[0], at, address, told),
@@ -232,6 +232,11 @@ async def _record(request: web.Request, row: Row | None, status: int, size: int)
             rule=agent.rule,
         )
     )
+
+
+def _storable(text: str) -> str:
+    """Without what PostgreSQL has no place for: halves of surrogates, NUL."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "")
 
 
 _RANGE = header("Range", {"type": "string"}, "One range of bytes")
