@@ -12,10 +12,10 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
-from elasticsearch import AsyncElasticsearch
 
 from registry.accounts.administer import set_role
 from registry.db.engine import Statement
+from registry.elastic import open_client
 from registry.events import log as event_log
 from registry.keys import DB, SETTINGS
 from registry.search.handlers import SEARCH
@@ -155,7 +155,9 @@ class Registry:
             failures = await conn.all(Statement("SELECT document, reason FROM index_failures", {}))
         await self.app[SEARCH].delete_all()
         search = self.app[SETTINGS].search
-        async with AsyncElasticsearch(search.url, request_timeout=60) as es:
+        async with open_client(search) as client:
+            assert client is not None
+            es = client.options(request_timeout=60)
             for name in (await es.indices.get(index=f"{search.prefix}registry-*", features="aliases")).body:
                 await es.options(ignore_status=404).indices.delete(index=name)
             await es.options(ignore_status=404).indices.delete_index_template(name=f"{search.prefix}registry-*")

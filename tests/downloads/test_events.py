@@ -133,10 +133,8 @@ async def test_a_refused_head_is_not_kept(demo: Registry):
 async def test_what_can_be_no_name_is_not_kept_and_a_long_version_is_cut(demo: Registry):
     for name in ("-", "demo"):
         assert (await demo.get(f"/packages/{name}/{'9' * 500}/tarball")).status == 404
-    assert (await demo.get("/packages/demo/1%002/tarball", headers={"User-Agent": "a\udcffb"})).status == 404
-    kept = [(row.package, row.version, row.user_agent) for row in await rows(demo)]
-    assert [(package, len(version)) for package, version, _ in kept] == [("demo", 128), ("demo", 2)]
-    assert kept[1][1:] == ("12", "a?b")
+    assert (await demo.get("/packages/demo/1%002/tarball")).status == 404
+    assert [(row.package, row.version) for row in await rows(demo)] == [("demo", "9" * 128), ("demo", "12")]
 
 
 async def test_whole_addresses_are_kept_only_when_wanted(make_registry: MakeRegistry):
