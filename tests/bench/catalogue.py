@@ -76,13 +76,14 @@ MOVES = (
     FROM staged JOIN users ON users.username = 'catalogue-' || owner
     """,
     """
-    INSERT INTO download_days (package_id, day, package_version_id, count)
-    SELECT package_id, current_date - 60, version_id, downloads FROM staged WHERE downloads > 0
+    INSERT INTO download_days (package_id, day, package_version_id, kind, client, count)
+    SELECT package_id, current_date - 60, version_id, 'unknown', 'Other', downloads FROM staged WHERE downloads > 0
     """,
     """
-    INSERT INTO registry_days (day, count)
-    SELECT current_date - 60, sum(downloads) FROM staged HAVING sum(downloads) > 0
-    ON CONFLICT (day) DO UPDATE SET count = registry_days.count + excluded.count
+    INSERT INTO registry_days (day, kind, client, count)
+    SELECT current_date - 60, 'unknown', 'Other', sum(downloads) FROM staged HAVING sum(downloads) > 0
+    ON CONFLICT (day, kind, client, system, country)
+    DO UPDATE SET count = registry_days.count + excluded.count
     """,
     "SELECT pg_advisory_xact_lock(%(append_lock)s)",
     """
