@@ -168,10 +168,15 @@ class SearchIndex:
         return busy
 
     async def refresh(self, *, building: bool = False) -> None:
-        """Makes everything written so far searchable."""
+        """Makes everything written so far searchable, in the generation being built, too: it may be swapped in.
+
+        With `building` only that one.
+        """
+        # The one being built need not exist: a pattern may match nothing.
+        names = [self.alias(kind, building=True) + ("" if building else "*") for kind in KINDS]
+        names += [] if building else [self.alias(kind) for kind in KINDS]
         with errors_named():
-            client = self._es.options(request_timeout=BULK_TIMEOUT)
-            await client.indices.refresh(index=[self.alias(kind, building=building) for kind in KINDS])
+            await self._es.options(request_timeout=BULK_TIMEOUT).indices.refresh(index=names)
 
     async def count(self, kind: str, *, building: bool = False) -> int:
         with errors_named():

@@ -1,6 +1,7 @@
 """New generations, the way back, and what happens meanwhile."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from elasticsearch import AsyncElasticsearch
@@ -14,6 +15,7 @@ from registry.search.index import BUILDING, SearchIndex, open_search
 from registry.search.rebuild import heal, rebuild, rollback
 from registry.settings import SearchSettings
 from tests.search.conftest import Shelf
+from tests.service import run_command
 
 
 async def indices(own: SearchSettings) -> dict[str, list[str]]:
@@ -80,6 +82,59 @@ async def test_what_happens_during_a_rebuild_is_in_both_generations(
     assert await shelf.names("doomed") == []
 
 
+async def test_what_was_found_just_before_the_swap_is_found_just_after_it(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shelf.publish("early")
+    await shelf.drain()
+    swap = SearchIndex.swap
+
+    async def just_before(index: SearchIndex, seq: int) -> None:
+        await shelf.publish("late")
+        await shelf.drain()
+        assert await shelf.names("late") == ["late"]
+        await swap(index, seq)
+
+    monkeypatch.setattr(SearchIndex, "swap", just_before)
+    await rebuild(shelf.db, shelf.index)
+    assert await shelf.names("late") == ["late"]
+
+
+async def test_no_search_during_a_rebuild_misses_what_was_there_before(shelf: Shelf) -> None:
+    before = [f"steady-{number}" for number in range(10)]
+    for name in (*before, "doomed"):
+        await shelf.publish(name)
+    await shelf.drain()
+    searched: list[str] = []
+    published: list[str] = []
+    over = asyncio.Event()
+
+    async def search() -> None:
+        while not over.is_set():
+            name = before[len(searched) % len(before)]
+            assert (await shelf.names(name))[:1] == [name]
+            searched.append(name)
+
+    async def change() -> None:
+        await shelf.delete("doomed", "1.0.0")
+        while not over.is_set():
+            name = f"meanwhile-{len(published)}"
+            await shelf.publish(name)
+            await shelf.drain()
+            published.append(name)
+
+    async with asyncio.TaskGroup() as tasks:
+        for work in (search, change):
+            tasks.create_task(work())
+        while len(searched) < 2 * len(before) or len(published) < 2:
+            await rebuild(shelf.db, shelf.index)
+        over.set()
+
+    for name in (*before, *published):
+        assert (await shelf.names(name))[:1] == [name]
+    assert await shelf.names("doomed", sort="name") == []
+
+
 async def test_a_rebuild_without_a_running_consumer_has_everything(shelf: Shelf) -> None:
     await shelf.publish("unhandled")
     await rebuild(shelf.db, shelf.index)
@@ -138,6 +193,21 @@ async def test_a_rollback_brings_the_former_generation_up_to_date(shelf: Shelf, 
 async def test_without_a_former_generation_there_is_no_way_back(shelf: Shelf) -> None:
     with pytest.raises(IndexMissing):
         await rollback(shelf.db, shelf.index)
+
+
+async def test_the_command_rolls_back(shelf: Shelf, own: SearchSettings, database_url: str, tmp_path: Path) -> None:
+    where = {"REGISTRY_DB_URL": database_url, "REGISTRY_ES_URL": own.url, "REGISTRY_ES_PREFIX": own.prefix}
+    await shelf.publish("kept")
+    await shelf.drain()
+    first = await indices(own)
+    status, out, _ = await run_command(tmp_path, "reindex", **where)
+    assert (status, out.splitlines()[-1]) == (0, "The new index serves.")
+    assert {name for name, aliases in (await indices(own)).items() if aliases}.isdisjoint(first)
+
+    status, out, _ = await run_command(tmp_path, "reindex", "--rollback", **where)
+    assert (status, out.strip()) == (0, "The former index serves again.")
+    assert {name: aliases for name, aliases in (await indices(own)).items() if aliases} == first
+    assert await shelf.names("kept") == ["kept"]
 
 
 async def test_two_rebuilds_at_once_are_one_after_the_other(shelf: Shelf, own: SearchSettings) -> None:
