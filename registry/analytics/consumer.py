@@ -37,9 +37,11 @@ async def follow(db: Database, index: AnalyticsIndex) -> None:
 
 
 async def lags(conn: Connection) -> list[tuple[str, int, float]]:
-    """(consumer, how many it has not handled, seconds the oldest of them has waited) of both logs."""
-    of_events = [each for each in await event_log.lags(conn) if each[0] != DOWNLOADS]
-    return [*of_events, (DOWNLOADS, *await downloads.lag(conn, DOWNLOADS))]
+    """(consumer, how many it has not handled, seconds the oldest has waited) of every consumer that ever began."""
+    return [
+        (DOWNLOADS, *await downloads.lag(conn, DOWNLOADS)) if name == DOWNLOADS else (name, behind, seconds)
+        for name, behind, seconds in await event_log.lags(conn)
+    ]
 
 
 async def sample_lags(db: Database, index: AnalyticsIndex) -> None:
