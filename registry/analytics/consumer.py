@@ -16,6 +16,8 @@ from registry.events.log import Event
 CONSUMERS = (DOWNLOADS, EVENTS)
 # Dashboards are looked at a little later; larger bulks cost the engine less.
 GATHER_SECONDS = 5.0
+# Longer is as good as for ever, and would begin before there are dates.
+LONGEST_RETENTION = timedelta(days=36_500)
 
 
 async def follow(db: Database, index: AnalyticsIndex) -> None:
@@ -54,7 +56,7 @@ async def sample_lags(db: Database, index: AnalyticsIndex) -> None:
 async def retain(db: Database, index: AnalyticsIndex | None, retention: timedelta) -> None:
     """Ends the months that lie wholly before `retention`, and makes room for the next one. The counts stay."""
     today = datetime.now(UTC).date()
-    oldest = (today - retention).replace(day=1)
+    oldest = (today - min(retention, LONGEST_RETENTION)).replace(day=1)
     async with db.transaction() as conn:
         await downloads.drop_before(conn, oldest)
     async with db.transaction() as conn:

@@ -185,6 +185,8 @@ async def test_old_months_go_from_both_and_the_next_has_room(
         row = await conn.one(VERSION)
         await store.add(conn, uuid4(), [made_up(row.id, row.package_id, at=at) for at in (old, today)])
     await index.write([document(1, old), document(2, today), Document(EVENTS, "event-1", old, {})])
+    await consumer.retain(db, index, timedelta.max)
+    assert len(await rows(db)) == 2
     await consumer.retain(db, index, timedelta(days=60))
     kept = {f"{prefix}{DOWNLOADS}-{today:%Y.%m}", f"{prefix}{EVENTS}-{old:%Y.%m}"}
     assert set((await es.indices.get(index=f"{prefix}*")).body) == kept
