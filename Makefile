@@ -6,7 +6,7 @@ CACHE := $(or $(REGISTRY_CACHE_DIR),$(HOME)/.cache/synapse-registry)
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up test lint unit fuzz catalogue relevance clean
+.PHONY: help up test lint unit fuzz faults catalogue relevance clean
 
 help:
 	@echo "make up      bring up PostgreSQL, Elasticsearch and the registry on port 8080; Ctrl-C stops them"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint    the checks alone"
 	@echo "make unit    the tests that need no Elasticsearch, for a quick loop"
 	@echo "make fuzz    generated requests against the API description, longer than in make test"
+	@echo "make faults  processes killed at every step, clocks stepped, servers away; longer than in make test"
 	@echo "make catalogue TSV=FILE   load a catalogue of packages into what make up runs, for measuring"
 	@echo "make relevance   does the right package come first? on packages of Debian's index, or TSV=FILE, or API=URL"
 	@echo "make clean   remove the virtual environment and what the tools left (no data)"
@@ -37,6 +38,9 @@ unit: $(VENV)/.test
 
 fuzz: $(VENV)/.test
 	@REGISTRY_CACHE_DIR="$(CACHE)" REGISTRY_FUZZ_EXAMPLES=300 $(BIN)/python -m pytest tests/fuzz
+
+faults: $(VENV)/.test
+	@REGISTRY_CACHE_DIR="$(CACHE)" REGISTRY_FAULTS=all $(BIN)/python -m pytest tests/faults
 
 catalogue: $(VENV)/.test
 	@$(BIN)/python -m tests.bench.catalogue load --tsv "$(TSV)"

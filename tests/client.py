@@ -18,8 +18,9 @@ from registry.db.engine import Statement
 from registry.elastic import open_client
 from registry.events import log as event_log
 from registry.keys import DB, SETTINGS
-from registry.search.handlers import SEARCH
+from registry.search.index import open_search
 from registry.search.indexing import CONSUMER
+from registry.settings import SearchSettings
 
 PASSWORD = "Correct-Horse-42"
 API = "/api/v1"
@@ -153,15 +154,20 @@ class Registry:
         """Fails on documents that were set aside, and removes the test's indices."""
         async with self.app[DB].read() as conn:
             failures = await conn.all(Statement("SELECT document, reason FROM index_failures", {}))
-        await self.app[SEARCH].delete_all()
-        search = self.app[SETTINGS].search
-        async with open_client(search) as client:
-            assert client is not None
-            es = client.options(request_timeout=60)
-            for name in (await es.indices.get(index=f"{search.prefix}registry-*", features="aliases")).body:
-                await es.options(ignore_status=404).indices.delete(index=name)
-            await es.options(ignore_status=404).indices.delete_index_template(name=f"{search.prefix}registry-*")
+        await remove_indices(self.app[SETTINGS].search)
         assert not failures, failures
+
+
+async def remove_indices(settings: SearchSettings) -> None:
+    """Takes everything of this prefix out of an Elasticsearch that others use as well."""
+    async with open_search(settings) as index:
+        await index.delete_all()
+    async with open_client(settings) as client:
+        assert client is not None
+        es = client.options(request_timeout=60)
+        for name in (await es.indices.get(index=f"{settings.prefix}registry-*", features="aliases")).body:
+            await es.options(ignore_status=404).indices.delete(index=name)
+        await es.options(ignore_status=404).indices.delete_index_template(name=f"{settings.prefix}registry-*")
 
 
 def sha256(data: bytes) -> str:
