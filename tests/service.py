@@ -20,7 +20,7 @@ STOP_SECONDS = 30.0
 
 
 class Service:
-    """A running `synapse-registry serve`."""
+    """A running `synapse-registry serve`, or another module that serves like it."""
 
     def __init__(self, process: asyncio.subprocess.Process, url: str, log: Path) -> None:
         self.process = process
@@ -34,6 +34,16 @@ class Service:
     def log_lines(self) -> list[dict[str, Any]]:
         """What it logged; fails when a line is not JSON."""
         return [json.loads(line) for line in self._log.read_text("utf-8").splitlines()]
+
+    @property
+    def running(self) -> bool:
+        return self.process.returncode is None
+
+    async def kill(self) -> None:
+        """Ends it as the kernel does when memory is short: it learns nothing of it."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        await self.process.wait()
 
     async def stop(self) -> int:
         """Ends it as a supervisor does; its exit status."""
@@ -50,7 +60,9 @@ def command_environment(folder: Path, environ: Mapping[str, str]) -> dict[str, s
     return {**kept, "REGISTRY_ENV": "testing", **folders, **environ}
 
 
-async def run_command(folder: Path, *arguments: str, stdin: str = "", **environ: str) -> tuple[int, str, str]:
+async def run_command(
+    folder: Path, *arguments: str, stdin: str = "", seconds: float = START_SECONDS, **environ: str
+) -> tuple[int, str, str]:
     """(exit status, stdout, stderr) of a command that ends by itself."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "registry", *arguments),
@@ -59,36 +71,46 @@ async def run_command(folder: Path, *arguments: str, stdin: str = "", **environ:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(START_SECONDS):
+    async with asyncio.timeout(seconds):
         out, err = await process.communicate(stdin.encode())
     return process.returncode or 0, out.decode(), err.decode()
 
 
 @contextlib.asynccontextmanager
-async def serving_process(folder: Path, **environ: str) -> AsyncIterator[Service]:
-    """`synapse-registry serve` on a port of its own, once it answers; killed at the end if it still runs."""
-    port = free_port()
-    log = folder / "service.log"
-    with log.open("wb") as file:
+async def serving_process(folder: Path, *module: str, **environ: str) -> AsyncIterator[Service]:
+    """`start_service()` whose service is killed at the end if it still runs."""
+    service = await start_service(folder, *module, **environ)
+    try:
+        yield service
+    finally:
+        await service.kill()
+
+
+async def start_service(folder: Path, *module: str, log: str = "service.log", **environ: str) -> Service:
+    """`synapse-registry serve` (or another `module` with its arguments), once it answers.
+
+    It gets a port of its own unless REGISTRY_PORT says one, and adds to the file `log` of `folder`.
+    """
+    port = environ.setdefault("REGISTRY_PORT", str(free_port()))
+    with (folder / log).open("ab") as file:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "registry", "serve"),
-            env=command_environment(folder, {"REGISTRY_PORT": str(port), **environ}),
+            *(sys.executable, "-m", *(module or ("registry", "serve"))),
+            env=command_environment(folder, environ),
             stdout=file,
             stderr=file,
         )
-    service = Service(process, f"http://127.0.0.1:{port}", log)
+    service = Service(process, f"http://127.0.0.1:{port}", folder / log)
     try:
         await _until_alive(service)
-        yield service
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    except BaseException:
+        await service.kill()
+        raise
+    return service
 
 
 async def _until_alive(service: Service) -> None:
     async with asyncio.timeout(START_SECONDS), aiohttp.ClientSession() as session:
-        while service.process.returncode is None:
+        while service.running:
             with contextlib.suppress(aiohttp.ClientError):
                 async with session.get(service.api("/health/live")) as answer:
                     assert answer.status == 200

@@ -1,0 +1,174 @@
+"""The command line of the registry in a process that dies at a named point of its work.
+
+    python -m tests.faults.killed FILE serve
+
+Wraps functions, statements and commits from outside; nothing in the registry knows of it. A point is `before` or
+`after`, then perhaps `commit of`, then `module:name`: of a function or a statement of a store. The process kills itself
+when it gets to the point that FILE says at that moment, and empties FILE before.
+"""
+
+import functools
+import importlib
+import inspect
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from registry import cli
+from registry.db.engine import Connection, Statement
+
+_ADD_VERSION = "registry.packages.store:_ADD_VERSION"
+_NEXT_SEQ = "registry.events.log:_APPEND"
+_PUT = "registry.storage.local:LocalStorage.put"
+_PUBLISH = "registry.packages.publish:publish"
+_COUNT = "registry.downloads.store:_ADD"
+_SETTLE = "registry.downloads.record:DownloadRecorder._settle"
+_DELETE = "registry.packages.store:_DELETE"
+_RESTORE = "registry.packages.store:_RESTORE"
+_REFRESH = "registry.packages.store:_REFRESH"
+_INDEX = "registry.search.index:SearchIndex"
+_SAVE = "registry.events.consumer:_SAVE"
+_END = "aiohttp.web:Response.write_eof"
+
+# Each list is in the order of the work. Up to a commit nothing was done, from it on all of it.
+PUBLISH = [
+    f"before {_PUBLISH}",
+    "before registry.packages.archive:inspect",
+    f"before {_PUT}",
+    "after registry.storage.local:_link_or_copy",
+    "before registry.storage.local:_sync",
+    f"after {_PUT}",
+    "before registry.packages.store:_CREATE",
+    "after registry.packages.store:_CREATE",
+    f"before {_ADD_VERSION}",
+    f"after {_ADD_VERSION}",
+    f"after {_REFRESH}",
+    f"before {_NEXT_SEQ}",
+    f"after {_NEXT_SEQ}",
+    "after registry.events.log:_NOTIFY",
+    "before registry.packages.store:_REMEMBER_STATEMENT",
+    "after registry.packages.store:_REMEMBER_STATEMENT",
+    f"before commit of {_ADD_VERSION}",
+    f"after commit of {_ADD_VERSION}",
+    f"after {_PUBLISH}",
+    f"before {_END}",
+    f"after {_END}",
+]
+
+
+def _changing(statement: str, use_case: str) -> list[str]:
+    return [
+        f"before {use_case}", f"before {statement}", f"after {statement}", f"after {_REFRESH}", f"after {_NEXT_SEQ}",
+        f"before commit of {statement}", f"after commit of {statement}", f"after {use_case}", f"after {_END}",
+    ]  # fmt: skip
+
+
+DELETE = _changing(_DELETE, "registry.packages.manage:delete_version")
+RESTORE = _changing(_RESTORE, "registry.packages.manage:restore_version")
+DOWNLOAD = [
+    f"before {_SETTLE}",
+    "after registry.downloads.store:_BATCH",
+    f"before {_COUNT}",
+    f"after {_COUNT}",
+    f"before commit of {_COUNT}",
+    f"after commit of {_COUNT}",
+    f"after {_SETTLE}",
+    "before aiohttp.web:StreamResponse.write_eof",
+    "after aiohttp.web:StreamResponse.write_eof",
+]
+INDEX = [
+    f"before {_INDEX}.bulk",
+    f"after {_INDEX}.bulk",
+    f"after {_INDEX}.refresh",
+    f"before commit of {_SAVE}",
+    f"after commit of {_SAVE}",
+]
+REBUILD = [
+    f"after {_INDEX}.create_generation",
+    f"after {_INDEX}.bulk",
+    f"before {_INDEX}.swap",
+    f"before {_INDEX}._drop",
+    f"after {_INDEX}.swap",
+]
+POINTS = {*PUBLISH, *DELETE, *RESTORE, *DOWNLOAD, *INDEX, *REBUILD}
+
+
+def is_done_at(point: str, points: list[str]) -> bool:
+    """Whether the work of `points` is done for good when it dies at `point`."""
+    [commit] = [index for index, each in enumerate(points) if each.startswith("after commit of ")]
+    return points.index(point) >= commit
+
+
+class Killer:
+    """Wraps what POINTS names, and kills this process at the one that `file` says."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._statements: dict[int, str] = {}
+
+    def wrap(self) -> None:
+        for name in sorted({point.rpartition(" ")[2] for point in POINTS}):
+            owner, attribute, target = _resolved(name)
+            if isinstance(target, Statement):
+                self._statements[id(target)] = name
+            else:
+                setattr(owner, attribute, self._dying(name, target))
+        self._wrap_connection()
+
+    def reach(self, point: str) -> None:
+        if point in POINTS and self._file.read_text("utf-8") == point:
+            self._file.write_text("", "utf-8")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _dying(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        async def asynchronous(*arguments: Any, **named: Any) -> Any:
+            self.reach(f"before {name}")
+            result = await function(*arguments, **named)
+            self.reach(f"after {name}")
+            return result
+
+        @functools.wraps(function)
+        def synchronous(*arguments: Any, **named: Any) -> Any:
+            self.reach(f"before {name}")
+            result = function(*arguments, **named)
+            self.reach(f"after {name}")
+            return result
+
+        return asynchronous if inspect.iscoroutinefunction(function) else synchronous
+
+    def _wrap_connection(self) -> None:
+        execute, command = Connection._execute, Connection.command
+
+        async def executing(conn: Any, cursor: Any, statement: Statement, values: dict[str, Any]) -> None:
+            name = self._statements.get(id(statement), "")
+            self.reach(f"before {name}")
+            await execute(conn, cursor, statement, values)
+            conn.__dict__.setdefault("ran", set()).add(name)
+            self.reach(f"after {name}")
+
+        async def commanding(conn: Any, sql: str) -> None:
+            ran = conn.__dict__.get("ran", set()) if sql == "COMMIT" else set()
+            for name in ran:
+                self.reach(f"before commit of {name}")
+            await command(conn, sql)
+            for name in ran:
+                self.reach(f"after commit of {name}")
+
+        Connection._execute, Connection.command = executing, commanding  # type: ignore[method-assign]
+
+
+def _resolved(name: str) -> tuple[Any, str, Any]:
+    """What holds it, under which name, and what it is."""
+    module, _, path = name.partition(":")
+    *holders, attribute = path.split(".")
+    owner = functools.reduce(getattr, holders, importlib.import_module(module))
+    return owner, attribute, getattr(owner, attribute)
+
+
+if __name__ == "__main__":
+    Killer(Path(sys.argv[1])).wrap()
+    sys.exit(cli.main(sys.argv[2:]))
