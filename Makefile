@@ -6,7 +6,7 @@ CACHE := $(or $(REGISTRY_CACHE_DIR),$(HOME)/.cache/synapse-registry)
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up test lint unit fuzz faults catalogue relevance clean
+.PHONY: help up test lint unit fuzz faults soak catalogue relevance clean
 
 help:
 	@echo "make up      bring up PostgreSQL, Elasticsearch and the registry on port 8080; Ctrl-C stops them"
@@ -15,6 +15,7 @@ help:
 	@echo "make unit    the tests that need no Elasticsearch, for a quick loop"
 	@echo "make fuzz    generated requests against the API description, longer than in make test"
 	@echo "make faults  processes killed at every step, clocks stepped, servers away; longer than in make test"
+	@echo "make soak MINUTES=60   users at work for long while processes are killed and servers go away; S3=1 on an S3 server"
 	@echo "make catalogue TSV=FILE   load a catalogue of packages into what make up runs, for measuring"
 	@echo "make relevance   does the right package come first? on packages of Debian's index, or TSV=FILE, or API=URL"
 	@echo "make clean   remove the virtual environment and what the tools left (no data)"
@@ -41,6 +42,9 @@ fuzz: $(VENV)/.test
 
 faults: $(VENV)/.test
 	@REGISTRY_CACHE_DIR="$(CACHE)" REGISTRY_FAULTS=all $(BIN)/python -m pytest tests/faults
+
+soak: $(VENV)/.test
+	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED)) $(if $(S3),--s3)
 
 catalogue: $(VENV)/.test
 	@$(BIN)/python -m tests.bench.catalogue load --tsv "$(TSV)"
