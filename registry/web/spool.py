@@ -34,12 +34,15 @@ class Spool:
 
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True, mode=0o750)
-        for old in root.glob("process-*"):
-            _remove_if_abandoned(old)
         self._folder = root / f"process-{os.getpid()}-{secrets.token_hex(4)}"
-        self._folder.mkdir(mode=0o750)
-        self._lock = (self._folder / "lock").open("wb")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        # One starts at a time: a folder whose maker does not hold its lock yet would look abandoned to another.
+        with (root / "start.lock").open("wb") as starting:
+            fcntl.flock(starting, fcntl.LOCK_EX)
+            for old in root.glob("process-*"):
+                _remove_if_abandoned(old)
+            self._folder.mkdir(mode=0o750)
+            self._lock = (self._folder / "lock").open("wb")
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def close(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
