@@ -33,7 +33,7 @@ async def background(settings: Settings, db: Database, storage: Storage, index: 
         "sweep deleted": (
             timedelta(seconds=10), lambda: sweep.sweep_deleted(db, storage, settings.limits.delete_grace)
         ),
-        "sweep orphans": (timedelta(hours=6), lambda: sweep.sweep_orphans(db, storage)),
+        "sweep orphans": (timedelta(hours=6), lambda: sweep.sweep_orphans(db, storage, settle=sweep.SETTLE)),
         "forget answers": (timedelta(hours=1), lambda: sweep.forget_answers(db)),
         "forget batches": (timedelta(hours=6), lambda: forget_batches(db)),
         "purge revoked tokens": (timedelta(hours=1), lambda: administer.purge_expired(db)),

@@ -1,5 +1,6 @@
 """Housekeeping of blobs: tombstones whose grace is over, orphans of publishes that never committed."""
 
+import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 
@@ -11,6 +12,8 @@ log = logging.getLogger(__name__)
 
 # A publish takes minutes at most; a blob that no row names after this long never will be named.
 ORPHAN_AGE = timedelta(days=1)
+# Clocks step: a blob that looks old may be of a publish under way, which ends in less than this.
+SETTLE = timedelta(minutes=5)
 BATCH = 500
 
 
@@ -33,8 +36,10 @@ async def sweep_deleted(db: Database, storage: Storage, grace: timedelta) -> int
     return swept
 
 
-async def sweep_orphans(db: Database, storage: Storage, older_than: timedelta = ORPHAN_AGE) -> int:
-    """Removes blobs that no version refers to, and uploads that never ended; how many."""
+async def sweep_orphans(
+    db: Database, storage: Storage, older_than: timedelta = ORPHAN_AGE, *, settle: timedelta = timedelta(0)
+) -> int:
+    """Removes blobs that no version refers to, nor does after `settle`, and uploads that never ended; how many."""
     swept = await storage.abort_stale_uploads(older_than)
     border = datetime.now(UTC) - older_than
     batch: list[str] = []
@@ -42,20 +47,28 @@ async def sweep_orphans(db: Database, storage: Storage, older_than: timedelta = 
         if blob.modified < border:
             batch.append(blob.key)
         if len(batch) == BATCH:
-            swept += await _remove_unkept(db, storage, batch)
+            swept += await _remove_unkept(db, storage, batch, settle)
             batch = []
-    swept += await _remove_unkept(db, storage, batch)
+    swept += await _remove_unkept(db, storage, batch, settle)
     if swept:
         log.info("swept orphans", extra={"count": swept})
     return swept
 
 
-async def _remove_unkept(db: Database, storage: Storage, keys: list[str]) -> int:
-    async with db.read() as conn:
-        orphans = set(keys) - await store.kept(conn, keys)
+async def _remove_unkept(db: Database, storage: Storage, keys: list[str], settle: timedelta) -> int:
+    orphans = await _unkept(db, keys)
+    if orphans and settle:
+        await asyncio.sleep(settle.total_seconds())
+        orphans = await _unkept(db, orphans)
     for key in orphans:
         await storage.delete(key)
     return len(orphans)
+
+
+async def _unkept(db: Database, keys: list[str]) -> list[str]:
+    async with db.read() as conn:
+        kept = await store.kept(conn, keys)
+    return [key for key in keys if key not in kept]
 
 
 async def forget_answers(db: Database) -> int:

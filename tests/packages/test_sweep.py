@@ -3,8 +3,11 @@
 import asyncio
 from datetime import timedelta
 
+import pytest
+
+from registry.db.engine import Statement
 from registry.keys import DB, STORAGE
-from registry.packages import sweep
+from registry.packages import store, sweep
 from tests.client import Registry
 from tests.conftest import MakeRegistry
 from tests.packages.ways import blobs, value
@@ -88,6 +91,31 @@ async def test_orphans_go_after_a_day_and_what_a_version_names_stays(registry: R
     assert "demo/9.9.9/abc.tar.gz" not in await blobs(registry)
     assert len(await blobs(registry)) == 3
     assert await sweep_orphans(registry, timedelta(0)) == 0
+
+
+async def test_what_looks_old_since_a_clock_stepped_stays_when_its_publish_ends_meanwhile(
+    registry: Registry, tmp_path, monkeypatch: pytest.MonkeyPatch
+):
+    await (await registry.user()).publish("demo")
+    under_way = tmp_path / "under-way"
+    under_way.write_bytes(b"not committed yet")
+    key, storage = "demo/1.0.0/under-way.tar.gz", registry.app[STORAGE]
+    await storage.put(key, under_way, size=17, sha256="0" * 64)
+    looked, kept = asyncio.Event(), store.kept
+
+    async def looking(*arguments):
+        found = await kept(*arguments)
+        looked.set()
+        return found
+
+    monkeypatch.setattr(store, "kept", looking)
+    ahead, settle = timedelta(days=-1), timedelta(seconds=1)
+    sweeping = asyncio.create_task(sweep.sweep_orphans(registry.app[DB], storage, ahead, settle=settle))
+    await looked.wait()
+    async with registry.app[DB].transaction() as conn:
+        await conn.run(Statement("UPDATE package_versions SET tarball_path = %(key)s", {}), key=key)
+    await sweeping
+    assert key in await blobs(registry)
 
 
 async def test_a_blob_whose_sweep_was_cut_off_is_an_orphan(registry: Registry):
