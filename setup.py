@@ -25,6 +25,7 @@ TEST = [
     "ruff>=0.17,<0.18",
     "schemathesis>=4.30,<5",
     "semver>=3,<4",
+    "time-machine>=3,<4",
     "types-cachetools>=6,<8",
 ]
 
