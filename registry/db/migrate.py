@@ -1,5 +1,6 @@
 """Brings the schema up to date with Alembic. Safe to run from several processes at once."""
 
+import logging
 from pathlib import Path
 
 import psycopg2
@@ -14,6 +15,8 @@ from registry.db.tables import metadata
 from registry.errors import StackError
 from registry.settings import DatabaseSettings
 
+log = logging.getLogger(__name__)
+
 MIGRATIONS = Path(__file__).with_name("migrations")
 # Held while migrating, so that a second process waits and then finds nothing to do.
 LOCK = 4_202_251_102
@@ -22,17 +25,21 @@ LOCK = 4_202_251_102
 def upgrade(settings: DatabaseSettings, revision: str = "head") -> str:
     """Runs every migration up to `revision`; the revision the schema is at then. Blocking: call it in a thread.
 
-    Raises StackError when the database can't be reached.
+    The schema of a later release stays as it is. Raises StackError when the database can't be reached.
     """
     engine = _engine(settings)
     try:
         with engine.begin() as conn:
             conn.execute(sa.text("SET statement_timeout = 0"))
             conn.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
-            config = configuration()
-            config.attributes["connection"] = conn
-            command.upgrade(config, revision)
-            return MigrationContext.configure(conn).get_current_revision() or ""
+            context = MigrationContext.configure(conn)
+            if _is_of_a_later_release(context.get_current_revision()):
+                log.warning("the schema is newer than this release", extra={"revision": context.get_current_revision()})
+            else:
+                config = configuration()
+                config.attributes["connection"] = conn
+                command.upgrade(config, revision)
+            return context.get_current_revision() or ""
     except sa.exc.OperationalError as error:
         raise _unreachable(error) from error
     finally:
@@ -40,15 +47,22 @@ def upgrade(settings: DatabaseSettings, revision: str = "head") -> str:
 
 
 def pending(settings: DatabaseSettings) -> bool:
-    """Whether the schema is older than the code. Blocking: call it in a thread."""
+    """Whether the schema is older than the code; one of a later release is not. Blocking: call it in a thread."""
     engine = _engine(settings)
     try:
         with engine.connect() as conn:
-            return MigrationContext.configure(conn).get_current_revision() != head()
+            current = MigrationContext.configure(conn).get_current_revision()
+            return current != head() and not _is_of_a_later_release(current)
     except sa.exc.OperationalError as error:
         raise _unreachable(error) from error
     finally:
         engine.dispose()
+
+
+def _is_of_a_later_release(revision: str | None) -> bool:
+    """Whether this code doesn't know it: while releases are replaced one after the other, old processes may restart."""
+    known = {script.revision for script in ScriptDirectory.from_config(configuration()).walk_revisions()}
+    return revision is not None and revision not in known
 
 
 def _unreachable(error: sa.exc.OperationalError) -> StackError:
