@@ -25,7 +25,7 @@ MOST_TEXT = 500
 # Every answer of the API takes less, whatever is away.
 PATIENCE_SECONDS = 60.0
 # In so long a change is in the index when nothing is away.
-INDEXED_SECONDS = 10.0
+INDEXED_SECONDS = 30.0
 
 
 class Load:
@@ -232,11 +232,17 @@ class Load:
     async def _find_at_once(self, version: Version, seq: int) -> None:
         began = time.monotonic()
         params = {"q": version.package, "versions": "all", "min_seq": str(seq), "limit": "100"}
-        answer = await self.ask("search min_seq", "GET", "/search", params=params)
-        if answer and answer.status == 200 and self.fleet.calm_since(began):
-            found = {(result["name"], result["version"]) for result in answer.json["results"]}
-            if (version.package, version.text) not in found:
+        while True:
+            answer = await self.ask("search min_seq", "GET", "/search", params=params)
+            if not answer or answer.status != 200 or not self.fleet.calm_since(began):
+                return
+            if (version.package, version.text) in {
+                (found["name"], found["version"]) for found in answer.json["results"]
+            }:
+                return
+            if time.monotonic() > began + INDEXED_SECONDS:
                 self.problem(f"{version.path}: not found with min_seq={seq}, degraded={answer.json['degraded']}")
+                return
 
     # Reading
 
