@@ -44,6 +44,7 @@ ROUTES: tuple[Route, ...] = (
 # Those whose bodies may be huge: whether one is wanted is said only after credentials and length were looked at.
 UPLOADS = (packages.publish_body, packages.publish_tarball)
 # What else stands below a package has methods of its own.
+TOKEN_ID_IN_PATH = "{id:(?!report$)[^{}/]+}"  # noqa: S105 - a pattern
 VERSION_IN_PATH = "{version:(?!(?:versions|stats)$)[^{}/]+}"
 PATH_PARAMETERS: dict[str, Any] = {
     "name": {
@@ -135,4 +136,4 @@ def _add_routes(app: web.Application, settings: Settings) -> None:
 
 
 def _pattern(route: Route) -> str:
-    return route.path.replace("{version}", VERSION_IN_PATH)
+    return route.path.replace("{version}", VERSION_IN_PATH).replace("{id}", TOKEN_ID_IN_PATH)

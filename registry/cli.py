@@ -87,7 +87,7 @@ def reindex(options: argparse.Namespace) -> None:
 
 def user_create(options: argparse.Namespace) -> None:
     settings = _settings()
-    password = options.password or (getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n"))
+    password = options.password or _ask_password()
     role = "admin" if options.admin else "user"
 
     async def work() -> None:
@@ -96,6 +96,18 @@ def user_create(options: argparse.Namespace) -> None:
 
     asyncio.run(work())
     _say(f"{options.username} can sign in ({role}).")
+
+
+def user_password(options: argparse.Namespace) -> None:
+    settings = _settings()
+    password = _ask_password()
+
+    async def work() -> None:
+        async with open_database(settings.database) as db:
+            await administer.reset_password(db, settings.accounts, options.username, password)
+
+    asyncio.run(work())
+    _say(f"{options.username} has a new password; every login and API token from before has ended.")
 
 
 def user_role(options: argparse.Namespace) -> None:
@@ -159,12 +171,13 @@ def parser() -> argparse.ArgumentParser:
     creating.add_argument("--admin", action="store_true", help="with the role admin")
     creating.add_argument("--email")
     creating.add_argument("--password", help="other users of this machine can see it; asked for, or read, when absent")
+    resetting = add("password", user_password, "set an account's password, asked for or read from a pipe", users)
     role = add("role", user_role, "change an account's role", users)
     for name, active in (("activate", True), ("deactivate", False)):
         command = add(name, user_active, f"{name} an account; its tokens end with a deactivation", users)
         command.set_defaults(active=active)
         command.add_argument("username")
-    for command in (creating, role):
+    for command in (creating, resetting, role):
         command.add_argument("username")
     role.add_argument("role", choices=("user", "admin"))
     return top
@@ -180,6 +193,10 @@ def _settings() -> Settings:
         raise StackError("REGISTRY_DB_URL is not set. `synapse-registry up` brings a PostgreSQL of its own.")
     logs.configure(settings.web.log_level)
     return settings
+
+
+def _ask_password() -> str:
+    return getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
 
 
 def _progress(*figures: object) -> None:

@@ -22,6 +22,7 @@ RegistryError
 ├── UnsupportedMediaType 415    unsupported_media_type
 ├── RangeNotSatisfiable 416     range_not_satisfiable
 ├── TooManyRequests 429         rate_limited           (+ Retry-After)
+│   └── TooManyFailures         too_many_failures      wrong passwords: the next attempt has to wait
 ├── Internal 500                internal_error         ours to mend
 └── Unavailable 503             unavailable            a needed server is away (+ Retry-After)
     ├── DatabaseUnavailable     database_unavailable
@@ -150,6 +151,10 @@ class RangeNotSatisfiable(RegistryError):
 
 class TooManyRequests(RegistryError):
     status, code, title = 429, "rate_limited", "Too many requests"
+
+
+class TooManyFailures(TooManyRequests):
+    code, title = "too_many_failures", "Too many wrong passwords"
 
 
 class Internal(RegistryError):

@@ -5,7 +5,10 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import urlsplit
+
+HASHES_SAMPLED = 64
 
 
 def text(value: str) -> str:
@@ -54,6 +57,34 @@ def duration(value: str) -> timedelta:
 
 def folder(value: str) -> Path:
     return Path(value).expanduser()
+
+
+def sorted_hashes(value: str) -> Path | None:
+    """A file of SHA-1 hashes in hex, a line each, ascending; some lines of it are looked at, since it may be huge."""
+    if not value:
+        return None
+    path = Path(value).expanduser()
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            sample = [_line_after(file, size * part // HASHES_SAMPLED) for part in range(HASHES_SAMPLED)]
+    except OSError as error:
+        raise ValueError(f"a file that can be read ({error.strerror})") from None
+    seen = [line for line in sample if line]
+    if not seen or not all(re.fullmatch(rb"[0-9A-Fa-f]{40}(:[0-9]+)?\r?\n?", line) for line in seen):
+        raise ValueError("a file of lines such as HASH:COUNT, where HASH is 40 hex digits of SHA-1")
+    hashes = [line[:40].upper() for line in seen]
+    if hashes != sorted(hashes):
+        raise ValueError("a file whose hashes ascend (the downloader's single file, ordered by hash)")
+    return path
+
+
+def _line_after(file: BinaryIO, offset: int) -> bytes:
+    """The first whole line that begins at `offset` or after it."""
+    file.seek(max(offset - 1, 0))
+    if offset:
+        file.readline(100)
+    return file.readline(100)
 
 
 def words(value: str) -> tuple[str, ...]:

@@ -81,6 +81,12 @@ class AccountSettings:
         "Work of a password hash; raised hashes follow at login",
         types.integer(100_000, 100_000_000),
     )
+    breached_passwords: Path | None = var(
+        "REGISTRY_BREACHED_PASSWORDS",
+        "",
+        "File of SHA-1 hashes, ordered, of passwords known from breaches; they are refused",
+        types.sorted_hashes,
+    )
     registration: str = var(
         "REGISTRY_REGISTRATION", "open", "`closed`: only an admin creates users", types.choice("open", "closed")
     )

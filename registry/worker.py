@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from registry.accounts import administer
+from registry.accounts.delays import attempt
 from registry.analytics import consumer as analytics
 from registry.analytics.index import open_analytics
 from registry.db.engine import Database, open_database
@@ -36,6 +37,7 @@ async def background(settings: Settings, db: Database, storage: Storage, index: 
         "sweep orphans": (timedelta(hours=6), lambda: sweep.sweep_orphans(db, storage, settle=sweep.SETTLE)),
         "forget answers": (timedelta(hours=1), lambda: sweep.forget_answers(db)),
         "forget batches": (timedelta(hours=6), lambda: forget_batches(db)),
+        "purge password failures": (timedelta(hours=1), lambda: attempt.purge(db)),
         "purge revoked tokens": (timedelta(hours=1), lambda: administer.purge_expired(db)),
     }  # fmt: skip
     async with open_analytics(settings.search) as dashboards:

@@ -135,6 +135,12 @@ async def test_accounts_are_made_and_managed(database_url: str, tmp_path: Path):
     assert (await run("role", "ada", "user"))[:2] == (0, "ada is now user.\n")
     assert (await run("deactivate", "ada"))[:2] == (0, "ada cannot sign in.\n")
     assert (await run("activate", "ada"))[:2] == (0, "ada can sign in.\n")
+    other = await run("password", "ADA", stdin="Another-Horse-43\n")
+    assert other[:2] == (0, "ADA has a new password; every login and API token from before has ended.\n")
+    for name, password, reason in (("ada", "password", "commonest"), ("nobody", "Another-Horse-43", "nobody")):
+        refused = await run("password", name, stdin=f"{password}\n")
+        assert refused[0] == 1
+        assert reason in refused[2]
     nobody = await run("role", "nobody", "admin")
     assert nobody[0] == 1
     assert "nobody" in nobody[2]

@@ -1,11 +1,17 @@
 """What an operator does to accounts, and the housekeeping of them."""
 
+import asyncio
+import logging
 from datetime import UTC, datetime, timedelta
 
-from registry.accounts import store
+from registry.accounts import passwords, store
+from registry.accounts.delays import attempt
 from registry.accounts.identity import ROLES, User
 from registry.db.engine import Database
 from registry.errors import InvalidInput, NotFound
+from registry.settings import AccountSettings
+
+log = logging.getLogger(__name__)
 
 # A revoked login is remembered until no machine, however slow its clock, takes it for one that hasn't expired.
 CLOCKS_DIFFER = timedelta(hours=1)
@@ -16,7 +22,34 @@ async def set_role(db: Database, username: str, role: str) -> User:
     if role not in ROLES:
         raise InvalidInput.field("role", f"must be {' or '.join(ROLES)}")
     async with db.transaction() as conn:
-        return _found(await store.set_role(conn, username, role), username)
+        user = _found(await store.set_role(conn, username, role), username)
+    log.info("role changed", extra={"user_id": user.id, "role": role})
+    return user
+
+
+async def reset_password(db: Database, settings: AccountSettings, username: str, password: str) -> User:
+    """Gives the user a password; every login and API token from before ends, and so does a delay of logins.
+
+    Raises InvalidInput for a weak password, NotFound for no such user.
+    """
+    async with db.read() as conn:
+        user = _found(await store.user_by_username(conn, username), username)
+    problems = await asyncio.to_thread(
+        passwords.check_strength,
+        password,
+        username=user.username,
+        email=user.email or "",
+        breached=settings.breached_passwords,
+    )
+    if problems:
+        raise InvalidInput.of(problems)
+    password_hash = await passwords.hash_password(password, settings.pbkdf2_iterations)
+    async with db.transaction() as conn:
+        await store.set_password(conn, user.id, password_hash)
+        await store.delete_api_tokens(conn, user.id)
+        await attempt.forget(conn, attempt.of_user(settings, user))
+    log.info("password reset", extra={"user_id": user.id})
+    return user
 
 
 async def deactivate(db: Database, username: str) -> User:
@@ -24,13 +57,16 @@ async def deactivate(db: Database, username: str) -> User:
     async with db.transaction() as conn:
         user = _found(await store.set_active(conn, username, active=False), username)
         await store.delete_api_tokens(conn, user.id)
+    log.info("user deactivated", extra={"user_id": user.id})
     return user
 
 
 async def reactivate(db: Database, username: str) -> User:
     """Lets a deactivated user sign in again. Raises NotFound."""
     async with db.transaction() as conn:
-        return _found(await store.set_active(conn, username, active=True), username)
+        user = _found(await store.set_active(conn, username, active=True), username)
+    log.info("user reactivated", extra={"user_id": user.id})
+    return user
 
 
 async def purge_expired(db: Database) -> int:

@@ -1,5 +1,6 @@
 """API tokens: made, listed and deleted by a user who signed in with the password."""
 
+import logging
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,8 @@ from registry.accounts import store, tokens
 from registry.accounts.identity import SCOPES, ApiToken, Principal
 from registry.db.engine import Database
 from registry.errors import Conflict, FieldError, InvalidInput, NotFound, Unauthorized
+
+log = logging.getLogger(__name__)
 
 MAX_TOKENS = 100
 MAX_NAME = 100
@@ -54,11 +57,12 @@ async def create_api_token(
             packages=None if packages is None else sorted(set(packages)),
             expires_at=expires_at,
         )
+    log.info("api token made", extra={"user_id": principal.user_id, "token_id": kept.id, "scopes": kept.scopes})
     return kept, text
 
 
 async def list_api_tokens(db: Database, principal: Principal) -> list[ApiToken]:
-    """The user's API tokens, expired ones too, oldest first. Raises Forbidden for an API token."""
+    """The user's API tokens, expired and leaked ones too, oldest first. Raises Forbidden for an API token."""
     principal.require_login()
     async with db.read() as conn:
         return await store.api_tokens_of(conn, principal.user_id)
@@ -69,8 +73,10 @@ async def delete_api_token(db: Database, principal: Principal, token_id: int) ->
     principal.require_login()
     if 0 < token_id < 2**63:
         async with db.transaction() as conn:
-            if await store.delete_api_token(conn, principal.user_id, token_id):
-                return
+            deleted = await store.delete_api_token(conn, principal.user_id, token_id)
+        if deleted:
+            log.info("api token deleted", extra={"user_id": principal.user_id, "token_id": token_id})
+            return
     raise NotFound("You have no API token of this id.")
 
 

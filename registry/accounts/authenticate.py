@@ -16,6 +16,7 @@ USE_PRECISION = timedelta(minutes=1)
 
 REVOKED = "The token was revoked. Sign in again."
 API_TOKEN_NOT_VALID = "The API token is not valid. It may have been deleted."  # noqa: S105 - a message
+API_TOKEN_LEAKED = "The API token was found in public and revoked. Make another."  # noqa: S105 - a message
 API_TOKEN_EXPIRED = "The API token has expired. Make another."  # noqa: S105 - a message
 
 
@@ -83,6 +84,8 @@ async def _api_token_holder(db: Database, token: str) -> tuple[User, Principal]:
     if found is None or not found[0].is_active:
         raise Unauthorized(API_TOKEN_NOT_VALID)
     user, kept = found
+    if kept.reported_at is not None:
+        raise Unauthorized(API_TOKEN_LEAKED)
     now = datetime.now(UTC)
     if kept.expires_at is not None and kept.expires_at <= now:
         raise Unauthorized(API_TOKEN_EXPIRED)

@@ -31,7 +31,10 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class ApiToken:
-    """What is kept of an API token; its text is known to its owner alone. `packages` None means all of the user's."""
+    """What is kept of an API token; its text is known to its owner alone. `packages` None means all of the user's.
+
+    One with `reported_at` was found by `reported_source` at `reported_url` and no longer holds.
+    """
 
     id: int
     name: str
@@ -40,6 +43,9 @@ class ApiToken:
     expires_at: datetime | None
     created_at: datetime
     last_used_at: datetime | None
+    reported_at: datetime | None
+    reported_url: str
+    reported_source: str
 
 
 @dataclass(frozen=True, slots=True)

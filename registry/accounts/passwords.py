@@ -10,7 +10,9 @@ import hashlib
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 
+from registry.accounts import breaches
 from registry.errors import FieldError
 
 MIN_LENGTH = 8
@@ -33,11 +35,13 @@ async def hash_password(password: str, iterations: int) -> str:
 async def verify_password(password: str, stored: str | None, iterations: int) -> bool:
     """Whether `password` made `stored`, off the event loop.
 
-    Without a stored hash it works through `iterations` all the same and says no, so that time doesn't tell which
-    users there are. Raises ValueError when `stored` isn't a hash of ours.
+    Whenever it says no it has worked through `iterations`, without a stored hash and with one that took less, so that
+    time doesn't tell which users there are. Raises ValueError when `stored` isn't a hash of ours.
     """
     work, salt, expected = _parts(stored or f"{_ALGORITHM}${iterations}${_NOBODY}")
     same = secrets.compare_digest(await _digest(password, salt, work), expected)
+    if not same and work < iterations:
+        await _digest(password, salt, iterations - work)
     return same and stored is not None
 
 
@@ -46,12 +50,22 @@ def needs_rehash(stored: str, iterations: int) -> bool:
     return _parts(stored)[0] < iterations
 
 
-def check_strength(password: str, *, username: str = "", email: str = "", field: str = "password") -> list[FieldError]:
+def check_strength(
+    password: str,
+    *,
+    username: str = "",
+    email: str = "",
+    field: str = "password",
+    breached: Path | None = None,
+) -> list[FieldError]:
     """What is wrong with a new password, as errors of `field`; empty when it will do.
 
-    The first call reads the list of common passwords (some 0.1 s): call it in a thread.
+    `breached` is the file of settings, if any. The first call reads the list of common passwords (some 0.1 s), and
+    files are read: call it in a thread.
     """
     message = _weakness(password, username, email)
+    if message is None and breached is not None and breaches.is_listed(password, breached):
+        message = "is known from a breach of some other service; choose another"
     return [{"field": field, "message": message}] if message else []
 
 

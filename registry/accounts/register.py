@@ -1,13 +1,17 @@
 """New users."""
 
 import asyncio
+import logging
 import re
+from pathlib import Path
 
 from registry.accounts import passwords, store
 from registry.accounts.identity import ROLES, Principal, User
 from registry.db.engine import ConstraintViolated, Database
 from registry.errors import FieldError, Forbidden, InvalidInput, Unauthorized, UserExists
 from registry.settings import AccountSettings
+
+log = logging.getLogger(__name__)
 
 MAX_EMAIL = 254
 
@@ -42,17 +46,19 @@ async def register(
     """
     if role not in ROLES:
         raise InvalidInput.field("role", f"must be {' or '.join(ROLES)}")
-    problems = await asyncio.to_thread(_problems, username, password, email or "")
+    problems = await asyncio.to_thread(_problems, username, password, email or "", settings.breached_passwords)
     if problems:
         raise InvalidInput.of(problems)
     password_hash = await passwords.hash_password(password, settings.pbkdf2_iterations)
     try:
         async with db.transaction() as conn:
-            return await store.add_user(
+            user = await store.add_user(
                 conn, username=username, email=email or None, password_hash=password_hash, role=role
             )
     except ConstraintViolated as violated:
         raise _taken(violated.constraint) from None
+    log.info("user registered", extra={"user_id": user.id, "role": role})
+    return user
 
 
 def check_username(username: str) -> str:
@@ -70,13 +76,13 @@ def is_email(text: str) -> bool:
     return len(text) <= MAX_EMAIL and text.isprintable() and _EMAIL.fullmatch(text) is not None
 
 
-def _problems(username: str, password: str, email: str) -> list[FieldError]:
+def _problems(username: str, password: str, email: str, breached: Path | None) -> list[FieldError]:
     problems: list[FieldError] = []
     try:
         check_username(username)
     except ValueError as wrong:
         problems.append({"field": "username", "message": str(wrong)})
-    problems += passwords.check_strength(password, username=username, email=email)
+    problems += passwords.check_strength(password, username=username, email=email, breached=breached)
     if email and not is_email(email):
         problems.append({"field": "email", "message": f"must be an address of at most {MAX_EMAIL} characters"})
     return problems

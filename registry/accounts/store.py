@@ -31,6 +31,9 @@ _API_TOKEN = (
     api_tokens.c.expires_at,
     api_tokens.c.created_at,
     api_tokens.c.last_used_at,
+    api_tokens.c.reported_at,
+    api_tokens.c.reported_url,
+    api_tokens.c.reported_source,
 )
 _BY_USERNAME = sa.func.lower(users.c.username) == sa.func.lower(p("wanted", type_=sa.Text))
 _BY_EMAIL = sa.func.lower(users.c.email) == sa.func.lower(p("wanted", type_=sa.Text))
@@ -54,6 +57,9 @@ _CHANGE_PASSWORD = statement(
     .where(_BY_ID, users.c.is_active, users.c.password_hash == p("seen"))
     .values(password_hash=p("fresh"), credentials_version=users.c.credentials_version + 1)
     .returning(*_USER)
+)
+_SET_PASSWORD = statement(
+    sa.update(users).where(_BY_ID).values(password_hash=p("fresh"), credentials_version=users.c.credentials_version + 1)
 )
 _SET_ROLE = statement(sa.update(users).where(_BY_USERNAME).values(role=p("role")).returning(*_USER))
 _SET_ACTIVE = statement(
@@ -90,6 +96,12 @@ _API_TOKEN_BY_HASH = statement(
     .join_from(api_tokens, users)
     .where(api_tokens.c.hash == p("hash"))
 )
+_REPORT_API_TOKEN = statement(
+    sa.update(api_tokens)
+    .where(api_tokens.c.hash == p("wanted"), api_tokens.c.reported_at.is_(None), users.c.id == api_tokens.c.user_id)
+    .values(reported_at=sa.func.now(), reported_url=p("url"), reported_source=p("source"))
+    .returning(*_USER, *(column.label(f"token_{column.name}") for column in _API_TOKEN))
+)
 _MARK_USED = statement(
     sa.update(api_tokens)
     .where(
@@ -108,6 +120,11 @@ async def add_user(conn: Connection, *, username: str, email: str | None, passwo
 async def user_by_id(conn: Connection, user_id: int) -> tuple[User, str] | None:
     """(the user, the password's hash), active or not."""
     return _with_hash(await conn.one(_USER_BY_ID, user=user_id))
+
+
+async def user_by_username(conn: Connection, username: str) -> User | None:
+    row = await conn.one(_USER_BY_USERNAME, wanted=username)
+    return row and _user(row)
 
 
 async def user_by_login(conn: Connection, name_or_email: str) -> tuple[User, str] | None:
@@ -131,6 +148,11 @@ async def change_password(conn: Connection, user_id: int, *, seen: str, fresh: s
     """The user with a new hash and a raised credentials_version; None when the hash is no longer the one `seen`."""
     row = await conn.one(_CHANGE_PASSWORD, user=user_id, seen=seen, fresh=fresh)
     return row and _user(row)
+
+
+async def set_password(conn: Connection, user_id: int, fresh: str) -> None:
+    """Keeps another password's hash, whatever it was, and raises credentials_version."""
+    await conn.run(_SET_PASSWORD, user=user_id, fresh=fresh)
 
 
 async def set_role(conn: Connection, username: str, role: str) -> User | None:
@@ -202,6 +224,12 @@ async def delete_api_tokens(conn: Connection, user_id: int) -> None:
 async def api_token_by_hash(conn: Connection, token_hash: str) -> tuple[User, ApiToken] | None:
     """(its user, the token), expired or not."""
     row = await conn.one(_API_TOKEN_BY_HASH, hash=token_hash)
+    return row and (_user(row), _api_token(row, "token_"))
+
+
+async def report_api_token(conn: Connection, token_hash: str, *, url: str, source: str) -> tuple[User, ApiToken] | None:
+    """(its user, the token) once it is marked as found in public; None when there is none or it was already."""
+    row = await conn.one(_REPORT_API_TOKEN, wanted=token_hash, url=url, source=source)
     return row and (_user(row), _api_token(row, "token_"))
 
 

@@ -63,6 +63,21 @@ api_tokens = sa.Table(
     sa.Column("expires_at", sa.DateTime(timezone=True)),
     _now("created_at"),
     sa.Column("last_used_at", sa.DateTime(timezone=True)),
+    # Set once the token was found where others can read it: from then on it doesn't hold.
+    sa.Column("reported_at", sa.DateTime(timezone=True)),
+    _text("reported_url"),
+    _text("reported_source"),
+)
+
+password_failures = sa.Table(
+    "password_failures",
+    metadata,
+    # A keyed hash of an account's name, a signed-in user or a client's address.
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("failed_at", sa.DateTime(timezone=True), nullable=False, index=True),
+    # NULL: not so many yet that the next attempt has to wait
+    sa.Column("next_try_at", sa.DateTime(timezone=True)),
 )
 
 packages = sa.Table(

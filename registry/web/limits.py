@@ -24,6 +24,7 @@ DEFAULTS = {
     "default": "50/hour",
     "register": "5/hour",
     "login": "10/hour",
+    "report": "100/hour",
     "publish": "50/hour",
     "delete": "50/hour",
     "read": "1000/minute",

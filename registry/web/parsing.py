@@ -49,11 +49,16 @@ async def read_json(request: web.Request) -> dict[str, Any]:
 
     Raises UnsupportedMediaType, TooLarge, or InvalidInput for what is not a UTF-8 JSON object.
     """
+    return parse_object(await read_raw_json(request))
+
+
+async def read_raw_json(request: web.Request) -> bytes:
+    """The bytes of a body that is announced as JSON, at most 1 MiB. Raises UnsupportedMediaType or TooLarge."""
     require_json(request)
     if (request.content_length or 0) > MAX_JSON_BODY:
         raise TooLarge("The request body is too large: 1 MiB is the most this address takes.")
     try:
-        return parse_object(await request.read())
+        return await request.read()
     except web.RequestPayloadError as error:
         raise InvalidInput("The body ended early or is not well-formed.") from error
 
@@ -66,12 +71,18 @@ def require_json(request: web.Request) -> None:
 
 def parse_object(raw: bytes) -> dict[str, Any]:
     """A JSON object from `raw`, without NUL in any text of it."""
+    data = parse_json(raw)
+    if not isinstance(data, dict):
+        raise InvalidInput("The body must be a JSON object.")
+    return data
+
+
+def parse_json(raw: bytes) -> Any:
+    """Any JSON value from `raw`, without NUL in any text of it."""
     try:
         data = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise InvalidInput(f"The body is not valid JSON: {error.msg}.") from None
-    if not isinstance(data, dict):
-        raise InvalidInput("The body must be a JSON object.")
     if b"\\u0000" in raw and _has_nul(data):
         raise InvalidInput("No text in the body may hold a NUL character.")
     return data

@@ -151,3 +151,28 @@ async def test_an_api_token_may_not_change_the_password(ada_login: Principal, db
     assert principal is not None
     with pytest.raises(Forbidden):
         await change_password(db, settings, principal, PASSWORD, NEW)
+
+
+@pytest.mark.parametrize("name", ["ada", "nobody"])
+async def test_a_hash_that_took_less_work_does_not_tell_that_its_user_exists(
+    name: str, ada: User, db: Database, settings: AccountSettings, monkeypatch: pytest.MonkeyPatch
+):
+    done: list[int] = []
+    compute = hashlib.pbkdf2_hmac
+
+    def counted(name: str, secret: bytes, salt: bytes, iterations: int) -> bytes:
+        done.append(iterations)
+        return compute(name, secret, salt, iterations)
+
+    monkeypatch.setattr(hashlib, "pbkdf2_hmac", counted)
+    with pytest.raises(Unauthorized):
+        await login(db, replace(settings, pbkdf2_iterations=150_000), name, "wrong-password")
+    assert sum(done) == 150_000
+
+
+@pytest.mark.parametrize("name", ["\u0130da", "ad\u00e5", "\u212atz"])
+async def test_no_other_spelling_in_another_script_signs_in(name: str, db: Database, settings: AccountSettings):
+    for username in ("ida", "ada", "ktz"):
+        await register(db, settings, username, PASSWORD)
+    with pytest.raises(Unauthorized):
+        await login(db, settings, name, PASSWORD)

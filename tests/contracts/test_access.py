@@ -37,6 +37,7 @@ ROWS: dict[str, Row] = {
     f"GET {API}/auth/me": SIGNED_IN,
     f"POST {API}/auth/password": BY_PASSWORD,
     f"POST {API}/auth/tokens": BY_PASSWORD,
+    f"POST {API}/auth/tokens/report": ANYONE,
     f"GET {API}/auth/tokens": BY_PASSWORD,
     f"DELETE {API}/auth/tokens/{{id}}": BY_PASSWORD,
     f"GET {API}/search": READERS,
@@ -68,6 +69,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "login": {"json": {"username": "owner", "password": PASSWORD}},
     "verify": {"json": {"token": "x"}},
     "password": {"json": {"current_password": PASSWORD, "new_password": "Another-Horse-43"}},
+    "report": {"json": {"token": "syn_x"}},
     "tokens": {"json": {"name": "ci", "scopes": ["read"]}},
     "{name}": {"json": {"deprecated": None}},
 }

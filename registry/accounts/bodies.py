@@ -1,0 +1,199 @@
+"""What comes in and goes out over HTTP, as types that check and describe it."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime, Field
+from typing_extensions import TypedDict
+
+from registry.accounts import api_tokens, passwords, register
+from registry.accounts.identity import SCOPES, ApiToken, User
+from registry.errors import FieldError
+from registry.web.parsing import Body
+
+
+class UserInfo(TypedDict):
+    """A user; `email` is "" when none was given."""
+
+    id: int
+    username: str
+    email: str
+    role: str
+    created_at: datetime
+
+
+class Registered(TypedDict):
+    success: bool
+    user: UserInfo
+
+
+class _LoggedInRequired(TypedDict):
+    success: bool
+    token: str
+    expires_at: datetime
+    user: UserInfo
+
+
+class LoggedIn(_LoggedInRequired, total=False):
+    """`password_breached` is there, and true, when the password is known from a breach: it should be changed."""
+
+    password_breached: bool
+
+
+class _VerifiedRequired(TypedDict):
+    valid: bool
+
+
+class Verified(_VerifiedRequired, total=False):
+    user: UserInfo
+
+
+class Me(TypedDict):
+    success: bool
+    user: UserInfo
+
+
+class Done(TypedDict):
+    success: bool
+
+
+class TokenInfo(TypedDict):
+    """With `reported_at` it was found in public, at `reported_url` by `reported_source`, and no longer holds."""
+
+    id: int
+    name: str
+    scopes: list[str]
+    packages: list[str] | None
+    expires_at: datetime | None
+    created_at: datetime
+    last_used_at: datetime | None
+    reported_at: datetime | None
+    reported_url: str
+    reported_source: str
+
+
+class TokenMade(TokenInfo):
+    """`token` is shown this once."""
+
+    success: bool
+    token: str
+
+
+class TokenList(TypedDict):
+    tokens: list[TokenInfo]
+
+
+def _plausible_email(email: str | None) -> str | None:
+    if email and not register.is_email(email):
+        raise ValueError(f"must be an address of at most {register.MAX_EMAIL} characters")
+    return email
+
+
+def _strong(password: str) -> str:
+    problems: list[FieldError] = passwords.check_strength(password)
+    if problems:
+        raise ValueError(problems[0]["message"])
+    return password
+
+
+MAX_ALERTS = 100
+PASSWORD = {"minLength": passwords.MIN_LENGTH, "maxLength": passwords.MAX_LENGTH}
+
+
+class Registration(Body):
+    username: Annotated[
+        str, Field(json_schema_extra={"pattern": f"^{register.USERNAME}$"}), AfterValidator(register.check_username)
+    ]
+    password: Annotated[str, Field(json_schema_extra=PASSWORD), AfterValidator(_strong)]
+    email: Annotated[
+        str | None, Field(json_schema_extra={"maxLength": register.MAX_EMAIL}), AfterValidator(_plausible_email)
+    ] = None
+
+
+class Credentials(Body):
+    """`username` may be the e-mail address."""
+
+    username: Annotated[str, Field(max_length=register.MAX_EMAIL)]
+    password: Annotated[str, Field(max_length=passwords.MAX_LENGTH)]
+
+
+class PasswordChange(Body):
+    current_password: Annotated[str, Field(max_length=passwords.MAX_LENGTH)]
+    new_password: Annotated[str, Field(json_schema_extra=PASSWORD), AfterValidator(_strong)]
+
+
+class TokenText(Body):
+    token: str
+
+
+class LeakedToken(Body):
+    """An alert of a scanner; `url` is where the token was found, `source` what kind of place that is."""
+
+    token: Annotated[str, Field(min_length=1)]
+    type: str | None = None
+    url: str | None = None
+    source: str | None = None
+
+
+class LeakedTokens(Body):
+    alerts: Annotated[list[LeakedToken], Field(min_length=1, max_length=MAX_ALERTS)]
+
+
+class TokenRequest(Body):
+    """`packages` null means all of the user's; without an expiry the token does not expire."""
+
+    name: Annotated[str, Field(min_length=1, max_length=api_tokens.MAX_NAME)]
+    scopes: Annotated[
+        list[str],
+        Field(min_length=1, max_length=20, json_schema_extra={"items": {"type": "string", "enum": [*SCOPES]}}),
+    ]
+    packages: Annotated[list[str], Field(min_length=1, max_length=api_tokens.MAX_PACKAGES)] | None = None
+    expires_in_days: Annotated[int, Field(ge=1, le=api_tokens.MAX_DAYS)] | None = None
+    expires_at: Annotated[AwareDatetime, Field(strict=False)] | None = None
+
+
+TOKEN_TYPE = "synapse_registry_token"  # noqa: S105 - the name of a kind
+TOKEN_SCHEMA = {"type": "object", "properties": {"token": {"type": "string"}}}
+_ALERT = LeakedToken.model_json_schema()
+ALERTS = {"anyOf": [_ALERT, {"type": "array", "items": _ALERT, "minItems": 1, "maxItems": MAX_ALERTS}]}
+LABELS = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {
+            "token_hash": {"type": "string", "description": "SHA-256 of the token, in hex"},
+            "token_type": {"type": "string"},
+            "label": {"type": "string", "enum": ["true_positive", "false_positive"]},
+        },
+        "required": ["token_hash", "token_type", "label"],
+    },
+}
+
+
+def user_info(user: User) -> UserInfo:
+    return {
+        "id": user.id,
+        "username": user.username,
+        "email": user.email or "",
+        "role": user.role,
+        "created_at": user.created_at,
+    }
+
+
+def token_info(token: ApiToken) -> TokenInfo:
+    return {
+        "id": token.id,
+        "name": token.name,
+        "scopes": list(token.scopes),
+        "packages": None if token.packages is None else list(token.packages),
+        "expires_at": token.expires_at,
+        "created_at": token.created_at,
+        "last_used_at": token.last_used_at,
+        "reported_at": token.reported_at,
+        "reported_url": token.reported_url,
+        "reported_source": token.reported_source,
+    }
+
+
+def logged_in(user: User, token: str, expires_at: datetime) -> LoggedIn:
+    return {"success": True, "token": token, "expires_at": expires_at, "user": user_info(user)}

@@ -1,0 +1,56 @@
+"""Passwords known from breaches, looked up in a file on disk: none leaves the machine.
+
+The file is a sorted list of SHA-1 hashes in hex, one `HASH:COUNT` a line, as the downloader of Have I Been Pwned
+writes it. It is tens of gigabytes large, so it is searched where it lies: some 40 short reads for each look-up.
+"""
+
+import asyncio
+import hashlib
+import logging
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_HEX_DIGITS = 40
+# More than a hash, a colon and any count.
+_LONGEST_LINE = 100
+
+
+async def is_breached(password: str, file: Path | None) -> bool:
+    """Whether `file` lists the password; no, without a file. Reads in a thread."""
+    return file is not None and await asyncio.to_thread(is_listed, password, file)
+
+
+def is_listed(password: str, file: Path) -> bool:
+    """The same, blocking.
+
+    A file that can't be read any more is an error in the log, not one of the user's: nobody could sign up else.
+    """
+    # SHA-1 is the list's own; what protects a stored password is another hash.
+    wanted = hashlib.sha1(password.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest().upper().encode()
+    try:
+        return _search(file, wanted)
+    except OSError as error:
+        log.error("breached passwords can't be read", extra={"reason": error.strerror})  # noqa: TRY400 - no trace needed
+        return False
+
+
+def _search(file: Path, wanted: bytes) -> bool:
+    with file.open("rb") as lines:
+        # The line that is looked for, if there is one, begins at one of the bytes low … high - 1.
+        low, high = 0, lines.seek(0, 2)
+        while low < high:
+            middle = (low + high) // 2
+            lines.seek(max(middle - 1, 0))
+            if middle:
+                lines.readline(_LONGEST_LINE)
+            start = lines.tell()
+            line = lines.readline(_LONGEST_LINE)
+            found = line[:_HEX_DIGITS].upper()
+            if start < high and found == wanted:
+                return True
+            if start < high and line and found < wanted:
+                low = start + len(line)
+            else:
+                high = middle
+    return False

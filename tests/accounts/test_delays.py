@@ -1,0 +1,261 @@
+"""Guessing passwords: free at first, then each attempt waits longer, and nobody who signed in is hindered."""
+
+import asyncio
+import hashlib
+import logging
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+
+import pytest
+
+from registry.accounts import administer
+from registry.accounts.delays import attempt, store
+from registry.accounts.identity import Principal, User
+from registry.accounts.login import change_password, login
+from registry.db.engine import Database, Statement
+from registry.errors import InvalidInput, TooManyFailures, Unauthorized
+from registry.keys import DB
+from registry.settings import AccountSettings
+from tests.client import Answer, Registry
+from tests.conftest import MakeRegistry
+from tests.web.shape import check_error
+
+from .conftest import PASSWORD
+
+NEW = "Battery-Staple-43"
+FREE = attempt.FREE_OF_ACCOUNT
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The work of each PBKDF2 run, which takes no time here."""
+    runs: list[int] = []
+
+    def quick(name: str, secret: bytes, salt: bytes, iterations: int) -> bytes:
+        runs.append(iterations)
+        return hashlib.sha256(secret + salt).digest()
+
+    monkeypatch.setattr(hashlib, "pbkdf2_hmac", quick)
+    return runs
+
+
+async def fail(db: Database, settings: AccountSettings, times: int, name: str = "ada", address: str = "") -> None:
+    for _ in range(times):
+        with pytest.raises(Unauthorized):
+            await login(db, settings, name, "wrong-password", address)
+
+
+async def let_wait_end(db: Database) -> None:
+    async with db.transaction() as conn:
+        await conn.run(Statement("UPDATE password_failures SET next_try_at = now() WHERE next_try_at IS NOT NULL", {}))
+
+
+async def hold(db: Database) -> None:
+    """Lets a wait last longer than any test."""
+    async with db.transaction() as conn:
+        await conn.run(
+            Statement(
+                "UPDATE password_failures SET next_try_at = now() + interval '14 min' WHERE next_try_at IS NOT NULL",
+                {},
+            )
+        )
+
+
+async def delay(db: Database, settings: AccountSettings, name: str = "ada", address: str = "") -> int:
+    """The seconds that the next login has to wait."""
+    async with db.read() as conn:
+        seconds = await conn.value(
+            Statement("SELECT round(max(extract(epoch FROM next_try_at - failed_at))) FROM password_failures", {})
+        )
+    await hold(db)
+    with pytest.raises(TooManyFailures) as refused:
+        await login(db, settings, name, PASSWORD, address)
+    assert refused.value.headers["Retry-After"] in refused.value.detail
+    assert 600 < int(refused.value.headers["Retry-After"]) <= 900
+    return int(seconds)
+
+
+@pytest.mark.parametrize("name", ["ada", "ADA@example.com", "nobody", "nobody@example.com", "\ud800", "", "x" * 254])
+async def test_after_so_many_failures_each_attempt_waits_twice_as_long_whoever_it_is(
+    name: str, hashed: list[int], ada: User, db: Database, settings: AccountSettings
+):
+    await fail(db, settings, FREE, name)
+    waits = [await delay(db, settings, name)]
+    for _ in range(12):
+        await let_wait_end(db)
+        await fail(db, settings, 1, name)
+        waits.append(await delay(db, settings, name))
+    assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900, 900]
+
+
+async def test_a_delayed_attempt_costs_no_hashing(
+    hashed: list[int], ada: User, db: Database, settings: AccountSettings
+):
+    await fail(db, settings, FREE)
+    hashed.clear()
+    await delay(db, settings)
+    assert hashed == []
+
+
+async def test_thousands_of_failures_are_still_a_number(
+    hashed: list[int], ada: User, db: Database, settings: AccountSettings
+):
+    await fail(db, settings, 1)
+    async with db.transaction() as conn:
+        await conn.run(Statement("UPDATE password_failures SET failures = 100000", {}))
+    with pytest.raises(TooManyFailures):
+        await login(db, settings, "ada", "wrong-password")
+    assert await delay(db, settings) == 900
+
+
+async def test_the_right_password_after_the_wait_resets_the_account(
+    hashed: list[int], ada: User, db: Database, settings: AccountSettings
+):
+    await fail(db, settings, FREE)
+    await fail(db, settings, 1, "ada@example.com")
+    await let_wait_end(db)
+    assert (await login(db, settings, "Ada", PASSWORD))[0] == ada
+    async with db.read() as conn:
+        assert await conn.all(Statement("SELECT * FROM password_failures", {})) == []
+    await fail(db, settings, FREE - 1)
+
+
+async def test_a_clock_that_is_set_back_locks_nobody_out(
+    hashed: list[int], ada: User, db: Database, settings: AccountSettings
+):
+    await fail(db, settings, FREE)
+    async with db.transaction() as conn:
+        await conn.run(Statement("UPDATE password_failures SET next_try_at = now() + interval '1 year'", {}))
+    await login(db, settings, "ada", PASSWORD)
+
+
+async def test_another_account_is_not_delayed(hashed: list[int], ada: User, db: Database, settings: AccountSettings):
+    await fail(db, settings, FREE, "nobody")
+    await delay(db, settings, "nobody")
+    await login(db, settings, "ada", PASSWORD)
+
+
+async def test_guesses_sent_all_at_once_get_no_more_answers_than_one_by_one(db: Database, settings: AccountSettings):
+    account = [attempt.of_account(settings, "ada")]
+    begun = await asyncio.gather(*(attempt.begin(db, account) for _ in range(FREE + 20)))
+    results = await asyncio.gather(*(each.failed() for each in begun), return_exceptions=True)
+    assert sum(result is None for result in results) == FREE
+    assert sum(isinstance(result, TooManyFailures) for result in results) == 20
+
+
+async def test_a_right_guess_in_a_flood_is_not_told(ada: User, db: Database, settings: AccountSettings):
+    late = await attempt.begin(db, [attempt.of_account(settings, "ada")])
+    other = await attempt.begin(db, [attempt.of_account(settings, "ADA")])
+    for _ in range(FREE):
+        await other.failed()
+    with pytest.raises(TooManyFailures):
+        await late.succeeded(attempt.of_account(settings, "ada").key)
+    await delay(db, settings)
+
+
+async def test_of_many_attempts_after_the_wait_one_is_let_through(
+    hashed: list[int], ada: User, db: Database, settings: AccountSettings
+):
+    await fail(db, settings, FREE)
+    async with db.transaction() as conn:
+        await conn.run(Statement("UPDATE password_failures SET failures = 100", {}))
+    await let_wait_end(db)
+    results = await asyncio.gather(
+        *(login(db, settings, "ada", "wrong-password") for _ in range(8)), return_exceptions=True
+    )
+    assert sum(isinstance(result, Unauthorized) for result in results) == 1
+    assert sum(isinstance(result, TooManyFailures) for result in results) == 7
+
+
+async def test_right_logins_at_once_are_all_let_in(
+    hashed: list[int], ada: User, db: Database, settings: AccountSettings
+):
+    results = await asyncio.gather(*(login(db, settings, "ada", PASSWORD, "203.0.113.7") for _ in range(60)))
+    assert len(results) == 60
+
+
+@pytest.mark.parametrize(("first", "second"), [("203.0.113.7", "::ffff:203.0.113.7"), ("2001:db8::1", "2001:db8::2")])
+async def test_an_address_is_delayed_over_all_names(
+    first: str, second: str, hashed: list[int], ada: User, db: Database, settings: AccountSettings
+):
+    for number in range(attempt.FREE_OF_ADDRESS):
+        await fail(db, settings, 1, f"nobody-{number}", first)
+    assert await delay(db, settings, "ada", second) == 1
+    other = ip_address(second) + 2**64 if ":" in first else ip_address(first) + 1
+    await login(db, settings, "ada", PASSWORD, str(other))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "unknown", ""])
+def test_the_machine_itself_is_not_counted(address: str, settings: AccountSettings):
+    assert attempt.of_address(settings, address) == []
+
+
+async def test_wrong_current_passwords_are_delayed_apart_from_logins(
+    hashed: list[int], ada_login: Principal, db: Database, settings: AccountSettings
+):
+    await fail(db, settings, FREE)
+    for _ in range(FREE):
+        with pytest.raises(InvalidInput):
+            await change_password(db, settings, ada_login, "wrong-password", NEW)
+    await hold(db)
+    with pytest.raises(TooManyFailures):
+        await change_password(db, settings, ada_login, PASSWORD, NEW)
+    await let_wait_end(db)
+    await change_password(db, settings, ada_login, PASSWORD, NEW)
+    await login(db, settings, "ada", NEW)
+
+
+async def test_what_is_kept_names_nobody(hashed: list[int], ada: User, db: Database, settings: AccountSettings):
+    await fail(db, settings, 1, "my-secret-password", "203.0.113.7")
+    async with db.read() as conn:
+        kept = str(await conn.all(Statement("SELECT * FROM password_failures", {})))
+    assert "secret" not in kept
+    assert "203.0" not in kept
+    assert hashlib.sha256(b"account\0my-secret-password").hexdigest() not in kept
+
+
+async def test_failures_are_forgotten_after_a_quiet_day(
+    hashed: list[int], ada: User, db: Database, settings: AccountSettings
+):
+    await fail(db, settings, FREE)
+    assert await attempt.purge(db) == 0
+    async with db.transaction() as conn:
+        assert await store.purge(conn, datetime.now(UTC) - attempt.REMEMBERED + timedelta(days=1, seconds=1)) == 1
+    await login(db, settings, "ada", PASSWORD)
+
+
+async def test_an_operator_who_sets_the_password_ends_the_delay(
+    hashed: list[int], ada: User, db: Database, settings: AccountSettings
+):
+    await fail(db, settings, FREE)
+    await administer.reset_password(db, settings, "ada", NEW)
+    assert (await login(db, settings, "ada", NEW))[0].id == ada.id
+
+
+async def attempt_login(registry: Registry, username: str, password: str, address: str) -> Answer:
+    body = {"username": username, "password": password}
+    return await registry.call("POST", "/auth/login", json=body, headers={"X-Forwarded-For": address})
+
+
+async def test_over_http_two_processes_share_the_count_with_limits_off(
+    make_registry: MakeRegistry, hashed: list[int], caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO)
+    variables = {"REGISTRY_RATE_LIMITS": "off", "REGISTRY_TRUSTED_PROXIES": "127.0.0.1"}
+    both = [await make_registry(**variables) for _ in range(2)]
+    ada = await both[0].user()
+    for number in range(FREE):
+        check_error(await attempt_login(both[number % 2], "ada", "wrong-password", f"203.0.113.{number}"), 401)
+    await hold(both[0].app[DB])
+    refusals = [await attempt_login(registry, "Ada", PASSWORD, "198.51.100.1") for registry in both]
+    for refused in refusals:
+        check_error(refused, 429)
+        assert refused.json["code"] == "too_many_failures"
+    assert (await ada.call("GET", "/auth/me")).status == 200
+    made = await ada.call("POST", "/auth/tokens", json={"name": "ci", "scopes": ["read"]})
+    bearer = {"Authorization": f"Bearer {made.json['token']}"}
+    assert (await both[1].get("/auth/me", headers=bearer)).status == 200
+    logged = {record.message for record in caplog.records}
+    assert {"login failed", "password attempt delayed", "api token made"} <= logged
+    assert "wrong-password" not in caplog.text
+    assert made.json["token"] not in str([vars(record) for record in caplog.records])
