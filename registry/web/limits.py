@@ -124,6 +124,16 @@ def client_key(request: web.Request) -> str:
     return f"ip:{request.remote}"
 
 
+def network_key(address: str) -> str:
+    """The limiter key of a client's address: one for a whole IPv6 /64, of which a client may use any address."""
+    if not _is_address(address):
+        return f"ip:{address}"
+    parsed = ipaddress.ip_address(address)
+    if isinstance(parsed, ipaddress.IPv4Address) or parsed.ipv4_mapped:
+        return f"ip:{getattr(parsed, 'ipv4_mapped', None) or parsed}"
+    return f"ip:{ipaddress.IPv6Network((int(parsed), 64), strict=False)}"
+
+
 class ClientAddress:
     """Finds a request's client: X-Forwarded-For counts only as far as trusted proxies wrote it."""
 

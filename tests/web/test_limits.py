@@ -267,3 +267,27 @@ async def test_limits_of_users_and_classes_never_share_a_count():
             allowance = await limiter.hit(name, key)
             assert allowance is not None
             assert allowance.remaining == 8
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "together"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:0:0:9", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("192.0.2.1", "::ffff:192.0.2.1", True),
+        ("fe80::1%eth0", "fe80::1%eth0", True),
+        ("unknown", "192.0.2.2", False),
+    ],
+)
+def test_addresses_of_one_ipv6_network_are_one_client(one: str, other: str, together: bool):
+    assert (limits.network_key(one) == limits.network_key(other)) is together
+
+
+async def test_an_ipv6_client_gains_nothing_by_another_address(make_registry: MakeRegistry):
+    registry = await make_registry(REGISTRY_TRUSTED_PROXIES="127.0.0.0/8", REGISTRY_RATE_LIMITS="read=2/hour")
+    statuses = [
+        (await registry.get("/packages", headers={"X-Forwarded-For": f"2001:db8::{number}"})).status
+        for number in (1, 2, 3)
+    ]
+    assert statuses == [200, 200, 429]
