@@ -1,7 +1,10 @@
 """The command line: what it says, and how it ends."""
 
+import os
 import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -145,3 +148,12 @@ async def test_accounts_are_made_and_managed(database_url: str, tmp_path: Path):
     assert nobody[0] == 1
     assert "nobody" in nobody[2]
     assert PASSWORD not in "".join((*made, *again, *weak, *nobody)[1::3])
+
+
+def test_a_reader_that_stops_early_is_no_error(tmp_path: Path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "registry", "config"]
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, timeout=30, check=False, cwd=tmp_path)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (0, b"")
