@@ -20,6 +20,8 @@ from registry.keys import STORAGE
 from tests.client import Registry, sha256, tarball
 from tests.deploy.nginx_server import Nginx
 from tests.deploy.stack import ROOT
+from tests.web.raw import request, send_raw
+from tests.web.shape import case, check_error
 
 PACKED = tarball(name="demo", version="1.0.0", description="A demo", readme="words " * 50_000)
 
@@ -265,6 +267,25 @@ async def test_while_no_registry_answers_it_is_a_503_in_json(nginx, stack_folder
                     assert answer.headers["Retry-After"]
                     problem = await answer.json()
                     assert problem["error"] == problem["detail"]
+
+
+REFUSED_BY_NGINX = [
+    (b"nonsense\r\n\r\n", 400),
+    (request("GET / HTTP/1.1", "Host: other"), 400),
+    (request("GET / HTTP/1.1", "Content-Length: ten"), 400),
+    (request("POST / HTTP/1.1", "Transfer-Encoding: rot13"), 400),
+    (request("GET /../../x HTTP/1.1"), 400),
+    (request("GET /nginx/malformed HTTP/1.1"), 404),
+    (request(f"GET /{'a' * 9000} HTTP/1.1"), 414),
+    (request("GET / HTTP/1.1", f"X-A: {'a' * 9000}"), 431),
+    (request("GET / HTTP/1.1", *(f"X-{n}: {'a' * 4000}" for n in range(40))), 431),
+]
+
+
+async def test_what_nginx_itself_refuses_has_the_shape_of_every_error(through):
+    for data, status in REFUSED_BY_NGINX:
+        with case(data[:60]):
+            check_error(await send_raw(through, data), status)
 
 
 async def test_https_serves_and_http_leads_there(nginx, behind, stack_folder, tmp_path):
