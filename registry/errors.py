@@ -11,6 +11,7 @@ RegistryError
 ├── NotFound 404                not_found
 ├── MethodNotAllowed 405        method_not_allowed
 ├── NotAcceptable 406           not_acceptable
+├── RequestTimeout 408          request_timeout        the body came too slowly
 ├── Conflict 409                conflict
 │   ├── VersionExists           version_exists
 │   ├── VersionBurned           version_burned         deleted once; its number is spent
@@ -107,6 +108,10 @@ class MethodNotAllowed(RegistryError):
 
 class NotAcceptable(RegistryError):
     status, code, title = 406, "not_acceptable", "Not acceptable"
+
+
+class RequestTimeout(RegistryError):
+    status, code, title = 408, "request_timeout", "Request timeout"
 
 
 class Conflict(RegistryError):

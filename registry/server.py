@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import errno
+import secrets
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 import uvloop
 from aiohttp import web
@@ -17,8 +18,9 @@ from registry.keys import DB
 from registry.operations.handlers import app_health, metrics_response
 from registry.operations.health import HEALTHY
 from registry.settings import Settings, WebSettings
+from registry.web.connections import RESERVED_FILES, Connections, raise_open_files_limit
 from registry.web.middleware import UNDER_WAY, UnderWay
-from registry.web.problems import MAX_HEADER, MAX_LINE
+from registry.web.problems import MAX_HEADER, MAX_LINE, from_http, render
 from registry.worker import run_worker
 
 KEEP_ALIVE_SECONDS = 75.0
@@ -68,9 +70,11 @@ async def serving(settings: Settings, *, with_background: bool = True) -> AsyncI
         shutdown_timeout=LAST_WRITE_SECONDS,
     )
     await runner.setup()
+    files = raise_open_files_limit()
+    connections = Connections(cast(web.Server, runner.server), most=max(files - RESERVED_FILES, files // 2))
     try:
         await _listen(runner, settings.web.host, settings.web.port)
-        async with _metrics(app[DB], settings.web):
+        async with connections.watched(), _metrics(app[DB], settings.web):
             yield app
             await _finish_requests(runner, app[UNDER_WAY], settings.web.shutdown_grace.total_seconds())
     finally:
@@ -117,7 +121,7 @@ async def _metrics(db: Database, settings: WebSettings) -> AsyncIterator[None]:
     async def metrics(_: web.Request) -> web.StreamResponse:
         return await metrics_response(db)
 
-    inner = web.Application()
+    inner = web.Application(middlewares=[_named_errors])
     inner.router.add_get("/metrics", metrics)
     runner = web.AppRunner(inner, access_log=None)
     await runner.setup()
@@ -126,6 +130,17 @@ async def _metrics(db: Database, settings: WebSettings) -> AsyncIterator[None]:
         yield
     finally:
         await runner.cleanup()
+
+
+@web.middleware
+async def _named_errors(request: web.Request, handler: Callable[[web.Request], Any]) -> Any:
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        request_id = secrets.token_hex(16)
+        answer = render(from_http(error), request_id=request_id, accept=request.headers.get("Accept", ""))
+        answer.headers["X-Request-ID"] = request_id
+        return answer
 
 
 async def _listen(runner: web.AppRunner, host: str, port: int) -> None:

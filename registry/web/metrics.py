@@ -10,3 +10,4 @@ LATENCY = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
 IN_FLIGHT = Gauge("registry_http_requests_in_flight", "Requests being answered")
+CONNECTIONS = Gauge("registry_http_connections", "Open connections")

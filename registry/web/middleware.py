@@ -15,11 +15,13 @@ from registry.errors import (
     Internal,
     InvalidInput,
     RegistryError,
+    RequestTimeout,
     Unauthorized,
     UnsupportedMediaType,
 )
-from registry.web import metrics, problems
-from registry.web.limits import ClientAddress, RateLimiter
+from registry.web import connections, metrics, problems
+from registry.web.connections import BodyTooSlow, body_watched
+from registry.web.limits import ClientAddress, RateLimiter, network_key
 from registry.web.route import OPEN, READ, SIGNED_IN, Handler, Route
 
 access_log = logging.getLogger("registry.access")
@@ -90,7 +92,7 @@ class Gate:
         route = self._routes.get(request.match_info.handler)
         status = 499  # the client left before there was an answer
         try:
-            with request.app[UNDER_WAY]:
+            with request.app[UNDER_WAY], body_watched(request):
                 response = await self._answer(request, handler, route)
         except web.HTTPException as redirect:
             status = redirect.status
@@ -114,6 +116,9 @@ class Gate:
             if error.status < 400:
                 raise
             failure = problems.from_http(error)
+        except BodyTooSlow:
+            detail = f"The body came too slowly: {connections.LEAST_RATE} bytes a second are the least."
+            failure = RequestTimeout(detail, headers={"Connection": "close"})
         except (HttpProcessingError, ClientPayloadError, web.PayloadAccessError, web.RequestPayloadError):
             failure = InvalidInput("The body ended early or is not well-formed.")
         except Exception:  # the last line: whatever it was, the client gets a named 500 and the log the trace
@@ -129,7 +134,7 @@ class Gate:
         """Finds out who asks, counts the request, and refuses what no handler reads."""
         request[CLIENT] = self._clients.of(request)
         request[COUNTRY] = self._clients.country(request)
-        address = f"ip:{request[CLIENT]}"
+        address = network_key(request[CLIENT])
         try:
             principal = await self._principal(request, route)
         except Unauthorized:

@@ -16,8 +16,8 @@ STATUS_TEXT = {
     200: "OK", 201: "Created", 204: "Done, no body", 206: "Part of the bytes", 301: "The package's real name",
     302: "Where the bytes are", 304: "Unchanged", 308: "The package's real name, to be asked by the same method",
     400: "Invalid input", 401: "Credentials missing or not valid", 403: "Not allowed", 404: "Not found",
-    409: "Conflict", 412: "Another content than the one named", 413: "Too large", 415: "Wrong content type",
-    416: "No such range", 429: "Too many requests", 503: "A needed server is away",
+    408: "The body came too slowly", 409: "Conflict", 412: "Another content than the one named", 413: "Too large",
+    415: "Wrong content type", 416: "No such range", 429: "Too many requests", 503: "A needed server is away",
 }  # fmt: skip
 RATE_HEADERS = {
     name: {"schema": {"type": "string"}, "description": text}
@@ -80,7 +80,7 @@ def _errors(route: Route) -> set[int]:
     if "{" in route.path:
         always.add(404)
     if route.method in ("POST", "PUT", "PATCH"):
-        always |= {413, 415}
+        always |= {408, 413, 415}
     return always | set(route.errors)
 
 

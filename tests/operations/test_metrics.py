@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.client import Registry, tarball
 from tests.conftest import MakeRegistry
 from tests.operations.test_health import NO_POSTGRES
 from tests.web.raw import request, send_raw
+from tests.web.shape import check_error
 
 Figures = Callable[..., float]
 
@@ -142,5 +144,6 @@ async def test_a_private_registry_tells_its_figures_on_a_port_of_their_own(make_
         assert answer.status == 200
         assert answer.headers["Content-Type"].startswith("text/plain")
         assert read(await answer.text())("registry_db_up") == 1
-    async with ClientSession() as session, session.get(f"http://127.0.0.1:{port}/api/v1/packages") as answer:
-        assert answer.status == 404
+    inner = replace(registry, url=f"http://127.0.0.1:{port}")
+    check_error(await inner.get("/packages"), 404)
+    check_error(await inner.call("POST", f"{inner.url}/metrics"), 405)

@@ -1,0 +1,274 @@
+"""Slow, silent and vanished clients: each is let go in time, and others are answered within a second meanwhile."""
+
+import asyncio
+import resource
+import time
+import tracemalloc
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from registry import server
+from registry.keys import SPOOL
+from registry.web import connections, metrics
+from tests.client import Registry, tarball
+from tests.conftest import SECRET, MakeRegistry
+from tests.service import Service, serving_process
+from tests.web.raw import Socket, connected, request, send_raw
+from tests.web.shape import check_error
+
+BRIEF = 1.0
+LIVE = request("GET /api/v1/health/live HTTP/1.1")
+IDLE = 10_000
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's patience as short as a test's."""
+    monkeypatch.setattr(connections, "WINDOW_SECONDS", BRIEF)
+    monkeypatch.setattr(server, "KEEP_ALIVE_SECONDS", BRIEF)
+
+
+@asynccontextmanager
+async def many(registry: Registry, count: int, act: Callable[[Socket], object]) -> AsyncIterator[list[Socket]]:
+    """`count` connections, on each of which `act` goes on until the end of the block."""
+    async with AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(connected(registry)) for _ in range(count)]
+        tasks = [asyncio.ensure_future(act(socket)) for socket in sockets]
+        yield sockets
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def dripping(socket: Socket, data: bytes) -> None:
+    for byte in data:
+        await socket.send(bytes([byte]))
+        await asyncio.sleep(0.1)
+
+
+async def check_others_are_served(registry: Registry, *paths: str) -> None:
+    """Each is asked for a few times; the bound of a second is the promise."""
+    for path in paths * 3:
+        started = time.monotonic()
+        assert (await registry.get(path)).status == 200
+        assert time.monotonic() - started < 1
+
+
+async def closed_within(socket: Socket, seconds: float) -> bytes:
+    """What came until the server hung up."""
+    async with asyncio.timeout(seconds):
+        try:
+            return await socket.reader.read()
+        except ConnectionResetError:
+            return b""
+
+
+def files_of(registry: Registry) -> list[Path]:
+    return [file for file in registry.app[SPOOL]._folder.iterdir() if file.name != "lock"]
+
+
+def upload(token: str, length: int = 5_000_000) -> bytes:
+    return request(
+        "PUT /api/v1/packages/demo/1.0.0 HTTP/1.1",
+        "Content-Type: application/gzip",
+        f"Content-Length: {length}",
+        f"Authorization: Bearer {token}",
+    )
+
+
+async def test_headers_that_drip_in_end_with_the_connection(brief: None, registry: Registry):
+    endless = request("GET /api/v1/health/live HTTP/1.1", "X-A: " + "a" * 4000)
+    async with many(registry, 50, lambda socket: dripping(socket, endless)) as sockets:
+        await check_others_are_served(registry, "/health/live", "/packages")
+        assert await asyncio.gather(*(closed_within(socket, 5 * BRIEF) for socket in sockets)) == [b""] * 50
+
+
+async def test_headers_that_drip_in_after_an_answer_end_with_the_connection(brief: None, registry: Registry):
+    async with connected(registry) as socket:
+        await socket.send(LIVE)
+        assert (await socket.answer()).status == 200
+        slow = asyncio.ensure_future(dripping(socket, LIVE * 10))
+        assert await closed_within(socket, 5 * BRIEF) == b""
+        slow.cancel()
+
+
+async def test_a_connection_that_never_says_anything_is_closed(brief: None, registry: Registry):
+    async with connected(registry) as socket:
+        assert await closed_within(socket, 5 * BRIEF) == b""
+
+
+FORM = b'--x\r\nContent-Disposition: form-data; name="tarball"\r\n\r\n'
+BODIES = (
+    ("PUT", "/packages/demo/1.0.0", "application/gzip", b""),
+    ("PUT", "/packages/demo/1.0.0", "application/gzip", bytes(100)),
+    ("PUT", "/packages/demo/1.0.0", "application/gzip", bytes(100_000)),
+    ("POST", "/auth/login", "application/json", b"{"),
+    ("POST", "/packages", "application/json", b"{"),
+    ("POST", "/packages", "multipart/form-data; boundary=x", b""),
+    ("POST", "/packages", "multipart/form-data; boundary=x", FORM),
+)
+
+
+async def test_a_body_that_drips_in_is_408_and_leaves_nothing(brief: None, registry: Registry):
+    ada = await registry.user("ada")
+
+    async def drip(method: str, path: str, kind: str, start: bytes) -> None:
+        head = request(
+            f"{method} /api/v1{path} HTTP/1.1",
+            f"Content-Type: {kind}",
+            f"Authorization: Bearer {ada.token}",
+            "Content-Length: 500000",
+        )
+        async with connected(registry) as socket:
+            await socket.send(head + start)
+            slow = asyncio.ensure_future(dripping(socket, bytes(1000)))
+            check_error(await socket.answer(method), 408)
+            assert await closed_within(socket, 5) == b""
+            slow.cancel()
+
+    await asyncio.gather(*(drip(*body) for body in BODIES))
+    assert files_of(registry) == []
+    await ada.publish("demo")
+
+
+async def test_a_body_at_a_steady_pace_may_take_its_time(
+    brief: None, registry: Registry, monkeypatch: pytest.MonkeyPatch
+):
+    ada = await registry.user("ada")
+    data = tarball(files={"noise": bytes(range(256)) * 20})
+    async with connected(registry) as socket:
+        await socket.send(upload(ada.token, len(data)))
+        for start in range(0, len(data), step := -(-len(data) // 12)):
+            monkeypatch.setattr(connections, "LEAST_RATE", step)
+            await socket.send(data[start : start + step])
+            await asyncio.sleep(0.25)
+        assert (await socket.answer("PUT")).status == 201
+
+
+async def test_a_reader_that_never_reads_is_let_go(brief: None, registry: Registry):
+    """Meanwhile it costs neither memory nor connections to the database, of which there are ten."""
+    ada = await registry.user("ada")
+    noise = b"".join(bytes([n * n % 251]) * 7 + n.to_bytes(4) for n in range(1_500_000))
+    await ada.publish("demo", data=tarball(files={"noise": noise}))
+    assert int((await registry.call("HEAD", "/packages/demo/1.0.0/tarball")).headers["Content-Length"]) > 1 << 20
+
+    async def ask(socket: Socket) -> None:
+        socket.writer.transport.pause_reading()
+        await socket.send(request("GET /api/v1/packages/demo/1.0.0/tarball HTTP/1.1") * 8)
+
+    tracemalloc.start()
+    try:
+        async with many(registry, 30, ask):
+            await check_others_are_served(registry, "/health/live", "/packages/demo", "/packages")
+            assert tracemalloc.get_traced_memory()[1] < 30 * (2 << 20)
+            async with asyncio.timeout(10 * BRIEF):
+                while open_connections() > 1:  # that of `check_others_are_served`
+                    await asyncio.sleep(0.1)
+    finally:
+        tracemalloc.stop()
+
+
+def open_connections() -> int:
+    return int(metrics.CONNECTIONS.collect()[0].samples[0].value)
+
+
+async def test_a_reader_at_a_steady_pace_gets_everything(brief: None, registry: Registry):
+    ada = await registry.user("ada")
+    data = tarball(files={"noise": b"".join(n.to_bytes(4) for n in range(500_000))})
+    await ada.publish("demo", data=data)
+    async with connected(registry) as socket:
+        await socket.send(request("GET /api/v1/packages/demo/1.0.0/tarball HTTP/1.1"))
+        await socket.reader.readuntil(b"\r\n\r\n")
+        received = bytearray()
+        while len(received) < len(data):
+            received += await socket.reader.readexactly(min(len(data) - len(received), len(data) // 8 + 1))
+            await asyncio.sleep(0.3)
+    assert bytes(received) == data
+
+
+async def test_clients_that_vanish_leave_nothing(registry: Registry):
+    ada = await registry.user("ada")
+    await ada.publish("demo")
+    for start in (b"", b"GET", LIVE[:-2], LIVE, upload(ada.token), upload(ada.token) + bytes(10_000)):
+        for _ in range(20):
+            async with connected(registry) as socket:
+                await socket.send(start)
+                socket.writer.transport.abort()
+    await check_others_are_served(registry, "/health/live", "/packages/demo")
+    async with asyncio.timeout(10):
+        while files_of(registry) or open_connections() > 1:
+            await asyncio.sleep(0.05)
+
+
+async def test_header_floods_are_431_and_harm_nobody(registry: Registry):
+    flood = request("GET / HTTP/1.1", *(f"X-{n}: {'a' * 50}" for n in range(10_000)))
+    huge = request("GET / HTTP/1.1", f"X-A: {'a' * 2_000_000}")
+
+    async def answered(data: bytes) -> None:
+        check_error(await send_raw(registry, data), 431)
+
+    flooding = [asyncio.ensure_future(answered(data)) for data in (flood, huge) * 10]
+    await check_others_are_served(registry, "/health/live", "/packages")
+    await asyncio.gather(*flooding)
+
+
+async def test_a_flood_of_pipelined_requests_lets_others_in(registry: Registry):
+    async with many(registry, 5, lambda socket: socket.send(LIVE * 500)) as sockets:
+        await check_others_are_served(registry, "/health/live", "/packages")
+        for socket in sockets[:2]:
+            for _ in range(500):
+                assert (await socket.answer()).status == 200
+
+
+async def test_beyond_the_most_connections_new_ones_are_closed_and_old_ones_served(
+    monkeypatch: pytest.MonkeyPatch, make_registry: MakeRegistry
+):
+    monkeypatch.setattr(server, "raise_open_files_limit", lambda: 20)
+    registry = await make_registry()
+    async with many(registry, 10, lambda socket: socket.send(LIVE)) as sockets:
+        assert [(await socket.answer()).status for socket in sockets] == [200] * 10
+        async with connected(registry) as socket:
+            assert await closed_within(socket, 5) == b""
+        await sockets[0].send(LIVE)
+        assert (await sockets[0].answer()).status == 200
+    assert (await registry.get("/health/live")).status == 200
+
+
+@pytest.fixture
+async def service(database_url: str, tmp_path: Path) -> AsyncIterator[Service]:
+    """A process of its own that was given few open files, though it may take more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        async with serving_process(
+            tmp_path, REGISTRY_DB_URL=database_url, REGISTRY_SECRET_KEY=SECRET, REGISTRY_RATE_LIMITS="off"
+        ) as running:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            yield running
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_ten_thousand_idle_connections_keep_nobody_waiting(service: Service):
+    host, _, port = service.url.removeprefix("http://").partition(":")
+    opened: list[asyncio.StreamWriter] = []
+    try:
+        while len(opened) < IDLE:
+            made = await asyncio.gather(*(asyncio.open_connection(host, int(port)) for _ in range(100)))
+            opened += [writer for _, writer in made]
+        # Those that were answered are taken in for certain, and these were the last in line.
+        async with aiohttp.ClientSession() as session:
+            for path in ("/health/live", "/packages", "/packages/demo") * 3:
+                started = time.monotonic()
+                async with session.get(service.api(path)) as answer:
+                    assert answer.status in (200, 404)
+                assert time.monotonic() - started < 1
+        for writer in opened[:: IDLE // 10]:
+            assert not writer.transport.is_closing()
+    finally:
+        for writer in opened:
+            writer.transport.abort()
