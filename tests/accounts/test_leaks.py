@@ -1,6 +1,9 @@
 """Tokens found in public: whoever reports one ends it."""
 
 import hashlib
+import re
+import string
+import zlib
 from pathlib import Path
 
 import pytest
@@ -135,3 +138,16 @@ async def test_a_reported_token_still_counts_until_it_is_deleted(registry: Regis
     await report(registry, {"token": made["token"]})
     assert (await ada.call("DELETE", f"/auth/tokens/{made['id']}")).status == 204
     assert (await report(registry, {"token": made["token"]})).json[0]["label"] == "false_positive"
+
+
+def test_tokens_look_as_the_documentation_says():
+    [pattern] = re.findall(r"```\n(.+)\n```", SECURITY.read_text("utf-8"))
+    digits = string.digits + string.ascii_uppercase + string.ascii_lowercase
+    for _ in range(200):
+        token = tokens.make_api_token()
+        assert re.search(pattern, f'TOKEN="{token}"')
+        check = 0
+        for digit in token[34:]:
+            check = check * 62 + digits.index(digit)
+        assert check == zlib.crc32(token[4:34].encode())
+    assert not re.search(pattern, "syn_" + "a" * 37)
