@@ -15,7 +15,7 @@ import aiohttp
 from registry.devstack.processes import free_port
 from tests.client import API
 
-START_SECONDS = 30.0
+START_SECONDS = 90.0
 STOP_SECONDS = 30.0
 
 

@@ -20,7 +20,7 @@ from tests.faults.truth import index_differences, verify
 from tests.service import Service, command_environment, start_service
 
 KILLS = 100 if ALL else 2
-DEATH_SECONDS = 20.0
+DEATH_SECONDS = 60.0
 SETTLE_SECONDS = 30.0
 
 _EVENTS = Statement("SELECT count(*) AS count, coalesce(max(seq), 0) AS last FROM events", {})
