@@ -13,7 +13,7 @@ help:
 	@echo "make test    every check and test: lint, types, import rules, then the tests on real servers"
 	@echo "make lint    the checks alone"
 	@echo "make unit    the tests that need no Elasticsearch, for a quick loop"
-	@echo "make fuzz    generated requests against the API description, longer than in make test"
+	@echo "make fuzz    generated requests and orders of calls, longer than in make test (MINUTES=10 of the latter)"
 	@echo "make faults  processes killed at every step, clocks stepped, servers away; longer than in make test"
 	@echo "make soak MINUTES=60   users at work for long while processes are killed and servers go away; S3=1 on an S3 server"
 	@echo "make catalogue TSV=FILE   load a catalogue of packages into what make up runs, for measuring"
@@ -38,7 +38,7 @@ unit: $(VENV)/.test
 	@$(BIN)/python -m pytest tests/accounts tests/packages -k "not http"
 
 fuzz: $(VENV)/.test
-	@REGISTRY_CACHE_DIR="$(CACHE)" REGISTRY_FUZZ_EXAMPLES=300 $(BIN)/python -m pytest tests/fuzz
+	@REGISTRY_CACHE_DIR="$(CACHE)" REGISTRY_FUZZ_EXAMPLES=300 REGISTRY_FUZZ_MINUTES=$(or $(MINUTES),10) $(BIN)/python -m pytest tests/fuzz
 
 faults: $(VENV)/.test
 	@REGISTRY_CACHE_DIR="$(CACHE)" REGISTRY_FAULTS=all $(BIN)/python -m pytest tests/faults
