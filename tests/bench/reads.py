@@ -1,0 +1,116 @@
+"""Reading: a package's page and its tarballs, beside aiohttp answering the same bytes."""
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from registry.devstack.distribution import S3PROXY, maven_jar
+from registry.devstack.java import find_java
+from tests.bench.figure import Measure, compare
+from tests.bench.stack import Stack, another, bare, signed_in
+from tests.bench.wrk import load
+from tests.client import API, User, tarball
+from tests.deploy.nginx_server import Nginx
+from tests.deploy.stack import ROOT
+from tests.deploy.tools import program
+from tests.servers import S3Proxy, cache_folder
+
+CONNECTIONS, SECONDS = 16, 5
+SMALL, LARGE = 20_000, 10_000_000
+VERSIONS = 20
+
+
+def packed(name: str, version: str, size: int) -> bytes:
+    """A tarball of about `size` bytes that don't compress."""
+    fields = {"name": name, "version": version, "description": "What downloads are measured with"}
+    return tarball(fields, {"data": os.urandom(size - 300)})
+
+
+async def published(user: User, name: str, size: int, versions: int = 1) -> str:
+    """Publishes a package with so many versions of this size; the address of its page."""
+    for number in range(1, versions + 1):
+        answer = await user.put(name, f"{number}.0.0", data=packed(name, f"{number}.0.0", size))
+        assert answer.status in (201, 409), answer.body
+    return f"{API}/packages/{name}"
+
+
+def throughput(url: str, path: str, *, megabytes: bool = False, headers: Mapping[str, str] | None = None) -> Measure:
+    async def measure() -> float:
+        await load(url, [path], connections=CONNECTIONS, seconds=1, headers=headers)
+        seen = await load(url, [path], connections=CONNECTIONS, seconds=SECONDS, headers=headers)
+        return seen.megabytes_per_second if megabytes else seen.per_second
+
+    return measure
+
+
+async def package(stack: Stack) -> None:
+    page = await published(stack.user, "bench-page", SMALL, VERSIONS)
+    async with stack.session.get(stack.url + page) as answer:
+        body, tag = await answer.read(), answer.headers["ETag"]
+    folder = _folder(stack, "page", body)
+    async with bare(folder) as url:
+        plain = throughput(url, "/bytes/page")
+        compared = partial(compare, unit="requests/s", baseline=plain)
+        await compared("package", throughput(stack.url, page), at_least=0.50, bytes=len(body))
+        unchanged = throughput(stack.url, page, headers={"If-None-Match": tag})
+        await compared("package, If-None-Match", unchanged, at_least=0.60)
+
+
+async def tarballs(stack: Stack) -> None:
+    small = await published(stack.user, "bench-small", SMALL)
+    large = await published(stack.user, "bench-large", LARGE)
+    folder = _folder(stack, "small", packed("bench-small", "1.0.0", SMALL))
+    (folder / "large").write_bytes(packed("bench-large", "1.0.0", LARGE))
+    async with bare(folder) as url:
+        ours, theirs = throughput(stack.url, f"{small}/1.0.0/tarball"), throughput(url, "/file/small")
+        await compare("tarball 20 kB", ours, theirs, unit="requests/s", at_least=0.40)
+        ours = throughput(stack.url, f"{large}/1.0.0/tarball", megabytes=True)
+        theirs = throughput(url, "/file/large", megabytes=True)
+        await compare("tarball 10 MB", ours, theirs, unit="MB/s", at_least=0.90)
+
+
+async def offloaded(stack: Stack) -> None:
+    """nginx fetches from the S3 server what the registry redirects to; the baseline's bytes come through it as well."""
+    folder = _folder(stack, "small", packed("bench-offload", "1.0.0", SMALL))
+    cache = cache_folder(os.environ)
+    nginx = program("nginx", cache)
+    async with AsyncExitStack() as opened:
+        java = find_java([], search_path=os.environ["PATH"])
+        s3 = opened.enter_context(S3Proxy(maven_jar(cache, S3PROXY), java, stack.folder / "s3", environ=os.environ))
+        variables = _s3_settings(stack, s3.url)
+        registry = await opened.enter_async_context(another(stack, variables))
+        path = await published(await signed_in(registry), "bench-offload", SMALL)
+        front = opened.enter_context(Nginx(nginx, stack.folder / "nginx", registry.url))
+        url = await opened.enter_async_context(bare(folder))
+        plain = opened.enter_context(Nginx(nginx, stack.folder / "nginx-bare", url))
+        ours = throughput(front.url, f"{path}/1.0.0/tarball")
+        theirs = throughput(plain.url, "/bytes/small")
+        await compare("tarball 20 kB through nginx", ours, theirs, unit="requests/s", at_least=0.50)
+
+
+def _s3_settings(stack: Stack, url: str) -> dict[str, Any]:
+    variables = {
+        "REGISTRY_DB_URL": stack.settings.database.url,
+        "REGISTRY_STORAGE_TYPE": "s3",
+        "REGISTRY_S3_ENDPOINT": url,
+        "REGISTRY_S3_BUCKET": f"bench-{uuid.uuid4().hex[:12]}",
+        "REGISTRY_S3_ACCESS_KEY": S3Proxy.access_key,
+        "REGISTRY_S3_SECRET_KEY": S3Proxy.secret_key,
+        "REGISTRY_S3_REDIRECT": "true",
+    }
+    bucket = [sys.executable, str(ROOT / "deploy" / "oneshots" / "make_bucket.py")]
+    subprocess.run(bucket, env={**os.environ, **variables}, check=True)
+    return variables
+
+
+def _folder(stack: Stack, name: str, content: bytes) -> Path:
+    folder = stack.folder / uuid.uuid4().hex
+    folder.mkdir()
+    (folder / name).write_bytes(content)
+    return folder
