@@ -19,6 +19,7 @@ from registry.keys import DB, SETTINGS, SPOOL, STORAGE
 from registry.operations import handlers as operations
 from registry.packages import handlers as packages
 from registry.packages import names, versions
+from registry.packages.cached import PackageCache
 from registry.packages.upload import Receiver, continue_later
 from registry.search import handlers as search
 from registry.search.index import open_search
@@ -31,7 +32,7 @@ from registry.web.parsing import MAX_JSON_BODY
 from registry.web.problems import speak_json_for_malformed_http
 from registry.web.route import Route
 from registry.web.spool import Spool
-from registry.worker import background
+from registry.worker import background, running
 
 ROUTES: tuple[Route, ...] = (
     *accounts.ROUTES,
@@ -108,6 +109,8 @@ def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterat
             app[SPOOL] = Spool(settings.limits.spool_path)
             stack.callback(app[SPOOL].close)
             app[packages.RECEIVER] = Receiver(app[SPOOL], settings.limits.max_tarball)
+            app[packages.CACHE] = cache = PackageCache()
+            await stack.enter_async_context(running([cache.listen(db)]))
             app[search.SEARCH] = index = await stack.enter_async_context(open_search(settings.search))
             app[downloads.RECORDER] = await stack.enter_async_context(open_recorder(db, settings.limits.spool_path))
             if with_background:

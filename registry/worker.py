@@ -62,12 +62,13 @@ async def background(settings: Settings, db: Database, storage: Storage, index: 
                 every(db, "reconcile", timedelta(days=1), lambda: reconcile(db, index), first_after=timedelta(hours=1)),
             ]
         followers += [every(db, name, interval, job) for name, (interval, job) in jobs.items()]
-        async with _running(followers):
+        async with running(followers):
             yield
 
 
 @contextlib.asynccontextmanager
-async def _running(work: Iterable[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+async def running(work: Iterable[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Runs `work` beside the block, and ends it with the block."""
     tasks = [asyncio.create_task(each) for each in work]
     try:
         yield

@@ -7,7 +7,7 @@ and pass them to a `Connection` with named values. Only `Database.transaction()`
 import asyncio
 import logging
 import select
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -58,6 +58,9 @@ def statement(clause: ClauseElement) -> Statement:
     return Statement(str(compiled), defaults)
 
 
+_NOTIFY = Statement("SELECT pg_notify(%(channel)s, %(payload)s)", {})
+
+
 def json(value: Any) -> Json:
     """`value` as a JSON parameter."""
     return Json(value, dumps=lambda v: orjson.dumps(v, option=orjson.OPT_UTC_Z).decode())
@@ -68,6 +71,7 @@ class Connection:
 
     def __init__(self, raw: aiopg.Connection) -> None:
         self._raw = raw
+        self.announced: list[str] = []
 
     async def all(self, stmt: Statement, **values: Any) -> list[Row]:
         async with self._raw.cursor(cursor_factory=NamedTupleCursor) as cursor:
@@ -92,6 +96,11 @@ class Connection:
         async with self._raw.cursor() as cursor:
             await self._execute(cursor, stmt, values)
             return int(cursor.rowcount)
+
+    async def announce(self, channel: str, payload: str) -> None:
+        """Tells those who LISTEN to `channel`, and this process by `Database.on_announced`, once it is committed."""
+        await self.run(_NOTIFY, channel=channel, payload=payload)
+        self.announced.append(payload)
 
     async def command(self, sql: str) -> None:
         """A command of the connection itself, such as BEGIN or LISTEN."""
@@ -128,6 +137,11 @@ class Database:
     def __init__(self, pool: aiopg.Pool, dsn: str) -> None:
         self._pool = pool
         self._dsn = dsn
+        self._listeners: list[Callable[[str], None]] = []
+
+    def on_announced(self, listener: Callable[[str], None]) -> None:
+        """`listener` is called with each payload announced here, after the commit and before its caller goes on."""
+        self._listeners.append(listener)
 
     @asynccontextmanager
     async def read(self, *, snapshot: bool = False) -> AsyncIterator[Connection]:
@@ -152,7 +166,13 @@ class Database:
             except BaseException:
                 await conn.end("ROLLBACK")
                 raise
-            await conn.command("COMMIT")
+            try:
+                await conn.command("COMMIT")
+            finally:
+                # Also of a commit whose answer was lost: it may have taken place.
+                for payload in conn.announced:
+                    for listener in self._listeners:
+                        listener(payload)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[tuple[Connection, Any]]:

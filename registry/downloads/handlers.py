@@ -21,7 +21,7 @@ from registry.errors import (
 )
 from registry.keys import DB, SETTINGS, STORAGE
 from registry.packages import names, read, versions
-from registry.packages.handlers import VERSION, at_its_real_name, name_of, version_of
+from registry.packages.handlers import CACHE, VERSION, at_its_real_name, name_of, version_of
 from registry.web.middleware import CLIENT, COUNTRY
 from registry.web.responses import matches
 from registry.web.route import Route, header
@@ -70,7 +70,7 @@ async def _find(request: web.Request, name: str, version: str) -> Row:
     """The blob's row; the last known one when PostgreSQL is away, so that installs go on."""
     served = request.app[SERVED]
     try:
-        row = await read.blob(request.app[DB], name, version)
+        row = await request.app[CACHE].get(("blob", name, version), lambda: read.blob(request.app[DB], name, version))
     except DatabaseUnavailable:
         row = served.get((name, version))
         if row is None:

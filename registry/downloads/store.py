@@ -14,10 +14,13 @@ from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Row, Statement, json, statement
 from registry.db.tables import consumers, download_batches, downloads, package_versions, packages, users
+from registry.packages.cached import DOWNLOADED
 
 # An arbitrary number that only `add()` uses.
 ADD_LOCK = 4_202_251_103
 LAG_COUNTED = 100_000
+# A payload has room for 8,000 bytes.
+IDS_ANNOUNCED = 350
 
 _LOCK = statement(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(ADD_LOCK, sa.BigInteger))))
 _BATCH = statement(sa.insert(download_batches).values(id=sa.cast(p("batch", type_=sa.Text), sa.Uuid)))
@@ -150,8 +153,11 @@ async def add(conn: Connection, batch: UUID, arrived: Sequence[Download]) -> Non
     await conn.run(_BATCH, batch=str(batch))
     for month in sorted({_month(d.at.astimezone(UTC).date()) for d in arrived}):
         await make_partition(conn, month)
-    await conn.all(_LOCK_PACKAGES, ids=sorted({d.package_id for d in arrived if d.package_id is not None}))
+    ids = sorted({d.package_id for d in arrived if d.package_id is not None})
+    await conn.all(_LOCK_PACKAGES, ids=ids)
     await conn.run(_ADD, rows=json(list(arrived)))
+    for start in range(0, len(ids), IDS_ANNOUNCED):
+        await conn.announce(DOWNLOADED, " ".join(map(str, ids[start : start + IDS_ANNOUNCED])))
 
 
 async def make_partition(conn: Connection, month: date) -> None:

@@ -15,6 +15,8 @@ from registry.db.engine import Connection, json, statement
 from registry.db.tables import consumers, events
 
 CHANNEL = "registry_events"
+"""Announces the id of the package of each event."""
+
 # An arbitrary number that only the append uses.
 APPEND_LOCK = 4_202_251_101
 
@@ -41,7 +43,6 @@ _APPEND = statement(
     )
     .returning(events.c.seq)
 )
-_NOTIFY = statement(sa.select(sa.func.pg_notify(CHANNEL, p("seq", type_=sa.Text))))
 _READ = statement(sa.select(events).where(events.c.seq > p("after")).order_by(events.c.seq).limit(p("count")))
 _LAST = statement(sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0)))
 _POSITION = statement(sa.select(consumers.c.seq).where(consumers.c.name == p("name")))
@@ -93,7 +94,7 @@ async def append(
             data=json(data or {}),
         )
     )
-    await conn.run(_NOTIFY, seq=str(seq))
+    await conn.announce(CHANNEL, str(package_id or ""))
     return seq
 
 

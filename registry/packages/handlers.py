@@ -1,7 +1,7 @@
 """HTTP of packages: parse, call the use case, answer."""
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from aiohttp import web
 from pydantic import Field
@@ -10,16 +10,26 @@ from registry.accounts.handlers import principal_of
 from registry.errors import InvalidInput, UnsupportedMediaType
 from registry.keys import DB, STORAGE
 from registry.packages import fields, manage, manifest, names, publish, read, versions
+from registry.packages.cached import PackageCache
 from registry.packages.listing import page as listing
 from registry.packages.listing.store import SORTS
 from registry.packages.upload import REQUIRED, TARBALL_TYPES, Receiver
 from registry.web.parsing import LIMIT_SCHEMA, OFFSET_SCHEMA, Body, flag_of, page_of, read_body
-from registry.web.responses import json_response, metadata_response
+from registry.web.responses import json_response, metadata_response, render, rendered_response
 from registry.web.route import SIGNED_IN, Route, header, query
 
 RECEIVER = web.AppKey("receiver", Receiver)
+CACHE = web.AppKey("cache", PackageCache)
 
 Use = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Page(NamedTuple):
+    """The page of a package, as `render` gives it."""
+
+    body: bytes
+    tag: str
+    package_id: int
 
 
 def name_of(request: web.Request) -> str:
@@ -82,7 +92,14 @@ async def _publish(request: web.Request, upload: publish.Upload) -> web.StreamRe
 
 @at_its_real_name
 async def get_package(request: web.Request) -> web.StreamResponse:
-    return metadata_response(request, await read.package_info(request.app[DB], name_of(request)))
+    name = name_of(request)
+
+    async def page() -> Page:
+        info = await read.package_info(request.app[DB], name)
+        return Page(*render(info), package_id=info["id"])
+
+    kept = await request.app[CACHE].get(("page", name), page)
+    return rendered_response(request, kept.body, kept.tag)
 
 
 @at_its_real_name

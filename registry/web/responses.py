@@ -8,6 +8,7 @@ from aiohttp import web
 from aiohttp.helpers import ETAG_ANY
 
 REVALIDATE = "no-cache"
+JSON_TYPE = "application/json; charset=utf-8"
 
 
 def json_response(data: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -21,14 +22,25 @@ def dump(data: Any) -> bytes:
     return orjson.dumps(data, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC)
 
 
-def metadata_response(request: web.Request, data: Any, *, headers: dict[str, str] | None = None) -> web.Response:
-    """A JSON answer with an ETag of its bytes, or 304 when the client has just these (RFC 9110, 13.1.2)."""
+def render(data: Any) -> tuple[bytes, str]:
+    """`data` as JSON, and the tag of these bytes."""
     body = dump(data)
-    tag = hashlib.blake2b(body, digest_size=16).hexdigest()
+    return body, hashlib.blake2b(body, digest_size=16).hexdigest()
+
+
+def metadata_response(request: web.Request, data: Any, *, headers: dict[str, str] | None = None) -> web.Response:
+    """`data` with an ETag of its bytes, or 304 when the client has just these (RFC 9110, 13.1.2)."""
+    return rendered_response(request, *render(data), headers=headers)
+
+
+def rendered_response(
+    request: web.Request, body: bytes, tag: str, *, headers: dict[str, str] | None = None
+) -> web.Response:
+    """As metadata_response() of what `render` gave."""
     common = {"ETag": f'"{tag}"', "Cache-Control": REVALIDATE, **(headers or {})}
     if matches(request, tag):
         return web.Response(status=304, headers=common)
-    return web.Response(body=body, headers=common, content_type="application/json", charset="utf-8")
+    return web.Response(body=body, headers={**common, "Content-Type": JSON_TYPE})
 
 
 def matches(request: web.Request, tag: str) -> bool:

@@ -97,7 +97,7 @@ MOVES = (
     UPDATE consumers SET seq = (SELECT coalesce(max(seq), 0) FROM events)
     WHERE name = %(search)s AND seq = (SELECT coalesce(max(seq), 0) FROM events) - (SELECT count(*) FROM staged)
     """,
-    "SELECT pg_notify(%(channel)s, (SELECT max(seq)::text FROM events))",
+    "SELECT pg_notify(%(channel)s, '')",
 )
 
 

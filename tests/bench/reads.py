@@ -50,7 +50,7 @@ def throughput(url: str, path: str, *, megabytes: bool = False, headers: Mapping
 
 
 async def package(stack: Stack) -> None:
-    page = await published(stack.user, "bench-page", SMALL, VERSIONS)
+    page = await published(stack.user, stack.name("page"), SMALL, VERSIONS)
     async with stack.session.get(stack.url + page) as answer:
         body, tag = await answer.read(), answer.headers["ETag"]
     folder = _folder(stack, "page", body)
@@ -63,8 +63,8 @@ async def package(stack: Stack) -> None:
 
 
 async def tarballs(stack: Stack) -> None:
-    small = await published(stack.user, "bench-small", SMALL)
-    large = await published(stack.user, "bench-large", LARGE)
+    small = await published(stack.user, stack.name("small"), SMALL)
+    large = await published(stack.user, stack.name("large"), LARGE)
     folder = _folder(stack, "small", packed("bench-small", "1.0.0", SMALL))
     (folder / "large").write_bytes(packed("bench-large", "1.0.0", LARGE))
     async with bare(folder) as url:
@@ -85,7 +85,7 @@ async def offloaded(stack: Stack) -> None:
         s3 = opened.enter_context(S3Proxy(maven_jar(cache, S3PROXY), java, stack.folder / "s3", environ=os.environ))
         variables = _s3_settings(stack, s3.url)
         registry = await opened.enter_async_context(another(stack, variables))
-        path = await published(await signed_in(registry), "bench-offload", SMALL)
+        path = await published(await signed_in(registry), stack.name("offload"), SMALL)
         front = opened.enter_context(Nginx(nginx, stack.folder / "nginx", registry.url))
         url = await opened.enter_async_context(bare(folder))
         plain = opened.enter_context(Nginx(nginx, stack.folder / "nginx-bare", url))

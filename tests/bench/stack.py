@@ -37,6 +37,10 @@ class Stack:
     folder: Path
     packages: int
 
+    def name(self, purpose: str) -> str:
+        """A package name of this run's own."""
+        return f"{self.user.username}-{purpose}"
+
     @property
     def session(self) -> aiohttp.ClientSession:
         return self.user.registry.session

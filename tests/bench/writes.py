@@ -25,7 +25,7 @@ from registry.search.rebuild import rebuild
 from registry.search.writes import Write
 from tests.bench import publish_to_found
 from tests.bench.figure import compare
-from tests.bench.reads import SMALL, packed
+from tests.bench.reads import SMALL, packed, published
 from tests.bench.stack import Stack
 
 CLIENTS = 8
@@ -46,6 +46,8 @@ async def publish(stack: Stack) -> None:
     tag = secrets.token_hex(4)
     rounds = iter(range(100))
     dsn = stack.settings.database.url
+    model = stack.name("model")
+    await published(stack.user, model, SMALL)
     await asyncio.to_thread(_make_copies, dsn)
 
     async def ours() -> float:
@@ -64,7 +66,7 @@ async def publish(stack: Stack) -> None:
         return PUBLISHES / (time.perf_counter() - began)
 
     async def theirs() -> float:
-        return await asyncio.to_thread(_insert_and_write, dsn, stack.folder, f"{tag}-{next(rounds)}")
+        return await asyncio.to_thread(_insert_and_write, dsn, stack.folder, model, f"{tag}-{next(rounds)}")
 
     try:
         await compare("publish 20 kB", ours, theirs, unit="publishes/s", at_least=0.40, clients=CLIENTS)
@@ -86,7 +88,7 @@ def _drop_copies(dsn: str) -> None:
         cursor.execute("SET client_min_messages = warning; DROP SCHEMA baseline CASCADE")
 
 
-def _insert_and_write(dsn: str, folder: Path, tag: str) -> float:
+def _insert_and_write(dsn: str, folder: Path, model: str, tag: str) -> float:
     """As many a second as threads of their own connections get done: the rows in one commit, the file with an fsync."""
     body, waiting = os.urandom(SMALL), iter(range(PUBLISHES))
     lock = threading.Lock()
@@ -105,7 +107,7 @@ def _insert_and_write(dsn: str, folder: Path, tag: str) -> float:
                         file.flush()
                         os.fsync(file.fileno())
                     with connection, connection.cursor() as cursor:
-                        _insert(cursor, f"base-{tag}-{number}")
+                        _insert(cursor, model, f"base-{tag}-{number}")
         except (OSError, psycopg2.Error) as failure:
             failures.append(failure)
 
@@ -119,19 +121,22 @@ def _insert_and_write(dsn: str, folder: Path, tag: str) -> float:
     return PUBLISHES / (time.perf_counter() - began)
 
 
-def _insert(cursor: Any, name: str) -> None:
-    """The rows of the page's package under another name."""
+def _insert(cursor: Any, model: str, name: str) -> None:
+    """The rows of the package `model`, under another name."""
     own = {"name": "%(name)s", "similarity_key": "%(name)s", "package": "%(name)s", "package_id": "%(id)s"}
     cursor.execute("SELECT nextval('baseline.numbers')")
-    values = {"name": name, "id": cursor.fetchone()[0]}
-    keys = {"packages": "id", "package_versions": "id", "events": "seq"}
-    sources = {"packages": "name", "package_versions": "tarball_path", "events": "package"}
-    for table, columns in COPIES.items():
+    values = {"name": name, "id": cursor.fetchone()[0], "model": model}
+    of_model = "SELECT id FROM packages WHERE name = %(model)s"
+    for table, key, which in (
+        ("packages", "id", f"id = ({of_model})"),
+        ("package_versions", "id", f"package_id = ({of_model})"),
+        ("events", "seq", f"package_id = ({of_model})"),
+    ):
+        columns = COPIES[table]
         chosen = ", ".join(own.get(column, column) for column in columns.split(", "))
         cursor.execute(
-            f"INSERT INTO baseline.{table} ({keys[table]}, {columns}) SELECT %(id)s, {chosen} FROM public.{table} "
-            f"WHERE {sources[table]} {'LIKE' if table == 'package_versions' else '='} "
-            f"'bench-page{'/1.0.0/%%' if table == 'package_versions' else ''}' LIMIT 1",
+            f"INSERT INTO baseline.{table} ({key}, {columns}) "
+            f"SELECT %(id)s, {chosen} FROM public.{table} WHERE {which}",
             values,
         )
 

@@ -80,7 +80,9 @@ def refused(look):
 
 
 SYNAPSE_MEMBER = member("synapse.json", SYNAPSE)
-GOOD = gzip.compress(tar(SYNAPSE_MEMBER, member("README.md", b"# Hello"), member("src/", kind=tarfile.DIRTYPE)), mtime=0)
+GOOD = gzip.compress(
+    tar(SYNAPSE_MEMBER, member("README.md", b"# Hello"), member("src/", kind=tarfile.DIRTYPE)), mtime=0
+)
 
 
 def test_reads_manifest_readme_and_measures(look):
