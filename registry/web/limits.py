@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import coredis.exceptions
 import limits
 from aiohttp import web
-from aiohttplimiter import Limiter as MemoryLimiter
 from aiohttplimiter import RedisLimiter
 from limits.aio.storage import Storage
 from limits.errors import StorageError
 
 from registry.errors import SettingsError, TooManyRequests
 from registry.settings import WebSettings
+from registry.web.windows import Windows
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class RateLimiter:
 
     def __init__(self, settings: WebSettings) -> None:
         self._limits = parse_limits(settings.rate_limits)
-        self._memory: Storage = MemoryLimiter(client_key).db
+        self._memory = Windows()
         self._redis: Storage | None = None
         if settings.redis_url:
             shared = RedisLimiter(client_key, f"async+{settings.redis_url}", stream_timeout=1, connect_timeout=1)
@@ -87,7 +87,7 @@ class RateLimiter:
             except (StorageError, coredis.exceptions.RedisError, OSError, TimeoutError) as error:
                 self._redis_away_until = time.monotonic() + REDIS_RETRY_SECONDS
                 log.warning("redis unavailable, limits are kept in memory", extra={"reason": type(error).__name__})
-        return await _incr(self._memory, item, key)
+        return self._memory.count(key, item.get_expiry())
 
 
 async def _incr(storage: Storage, item: limits.RateLimitItem, key: str) -> tuple[int, float]:
