@@ -34,12 +34,13 @@ from registry.web.route import Route
 from registry.web.spool import Spool
 from registry.worker import background, running
 
+# The router tries them in this order: first what is asked for most.
 ROUTES: tuple[Route, ...] = (
-    *accounts.ROUTES,
-    *search.ROUTES,
     *downloads.ROUTES,
-    *statistics.ROUTES,
     *packages.ROUTES,
+    *search.ROUTES,
+    *statistics.ROUTES,
+    *accounts.ROUTES,
     *operations.ROUTES,
 )
 # Those whose bodies may be huge: whether one is wanted is said only after credentials and length were looked at.
@@ -121,6 +122,17 @@ def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterat
 
 
 def _add_routes(app: web.Application, settings: Settings) -> None:
+    cors = _cors(app, settings) if settings.web.cors_origins else None
+    for route in ROUTES:
+        expect = continue_later if route.handler in UPLOADS else None
+        added = app.router.add_route(route.method, _pattern(route), route.handler, expect_handler=expect)
+        if cors is not None:
+            cors.add(added)
+        if route.method == "GET":
+            app.router.add_route("HEAD", _pattern(route), route.handler)
+
+
+def _cors(app: web.Application, settings: Settings) -> aiohttp_cors.CorsConfig:
     options = aiohttp_cors.ResourceOptions(  # type: ignore[no-untyped-call]
         allow_credentials=settings.web.cors_credentials,
         expose_headers="*",
@@ -128,14 +140,7 @@ def _add_routes(app: web.Application, settings: Settings) -> None:
         allow_methods="*",
         max_age=600,
     )
-    cors = aiohttp_cors.setup(app, defaults=dict.fromkeys(settings.web.cors_origins, options))
-    for route in ROUTES:
-        expect = continue_later if route.handler in UPLOADS else None
-        added = app.router.add_route(route.method, _pattern(route), route.handler, expect_handler=expect)
-        if settings.web.cors_origins:
-            cors.add(added)
-        if route.method == "GET":
-            app.router.add_route("HEAD", _pattern(route), route.handler)
+    return aiohttp_cors.setup(app, defaults=dict.fromkeys(settings.web.cors_origins, options))
 
 
 def _pattern(route: Route) -> str:

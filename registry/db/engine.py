@@ -71,7 +71,7 @@ class Connection:
 
     def __init__(self, raw: aiopg.Connection) -> None:
         self._raw = raw
-        self.announced: list[str] = []
+        self.announced: list[tuple[str, str]] = []
 
     async def all(self, stmt: Statement, **values: Any) -> list[Row]:
         async with self._raw.cursor(cursor_factory=NamedTupleCursor) as cursor:
@@ -100,7 +100,7 @@ class Connection:
     async def announce(self, channel: str, payload: str) -> None:
         """Tells those who LISTEN to `channel`, and this process by `Database.on_announced`, once it is committed."""
         await self.run(_NOTIFY, channel=channel, payload=payload)
-        self.announced.append(payload)
+        self.announced.append((channel, payload))
 
     async def command(self, sql: str) -> None:
         """A command of the connection itself, such as BEGIN or LISTEN."""
@@ -137,10 +137,10 @@ class Database:
     def __init__(self, pool: aiopg.Pool, dsn: str) -> None:
         self._pool = pool
         self._dsn = dsn
-        self._listeners: list[Callable[[str], None]] = []
+        self._listeners: list[Callable[[str, str], None]] = []
 
-    def on_announced(self, listener: Callable[[str], None]) -> None:
-        """`listener` is called with each payload announced here, after the commit and before its caller goes on."""
+    def on_announced(self, listener: Callable[[str, str], None]) -> None:
+        """`listener` gets channel and payload of what is announced here, between the commit and its answer."""
         self._listeners.append(listener)
 
     @asynccontextmanager
@@ -170,9 +170,9 @@ class Database:
                 await conn.command("COMMIT")
             finally:
                 # Also of a commit whose answer was lost: it may have taken place.
-                for payload in conn.announced:
+                for channel, payload in conn.announced:
                     for listener in self._listeners:
-                        listener(payload)
+                        listener(channel, payload)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[tuple[Connection, Any]]:

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from datetime import UTC, datetime
+from email.utils import format_datetime
 
 from aiohttp import web
 from aiohttp.helpers import ETAG_ANY
@@ -91,6 +92,7 @@ def _headers(request: web.Request, row: Row, version: str) -> dict[str, str]:
         "Cache-Control": f"{reach}, {IMMUTABLE}",
         "Content-Disposition": f'attachment; filename="{row.name}-{row.version}.tar.gz"',
         "Accept-Ranges": "bytes",
+        "Last-Modified": format_datetime(row.published_at.astimezone(UTC), usegmt=True),
     }
     if version == "latest":
         headers["Cache-Control"] = "no-cache"
@@ -167,32 +169,34 @@ async def _redirect(
     if address is None:
         return None
     told: dict[str, str] = {
-        name: headers[name] for name in ("X-Checksum-SHA256", "Content-Location") if name in headers
+        name: headers[name] for name in ("X-Checksum-SHA256", "Content-Location", "Last-Modified") if name in headers
     }
     told |= {"Location": address, "Cache-Control": "no-store"}
     if end - start < row.tarball_size:
         told["X-Tarball-Range"] = f"bytes={start}-{end - 1}"
-    response = web.Response(status=302, headers=told)
-    response.last_modified = row.published_at.replace(microsecond=0)
-    return response
+    return web.Response(status=302, headers=told)
 
 
 async def _send(
     request: web.Request, row: Row, headers: dict[str, str], start: int, end: int, counted: bool
 ) -> web.StreamResponse:
     partial = end - start < row.tarball_size
-    response = web.StreamResponse(status=206 if partial else 200, headers=headers)
-    response.content_type = "application/gzip"
-    response.content_length = end - start
-    response.last_modified = row.published_at.replace(microsecond=0)
+    status = 206 if partial else 200
+    headers = {**headers, "Content-Type": "application/gzip"}
     if partial:
-        response.headers["Content-Range"] = f"bytes {start}-{end - 1}/{row.tarball_size}"
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{row.tarball_size}"
+    response = web.StreamResponse(status=status, headers=headers)
+    response.content_length = end - start
     if request.method == "HEAD":
         await response.prepare(request)
         return response
     async with request.app[STORAGE].open(row.tarball_path, start, end) as chunks:
-        counting = asyncio.ensure_future(_record(request, row, response.status, end)) if counted else None
-        held = b""
+        held = await anext(chunks, b"")
+        if len(held) == end - start:
+            if counted:
+                await _record(request, row, status, end)
+            return web.Response(body=held, status=status, headers=headers)
+        counting = asyncio.ensure_future(_record(request, row, status, end)) if counted else None
         try:
             await response.prepare(request)
             async for chunk in chunks:

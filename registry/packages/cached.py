@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 
 from registry.db.engine import Database
 from registry.errors import DatabaseUnavailable
@@ -43,7 +43,9 @@ Kept = TypeVar("Kept", bound=OfPackage)
 @dataclass(frozen=True, slots=True)
 class _Entry:
     value: OfPackage
+    channels: tuple[str, ...]
     read_at: int
+    until: float
 
 
 def _weight(entry: _Entry) -> int:
@@ -55,35 +57,40 @@ class PackageCache:
     """Moments are counted in changes heard of: an entry holds unless its package changed since its reading began."""
 
     def __init__(self) -> None:
-        self._entries: TTLCache[tuple[str, ...], _Entry] = TTLCache(MAX_BYTES, SECONDS, getsizeof=_weight)
-        self._changed: TTLCache[int, int] = TTLCache(float("inf"), 2 * SECONDS)
+        self._entries: LRUCache[tuple[str, ...], _Entry] = LRUCache(MAX_BYTES, getsizeof=_weight)
+        self._changed: TTLCache[tuple[str, int], int] = TTLCache(float("inf"), 2 * SECONDS)
         self._now = 0
         self._listening_since: int | None = None
 
-    async def get(self, key: tuple[str, ...], read: Callable[[], Awaitable[Kept]]) -> Kept:
-        """What is kept under `key`, else what `read` gives. Raises what `read` raises."""
+    async def get(self, key: tuple[str, ...], read: Callable[[], Awaitable[Kept]], *, counts: bool = False) -> Kept:
+        """What is kept under `key`, else what `read` gives; with `counts`, that tells of downloads.
+
+        Raises what `read` raises.
+        """
         found = self._entries.get(key)
         if found is not None and self._holds(found):
             return found.value  # type: ignore[return-value]  # one key is always read in one way
-        read_at, began = self._now, time.monotonic()
+        read_at, until = self._now, time.monotonic() + SECONDS
         value = await read()
-        entry = _Entry(value, read_at)
-        # What changed during a slow reading may be forgotten by now.
-        if self._listening_since is not None and time.monotonic() - began < SECONDS and _weight(entry) <= MAX_BYTES:
+        entry = _Entry(value, (CHANNEL, DOWNLOADED) if counts else (CHANNEL,), read_at, until)
+        if self._listening_since is not None and _weight(entry) <= MAX_BYTES:
             self._entries[key] = entry
         return value
 
     def _holds(self, entry: _Entry) -> bool:
         since = self._listening_since
-        if since is None or entry.read_at < since:
+        if since is None or entry.read_at < since or entry.until < time.monotonic():
             return False
-        return self._changed.get(entry.value.package_id, -1) < entry.read_at
+        if entry.read_at == self._now:
+            return True
+        of = entry.value.package_id
+        return all(self._changed.get((channel, of), -1) <= entry.read_at for channel in entry.channels)
 
-    def hear(self, payload: str) -> None:
+    def hear(self, channel: str, payload: str) -> None:
         """Takes an announcement: ids of packages, separated by blanks."""
         self._now += 1
         for package_id in payload.split():
-            self._changed[int(package_id)] = self._now
+            self._changed[channel, int(package_id)] = self._now
 
     async def listen(self, db: Database) -> None:
         """Hears what other processes announce, for ever; ends only by cancellation."""
@@ -96,7 +103,8 @@ class PackageCache:
                     self._now += 1
                     self._listening_since = self._now
                     while True:
-                        self.hear((await notifies.get()).payload)
+                        heard = await notifies.get()
+                        self.hear(heard.channel, heard.payload)
             except DatabaseUnavailable:
                 log.info("nothing is kept of packages until the database is back")
             finally:

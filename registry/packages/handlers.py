@@ -98,7 +98,7 @@ async def get_package(request: web.Request) -> web.StreamResponse:
         info = await read.package_info(request.app[DB], name)
         return Page(*render(info), package_id=info["id"])
 
-    kept = await request.app[CACHE].get(("page", name), page)
+    kept = await request.app[CACHE].get(("page", name), page, counts=True)
     return rendered_response(request, kept.body, kept.tag)
 
 
@@ -216,6 +216,8 @@ PACKAGE = f"{PACKAGES}/{{name}}"
 VERSION = f"{PACKAGE}/{{version}}"
 
 ROUTES = (
+    Route("GET", PACKAGE, get_package, "A package and its versions",
+          answers={200: read.PackageInfo, 301: None, 304: None}),
     Route("POST", PACKAGES, publish_body, "Publish a version", SIGNED_IN, "publish", _PUBLISH_PARAMETERS,
           {"application/json": _JSON_SCHEMA, "multipart/form-data": _MULTIPART_SCHEMA},
           {201: publish.Published, 200: publish.Published}, (409,)),
@@ -226,8 +228,6 @@ ROUTES = (
         *_PAGE, query("sort", {"type": "string", "enum": list(SORTS), "default": "name"}, "Order"),
         query("cursor", _TEXT, "next_cursor of the page before"),
     ), answers={200: listing.PackagePage, 304: None}),
-    Route("GET", PACKAGE, get_package, "A package and its versions",
-          answers={200: read.PackageInfo, 301: None, 304: None}),
     Route("PATCH", PACKAGE, patch_package, "Deprecate a package, or take it back", SIGNED_IN, "default",
           body={"application/json": Deprecation}, answers={200: read.PackageInfo, 308: None}),
     Route("GET", f"{PACKAGE}/versions", get_version_names, "The versions, ascending",

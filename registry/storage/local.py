@@ -85,12 +85,14 @@ class LocalStorage:
     async def open(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
         check_key(key)
         check_range(start, end)
-        file = await asyncio.to_thread(self._open, key, start)
+        length = None if end is None else end - start
+        file, first = await asyncio.to_thread(self._open, key, start, length)
         try:
-            async with aclosing(_chunks(file, None if end is None else end - start)) as chunks:
+            async with aclosing(_chunks(file, first, length)) as chunks:
                 yield chunks
         finally:
-            await asyncio.to_thread(file.close)
+            if not file.closed:
+                await asyncio.to_thread(file.close)
 
     async def stat(self, key: str) -> int | None:
         check_key(key)
@@ -151,14 +153,18 @@ class LocalStorage:
             finally:
                 staged.unlink(missing_ok=True)
 
-    def _open(self, key: str, start: int) -> BinaryIO:
+    def _open(self, key: str, start: int, length: int | None) -> tuple[BinaryIO, bytes]:
+        """The file and its first chunk; closed when that is all that is wanted, for most tarballs are small."""
         with _named_errors("open", key):
             try:
                 file = self._inside(key).open("rb")
             except (*_NOT_THERE, IsADirectoryError):
                 raise BlobMissing from None
             file.seek(start)
-            return file
+            first = file.read(CHUNK_BYTES if length is None else min(length, CHUNK_BYTES))
+            if len(first) == length:
+                file.close()
+            return file, first
 
     def _size(self, key: str) -> int | None:
         with _named_errors("stat", key):
@@ -220,17 +226,17 @@ class LocalStorage:
         return path
 
 
-async def _chunks(file: BinaryIO, length: int | None) -> AsyncGenerator[bytes, None]:
-    """The next `length` bytes of the file (None: all), as far as there are any."""
-    left = length
-    while left is None or left > 0:
-        with _named_errors("read"):
-            chunk = await asyncio.to_thread(file.read, CHUNK_BYTES if left is None else min(left, CHUNK_BYTES))
-        if not chunk:
-            return
+async def _chunks(file: BinaryIO, first: bytes, length: int | None) -> AsyncGenerator[bytes, None]:
+    """`first` and what follows it in the file, `length` bytes in all (None: everything), as far as there are any."""
+    chunk, left = first, length
+    while chunk:
+        yield chunk
         if left is not None:
             left -= len(chunk)
-        yield chunk
+            if left <= 0:
+                return
+        with _named_errors("read"):
+            chunk = await asyncio.to_thread(file.read, CHUNK_BYTES if left is None else min(left, CHUNK_BYTES))
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

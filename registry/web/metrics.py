@@ -1,5 +1,7 @@
 """Prometheus figures of the HTTP side."""
 
+from functools import cache
+
 from prometheus_client import Counter, Gauge, Histogram
 
 REQUESTS = Counter("registry_http_requests_total", "Requests answered", ["method", "route", "status"])
@@ -11,3 +13,9 @@ LATENCY = Histogram(
 )
 IN_FLIGHT = Gauge("registry_http_requests_in_flight", "Requests being answered")
 CONNECTIONS = Gauge("registry_http_connections", "Open connections")
+
+
+@cache
+def of_request(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    """What counts such a request and what times it; looked up once, for that takes as long as counting."""
+    return REQUESTS.labels(method, route, str(status)), LATENCY.labels(method, route)

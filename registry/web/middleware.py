@@ -178,8 +178,9 @@ class Gate:
 
     def _record(self, request: web.Request, route: Route | None, status: int, seconds: float) -> None:
         path = route.path if route else "unknown"
-        metrics.REQUESTS.labels(request.method if route else "other", path, str(status)).inc()
-        metrics.LATENCY.labels(request.method if route else "other", path).observe(seconds)
+        requests, latency = metrics.of_request(request.method if route else "other", path, status)
+        requests.inc()
+        latency.observe(seconds)
         if access_log.isEnabledFor(logging.INFO):
             access_log.info(
                 "request",

@@ -45,6 +45,9 @@ def rendered_response(
 
 def matches(request: web.Request, tag: str) -> bool:
     """Whether If-None-Match names `tag` (weak comparison) or is `*`."""
-    if "If-None-Match" not in request.headers:
+    given = request.headers.get("If-None-Match")
+    if given is None:
         return False
+    if given == f'"{tag}"':
+        return True
     return any(given.value in (tag, ETAG_ANY) for given in request.if_none_match or ())

@@ -55,7 +55,7 @@ async def test_the_figures_that_alerts_ask_for_are_told(make_registry):
     assert len(asked) > 8
     for name in asked:
         assert re.search(rf"^{name}[ {{]", told, re.MULTILINE), name
-    for label in ('registry_storage_errors_total{operation="missing"} 0', 'outcome="failed"} 0'):
+    for label in ('registry_storage_errors_total{operation="missing"} ', 'outcome="failed"} '):
         assert label in told
 
 
