@@ -68,7 +68,7 @@ async def blobs(registry: Registry) -> list[str]:
 def spooled(registry: Registry) -> list[Path]:
     """Files of uploads that are under way, or were left behind."""
     files = registry.app[SETTINGS].limits.spool_path.rglob("*")
-    return [file for file in files if file.is_file() and file.name != "lock"]
+    return [file for file in files if file.is_file() and file.suffix != ".lock" and file.name != "lock"]
 
 
 async def kept(registry: Registry) -> tuple[int, int, int, int]:
