@@ -31,9 +31,13 @@ class Service:
         return f"{self.url}{API}{path}"
 
     @property
+    def log_text(self) -> str:
+        return self._log.read_text("utf-8")
+
+    @property
     def log_lines(self) -> list[dict[str, Any]]:
         """What it logged; fails when a line is not JSON."""
-        return [json.loads(line) for line in self._log.read_text("utf-8").splitlines()]
+        return [json.loads(line) for line in self.log_text.splitlines()]
 
     @property
     def running(self) -> bool:
@@ -116,4 +120,4 @@ async def _until_alive(service: Service) -> None:
                     assert answer.status == 200
                     return
             await asyncio.sleep(0.1)
-    raise AssertionError(f"The service ended with {service.process.returncode}: {service.log_lines}")
+    raise AssertionError(f"The service ended with {service.process.returncode}:\n{service.log_text}")

@@ -48,7 +48,7 @@ PUBLISH = [
     f"after {_REFRESH}",
     f"before {_NEXT_SEQ}",
     f"after {_NEXT_SEQ}",
-    "after registry.events.log:_NOTIFY",
+    "after registry.db.engine:_NOTIFY",
     "before registry.packages.store:_REMEMBER_STATEMENT",
     "after registry.packages.store:_REMEMBER_STATEMENT",
     f"before commit of {_ADD_VERSION}",
