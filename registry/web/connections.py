@@ -11,7 +11,7 @@ import logging
 import resource
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -41,25 +41,25 @@ def raise_open_files_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-@contextlib.contextmanager
-def body_watched(request: web.Request) -> Iterator[None]:
+class BodyWatch:
     """Lets whoever reads the body within the block get BodyTooSlow when it comes too slowly."""
-    if request.content.is_eof():
-        yield
-        return
-    watch = _BodyWatch(request)
-    try:
-        yield
-    finally:
-        watch.timer.cancel()
 
-
-class _BodyWatch:
     def __init__(self, request: web.Request) -> None:
         self._request = request
-        self._seen = request.content.total_bytes
-        self._loop = asyncio.get_running_loop()
-        self.timer = self._loop.call_later(WINDOW_SECONDS, self._check)
+        self._seen = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> None:
+        if not self._request.content.is_eof():
+            self._watch()
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _watch(self) -> None:
+        self._seen = self._request.content.total_bytes
+        self._timer = asyncio.get_running_loop().call_later(WINDOW_SECONDS, self._check)
 
     def _check(self) -> None:
         content, transport = self._request.content, self._request.transport
@@ -70,8 +70,7 @@ class _BodyWatch:
         if arrived < LEAST_RATE * WINDOW_SECONDS and transport.is_reading():
             content.set_exception(BodyTooSlow())
             return
-        self._seen = content.total_bytes
-        self.timer = self._loop.call_later(WINDOW_SECONDS, self._check)
+        self._watch()
 
 
 class _Connection:

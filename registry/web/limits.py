@@ -1,11 +1,12 @@
 """Rate limits by route class, shared through Redis when there is one (draft-ietf-httpapi-ratelimit-headers)."""
 
+import functools
 import ipaddress
 import logging
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import coredis.exceptions
 import limits
@@ -33,11 +34,12 @@ DEFAULTS = {
 }
 # How long memory stands in before Redis is asked again.
 REDIS_RETRY_SECONDS = 5.0
+# Reading an address takes longer than counting its request.
+ADDRESSES_KEPT = 10_000
 _OVERRIDE = re.compile(r"\s*([a-z_]+)\s*[=:]\s*([0-9]{1,9}\s*(?:/|per)\s*[0-9]*\s*[a-z]+)\s*")
 
 
-@dataclass(frozen=True)
-class Allowance:
+class Allowance(NamedTuple):
     """What is left of a limit; `reset` in seconds."""
 
     name: str
@@ -70,24 +72,28 @@ class RateLimiter:
         item = self._limits.get(name)
         if item is None:
             return None
-        used, reset_at = await self._count(item, f"{name}:{key}")
+        quota, window = item.amount, item.get_expiry()
+        counted = None if self._redis is None else await self._count_shared(self._redis, item, f"{name}:{key}")
+        used, reset_at = counted or self._memory.count(f"{name}:{key}", window)
         reset = max(1, int(reset_at - time.time() + 0.999))
-        allowance = Allowance(name, item.amount, item.get_expiry(), item.amount - used, reset)
-        if used > item.amount:
+        allowance = Allowance(name, quota, window, quota - used, reset)
+        if used > quota:
             raise TooManyRequests(
-                f"More than {item.amount} requests in {item.get_expiry()} seconds. Try again in {reset} seconds.",
+                f"More than {quota} requests in {window} seconds. Try again in {reset} seconds.",
                 headers={"Retry-After": str(reset), **allowance.headers()},
             )
         return allowance
 
-    async def _count(self, item: limits.RateLimitItem, key: str) -> tuple[int, float]:
-        if self._redis is not None and time.monotonic() >= self._redis_away_until:
-            try:
-                return await _incr(self._redis, item, key)
-            except (StorageError, coredis.exceptions.RedisError, OSError, TimeoutError) as error:
-                self._redis_away_until = time.monotonic() + REDIS_RETRY_SECONDS
-                log.warning("redis unavailable, limits are kept in memory", extra={"reason": type(error).__name__})
-        return self._memory.count(key, item.get_expiry())
+    async def _count_shared(self, redis: Storage, item: limits.RateLimitItem, key: str) -> tuple[int, float] | None:
+        """As Windows.count(); None while Redis is away."""
+        if time.monotonic() < self._redis_away_until:
+            return None
+        try:
+            return await _incr(redis, item, key)
+        except (StorageError, coredis.exceptions.RedisError, OSError, TimeoutError) as error:
+            self._redis_away_until = time.monotonic() + REDIS_RETRY_SECONDS
+            log.warning("redis unavailable, limits are kept in memory", extra={"reason": type(error).__name__})
+            return None
 
 
 async def _incr(storage: Storage, item: limits.RateLimitItem, key: str) -> tuple[int, float]:
@@ -124,6 +130,7 @@ def client_key(request: web.Request) -> str:
     return f"ip:{request.remote}"
 
 
+@functools.lru_cache(ADDRESSES_KEPT)
 def network_key(address: str) -> str:
     """The limiter key of a client's address: one for a whole IPv6 /64, of which a client may use any address."""
     if not _is_address(address):

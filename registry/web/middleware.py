@@ -1,8 +1,8 @@
 """The one middleware: request id, limits, credentials, errors, metrics and the access log."""
 
 import logging
+import random
 import re
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -20,7 +20,7 @@ from registry.errors import (
     UnsupportedMediaType,
 )
 from registry.web import connections, metrics, problems
-from registry.web.connections import BodyTooSlow, body_watched
+from registry.web.connections import BodyTooSlow, BodyWatch
 from registry.web.limits import ClientAddress, RateLimiter, network_key
 from registry.web.route import OPEN, READ, SIGNED_IN, Handler, Route
 
@@ -41,14 +41,13 @@ class UnderWay:
     def __init__(self) -> None:
         self.count = 0
         self.closing = False
+        metrics.IN_FLIGHT.set_function(lambda: self.count)
 
     def __enter__(self) -> None:
         self.count += 1
-        metrics.IN_FLIGHT.inc()
 
     def __exit__(self, *_: object) -> None:
         self.count -= 1
-        metrics.IN_FLIGHT.dec()
 
 
 UNDER_WAY = web.AppKey("under_way", UnderWay)
@@ -85,14 +84,14 @@ class Gate:
 
     async def _serve(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
-        given = request.headers.get("X-Request-ID", "")
-        request_id = given if _SANE_ID.fullmatch(given) else secrets.token_hex(16)
+        given = request.headers.get("X-Request-ID")
+        request_id = given if given and _SANE_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
         request[REQUEST_ID] = request_id
-        request[HEADERS] = {"X-Request-ID": request_id}
+        request[HEADERS] = {"X-Request-ID": request_id, "X-Content-Type-Options": "nosniff"}
         route = self._routes.get(request.match_info.handler)
         status = 499  # the client left before there was an answer
         try:
-            with request.app[UNDER_WAY], body_watched(request):
+            with request.app[UNDER_WAY], BodyWatch(request):
                 response = await self._answer(request, handler, route)
         except web.HTTPException as redirect:
             status = redirect.status
@@ -201,6 +200,5 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     request[STARTED] = True
     for name, value in request.get(HEADERS, {}).items():
         response.headers.setdefault(name, value)
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
     if request.app[UNDER_WAY].closing:
         response.force_close()
