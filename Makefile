@@ -6,7 +6,7 @@ CACHE := $(or $(REGISTRY_CACHE_DIR),$(HOME)/.cache/synapse-registry)
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up test lint unit fuzz faults soak bench catalogue relevance clean
+.PHONY: help up test lint unit fuzz faults soak bench growth catalogue relevance clean
 
 help:
 	@echo "make up      bring up PostgreSQL, Elasticsearch and the registry on port 8080; Ctrl-C stops them"
@@ -17,6 +17,7 @@ help:
 	@echo "make faults  processes killed at every step, clocks stepped, servers away; longer than in make test"
 	@echo "make soak MINUTES=60   users at work for long while processes are killed and servers go away; S3=1 on an S3 server"
 	@echo "make bench   how fast: each figure beside a baseline of the same run, on packages of Debian's index, or TSV=FILE"
+	@echo "make growth  how the figures grow from 1,000 to 1,000,000 packages, or SIZES='1000 50000'; loading takes long"
 	@echo "make catalogue TSV=FILE   load a catalogue of packages into what make up runs, for measuring"
 	@echo "make relevance   does the right package come first? on packages of Debian's index, or TSV=FILE, or API=URL"
 	@echo "make clean   remove the virtual environment and what the tools left (no data)"
@@ -52,6 +53,9 @@ catalogue: $(VENV)/.test
 
 bench: $(VENV)/.test
 	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m tests.bench $(if $(TSV),--tsv "$(TSV)") $(ONLY)
+
+growth: $(VENV)/.test
+	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m tests.bench.growth $(if $(TSV),--tsv "$(TSV)") $(SIZES)
 
 relevance: $(VENV)/.test
 	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m tests.bench.relevance $(if $(TSV),--tsv "$(TSV)") $(if $(API),--api "$(API)")
