@@ -151,6 +151,15 @@ sa.Index(
     postgresql_where=sa.and_(package_versions.c.deleted_at.is_not(None), package_versions.c.swept_at.is_(None)),
 )
 
+# How many packages are shown and how many versions are live: the sum of all slots. Triggers keep them (migration 0003).
+totals = sa.Table(
+    "totals",
+    metadata,
+    sa.Column("slot", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("packages", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("versions", sa.BigInteger, nullable=False, server_default="0"),
+)
+
 # One row for each download, and for each that was refused (status from 400 on, no version). Partitioned by month, each
 # month's made when it is needed. The ids are in the order of commits: see registry/downloads/store.py.
 _download_ids = sa.Sequence("downloads_id_seq", metadata=metadata)

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import bindparam as p
 
+from registry.db import tables
 from registry.db.engine import Connection, Row, json, statement
 from registry.db.tables import download_days, idempotency_keys, package_versions, packages, registry_days, users
 from registry.packages.manifest import Metadata
@@ -139,8 +140,8 @@ _BLOB_OF_LATEST = statement(_BLOB.where(v.c.id == packages.c.latest_version_id))
 
 _TOTALS = statement(
     sa.select(
-        sa.select(sa.func.count()).select_from(packages).where(_SHOWN).scalar_subquery().label("packages"),
-        sa.select(sa.func.count()).select_from(v).where(LIVE).scalar_subquery().label("versions"),
+        sa.cast(sa.func.sum(tables.totals.c.packages), sa.BigInteger).label("packages"),
+        sa.cast(sa.func.sum(tables.totals.c.versions), sa.BigInteger).label("versions"),
         sa.select(sa.func.coalesce(sa.func.sum(registry_days.c.count), 0)).scalar_subquery().label("downloads"),
     )
 )

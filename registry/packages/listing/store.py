@@ -7,7 +7,7 @@ from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Row, statement
 from registry.db.tables import package_versions as v
-from registry.db.tables import packages
+from registry.db.tables import packages, totals
 
 _LISTED = (
     sa.select(
@@ -43,7 +43,7 @@ def _list_statements(sort: str) -> tuple[Any, Any]:
 
 
 _LISTS = {sort: _list_statements(sort) for sort in SORTS}
-_COUNT = statement(sa.select(sa.func.count()).select_from(packages).where(packages.c.latest_version_id.is_not(None)))
+_COUNT = statement(sa.select(sa.cast(sa.func.sum(totals.c.packages), sa.BigInteger)))
 
 
 async def listed(
