@@ -1,0 +1,181 @@
+"""How PostgreSQL runs the statements of the hot paths: `python -m tests.bench.plans`, as Markdown.
+
+Calls what the service calls, on the loaded database that `make growth` keeps, and has every statement explained before
+it is run; all of it is rolled back. A sequential scan of a table that grows with the registry makes it exit with 1.
+"""
+
+import argparse
+import asyncio
+import re
+import sys
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiopg
+
+from registry.accounts import store as accounts
+from registry.accounts.delays import store as delays
+from registry.db.engine import Connection, Statement, dsn
+from registry.devstack.postgres import Postgres
+from registry.downloads import store as downloads
+from registry.downloads.statistics import store as statistics
+from registry.events import log as event_log
+from registry.packages import manifest, store
+from registry.packages.listing import page
+from registry.packages.listing import store as listing
+from registry.search import store as search
+from registry.search.fallback import store as fallback
+from registry.settings import Settings, environment
+
+# As large as the registry is old, or as there are processes, but not as there are packages.
+SMALL = {"totals", "consumers", "registry_days"}
+_SCAN = re.compile(r"Seq Scan on (\w+)")
+A_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one statement was run: the lines of EXPLAIN, with the tables that were read as a whole."""
+
+    path: str
+    lines: list[str]
+
+    @property
+    def scans(self) -> set[str]:
+        scanned = {found[1] for line in self.lines if "never executed" not in line and (found := _SCAN.search(line))}
+        return scanned - SMALL
+
+
+class Explaining(Connection):
+    """A connection that has each statement explained, as it is about to be run, before it runs it."""
+
+    def __init__(self, raw: aiopg.Connection) -> None:
+        super().__init__(raw)
+        self.path = ""
+        self.plans: list[Plan] = []
+
+    async def _execute(self, cursor: Any, stmt: Statement, values: dict[str, Any]) -> None:
+        explained = Statement(f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {stmt.sql}", stmt.defaults)
+        await self.command("SAVEPOINT explained")
+        await super()._execute(cursor, explained, values)
+        self.plans.append(Plan(self.path, [line for (line,) in await cursor.fetchall()]))
+        await self.command("ROLLBACK TO explained")
+        await super()._execute(cursor, stmt, values)
+
+
+async def explain_all(settings: Settings) -> list[Plan]:
+    async with aiopg.connect(dsn(settings.database), enable_hstore=False, enable_uuid=False) as raw:
+        conn = Explaining(raw)
+        await conn.command("BEGIN")
+        paths = await hot_paths(conn)
+        conn.plans.clear()
+        for conn.path, run in paths.items():
+            await run()
+        await conn.command("ROLLBACK")
+        return conn.plans
+
+
+async def hot_paths(conn: Connection) -> dict[str, Callable[[], Awaitable[Any]]]:
+    """What requests ask of the database, for a package from the middle of the table."""
+    some = await conn.one(
+        Statement("SELECT * FROM packages WHERE id >= (SELECT max(id) / 2 FROM packages) LIMIT 1", {})
+    )
+    name, day = some.name, datetime.now(UTC).date()
+    version = await store.version(conn, name, None)
+    meta = manifest.merge({"name": "growth-plan", "version": "9.9.9", "description": "A plan"}, {}, readme="")
+    arrived = downloads.Download(
+        datetime.now(UTC), version.id, some.id, None, None, None, "plan", "", 200, 1, "unknown", "Other", "", "", ""
+    )
+    now = datetime.now(UTC)
+
+    async def publish() -> None:
+        package = await store.claim(conn, meta.name, some.owner_id)
+        await store.version_state(conn, package.id, meta.version.canonical)
+        await store.add_version(conn, package.id, meta, checksum="", key="plan", size=1, user_id=some.owner_id)
+        await store.refresh(conn, package.id)
+        await event_log.append(
+            conn, event_log.VERSION_PUBLISHED, package_id=package.id, package=meta.name, version="9.9.9",
+            actor_id=some.owner_id,
+        )  # fmt: skip
+        await store.remember(conn, some.owner_id, "plan", "", {})
+
+    async def listed() -> None:
+        for sort in listing.SORTS:
+            rows, _ = await listing.listed(conn, sort, 21, 0, None)
+            after = page.decode_cursor(page.encode_cursor(sort, rows[-1]), sort)
+            await listing.listed(conn, sort, 21, 0, after)
+            middle = page.decode_cursor(page.encode_cursor(sort, some), sort)
+            await listing.listed(conn, sort, 21, 0, middle)
+
+    async def follow() -> None:
+        last = await event_log.last_seq(conn)
+        await event_log.position(conn, "search")
+        await event_log.read_after(conn, last - 500, 500)
+        await event_log.lags(conn)
+        await search.packages_named(conn, [name])
+        await search.versions_named(conn, [(name, version.version)])
+        await search.save_outcome(conn, succeeded=[f"packages:{name}"], failed=[])
+
+    async def sign_in() -> None:
+        await accounts.user_by_login(conn, "catalogue-7")
+        await accounts.login(conn, some.owner_id, "unknown")
+        await accounts.api_token_by_hash(conn, "unknown")
+        await accounts.mark_used(conn, 1, now=now, before=now - A_DAY)
+        await delays.delayed(conn, ["unknown"])
+
+    async def count() -> None:
+        await downloads.add(conn, uuid.uuid4(), [arrived])
+        await downloads.read_after(conn, 0, 500)
+        await downloads.lag(conn, "analytics")
+
+    return {
+        "A package's page": lambda: store.package(conn, name),
+        "Its versions": lambda: store.versions(conn, some.id),
+        "Names of its versions": lambda: store.version_names(conn, name),
+        "One version": lambda: store.version(conn, name, version.canonical),
+        "The latest version": lambda: store.version(conn, name, None),
+        "A tarball": lambda: store.blob(conn, name, version.canonical),
+        "The latest tarball": lambda: store.blob(conn, name, None),
+        "Publishing": publish,
+        "An idempotency key": lambda: store.answer_of(conn, some.owner_id, "unknown"),
+        "Who is asking": sign_in,
+        "Counting downloads": count,
+        "Following the log": follow,
+        "A page of a rebuild": lambda: search.packages_after(conn, some.id, 500),
+        "A page of versions of a rebuild": lambda: search.versions_after(conn, version.id, 500),
+        "Listing packages": listed,
+        "Totals": lambda: store.totals(conn),
+        "A package's downloads over time": lambda: statistics.series(conn, name, day - 30 * A_DAY, day, "day", None),
+        "Why a package isn't found": lambda: search.standing(conn, some.similarity_key),
+        "Completing without Elasticsearch": lambda: fallback.suggest(conn, name[:4], 10),
+    }
+
+
+def markdown(plans: list[Plan]) -> str:
+    parts = []
+    before = ""
+    for plan in plans:
+        heading = f"### {plan.path}\n\n" if plan.path != before else ""
+        before = plan.path
+        flag = f"**Reads all of {', '.join(sorted(plan.scans))}.**\n\n" if plan.scans else ""
+        parts.append(f"{heading}{flag}```\n" + "\n".join(plan.lines) + "\n```\n")
+    return "\n".join(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.plans", description=__doc__)
+    parser.add_argument("data", type=Path, help="the data folder of a size, such as build/bench-52582")
+    environ = environment()
+    with Postgres(parser.parse_args().data / "postgres", environ=environ) as server:
+        plans = asyncio.run(explain_all(Settings.read({**environ, "REGISTRY_DB_URL": server.url()})))
+    print(markdown(plans))
+    if any(plan.scans for plan in plans):
+        sys.exit("A table that grows is read as a whole; see above.")
+
+
+if __name__ == "__main__":
+    main()
