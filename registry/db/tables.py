@@ -144,6 +144,15 @@ package_versions = sa.Table(
     sa.UniqueConstraint("package_id", "canonical", name="package_versions_canonical_key"),
 )
 sa.Index("package_versions_order_idx", package_versions.c.package_id, package_versions.c.sort_key)
+# The order in which the latest one is chosen.
+sa.Index(
+    "package_versions_choice_idx",
+    package_versions.c.package_id,
+    package_versions.c.yanked,
+    package_versions.c.is_prerelease,
+    package_versions.c.sort_key.desc(),
+    postgresql_where=package_versions.c.deleted_at.is_(None),
+)
 sa.Index("package_versions_tarball_path_idx", package_versions.c.tarball_path)
 sa.Index(
     "package_versions_deleted_idx",

@@ -1,0 +1,21 @@
+"""Find the latest version of a package without looking at all of them"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    op.create_index(
+        "package_versions_choice_idx",
+        "package_versions",
+        ["package_id", "yanked", "is_prerelease", sa.text("sort_key DESC")],
+        unique=False,
+        postgresql_where=sa.text("deleted_at IS NULL"),
+    )
+
+
+def downgrade() -> None:
+    op.drop_index("package_versions_choice_idx", table_name="package_versions")
