@@ -21,6 +21,13 @@ OFFERED = (
     .where(_sibling.c.package_id == packages.c.id, _sibling.c.deleted_at.is_(None), _sibling.c.yanked.is_(False))
     .exists()
 )
+# As EXISTS the planner hashes all versions of the registry for each page of a rebuild; LIMIT keeps it to the package's.
+_AN_OFFERED = (
+    sa.select(_sibling.c.id)
+    .where(_sibling.c.package_id == packages.c.id, _sibling.c.deleted_at.is_(None), _sibling.c.yanked.is_(False))
+    .limit(1)
+    .scalar_subquery()
+)
 _PACKAGE = (
     sa.select(
         packages.c.id,
@@ -28,7 +35,7 @@ _PACKAGE = (
         _latest.c.version,
         _latest.c.sort_key,
         _latest.c.is_prerelease,
-        (~OFFERED).label("yanked"),
+        _AN_OFFERED.is_(None).label("yanked"),
         packages.c.deprecated.is_not(None).label("deprecated"),
         packages.c.description,
         packages.c.author,
