@@ -77,6 +77,8 @@ def create_app(settings: Settings, *, with_background: bool = True) -> web.Appli
     app[SETTINGS] = settings
     app[UNDER_WAY] = UnderWay()
     app[downloads.SERVED] = LRUCache(downloads.SERVED_SIZE)
+    small: LRUCache[str, bytes] = LRUCache(downloads.ALL_SMALL_BYTES, getsizeof=len)
+    app[downloads.SMALL] = small
     app[operations.DOCUMENT] = openapi.document(
         ROUTES, version=__version__, private=private, parameters=PATH_PARAMETERS
     )

@@ -109,6 +109,12 @@ def url(*schemes: str) -> Callable[[str], str]:
     return parse
 
 
+def location(value: str) -> str:
+    if value and not re.fullmatch(r"/(?:[A-Za-z0-9_-]+/)+", value):
+        raise ValueError("a location such as /tarballs/, with a slash at both ends")
+    return value
+
+
 def database_url(value: str) -> str:
     if value.startswith("sqlite"):
         raise ValueError("a postgresql:// address; SQLite is not supported (`make up` brings a PostgreSQL of its own)")

@@ -123,6 +123,12 @@ class StorageSettings:
 
     type: str = var("REGISTRY_STORAGE_TYPE", "local", "`local` folder or `s3`", types.choice("local", "s3"))
     path: Path = var("REGISTRY_STORAGE_PATH", "./packages", "Folder of the local storage", types.folder)
+    accel_location: str = var(
+        "REGISTRY_ACCEL_LOCATION",
+        "",
+        "nginx's internal location of that folder's `blobs`: nginx sends whole tarballs",
+        types.location,
+    )
     s3_bucket: str = var("REGISTRY_S3_BUCKET", "", "Bucket name; needed with `s3`")
     s3_region: str = var("REGISTRY_S3_REGION", "us-east-1", "Region of the bucket")
     s3_endpoint: str = var(
@@ -279,6 +285,8 @@ def _raw(name: str, secret: bool, environ: Mapping[str, str]) -> str:
 def _problems_of(settings: Settings) -> Iterator[str]:
     if settings.storage.type == "s3" and not settings.storage.s3_bucket:
         yield "REGISTRY_S3_BUCKET wants a bucket name, since REGISTRY_STORAGE_TYPE is s3"
+    if settings.storage.type == "s3" and settings.storage.accel_location:
+        yield "REGISTRY_ACCEL_LOCATION wants REGISTRY_STORAGE_TYPE to be local; with s3, REGISTRY_S3_REDIRECT does this"
     if bool(settings.storage.s3_access_key) != bool(settings.storage.s3_secret_key):
         yield "REGISTRY_S3_ACCESS_KEY and REGISTRY_S3_SECRET_KEY want to be given together"
     if "*" in settings.web.cors_origins and settings.web.cors_credentials:

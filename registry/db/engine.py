@@ -58,7 +58,12 @@ def statement(clause: ClauseElement) -> Statement:
     return Statement(str(compiled), defaults)
 
 
-_NOTIFY = Statement("SELECT pg_notify(%(channel)s, %(payload)s)", {})
+def together(*statements: Statement) -> Statement:
+    """All of them in one trip, each seeing what the one before did; the rows are those of the last."""
+    defaults = dict(item for each in statements for item in each.defaults.items())
+    if len(defaults) < sum(len(each.defaults) for each in statements):
+        raise ValueError("two statements have a default of the same name")
+    return Statement("; ".join(each.sql for each in statements), defaults)
 
 
 def json(value: Any) -> Json:
@@ -71,6 +76,8 @@ class Connection:
 
     def __init__(self, raw: aiopg.Connection) -> None:
         self._raw = raw
+        # A transaction begins with its first statement, and announces with its commit: each saves a trip.
+        self._opening = ""
         self.announced: list[tuple[str, str]] = []
 
     async def all(self, stmt: Statement, **values: Any) -> list[Row]:
@@ -97,27 +104,44 @@ class Connection:
             await self._execute(cursor, stmt, values)
             return int(cursor.rowcount)
 
-    async def announce(self, channel: str, payload: str) -> None:
+    def announce(self, channel: str, payload: str) -> None:
         """Tells those who LISTEN to `channel`, and this process by `Database.on_announced`, once it is committed."""
-        await self.run(_NOTIFY, channel=channel, payload=payload)
         self.announced.append((channel, payload))
 
-    async def command(self, sql: str) -> None:
-        """A command of the connection itself, such as BEGIN or LISTEN."""
+    async def command(self, sql: str, **values: Any) -> None:
+        """A command of the connection itself, such as LISTEN."""
         async with self._raw.cursor() as cursor:
             before = _cancellations()
-            await cursor.execute(sql)
+            await cursor.execute(self._opened(sql), values or None)
             _hear_cancellation(before)
 
-    async def end(self, sql: str) -> None:
-        """COMMIT or ROLLBACK, unless the connection is closed (as by a cancelled statement): that ended it as well."""
-        if not self._raw.closed:
-            await self.command(sql)
+    def begin(self, sql: str = "BEGIN") -> None:
+        """Begins a transaction in front of whatever is run next."""
+        self._opening = f"{sql}; "
+
+    async def commit(self) -> None:
+        """Announces and commits, unless nothing was run."""
+        sql = ""
+        values: dict[str, str] = {}
+        for number, (channel, payload) in enumerate(self.announced):
+            sql += f"SELECT pg_notify(%(channel{number})s, %(payload{number})s); "
+            values |= {f"channel{number}": channel, f"payload{number}": payload}
+        if sql or not self._opening:
+            await self.command(f"{sql}COMMIT", **values)
+
+    async def rollback(self) -> None:
+        """Unless nothing was run, or the connection is closed (as by a cancelled statement): that did it as well."""
+        if not self._opening and not self._raw.closed:
+            await self.command("ROLLBACK")
+
+    def _opened(self, sql: str) -> str:
+        opening, self._opening = self._opening, ""
+        return opening + sql
 
     async def _execute(self, cursor: Any, stmt: Statement, values: dict[str, Any]) -> None:
         before = _cancellations()
         try:
-            await cursor.execute(stmt.sql, {**stmt.defaults, **values})
+            await cursor.execute(self._opened(stmt.sql), {**stmt.defaults, **values})
         except (psycopg2.errors.UniqueViolation, psycopg2.errors.ForeignKeyViolation) as error:
             raise ConstraintViolated(error.diag.constraint_name or "") from error
         except asyncio.CancelledError as error:
@@ -150,24 +174,24 @@ class Database:
             if not snapshot:
                 yield conn
                 return
-            await conn.command("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            conn.begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             try:
                 yield conn
             finally:
-                await conn.end("COMMIT")
+                await conn.rollback()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """BEGIN … COMMIT, or ROLLBACK when the block raises."""
         async with self._connection() as conn:
-            await conn.command("BEGIN")
+            conn.begin()
             try:
                 yield conn
             except BaseException:
-                await conn.end("ROLLBACK")
+                await conn.rollback()
                 raise
             try:
-                await conn.command("COMMIT")
+                await conn.commit()
             finally:
                 # Also of a commit whose answer was lost: it may have taken place.
                 for channel, payload in conn.announced:

@@ -6,13 +6,14 @@ that the database keeps, so one whose commit was cut off is never counted twice.
 
 import asyncio
 import contextlib
+import functools
 import hmac
 import ipaddress
 import logging
 import os
 from collections.abc import AsyncIterator
 from dataclasses import asdict
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -32,6 +33,8 @@ SPOOLED = Gauge("registry_download_batches_spooled", "Batches of downloads that 
 GATHER_SECONDS = 0.003
 MAX_BATCH = 1000
 REPLAY_SECONDS = 2.0
+# Reading an address takes longer than all else that is told of its download.
+ADDRESSES_KEPT = 10_000
 
 
 class DownloadRecorder:
@@ -153,6 +156,7 @@ async def forget_batches(db: Database) -> int:
         return await store.forget_batches(conn)
 
 
+@functools.lru_cache(ADDRESSES_KEPT)
 def network_of(address: str, *, full: bool = False) -> str | None:
     """The address without its host part (/24 or /48), unless `full` is wanted; None when it is none."""
     try:
@@ -166,8 +170,12 @@ def network_of(address: str, *, full: bool = False) -> str | None:
 
 def client_hash(secret: str, at: datetime, address: str, user_agent: str) -> str:
     """16 hex digits that tell a day's clients apart; without the secret nothing leads back from them."""
-    key = hmac.digest(secret.encode(), f"downloads of {at:%Y-%m-%d}".encode(), "sha256")
-    return hmac.new(key, f"{address}\n{user_agent}".encode(), "sha256").hexdigest()[:16]
+    return hmac.digest(_key_of_day(secret, at.date()), f"{address}\n{user_agent}".encode(), "sha256").hex()[:16]
+
+
+@functools.lru_cache(2)
+def _key_of_day(secret: str, day: date) -> bytes:
+    return hmac.digest(secret.encode(), f"downloads of {day}".encode(), "sha256")
 
 
 def _write_batch(folder: Path, batch: UUID, downloads: list[Download]) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.sql import bindparam as p
 
-from registry.db.engine import Connection, Row, Statement, json, statement
+from registry.db.engine import Connection, Row, Statement, json, statement, together
 from registry.db.tables import consumers, download_batches, downloads, package_versions, packages, users
 from registry.packages.cached import DOWNLOADED
 
@@ -23,7 +23,7 @@ LAG_COUNTED = 100_000
 IDS_ANNOUNCED = 350
 
 _LOCK = statement(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(ADD_LOCK, sa.BigInteger))))
-_BATCH = statement(sa.insert(download_batches).values(id=sa.cast(p("batch", type_=sa.Text), sa.Uuid)))
+_BATCH = together(_LOCK, statement(sa.insert(download_batches).values(id=sa.cast(p("batch", type_=sa.Text), sa.Uuid))))
 _FORGET = statement(
     sa.delete(download_batches).where(download_batches.c.created_at < sa.func.now() - sa.text("interval '90 days'"))
 )
@@ -149,7 +149,6 @@ class Download:
 
 async def add(conn: Connection, batch: UUID, arrived: Sequence[Download]) -> None:
     """Adds events and every count of theirs. ConstraintViolated when the batch was added before."""
-    await conn.run(_LOCK)
     await conn.run(_BATCH, batch=str(batch))
     for month in sorted({_month(d.at.astimezone(UTC).date()) for d in arrived}):
         await make_partition(conn, month)
@@ -157,7 +156,7 @@ async def add(conn: Connection, batch: UUID, arrived: Sequence[Download]) -> Non
     await conn.all(_LOCK_PACKAGES, ids=ids)
     await conn.run(_ADD, rows=json(list(arrived)))
     for start in range(0, len(ids), IDS_ANNOUNCED):
-        await conn.announce(DOWNLOADED, " ".join(map(str, ids[start : start + IDS_ANNOUNCED])))
+        conn.announce(DOWNLOADED, " ".join(map(str, ids[start : start + IDS_ANNOUNCED])))
 
 
 async def make_partition(conn: Connection, month: date) -> None:

@@ -57,7 +57,7 @@ async def follow(
 ) -> None:
     """Handles the log for ever, from where `name` stopped last; ends only by cancellation.
 
-    The log is the events', unless `read` reads another. With `pause` what comes meanwhile is handled together.
+    The log is the events', unless `read` reads another. What comes within `pause` seconds of a batch is the next one.
     A failing batch is logged, counted and tried again after a pause; the cursor stays where it is.
     """
     failures = 0
@@ -72,7 +72,8 @@ async def follow(
                     caught_up = await _step(db, name, handle, read)
                     failures = 0
                     if caught_up:
-                        await (asyncio.sleep(pause) if pause else _woken(notifies))
+                        await asyncio.sleep(pause)
+                        await _woken(notifies)
         except Unavailable as error:
             log.warning("consumer waits", extra={"consumer": name, "reason": error.detail})
         except Exception:  # whatever a handler raises must not end the loop: the log waits, the error is counted

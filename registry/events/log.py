@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.sql import bindparam as p
 
-from registry.db.engine import Connection, json, statement
+from registry.db.engine import Connection, json, statement, together
 from registry.db.tables import consumers, events
 
 CHANNEL = "registry_events"
@@ -28,9 +28,9 @@ VERSION_UNYANKED = "version.unyanked"
 PACKAGE_DEPRECATED = "package.deprecated"
 PACKAGE_UNDEPRECATED = "package.undeprecated"
 
-_LOCK = statement(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(APPEND_LOCK, sa.BigInteger))))
+_lock = statement(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(APPEND_LOCK, sa.BigInteger))))
 _NEXT = sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0) + 1).scalar_subquery()
-_APPEND = statement(
+_append = statement(
     sa.insert(events)
     .values(
         seq=_NEXT,
@@ -43,6 +43,7 @@ _APPEND = statement(
     )
     .returning(events.c.seq)
 )
+_APPEND = together(_lock, _append)
 _READ = statement(sa.select(events).where(events.c.seq > p("after")).order_by(events.c.seq).limit(p("count")))
 _LAST = statement(sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0)))
 _POSITION = statement(sa.select(consumers.c.seq).where(consumers.c.name == p("name")))
@@ -82,7 +83,6 @@ async def append(
     data: dict[str, Any] | None = None,
 ) -> int:
     """Adds an event and gives its seq. Must be the last write of the transaction: see the module."""
-    await conn.run(_LOCK)
     seq = int(
         await conn.value(
             _APPEND,
@@ -94,7 +94,7 @@ async def append(
             data=json(data or {}),
         )
     )
-    await conn.announce(CHANNEL, str(package_id or ""))
+    conn.announce(CHANNEL, str(package_id or ""))
     return seq
 
 

@@ -17,6 +17,8 @@ from registry.search.rebuild import heal
 log = logging.getLogger(__name__)
 
 HEAL_SECONDS = 10.0
+# Under load a batch, and the refresh after it, is for all that is published meanwhile.
+GATHER_SECONDS = 0.2
 
 
 def handler(db: Database, index: SearchIndex) -> Handler:
@@ -40,7 +42,7 @@ async def follow(db: Database, index: SearchIndex) -> None:
         return
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_keep_healed(db, index))
-        tasks.create_task(event_consumer.follow(db, CONSUMER, handler(db, index)))
+        tasks.create_task(event_consumer.follow(db, CONSUMER, handler(db, index), pause=GATHER_SECONDS))
 
 
 async def _keep_healed(db: Database, index: SearchIndex) -> None:

@@ -48,7 +48,6 @@ PUBLISH = [
     f"after {_REFRESH}",
     f"before {_NEXT_SEQ}",
     f"after {_NEXT_SEQ}",
-    "after registry.db.engine:_NOTIFY",
     "before registry.packages.store:_REMEMBER_STATEMENT",
     "after registry.packages.store:_REMEMBER_STATEMENT",
     f"before commit of {_ADD_VERSION}",
@@ -155,11 +154,11 @@ class Killer:
             conn.__dict__.setdefault("ran", set()).add(name)
             self.reach(f"after {name}")
 
-        async def commanding(conn: Any, sql: str) -> None:
-            ran = conn.__dict__.get("ran", set()) if sql == "COMMIT" else set()
+        async def commanding(conn: Any, sql: str, **values: Any) -> None:
+            ran = conn.__dict__.get("ran", set()) if sql.endswith("COMMIT") else set()
             for name in ran:
                 self.reach(f"before commit of {name}")
-            await command(conn, sql)
+            await command(conn, sql, **values)
             for name in ran:
                 self.reach(f"after commit of {name}")
 

@@ -54,7 +54,7 @@ async def cache(db):
 
 async def announce(db, channel: str, payload: str) -> None:
     async with db.transaction() as conn:
-        await conn.announce(channel, payload)
+        conn.announce(channel, payload)
 
 
 async def test_what_did_not_change_is_read_once(cache):
@@ -105,7 +105,7 @@ async def test_a_transaction_that_failed_announces_nothing(cache, db):
     await cache.get(("page", "a"), reads)
     with pytest.raises(ZeroDivisionError):
         async with db.transaction() as conn:
-            await conn.announce(CHANNEL, "1")
+            conn.announce(CHANNEL, "1")
             raise ZeroDivisionError
     assert (await cache.get(("page", "a"), reads)).number == 1
 
