@@ -13,7 +13,7 @@ help:
 	@echo "make test    every check and test: lint, types, import rules, then the tests on real servers"
 	@echo "make lint    the checks alone"
 	@echo "make unit    the tests that need no Elasticsearch, for a quick loop"
-	@echo "make fuzz    generated requests and orders of calls, longer than in make test (MINUTES=10 of the latter)"
+	@echo "make fuzz    generated requests, orders of calls and bytes, longer than in make test (MINUTES=10 of the latter two each)"
 	@echo "make faults  processes killed at every step, clocks stepped, servers away; longer than in make test"
 	@echo "make soak MINUTES=60   users at work for long while processes are killed and servers go away; S3=1 on an S3 server"
 	@echo "make bench   how fast: each figure beside a baseline of the same run, on packages of Debian's index, or TSV=FILE"
@@ -65,7 +65,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --python-ve
 
 lock: $(VENV)/.supply
 	@$(COMPILE) setup.py --output-file deploy/requirements.lock
-	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' \
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 	    | $(COMPILE) - --output-file deploy/build.lock
 
 # Of a virtual environment that is made as the image's.
