@@ -18,6 +18,7 @@ TEST = [
     "hypothesis>=6.150,<7",
     "import-linter>=2.5,<3",
     "mypy>=2,<3",
+    "packaging>=24,<27",
     "pytest>=9,<10",
     "pytest-aiohttp>=1.1,<2",
     "pytest-xdist>=3.8,<4",
@@ -28,6 +29,13 @@ TEST = [
     "semver>=3,<4",
     "time-machine>=3,<4",
     "types-cachetools>=6,<8",
+]
+
+# What renews and examines the lock files of the image; `make test` needs none of it.
+SUPPLY = [
+    "cyclonedx-bom>=7.5,<8",
+    "pip-audit>=2.10,<3",
+    "uv>=0.13,<0.14",
 ]
 
 setup(
@@ -64,6 +72,6 @@ setup(
         "uvloop>=0.22,<1",
         "zxcvbn>=4.5,<5",
     ],
-    extras_require={"devstack": DEVSTACK, "test": DEVSTACK + TEST},
+    extras_require={"devstack": DEVSTACK, "test": DEVSTACK + TEST, "supply": SUPPLY},
     entry_points={"console_scripts": ["synapse-registry = registry.cli:main"]},
 )

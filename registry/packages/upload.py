@@ -4,10 +4,19 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from aiohttp import BodyPartReader, MultipartReader, hdrs, web
+from aiohttp import (
+    BadContentDispositionHeader,
+    BadContentDispositionParam,
+    BodyPartReader,
+    MultipartReader,
+    hdrs,
+    web,
+)
+from aiohttp.http_exceptions import HttpProcessingError
 
 from registry.errors import InvalidInput, TooLarge, UnsupportedMediaType
 from registry.packages.fields import shown
@@ -21,6 +30,10 @@ REQUIRED = ("name", "version", "description")
 MAX_IDEMPOTENCY_KEY = 255
 # Base64 goes through memory in pieces of this many characters (a multiple of 4).
 BASE64_PIECE = 1 << 20
+
+# Python remembers the text of each warning for as long as the process lives, and these hold what a client sent.
+for _category in (BadContentDispositionHeader, BadContentDispositionParam):
+    warnings.filterwarnings("ignore", category=_category)
 
 
 class Receiver:
@@ -167,7 +180,7 @@ def _form_errors_named() -> Iterator[None]:
     """aiohttp's reader says by any of these, assertions among them, that the form is not well-formed."""
     try:
         yield
-    except (ValueError, AssertionError, RuntimeError, LookupError) as error:
+    except (ValueError, AssertionError, RuntimeError, LookupError, HttpProcessingError) as error:
         raise InvalidInput("The body is not well-formed multipart/form-data.") from error
 
 

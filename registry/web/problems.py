@@ -115,6 +115,8 @@ def _handle_error(
     exc: BaseException | None = None,
     message: str | None = None,
 ) -> web.StreamResponse:
+    if isinstance(exc, ConnectionError):
+        raise exc  # the client is gone: neither an answer nor an error of ours
     if request.writer.output_size:
         raise ConnectionResetError("Half an answer is out: only cutting the connection tells that it is not whole.")
     failure = from_protocol(status, exc)

@@ -44,7 +44,7 @@ def test_what_setup_reads_is_copied():
 
 def test_it_runs_as_an_ordinary_user_who_owns_its_folders():
     assert instructions("USER") == ["10001:10001"]
-    assert "-o 10001 -g 10001" in instructions("RUN")[1]
+    assert "-o 10001 -g 10001" in instructions("RUN")[-1]
 
 
 def test_the_last_stage_builds_and_installs_nothing():

@@ -427,7 +427,7 @@ def test_the_worst_ratio_is_a_bomb(refused):
 def mutated(draw, original):
     data = bytearray(original)
     for _ in range(draw(st.integers(1, 4))):
-        position = draw(st.integers(0, len(data) - 1))
+        position = draw(st.integers(0, len(data)))
         length = draw(st.integers(0, 20))
         data[position : position + length] = draw(st.binary(max_size=20))
     return bytes(data)

@@ -6,6 +6,7 @@ import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import cycle
 from pathlib import Path
 
 import aiohttp
@@ -204,6 +205,22 @@ async def test_clients_that_vanish_leave_nothing(registry: Registry):
             await asyncio.sleep(0.05)
 
 
+async def test_connections_closed_by_half_are_let_go_at_once(registry: Registry, caplog: pytest.LogCaptureFixture):
+    """Who says that nothing more will come, in the midst of a request, is not waited for, though the line stays up."""
+    ada = await registry.user("ada")
+    starts = cycle((b"", b"GET", LIVE[:-2], upload(ada.token), upload(ada.token) + bytes(10_000)))
+
+    async def close_by_half(socket: Socket) -> None:
+        await socket.send(next(starts))
+        socket.writer.write_eof()
+
+    async with many(registry, 50, close_by_half) as sockets:
+        await check_others_are_served(registry, "/health/live", "/packages")
+        await asyncio.gather(*(closed_within(socket, 10) for socket in sockets))
+    assert files_of(registry) == []
+    assert [record.message for record in caplog.records if record.name == "registry.web.problems"] == []
+
+
 async def test_header_floods_are_431_and_harm_nobody(registry: Registry):
     flood = request("GET / HTTP/1.1", *(f"X-{n}: {'a' * 50}" for n in range(10_000)))
     huge = request("GET / HTTP/1.1", f"X-A: {'a' * 2_000_000}")
@@ -254,12 +271,15 @@ async def service(database_url: str, tmp_path: Path) -> AsyncIterator[Service]:
 
 
 async def test_ten_thousand_idle_connections_keep_nobody_waiting(service: Service):
+    """Half of them have begun a request."""
     host, _, port = service.url.removeprefix("http://").partition(":")
     opened: list[asyncio.StreamWriter] = []
     try:
         while len(opened) < IDLE:
             made = await asyncio.gather(*(asyncio.open_connection(host, int(port)) for _ in range(100)))
             opened += [writer for _, writer in made]
+        for writer in opened[::2]:
+            writer.write(LIVE[:-2])
         # Those that were answered are taken in for certain, and these were the last in line.
         async with aiohttp.ClientSession() as session:
             for path in ("/health/live", "/packages", "/packages/demo") * 3:

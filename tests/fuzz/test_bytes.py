@@ -1,0 +1,385 @@
+"""What parses strangers' bytes, on any bytes: it understands them, or refuses in words; nothing else, in bounded time.
+
+The same choices each time; a long run (`make fuzz`) goes on with others. What is found becomes a test of its subject.
+"""
+
+import asyncio
+import gzip
+import io
+import json
+import os
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+import semver
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.test_utils import make_mocked_request
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from yarl import URL
+
+from registry.errors import InvalidInput, RegistryError, TooLarge
+from registry.packages.archive import inspect
+from registry.packages.manifest import Metadata, merge, parse_manifest, request_problems
+from registry.packages.ranges import range_problem, satisfies
+from registry.packages.upload import REQUIRED, Receiver
+from registry.packages.versions import MAX_VERSION, parse
+from registry.search import cursor
+from registry.search.query import build, build_relaxed, build_spelling, build_suggest
+from registry.search.request import PARAMETERS, SORTS, SearchRequest, parse_explain, parse_suggest
+from registry.web.parsing import MAX_WINDOW, page_of, parse_object
+from registry.web.spool import Spool
+from tests.packages.test_archive import GOOD, MIXED, SYNAPSE, member, mutated, pax, resum, tar
+
+EXAMPLES = 60
+ROUND = 1000
+SUBJECTS = 6
+MINUTES = float(os.environ.get("REGISTRY_FUZZ_MINUTES", "0"))
+Check = Callable[[Any], None]
+
+
+@pytest.fixture
+def explore(capsys: pytest.CaptureFixture[str]) -> Callable[[str, st.SearchStrategy[Any], Check], None]:
+    """Runs a check on what a strategy makes: EXAMPLES of it, in a long run as many as an equal share of it takes."""
+
+    def run(subject: str, inputs: st.SearchStrategy[Any], check: Check) -> None:
+        count, end = 0, time.monotonic() + MINUTES * 60 / SUBJECTS
+
+        @settings(
+            max_examples=ROUND if MINUTES else EXAMPLES,
+            deadline=None,
+            derandomize=not MINUTES,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(inputs)
+        def holds(data: Any) -> None:
+            nonlocal count
+            count += 1
+            check(data)
+
+        holds()
+        while time.monotonic() < end:
+            holds()
+        if MINUTES:
+            with capsys.disabled():
+                print(f"\n{subject}: {count:,} inputs")
+
+    return run
+
+
+def check_words(refusal: RegistryError) -> None:
+    """An answer can be made of it."""
+    assert refusal.detail
+    assert orjson.dumps([refusal.detail, refusal.errors])
+
+
+# Archives
+
+NAMES = st.sampled_from(
+    ["synapse.json", "./synapse.json", "a/synapse.json", "b/x", "README.md", "a/README", "a/", ".", "./", "..", "a//b"]
+) | st.text("ab/.\\:\u00fc\x00", max_size=12)
+KINDS = st.sampled_from([tarfile.REGTYPE] * 6 + [tarfile.DIRTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE, b"2", b"S", b"V"])
+CONTENTS = st.sampled_from([SYNAPSE, b"{}", b"", b"# Hello"]) | st.binary(max_size=600)
+RECORDS = st.dictionaries(
+    st.sampled_from(["path", "size", "mtime", "linkpath", "GNU_sparse_major", "hdrcharset", "uid"]),
+    st.sampled_from(["synapse.json", "a/b", "5", "0", "1.5", "BINARY", "-1"]) | st.text(max_size=8),
+    max_size=2,
+)
+MEMBERS = st.one_of(
+    st.builds(lambda name, data, kind: member(name[:90], data, kind=kind), NAMES, CONTENTS, KINDS),
+    st.builds(
+        lambda records: pax(**{key: value.encode("utf-8", "replace") for key, value in records.items()}), RECORDS
+    ),
+    st.builds(lambda name: member("long", name.encode() + b"\0", kind=b"L"), NAMES),
+    st.builds(lambda size, data: member("x", data, size=size), st.integers(-600, 2000), CONTENTS),
+)
+TARS = st.lists(MEMBERS, max_size=6).map(lambda members: tar(*members)) | mutated(MIXED) | mutated(MIXED).map(resum)
+ARCHIVES = st.one_of(
+    TARS.map(gzip.compress),
+    TARS.flatmap(lambda data: mutated(gzip.compress(data, mtime=0))),
+    mutated(GOOD),
+    st.binary(max_size=2000),
+)
+
+
+def test_archives(explore, tmp_path: Path):
+    """Where one is taken, Python's own reader sees as many members and the same manifest."""
+    path = tmp_path / "any.tar.gz"
+
+    def check(data: bytes) -> None:
+        path.write_bytes(data)
+        try:
+            found = inspect(path, max_unpacked=1 << 20, max_members=100)
+        except InvalidInput as refusal:
+            check_words(refusal)
+            return
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
+            members = archive.getmembers()
+            manifests = [
+                archive.extractfile(each).read()
+                for each in members
+                if Path(each.name).name == "synapse.json" and each.isfile()
+            ]
+        assert len(members) == found.member_count
+        assert found.manifest in [json.loads(text.decode("utf-8-sig")) for text in manifests if readable(text)]
+        check_metadata({}, found.manifest, found.readme)
+
+    explore("archives", ARCHIVES, check)
+
+
+def readable(text: bytes) -> bool:
+    try:
+        return isinstance(parse_manifest(text), dict)
+    except InvalidInput:
+        return False
+
+
+# Metadata
+
+TEXTS = st.text(max_size=30) | st.sampled_from(
+    ["demo", "1.0.0", "MIT", "https://a.example", "http://[::1", "git@a:b/c", "^1", "\x00", "\ud800", "a" * 3000]
+)
+SCALARS = TEXTS | st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from([2**63, -(2**64), 10**400])
+JSON = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4))
+FIELDS = st.sampled_from(
+    [*REQUIRED, "author", "license", "homepage", "repository", "keywords", "dependencies", "readme"]
+)
+GOOD_FIELDS = {"name": "demo", "version": "1.0.0", "description": "d"}
+OBJECTS = st.dictionaries(FIELDS | TEXTS, JSON, max_size=5) | st.dictionaries(FIELDS, JSON, max_size=2).map(
+    lambda some: GOOD_FIELDS | some
+)
+OBJECT_TEXTS = OBJECTS.map(lambda value: json.dumps(value).encode())
+LONG = st.builds(bytes.__mul__, st.sampled_from([b"[", b'{"a":', b"9", b"-9"]), st.sampled_from([5000, 100_000]))
+JSON_TEXTS = st.one_of(
+    OBJECT_TEXTS,
+    OBJECT_TEXTS.flatmap(mutated),
+    st.binary(max_size=100),
+    LONG,
+    LONG.map(lambda text: b'{"name": ' + text + b"}"),
+    st.sampled_from([b"NaN", b"\xef\xbb\xbf{}"]),
+)
+
+
+def test_metadata(explore):
+    def check(texts: tuple[bytes, bytes]) -> None:
+        try:
+            request = parse_object(texts[0])
+            orjson.dumps([*map(dict, request_problems(request, REQUIRED))])
+            manifest = parse_manifest(texts[1])
+        except InvalidInput as refusal:
+            check_words(refusal)
+            return
+        check_metadata(request, manifest, "")
+
+    explore("metadata", st.tuples(JSON_TEXTS, JSON_TEXTS), check)
+
+
+def check_metadata(request: dict[str, Any], manifest: dict[str, Any], readme: str) -> None:
+    """It is refused in words, or can be kept: as UTF-8, as JSON, without NUL."""
+    try:
+        meta = merge(request, manifest, readme=readme)
+    except InvalidInput as refusal:
+        check_words(refusal)
+        return
+    assert isinstance(meta, Metadata)
+    kept = orjson.dumps(meta)
+    assert b"\\u0000" not in kept
+
+
+# Forms
+
+BOUNDARY = b"b"
+PART_NAMES = st.sampled_from([b"metadata", b"tarball"]) | st.binary(max_size=5)
+PART_HEADERS = st.sampled_from(
+    [
+        *(b"Content-Type: application/json", b"Content-Type: multipart/mixed; boundary=c", b"Content-Length: 3"),
+        *(
+            b"Content-Transfer-Encoding: base64",
+            b"Content-Encoding: gzip",
+            b"X",
+            b": y",
+            b" folded",
+            b"X: " + b"y" * 9000,
+        ),
+        b'Content-Disposition: form-data; name="\xff"',
+    ]
+)
+PARTS = st.builds(
+    lambda name, headers, data: b"\r\n".join(
+        [b"--" + BOUNDARY, b'Content-Disposition: form-data; name="' + name + b'"', *headers, b"", data]
+    ),
+    PART_NAMES,
+    st.lists(PART_HEADERS, max_size=2),
+    OBJECT_TEXTS | st.binary(max_size=200) | st.sampled_from([b"\r\n--", b"\r", b"\r\n", b"--b", b"\n--b\n"]),
+)
+ODD_FORMS = st.lists(PARTS, max_size=4).map(lambda parts: b"\r\n".join([*parts, b"--" + BOUNDARY + b"--", b""]))
+LIKE_BOUNDARIES = st.lists(st.sampled_from([b"\r\n", b"--", b"b", b"\r", b"\n", b"-", b"x", bytes(3)]), max_size=30)
+CUTS = st.lists(st.integers(0, 400), max_size=20)
+
+
+def whole_form(fields: bytes, tarball: bytes) -> bytes:
+    start = b'--b\r\nContent-Disposition: form-data; name="metadata"\r\n\r\n'
+    middle = b'\r\n--b\r\nContent-Disposition: form-data; name="tarball"; filename="x"\r\n\r\n'
+    return start + fields + middle + tarball + b"\r\n--b--\r\n"
+
+
+class Forms:
+    """Receives multipart bodies as the service does, in the pieces they come in."""
+
+    def __init__(self, runner: asyncio.Runner, folder: Path) -> None:
+        self.run, self.folder = runner.run, folder
+        self.receiver = Receiver(Spool(folder), max_tarball=2000)
+
+    async def received(self, pieces: list[bytes]) -> tuple[dict[str, Any], bytes]:
+        protocol = BaseProtocol(asyncio.get_running_loop())
+        protocol.connection_made(asyncio.Transport())
+        stream = aiohttp.StreamReader(protocol, 1 << 16)
+        headers = {"Content-Type": "multipart/form-data; boundary=b"}
+        request = make_mocked_request("POST", "/api/v1/packages", headers=headers, payload=stream)
+
+        async def arrive() -> None:
+            for piece in pieces:
+                stream.feed_data(piece)
+                await asyncio.sleep(0)
+            stream.feed_eof()
+
+        arriving = asyncio.ensure_future(arrive())
+        try:
+            async with asyncio.timeout(20), self.receiver.multipart(request) as upload:
+                return dict(upload.request), upload.tarball.path.read_bytes()
+        finally:
+            await arriving
+
+    def files_left(self) -> list[Path]:
+        return [path for path in self.folder.rglob("*") if path.is_file() and "lock" not in path.name]
+
+
+@pytest.fixture
+def forms(tmp_path: Path) -> Iterator[Forms]:
+    with asyncio.Runner() as runner:
+        yield Forms(runner, tmp_path)
+
+
+def cut(body: bytes, cuts: list[int]) -> list[bytes]:
+    edges = sorted({0, len(body), *(edge for edge in cuts if edge < len(body))})
+    return [body[start:end] for start, end in pairwise(edges)]
+
+
+def test_forms(explore, forms: Forms):
+    def check(given_: tuple[bytes, list[int]]) -> None:
+        try:
+            fields, _ = forms.run(forms.received(cut(*given_)))
+            assert isinstance(fields, dict)
+        except (InvalidInput, TooLarge) as refusal:
+            check_words(refusal)
+        assert forms.files_left() == []
+
+    whole = st.builds(whole_form, OBJECT_TEXTS, st.binary(max_size=300))
+    explore("forms", st.tuples(ODD_FORMS | whole.flatmap(mutated) | st.binary(max_size=300), CUTS), check)
+
+
+def test_forms_arrive_as_they_were_sent(explore, forms: Forms):
+    """Whatever the file holds and however the body is cut."""
+
+    def check(given_: tuple[list[bytes], list[int]]) -> None:
+        tarball = b"".join(given_[0])
+        assume(b"\r\n--b" not in b"\r\n" + tarball)
+        body = whole_form(orjson.dumps(GOOD_FIELDS), tarball)
+        assert forms.run(forms.received(cut(body, given_[1]))) == (GOOD_FIELDS, tarball)
+        assert forms.files_left() == []
+
+    explore("whole forms", st.tuples(LIKE_BOUNDARIES, CUTS), check)
+
+
+# Queries
+
+QUERY_NAMES = st.sampled_from([*(parameter["name"] for parameter in PARAMETERS), "name", "x", ""])
+QUERY_VALUES = st.one_of(
+    st.sampled_from(
+        ["1", "0", "9" * 5000, "true", "false", "all", *SORTS, "author:ada", "-keyword:a", '"a%20b"', "%00"]
+    ),
+    st.lists(
+        st.sampled_from(["%", "%2", "%ff", "%ed%a0%80", "+", "&", "=", ";", '"', "-", ":", "a", "\u00e9", "\udcff"])
+    ).map("".join),
+    st.text(max_size=20),
+    st.builds(
+        lambda sort, values: cursor.encode(sort, tuple(values)),
+        st.sampled_from(SORTS),
+        st.lists(st.integers(-(2**63), 2**64 - 1) | st.text("ab\x00", max_size=5), max_size=4),
+    ),
+)
+QUERIES = st.lists(st.builds("{}={}".format, QUERY_NAMES, QUERY_VALUES) | QUERY_VALUES, max_size=6).map("&".join)
+
+
+def test_queries(explore):
+    def check(raw: str) -> None:
+        url = URL.build(path="/api/v1/search", query_string=raw, encoded=True)
+        pairs = list(url.query.items())
+        for understand in (search_body, suggest_body, explain_body):
+            try:
+                assert len(orjson.dumps(understand(pairs))) < 200_000
+            except InvalidInput as refusal:
+                check_words(refusal)
+        try:
+            limit, offset = page_of(make_mocked_request("GET", "/").clone(rel_url=url))
+            assert 1 <= limit <= limit + offset <= MAX_WINDOW
+        except InvalidInput as refusal:
+            check_words(refusal)
+
+    explore("queries", QUERIES, check)
+
+
+def search_body(pairs: list[tuple[str, str]]) -> Any:
+    request = SearchRequest.parse(pairs)
+    assert SearchRequest.parse(request.serialise()) == request
+    return [build(request, 9.0), build_relaxed(request, 9.0), build_spelling(request.terms.text)]
+
+
+def suggest_body(pairs: list[tuple[str, str]]) -> Any:
+    return build_suggest(parse_suggest(pairs), 10, 9.0)
+
+
+def explain_body(pairs: list[tuple[str, str]]) -> Any:
+    request, name = parse_explain(pairs)
+    return [build(request, 9.0), name]
+
+
+# Versions
+
+PIECES = ["0", "1", "01", "10", ".", "-", "+", "a", "Z", "x", "*", "^", "~", ">", "<", "=", " ", "||", " - ", "v", "\t"]
+VERSION_LIKE = st.lists(st.sampled_from([*PIECES, "1.2.3", "-rc.1", "9" * 30, "\u0663", "\n"]), max_size=14).map(
+    "".join
+)
+VERSIONS = st.from_regex(r"[0-9]{1,2}\.[0-9]\.[0-9](-[0-9a-c-]{1,3}(\.[0-9a]{1,3})?)?(\+[0-9a-]{1,3})?", fullmatch=True)
+
+
+def test_versions(explore):
+    def check(texts: tuple[str, str]) -> None:
+        version, range_ = texts
+        try:
+            parsed = parse(version)
+        except InvalidInput as refusal:
+            assert len(version) > MAX_VERSION or not semver.Version.is_valid(version)
+            check_words(refusal)
+            return
+        assert semver.Version.is_valid(version)
+        started = time.process_time()
+        if problem := range_problem(range_):
+            assert orjson.dumps(problem)
+        else:
+            assert satisfies(parsed, range_) in (True, False)
+        assert time.process_time() - started < 5
+
+    explore(
+        "versions",
+        st.tuples(VERSIONS | VERSION_LIKE | st.text(max_size=20), VERSION_LIKE | VERSIONS | st.text()),
+        check,
+    )
