@@ -27,6 +27,8 @@ VERSION_YANKED = "version.yanked"
 VERSION_UNYANKED = "version.unyanked"
 PACKAGE_DEPRECATED = "package.deprecated"
 PACKAGE_UNDEPRECATED = "package.undeprecated"
+LOST = "log.lost"
+"""Stands for an event that is no more, of no package: so that the numbers have no gap. Nothing follows from it."""
 
 _LOCK = statement(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(APPEND_LOCK, sa.BigInteger))))
 _NEXT = sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0) + 1).scalar_subquery()

@@ -105,6 +105,14 @@ _DOWNLOADED = statement(
     .limit(p("count"))
 )
 
+_DOWNLOADED_LATELY = statement(
+    sa.select(packages.c.name).where(
+        packages.c.name == sa.any_(sa.cast(p("names"), _TEXTS)),
+        sa.select(download_days.c.day)
+        .where(download_days.c.package_id == packages.c.id, download_days.c.day >= sa.func.current_date() - 1)
+        .exists(),
+    )
+)
 _STANDING = statement(
     sa.select(
         packages.c.name,
@@ -166,6 +174,11 @@ async def downloaded_versions(
     """Up to `count` (name, version) downloaded in the last `days` days, above `after` in their order."""
     rows = await conn.all(_DOWNLOADED, days=days, after_name=after[0], after_version=after[1], count=count)
     return [(row.name, row.version) for row in rows]
+
+
+async def downloaded_lately(conn: Connection, names: Iterable[str]) -> set[str]:
+    """Those of `names` that were downloaded today or yesterday."""
+    return {row.name for row in await conn.all(_DOWNLOADED_LATELY, names=list(names))}
 
 
 async def standing(conn: Connection, key: str) -> Row | None:
