@@ -73,6 +73,11 @@ class Event:
     created_at: datetime
 
 
+async def lock(conn: Connection) -> None:
+    """Until the end of the transaction nobody else appends."""
+    await conn.run(_LOCK)
+
+
 async def append(
     conn: Connection,
     type_: str,
@@ -84,7 +89,7 @@ async def append(
     data: dict[str, Any] | None = None,
 ) -> int:
     """Adds an event and gives its seq. Must be the last write of the transaction: see the module."""
-    await conn.run(_LOCK)
+    await lock(conn)
     seq = int(
         await conn.value(
             _APPEND,

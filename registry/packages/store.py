@@ -66,9 +66,7 @@ def shown(chosen: sa.FromClause) -> dict[str, sa.ColumnElement[Any]]:
 
 _CHOSEN = latest_of(p("of_package")).subquery("chosen")
 _REFRESH = statement(
-    sa.update(packages)
-    .where(packages.c.id == _CHOSEN.c.package_id)
-    .values(**shown(_CHOSEN), updated_at=sa.func.now())
+    sa.update(packages).where(packages.c.id == _CHOSEN.c.package_id).values(**shown(_CHOSEN), updated_at=sa.func.now())
 )
 _HIDE = statement(
     sa.update(packages).where(packages.c.id == p("of_package")).values(latest_version_id=None, updated_at=sa.func.now())

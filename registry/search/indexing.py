@@ -17,6 +17,7 @@ FAILED = Counter("registry_index_documents_failed_total", "Documents that the se
 CONSUMER = "search"
 # A rebuild that ends between two requests of one bulk takes an alias away; the next try sees the new state.
 TRIES = 3
+FAILURES = 500
 
 
 async def index_events(
@@ -49,6 +50,25 @@ async def write(db: Database, index: SearchIndex, writes: Sequence[Write], *, bu
     async with db.transaction() as conn:
         await store.save_outcome(conn, succeeded=[k for k in by_reference if k not in outcome.failed], failed=failed)
     return len(failed)
+
+
+async def retry_failures(db: Database, index: SearchIndex) -> None:
+    """Tries once more what the engine refused: documents as the truth has them now. Raises SearchUnavailable."""
+    after = ""
+    while True:
+        async with db.read(snapshot=True) as conn:
+            failed = await store.failures(conn, after, FAILURES)
+            if not failed:
+                return
+            stem = f"{VERSIONS}:"
+            versions = {
+                (row.package, row.document.removeprefix(f"{stem}{row.package}@"))
+                for row in failed
+                if row.document.startswith(stem)
+            }
+            writes = await writes_of(conn, {row.package for row in failed}, versions)
+        await write(db, index, writes)
+        after = failed[-1].document
 
 
 def package_writes(rows: Iterable[Row], seq: int) -> list[Write]:

@@ -80,10 +80,12 @@ async def _suspects(db: Database, index: SearchIndex) -> AsyncIterator[tuple[str
     """(kind, those of a page that differ at first sight), page by page."""
     await index.refresh()
     for kind in KINDS:
-        for pages in (_pages_of_database(db, kind), _pages_of_index(index, kind)):
-            async for page in pages:
-                if differing := await _differences(db, index, kind, page):
-                    yield kind, [identity for identity, _, _ in differing]
+        async for page in _pages_of_database(db, kind):
+            if differing := await _differences(db, index, kind, page):
+                yield kind, [identity for identity, _, _ in differing]
+        async for page in _pages_of_index(index, kind):
+            if surplus := await _surplus(db, kind, page):
+                yield kind, surplus
 
 
 async def _pages_of_database(db: Database, kind: str) -> AsyncIterator[list[Identity]]:
@@ -114,6 +116,16 @@ async def _pages_of_index(index: SearchIndex, kind: str) -> AsyncIterator[list[I
             return
         after = hits[-1]["sort"]
         yield [(hit["_source"]["name"], hit["_source"]["version"]) for hit in hits]
+
+
+async def _surplus(db: Database, kind: str, identities: Sequence[Identity]) -> list[Identity]:
+    """Those that the index should not hold; how it holds the others was seen before."""
+    async with db.read() as conn:
+        if kind == PACKAGES:
+            names = await store.shown_names(conn, [name for name, _ in identities])
+            return [identity for identity in identities if identity[0] not in names]
+        versions = await store.live_versions(conn, identities)
+        return [identity for identity in identities if identity not in versions]
 
 
 async def _mend(

@@ -5,7 +5,7 @@ How a file gets there is told in registry.storage.s3_upload.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from email.message import Message
@@ -175,7 +175,7 @@ class S3Storage:
         await self._uploader.aclose()
         await self._client.close()
 
-    async def _stale(self, older_than: timedelta) -> list[Any]:
+    async def _stale(self, older_than: timedelta) -> Sequence[Any]:
         before = datetime.now(UTC) - older_than
         pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=self._prefix)
         with _named_errors("abort"):
