@@ -30,6 +30,7 @@ in production:
   synapse-registry migrate                  bring the schema up to date, once per release
   synapse-registry serve                    the API, with the background work
   synapse-registry user create ada --admin  the first admin
+  synapse-registry doctor                   is everything that is stored as it should be?
 """
 
 DOCTOR_STATUS = """\

@@ -9,7 +9,7 @@ from registry.db.engine import Connection, Row
 from registry.doctor import store
 from registry.doctor.check import SETTLE_SECONDS, Check, Found, Registry
 from registry.packages import sweep
-from registry.storage.base import BlobMissing, Storage
+from registry.storage.base import BlobMissing, InvalidKey, Storage, is_key
 
 PAGE = 1_000
 AT_ONCE = 8
@@ -58,7 +58,7 @@ async def _sizes(storage: Storage, keys: Sequence[str]) -> list[int | None]:
 
     async def size(key: str) -> int | None:
         async with slots:
-            return await storage.stat(key)
+            return await storage.stat(key) if is_key(key) else None
 
     return await asyncio.gather(*(size(key) for key in keys))
 
@@ -96,7 +96,7 @@ async def _changed(storage: Storage, rows: Sequence[Row]) -> list[Row]:
         async with slots:
             try:
                 return bool(await _checksum(storage, row.tarball_path) != row.checksum)
-            except BlobMissing:
+            except (BlobMissing, InvalidKey):
                 return False  # "tarballs" tells of it
 
     changed = await asyncio.gather(*(is_changed(row) for row in rows))

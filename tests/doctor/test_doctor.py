@@ -267,7 +267,9 @@ async def test_what_only_people_can_mend_is_told_until_they_do(resting: Registry
         "INSERT INTO events (seq, type, package_id, package, version, data) SELECT (SELECT max(seq) + 1 FROM events), "
         "'version.published', id, name, '7.0.0', '{}' FROM packages WHERE name = 'alpha'",
     )
-    expected = {"schema objects": 1, "tarballs": 2, "contents": 2, "published rows": 1, "damaged downloads": 1}
+    of_gamma = f"WHERE id = {version('gamma', '2.0.0-rc.1')}"
+    await sql(resting, f"UPDATE package_versions SET tarball_path = '../' || tarball_path {of_gamma}")
+    expected = {"schema objects": 1, "tarballs": 3, "contents": 2, "published rows": 1, "damaged downloads": 1}
     report = await look(resting, repair=True)
     assert found(report) == expected
     assert report.status == WRONG
@@ -279,6 +281,7 @@ async def test_what_only_people_can_mend_is_told_until_they_do(resting: Registry
     for file, content in zip((lost, cut, changed), kept, strict=True):
         file.write_bytes(content)
     damaged.unlink()
+    await sql(resting, f"UPDATE package_versions SET tarball_path = substr(tarball_path, 4) {of_gamma}")
     await sql(resting, definition)
     await sql(resting, "DELETE FROM events WHERE version = '7.0.0'")
     assert found(await look(resting)) == {}

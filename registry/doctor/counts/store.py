@@ -50,8 +50,11 @@ def _differing(counted: str, kept: str, key: str, what: str) -> Statement:
 
 
 def _drop_surplus(table: str, counted: str, key: str, condition: str) -> Statement:
+    same = " AND ".join(f"c.{column} = k.{column}" for column in key.split(", "))
     return statement(
-        sa.text(f"DELETE FROM {table} WHERE {condition} AND ({key}) NOT IN (SELECT {key} FROM ({counted}) AS c)")
+        sa.text(f"""
+        DELETE FROM {table} AS k WHERE {condition} AND NOT EXISTS (SELECT FROM ({counted}) AS c WHERE {same})
+        """)
     )
 
 
