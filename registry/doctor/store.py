@@ -69,6 +69,7 @@ _REORDER = statement(
 
 # Tarballs
 
+_KEEPS_TARBALL = sa.or_(v.c.swept_at.is_(None), packages_store.LIVE)
 _LISTED = Statement('CREATE TEMP TABLE listed_blobs (key text COLLATE "C" PRIMARY KEY, size bigint NOT NULL)', {})
 _LIST = statement(
     sa.text("""
@@ -82,18 +83,18 @@ _NOT_LISTED = statement(
     SELECT v.id, p.name, v.version, v.tarball_path, v.tarball_size
     FROM package_versions v JOIN packages p ON p.id = v.package_id
     LEFT JOIN listed_blobs b ON b.key = v.tarball_path
-    WHERE v.swept_at IS NULL AND b.size IS DISTINCT FROM v.tarball_size AND v.id > :after
+    WHERE (v.swept_at IS NULL OR v.deleted_at IS NULL) AND b.size IS DISTINCT FROM v.tarball_size AND v.id > :after
     ORDER BY v.id LIMIT :count
     """)
 )
 _UNSWEPT = statement(
-    sa.select(v.c.id).where(v.c.id == sa.any_(p("ids", type_=sa.ARRAY(sa.BigInteger))), v.c.swept_at.is_(None))
+    sa.select(v.c.id).where(v.c.id == sa.any_(p("ids", type_=sa.ARRAY(sa.BigInteger))), _KEEPS_TARBALL)
 )
 _TARBALLS = statement(
     sa.select(v.c.id, packages.c.name, v.c.version, v.c.tarball_path, v.c.checksum)
     .ext(distinct_on(v.c.tarball_path))
     .join(packages, packages.c.id == v.c.package_id)
-    .where(v.c.tarball_path > p("after"), v.c.swept_at.is_(None))
+    .where(v.c.tarball_path > p("after"), _KEEPS_TARBALL)
     .order_by(v.c.tarball_path)
     .limit(p("count"))
 )
@@ -184,9 +185,10 @@ _CURSORS = statement(
 
 _EVENTS_WRITTEN = statement(
     sa.text(f"""
-    SELECT count(*) FILTER (WHERE seq <= coalesce((SELECT seq FROM consumers WHERE name = :consumer), 0)) AS least,
+    SELECT count(*) FILTER (WHERE type <> '{event_log.LOST}' AND seq <= coalesce(
+               (SELECT seq FROM consumers WHERE name = :consumer), 0)) AS least,
            count(*) AS most
-    FROM events WHERE type <> '{event_log.LOST}'
+    FROM events
     """)
 )
 _DOWNLOADS_WRITTEN = statement(
@@ -310,7 +312,7 @@ async def cursors_beyond(conn: Connection) -> list[Row]:
 
 
 async def events_written(conn: Connection, consumer: str) -> Row:
-    """least: events that `consumer` has handled; most: those there are."""
+    """least: events that `consumer` has handled; most: those there are, or were before they were lost."""
     return await conn.one(_EVENTS_WRITTEN, consumer=consumer)
 
 

@@ -19,7 +19,7 @@ from registry.events import log as event_log
 from registry.search import store
 from registry.search.documents import PACKAGES, VERSIONS, Document, download_step, version_id
 from registry.search.index import KINDS, SearchIndex
-from registry.search.indexing import package_writes, version_writes, write
+from registry.search.indexing import CONSUMER, package_writes, version_writes, write
 from registry.search.writes import Write, reference
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ LAST_RUN = Gauge("registry_index_reconciled_timestamp_seconds", "When the search
 PAGE = 500
 # What differs only because the consumer has not come to it yet is equal after this.
 SETTLE_SECONDS = 3.0
+LOOKS = 10
 DIFFERENT = MISSING, OUTDATED, SURPLUS, DRIFTED = "missing", "outdated", "surplus", "drifted"
 UNMENDED = "unmended"
 # What was changed by hand has a version of its own, one above its seq. A write with one more than the truth's seq beats
@@ -44,6 +45,8 @@ _NOT_COMPARED = frozenset(("downloads", "popularity", "readme"))
 
 Identity = tuple[str, str]
 """(name, version); a package's is that of its name alone."""
+Difference = tuple[Identity, str, Write]
+"""What differs, how, and the write that mends it."""
 
 
 async def reconcile(db: Database, index: SearchIndex) -> dict[str, int]:
@@ -67,8 +70,7 @@ async def differences(db: Database, index: SearchIndex) -> AsyncIterator[tuple[s
     What was downloaded since yesterday may drift: counts.py comes to it. Raises SearchUnavailable, DatabaseUnavailable.
     """
     async for kind, suspects in _suspects(db, index):
-        await asyncio.sleep(SETTLE_SECONDS)
-        differing = await _differences(db, index, kind, suspects)
+        differing = await _settled(db, index, kind, suspects)
         async with db.read() as conn:
             lately = await store.downloaded_lately(conn, [name for (name, _), what, _ in differing if what == DRIFTED])
         for (name, _), what, each in differing:
@@ -131,8 +133,7 @@ async def _surplus(db: Database, kind: str, identities: Sequence[Identity]) -> l
 async def _mend(
     db: Database, index: SearchIndex, kind: str, suspects: Sequence[Identity], found: dict[str, int]
 ) -> None:
-    await asyncio.sleep(SETTLE_SECONDS)
-    differing = await _differences(db, index, kind, suspects)
+    differing = await _settled(db, index, kind, suspects)
     for _, difference, _ in differing:
         found[f"{kind} {difference}"] += 1
         DIFFERENCES.labels(kind, difference).inc()
@@ -143,9 +144,29 @@ async def _mend(
     found[UNMENDED] += len(differing)
 
 
-async def _differences(
-    db: Database, index: SearchIndex, kind: str, identities: Sequence[Identity]
-) -> list[tuple[Identity, str, Write]]:
+async def _settled(db: Database, index: SearchIndex, kind: str, suspects: Sequence[Identity]) -> list[Difference]:
+    """Those of `suspects` that differ, though the consumer has handled all events of their packages.
+
+    What changes whenever it is looked at is in the consumer's hands, and so is what waits for one that stands still.
+    """
+    settled: list[Difference] = []
+    position = -1
+    for _ in range(LOOKS):
+        await asyncio.sleep(SETTLE_SECONDS)
+        before = position
+        async with db.read() as conn:
+            position = await event_log.position(conn, CONSUMER)
+        differing = await _differences(db, index, kind, suspects)
+        async with db.read() as conn:
+            changing = await store.changed_since(conn, [name for (name, _), _, _ in differing], position)
+        settled += [each for each in differing if each[0][0] not in changing]
+        suspects = [identity for identity, _, _ in differing if identity[0] in changing]
+        if not suspects or position == before:
+            break
+    return settled
+
+
+async def _differences(db: Database, index: SearchIndex, kind: str, identities: Sequence[Identity]) -> list[Difference]:
     """Each of `identities` that the index holds otherwise, how so, and the write that mends it."""
     truth = await _truth(db, kind, identities)
     indexed = await index.documents(kind, list(truth), ["*"])

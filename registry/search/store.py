@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Row, statement
-from registry.db.tables import download_days, index_failures, package_versions, packages
+from registry.db.tables import download_days, events, index_failures, package_versions, packages
 from registry.search.documents import PACKAGES
 
 _TEXTS = ARRAY(sa.Text)
@@ -120,6 +120,11 @@ _DOWNLOADED_LATELY = statement(
         .exists(),
     )
 )
+_CHANGED_SINCE = statement(
+    sa.select(events.c.package)
+    .where(events.c.seq > p("seq"), events.c.package == sa.any_(sa.cast(p("names"), _TEXTS)))
+    .distinct()
+)
 _STANDING = statement(
     sa.select(
         packages.c.name,
@@ -204,6 +209,11 @@ async def downloaded_versions(
 async def downloaded_lately(conn: Connection, names: Iterable[str]) -> set[str]:
     """Those of `names` that were downloaded today or yesterday."""
     return {row.name for row in await conn.all(_DOWNLOADED_LATELY, names=list(names))}
+
+
+async def changed_since(conn: Connection, names: Iterable[str], seq: int) -> set[str]:
+    """Those of `names` that events after `seq` tell of."""
+    return {row.package for row in await conn.all(_CHANGED_SINCE, names=list(names), seq=seq)}
 
 
 async def standing(conn: Connection, key: str) -> Row | None:

@@ -103,6 +103,7 @@ async def _use(client: Client) -> None:
         await ada.call("PATCH", "/packages/beta-two/1.1.0", json={"yanked": True}),
         await ada.call("PATCH", "/packages/beta-two/1.1.0", json={"yanked": False}),
         await ada.call("PATCH", "/packages/gamma", json={"deprecated": "use alpha"}),
+        await ada.call("DELETE", "/packages/beta-two/2.0.0-rc.1"),
     ]
     assert all(answer.status in (200, 204) for answer in answers), answers
     for path in ("alpha/1.1.0", "alpha/1.1.0", "alpha/1.0.0", "beta-two/1.0.0"):

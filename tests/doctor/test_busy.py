@@ -20,9 +20,8 @@ LOOKS = 3
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The index is a second behind at most, but not on a busy machine.
     for module in (check, blobs, search, spool, reconcile):
-        monkeypatch.setattr(module, "SETTLE_SECONDS", 2.0)
+        monkeypatch.setattr(module, "SETTLE_SECONDS", 1.0)
     monkeypatch.setattr(analytics, "GATHER_SECONDS", 0.2)
 
 
@@ -68,7 +67,8 @@ async def test_a_registry_at_work_is_well_and_stays_so_when_repaired(make_regist
     async with at_work(registry) as done, opened(registry.app[SETTINGS], lambda _: None) as looked_at:
         while not done:
             await asyncio.sleep(0.05)
-        await registry.search("package")  # there is an index by then
+        while not await looked_at.index.is_current():
+            await asyncio.sleep(0.05)
         for look in range(LOOKS):
             before = len(done)
             report = await examine(looked_at, all_checks(looked_at, deep=True), repair=look == LOOKS - 1)
