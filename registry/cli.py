@@ -14,6 +14,8 @@ from registry.accounts.register import register
 from registry.analytics import consumer as analytics
 from registry.db import migrate as migrations
 from registry.db.engine import open_database
+from registry.doctor import examine
+from registry.doctor.report import as_json, as_text
 from registry.errors import RegistryError, SettingsError, StackError
 from registry.search.index import open_search
 from registry.search.rebuild import rebuild, rollback
@@ -28,25 +30,34 @@ in production:
   synapse-registry migrate                  bring the schema up to date, once per release
   synapse-registry serve                    the API, with the background work
   synapse-registry user create ada --admin  the first admin
+  synapse-registry doctor                   is everything that is stored as it should be?
+"""
+
+DOCTOR_STATUS = """\
+exit status:
+  0  nothing is wrong, or nothing any more
+  1  something is wrong
+  2  not everything could be checked
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status: 0, or 1 after a sentence on stderr that says what to change."""
+    """The exit status: 0, or 1 after a sentence on stderr that says what to change. `doctor` has its own."""
     options = parser().parse_args(arguments)
+    status: int | None
     try:
-        options.run(options)
+        status = options.run(options)
         sys.stdout.flush()
     except (SettingsError, StackError, RegistryError) as problem:
         sys.stderr.write(f"{problem}\n")
-        return 1
+        return int(options.failed)
     except BrokenPipeError:
         # Whoever reads the output has enough (`| head`); the interpreter must not try to flush the rest at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         return 130
-    return 0
+    return status or 0
 
 
 def up(_: argparse.Namespace) -> None:
@@ -89,6 +100,13 @@ def reindex(options: argparse.Namespace) -> None:
             return "\nThe former index serves again." if options.rollback else "\nThe new index serves."
 
     _say(asyncio.run(work()))
+
+
+def doctor(options: argparse.Namespace) -> int:
+    report = asyncio.run(examine.doctor(_settings(), _show, repair=options.repair, deep=options.deep))
+    _show("")
+    _say(as_json(report) if options.json else as_text(report))
+    return report.status
 
 
 def user_create(options: argparse.Namespace) -> None:
@@ -158,7 +176,7 @@ def parser() -> argparse.ArgumentParser:
 
     def add(name: str, run: object, text: str, under: object = commands) -> argparse.ArgumentParser:
         command: argparse.ArgumentParser = under.add_parser(name, help=text, description=text)  # type: ignore[attr-defined]
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, failed=1)
         return command
 
     add("up", up, "start PostgreSQL, Elasticsearch and the service on this machine")
@@ -171,6 +189,12 @@ def parser() -> argparse.ArgumentParser:
     instead.add_argument("--rollback", action="store_true", help="let the former index serve again")
     instead.add_argument("--check", action="store_true", help="compare the index with PostgreSQL, mend what differs")
     instead.add_argument("--dashboards", action="store_true", help="write what dashboards read once more")
+    checking = add("doctor", doctor, "compare everything that is stored, while it is in use; repair what differs")
+    checking.formatter_class, checking.epilog = argparse.RawDescriptionHelpFormatter, DOCTOR_STATUS
+    checking.set_defaults(failed=examine.INCOMPLETE)
+    checking.add_argument("--repair", action="store_true", help="mend what can be mended")
+    checking.add_argument("--deep", action="store_true", help="read every tarball and compare its SHA-256")
+    checking.add_argument("--json", action="store_true", help="for machines")
     add("config", config, "list every setting")
     users = commands.add_parser("user", help="manage accounts").add_subparsers(required=True, metavar="ACTION")
     creating = add("create", user_create, "create an account; asks for the password or reads it from a pipe", users)
@@ -208,6 +232,13 @@ def _ask_password() -> str:
 def _progress(*figures: object) -> None:
     sys.stderr.write("\r" + " ".join(str(figure) for figure in figures) + "   ")
     sys.stderr.flush()
+
+
+def _show(what: str) -> None:
+    """The line on a terminal that says what goes on just now."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{what:<70}" if what else f"\r{what:<70}\r")
+        sys.stderr.flush()
 
 
 def _say(text: str) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from registry.analytics import documents, store
 from registry.analytics.documents import DOWNLOADS, EVENTS
@@ -11,7 +11,7 @@ from registry.db.engine import Connection, Database, Row
 from registry.downloads import store as downloads
 from registry.events import consumer
 from registry.events import log as event_log
-from registry.events.log import Event
+from registry.events.log import LOST, Event
 
 CONSUMERS = (DOWNLOADS, EVENTS)
 # Dashboards are looked at a little later; larger bulks cost the engine less.
@@ -26,7 +26,8 @@ async def follow(db: Database, index: AnalyticsIndex) -> None:
     async def write_downloads(rows: Sequence[Row]) -> None:
         await index.write([documents.download(row) for row in rows])
 
-    async def write_events(events: Sequence[Event]) -> None:
+    async def write_events(logged: Sequence[Event]) -> None:
+        events = [each for each in logged if each.type != LOST]
         async with db.read() as conn:
             owners = await store.owners(conn, {each.package_id for each in events if each.package_id is not None})
         await index.write([documents.event(each, owners.get(each.package_id)) for each in events])
@@ -53,14 +54,18 @@ async def sample_lags(db: Database, index: AnalyticsIndex) -> None:
     await index.write([documents.lag(name, behind, seconds, now) for name, behind, seconds in samples])
 
 
+def oldest_month(retention: timedelta) -> date:
+    """The first day of the oldest month that does not lie wholly before `retention`."""
+    return (datetime.now(UTC).date() - min(retention, LONGEST_RETENTION)).replace(day=1)
+
+
 async def retain(db: Database, index: AnalyticsIndex | None, retention: timedelta) -> None:
     """Ends the months that lie wholly before `retention`, and makes room for the next one. The counts stay."""
-    today = datetime.now(UTC).date()
-    oldest = (today - min(retention, LONGEST_RETENTION)).replace(day=1)
+    oldest = oldest_month(retention)
     async with db.transaction() as conn:
         await downloads.drop_before(conn, oldest)
     async with db.transaction() as conn:
-        await downloads.make_partition(conn, downloads.next_month(today.replace(day=1)))
+        await downloads.make_partition(conn, downloads.next_month(datetime.now(UTC).date().replace(day=1)))
     if index is not None:
         await index.drop_before(oldest)
 

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date
 
@@ -22,6 +22,7 @@ REFUSED = Counter("registry_analytics_documents_refused_total", "Documents for d
 
 TEMPLATES = {DOWNLOADS: "downloads", EVENTS: "registry-events"}
 CHUNK = 500
+_OF_THE_LOG = {"term": {"event.dataset": "registry.events"}}
 _MONTH = re.compile(r"\d{4}\.\d{2}")
 
 
@@ -60,6 +61,33 @@ class AnalyticsIndex:
             for name in old:
                 await self._es.options(ignore_status=404).indices.delete(index=name)
         return old
+
+    async def count_downloads(self, month: date) -> int:
+        """How many downloads of the month (given by its first day) are searchable."""
+        return await self._count(f"{DOWNLOADS}-{month:%Y.%m}", {"match_all": {}})
+
+    async def count_events(self) -> int:
+        """How many events are searchable; samples of lags stand beside them."""
+        return await self._count(f"{EVENTS}-*", _OF_THE_LOG)
+
+    async def clear_downloads(self, month: date) -> None:
+        """Deletes every download of the month (given by its first day)."""
+        await self._clear(f"{DOWNLOADS}-{month:%Y.%m}", {"match_all": {}})
+
+    async def clear_events(self) -> None:
+        """Deletes every event, but not the samples of lags."""
+        await self._clear(f"{EVENTS}-*", _OF_THE_LOG)
+
+    async def _count(self, name: str, query: Mapping[str, object]) -> int:
+        with errors_named():
+            answer = await self._es.count(index=self._prefix + name, query=query, ignore_unavailable=True)
+        return int(answer["count"])
+
+    async def _clear(self, name: str, query: Mapping[str, object]) -> None:
+        with errors_named():
+            await self._es.delete_by_query(
+                index=self._prefix + name, query=query, conflicts="proceed", refresh=True, ignore_unavailable=True
+            )
 
     async def refresh(self) -> None:
         """Makes everything written so far searchable."""

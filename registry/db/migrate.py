@@ -6,6 +6,7 @@ from pathlib import Path
 import psycopg2
 import sqlalchemy as sa
 from alembic import command
+from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -57,6 +58,33 @@ def pending(settings: DatabaseSettings) -> bool:
         raise _unreachable(error) from error
     finally:
         engine.dispose()
+
+
+def lacking(settings: DatabaseSettings) -> list[str]:
+    """What the code's tables have and the database lacks, or has otherwise: in words. Blocking: call it in a thread.
+
+    Partitions, and whatever else the database has more, don't count.
+    """
+    engine = _engine(settings)
+    try:
+        with engine.connect() as conn:
+            options = {"compare_type": True, "include_object": _is_ours}
+            context = MigrationContext.configure(conn, opts=options)
+            if _is_of_a_later_release(context.get_current_revision()):
+                return []
+            found = compare_metadata(context, metadata)
+    except sa.exc.OperationalError as error:
+        raise _unreachable(error) from error
+    finally:
+        engine.dispose()
+    # Changes of one column come as a list.
+    changes = [change for each in found for change in (each if isinstance(each, list) else [each])]
+    return [" ".join([change[0], *(str(part) for part in change[1:] if part is not None)]) for change in changes]
+
+
+def _is_ours(_: object, __: str | None, ___: str, reflected: bool, counterpart: object) -> bool:
+    """Whether alembic's comparison should look at it: what only the database has is nobody's business here."""
+    return not (reflected and counterpart is None)
 
 
 def _is_of_a_later_release(revision: str | None) -> bool:

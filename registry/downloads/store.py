@@ -21,6 +21,7 @@ ADD_LOCK = 4_202_251_103
 LAG_COUNTED = 100_000
 # A payload has room for 8,000 bytes.
 IDS_ANNOUNCED = 350
+_PARTITION_NAME = "downloads_%Y_%m"
 
 _LOCK = statement(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(ADD_LOCK, sa.BigInteger))))
 _BATCH = together(_LOCK, statement(sa.insert(download_batches).values(id=sa.cast(p("batch", type_=sa.Text), sa.Uuid))))
@@ -147,13 +148,23 @@ class Download:
     rule: str
 
 
+async def lock(conn: Connection) -> None:
+    """Until the end of the transaction nobody else counts."""
+    await conn.run(_LOCK)
+
+
+async def lock_packages(conn: Connection, ids: Sequence[int]) -> None:
+    """Before their counts are written: whoever changes a package locks it before its versions."""
+    await conn.all(_LOCK_PACKAGES, ids=list(ids))
+
+
 async def add(conn: Connection, batch: UUID, arrived: Sequence[Download]) -> None:
     """Adds events and every count of theirs. ConstraintViolated when the batch was added before."""
     await conn.run(_BATCH, batch=str(batch))
     for month in sorted({_month(d.at.astimezone(UTC).date()) for d in arrived}):
         await make_partition(conn, month)
     ids = sorted({d.package_id for d in arrived if d.package_id is not None})
-    await conn.all(_LOCK_PACKAGES, ids=ids)
+    await lock_packages(conn, ids)
     await conn.run(_ADD, rows=json(list(arrived)))
     for start in range(0, len(ids), IDS_ANNOUNCED):
         conn.announce(DOWNLOADED, " ".join(map(str, ids[start : start + IDS_ANNOUNCED])))
@@ -166,6 +177,11 @@ async def make_partition(conn: Connection, month: date) -> None:
         bounds = f"FROM ('{month} 00:00+00') TO ('{next_month(month)} 00:00+00')"
         # Names and bounds are made of numbers; DDL takes no parameters.
         await conn.run(Statement(f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF downloads FOR VALUES {bounds}", {}))
+
+
+async def months(conn: Connection) -> list[date]:
+    """The first days of the months whose downloads are kept, in order."""
+    return [datetime.strptime(row.name, _PARTITION_NAME).date() for row in await conn.all(_PARTITIONS)]
 
 
 async def drop_before(conn: Connection, month: date) -> list[str]:
@@ -186,7 +202,7 @@ def _month(day: date) -> date:
 
 
 def _partition(month: date) -> str:
-    return f"downloads_{month:%Y_%m}"
+    return month.strftime(_PARTITION_NAME)
 
 
 async def read_after(conn: Connection, after: int, count: int) -> list[Row]:

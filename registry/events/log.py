@@ -27,8 +27,10 @@ VERSION_YANKED = "version.yanked"
 VERSION_UNYANKED = "version.unyanked"
 PACKAGE_DEPRECATED = "package.deprecated"
 PACKAGE_UNDEPRECATED = "package.undeprecated"
+LOST = "log.lost"
+"""Stands for an event that is no more, of no package: so that the numbers have no gap. Nothing follows from it."""
 
-_lock = statement(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(APPEND_LOCK, sa.BigInteger))))
+_LOCK = statement(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(APPEND_LOCK, sa.BigInteger))))
 _NEXT = sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0) + 1).scalar_subquery()
 _append = statement(
     sa.insert(events)
@@ -43,7 +45,7 @@ _append = statement(
     )
     .returning(events.c.seq)
 )
-_APPEND = together(_lock, _append)
+_APPEND = together(_LOCK, _append)
 _READ = statement(sa.select(events).where(events.c.seq > p("after")).order_by(events.c.seq).limit(p("count")))
 _LAST = statement(sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0)))
 _POSITION = statement(sa.select(consumers.c.seq).where(consumers.c.name == p("name")))
@@ -70,6 +72,11 @@ class Event:
     actor_id: int | None
     data: dict[str, Any]
     created_at: datetime
+
+
+async def lock(conn: Connection) -> None:
+    """Until the end of the transaction nobody else appends."""
+    await conn.run(_LOCK)
 
 
 async def append(

@@ -40,31 +40,35 @@ _VERSION_COLUMNS = (
 _ADD_VERSION = statement(
     sa.insert(v).values({name: p(name) for name in _VERSION_COLUMNS}).returning(v.c.id, v.c.published_at)
 )
-_CHOSEN = (
-    sa.select(v)
-    .where(v.c.package_id == p("of_package"), LIVE)
-    .order_by(v.c.yanked, v.c.is_prerelease, v.c.sort_key.desc())
-    .limit(1)
-    .subquery("chosen")
-)
-_SHOWN_COLUMNS = ("description", "author", "license", "homepage", "repository")
-_REFRESH = statement(
-    sa.update(packages)
-    .where(packages.c.id == _CHOSEN.c.package_id)
-    .values(
-        **{name: _CHOSEN.c[name] for name in _SHOWN_COLUMNS},
-        latest_version_id=_CHOSEN.c.id,
-        updated_at=sa.func.now(),
-        keywords=sa.text("ARRAY(SELECT jsonb_array_elements_text(chosen.keywords_json))"),
-        search_vector=sa.func.to_tsvector(
+
+
+def latest_of(package_id: sa.ColumnElement[int]) -> sa.Select[Any]:
+    """The version that a package shows."""
+    order = (v.c.yanked, v.c.is_prerelease, v.c.sort_key.desc())
+    return sa.select(v).where(v.c.package_id == package_id, LIVE).order_by(*order).limit(1)
+
+
+def shown(chosen: sa.FromClause) -> dict[str, sa.ColumnElement[Any]]:
+    """What a package says of itself, by column, from `latest_of()` it under the name "chosen"."""
+    columns = ("description", "author", "license", "homepage", "repository")
+    return {
+        **{name: chosen.c[name] for name in columns},
+        "latest_version_id": chosen.c.id,
+        "keywords": sa.literal_column("ARRAY(SELECT jsonb_array_elements_text(chosen.keywords_json))"),
+        "search_vector": sa.func.to_tsvector(
             sa.literal_column("'english'::regconfig"),
             sa.func.concat_ws(
-                " ", sa.func.translate(packages.c.name, "-_", "  "), _CHOSEN.c.description,
-                sa.cast(_CHOSEN.c.keywords_json, sa.Text),
+                " ", sa.func.translate(packages.c.name, "-_", "  "), chosen.c.description,
+                sa.cast(chosen.c.keywords_json, sa.Text),
             ),
         ),
-    )
-)  # fmt: skip
+    }  # fmt: skip
+
+
+_CHOSEN = latest_of(p("of_package")).subquery("chosen")
+_REFRESH = statement(
+    sa.update(packages).where(packages.c.id == _CHOSEN.c.package_id).values(**shown(_CHOSEN), updated_at=sa.func.now())
+)
 _HIDE = statement(
     sa.update(packages).where(packages.c.id == p("of_package")).values(latest_version_id=None, updated_at=sa.func.now())
 )

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 from registry.db.engine import Database
@@ -41,28 +42,36 @@ async def sweep_orphans(
 ) -> int:
     """Removes blobs that no version refers to, nor does after `settle`, and uploads that never ended; how many."""
     swept = await storage.abort_stale_uploads(older_than)
+    async for keys in orphans(db, storage, older_than, settle=settle):
+        for key in keys:
+            await storage.delete(key)
+        swept += len(keys)
+    if swept:
+        log.info("swept orphans", extra={"count": swept})
+    return swept
+
+
+async def orphans(
+    db: Database, storage: Storage, older_than: timedelta = ORPHAN_AGE, *, settle: timedelta = timedelta(0)
+) -> AsyncIterator[list[str]]:
+    """The keys of blobs that no version refers to, nor does after `settle`, up to BATCH at a time."""
     border = datetime.now(UTC) - older_than
     batch: list[str] = []
     async for blob in storage.list():
         if blob.modified < border:
             batch.append(blob.key)
         if len(batch) == BATCH:
-            swept += await _remove_unkept(db, storage, batch, settle)
+            yield await _settled(db, batch, settle)
             batch = []
-    swept += await _remove_unkept(db, storage, batch, settle)
-    if swept:
-        log.info("swept orphans", extra={"count": swept})
-    return swept
+    yield await _settled(db, batch, settle)
 
 
-async def _remove_unkept(db: Database, storage: Storage, keys: list[str], settle: timedelta) -> int:
-    orphans = await _unkept(db, keys)
-    if orphans and settle:
+async def _settled(db: Database, keys: list[str], settle: timedelta) -> list[str]:
+    unkept = await _unkept(db, keys)
+    if unkept and settle:
         await asyncio.sleep(settle.total_seconds())
-        orphans = await _unkept(db, orphans)
-    for key in orphans:
-        await storage.delete(key)
-    return len(orphans)
+        unkept = await _unkept(db, unkept)
+    return unkept
 
 
 async def _unkept(db: Database, keys: list[str]) -> list[str]:

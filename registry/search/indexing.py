@@ -7,7 +7,7 @@ from prometheus_client import Counter
 from registry.db.engine import Connection, Database, Row
 from registry.elastic import IndexMissing
 from registry.events import log as event_log
-from registry.events.log import Event
+from registry.events.log import LOST, Event
 from registry.search import store
 from registry.search.documents import PACKAGES, VERSIONS, document, package_id, version_id
 from registry.search.index import SearchIndex
@@ -17,6 +17,7 @@ FAILED = Counter("registry_index_documents_failed_total", "Documents that the se
 CONSUMER = "search"
 # A rebuild that ends between two requests of one bulk takes an alias away; the next try sees the new state.
 TRIES = 3
+FAILURES = 500
 
 
 async def index_events(
@@ -26,9 +27,10 @@ async def index_events(
 
     Raises SearchUnavailable; IndexMissing when there is no index to write to.
     """
+    told = [event for event in events if event.type != LOST]
     async with db.read(snapshot=True) as conn:
-        writes = await _writes(
-            conn, {event.package for event in events}, {(e.package, e.version) for e in events if e.version}
+        writes = await writes_of(
+            conn, {event.package for event in told}, {(e.package, e.version) for e in told if e.version}
         )
     await write(db, index, writes, building_only=building_only)
 
@@ -50,6 +52,25 @@ async def write(db: Database, index: SearchIndex, writes: Sequence[Write], *, bu
     return len(failed)
 
 
+async def retry_failures(db: Database, index: SearchIndex) -> None:
+    """Tries once more what the engine refused: documents as the truth has them now. Raises SearchUnavailable."""
+    after = ""
+    while True:
+        async with db.read(snapshot=True) as conn:
+            failed = await store.failures(conn, after, FAILURES)
+            if not failed:
+                return
+            stem = f"{VERSIONS}:"
+            versions = {
+                (row.package, row.document.removeprefix(f"{stem}{row.package}@"))
+                for row in failed
+                if row.document.startswith(stem)
+            }
+            writes = await writes_of(conn, {row.package for row in failed}, versions)
+        await write(db, index, writes)
+        after = failed[-1].document
+
+
 def package_writes(rows: Iterable[Row], seq: int) -> list[Write]:
     return [Write(PACKAGES, package_id(row), row.name, seq, document(row)) for row in rows]
 
@@ -58,7 +79,7 @@ def version_writes(rows: Iterable[Row], seq: int) -> list[Write]:
     return [Write(VERSIONS, version_id(row.name, row.version), row.name, seq, document(row)) for row in rows]
 
 
-async def _writes(conn: Connection, names: set[str], versions: set[tuple[str, str]]) -> list[Write]:
+async def writes_of(conn: Connection, names: set[str], versions: set[tuple[str, str]]) -> list[Write]:
     """The documents of these packages and versions in the snapshot of `conn`; deletions of those that are gone."""
     seq = await event_log.last_seq(conn)
     puts = package_writes(await store.packages_named(conn, names), seq)

@@ -1,7 +1,8 @@
 """Compares PostgreSQL with both indices, page by page, and mends what differs.
 
 The event log leaves nothing out; this finds what came otherwise: an index restored or written by hand, a bug. Downloads
-count as equal within a step, since counts.py brings only steps. An index from after the database's backup holds higher
+count as equal within a step, since counts.py brings only steps; those that drifted further are a difference of their
+own. An index from after the database's backup holds higher
 seqs and can't be mended: that one wants a rebuild.
 """
 
@@ -18,8 +19,8 @@ from registry.events import log as event_log
 from registry.search import store
 from registry.search.documents import PACKAGES, VERSIONS, Document, download_step, version_id
 from registry.search.index import KINDS, SearchIndex
-from registry.search.indexing import package_writes, version_writes, write
-from registry.search.writes import Write
+from registry.search.indexing import CONSUMER, package_writes, version_writes, write
+from registry.search.writes import Write, reference
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,8 @@ LAST_RUN = Gauge("registry_index_reconciled_timestamp_seconds", "When the search
 PAGE = 500
 # What differs only because the consumer has not come to it yet is equal after this.
 SETTLE_SECONDS = 3.0
-MISSING, OUTDATED, SURPLUS = "missing", "outdated", "surplus"
+LOOKS = 10
+DIFFERENT = MISSING, OUTDATED, SURPLUS, DRIFTED = "missing", "outdated", "surplus", "drifted"
 UNMENDED = "unmended"
 # What was changed by hand has a version of its own, one above its seq. A write with one more than the truth's seq beats
 # it, and is no obstacle to the next event's; should that have come between, the next look finds it.
@@ -43,25 +45,49 @@ _NOT_COMPARED = frozenset(("downloads", "popularity", "readme"))
 
 Identity = tuple[str, str]
 """(name, version); a package's is that of its name alone."""
+Difference = tuple[Identity, str, Write]
+"""What differs, how, and the write that mends it."""
 
 
 async def reconcile(db: Database, index: SearchIndex) -> dict[str, int]:
-    """How many documents were {"packages missing", ..., "versions surplus"}, and how many of them are "unmended".
+    """How many documents were {"packages missing", ..., "versions drifted"}, and how many of them are "unmended".
 
     Raises SearchUnavailable, DatabaseUnavailable; what was compared until then stays mended.
     """
-    found = {f"{kind} {difference}": 0 for kind in KINDS for difference in (MISSING, OUTDATED, SURPLUS)}
+    found = {f"{kind} {difference}": 0 for kind in KINDS for difference in DIFFERENT}
     found[UNMENDED] = 0
-    await index.refresh()
-    for kind in KINDS:
-        for pages in (_pages_of_database(db, kind), _pages_of_index(index, kind)):
-            async for page in pages:
-                if differing := await _differences(db, index, kind, page):
-                    await _mend(db, index, kind, [identity for identity, _, _ in differing], found)
+    async for kind, suspects in _suspects(db, index):
+        await _mend(db, index, kind, suspects, found)
     LAST_RUN.set_to_current_time()
     level = logging.WARNING if any(found.values()) else logging.INFO
     log.log(level, "search index reconciled", extra={"found": found})
     return found
+
+
+async def differences(db: Database, index: SearchIndex) -> AsyncIterator[tuple[str, str]]:
+    """(missing | outdated | surplus | drifted, document) of what reconcile() would mend; nothing is changed.
+
+    What was downloaded since yesterday may drift: counts.py comes to it. Raises SearchUnavailable, DatabaseUnavailable.
+    """
+    async for kind, suspects in _suspects(db, index):
+        differing = await _settled(db, index, kind, suspects)
+        async with db.read() as conn:
+            lately = await store.downloaded_lately(conn, [name for (name, _), what, _ in differing if what == DRIFTED])
+        for (name, _), what, each in differing:
+            if what != DRIFTED or name not in lately:
+                yield what, reference(each)
+
+
+async def _suspects(db: Database, index: SearchIndex) -> AsyncIterator[tuple[str, list[Identity]]]:
+    """(kind, those of a page that differ at first sight), page by page."""
+    await index.refresh()
+    for kind in KINDS:
+        async for page in _pages_of_database(db, kind):
+            if differing := await _differences(db, index, kind, page):
+                yield kind, [identity for identity, _, _ in differing]
+        async for page in _pages_of_index(index, kind):
+            if surplus := await _surplus(db, kind, page):
+                yield kind, surplus
 
 
 async def _pages_of_database(db: Database, kind: str) -> AsyncIterator[list[Identity]]:
@@ -94,11 +120,20 @@ async def _pages_of_index(index: SearchIndex, kind: str) -> AsyncIterator[list[I
         yield [(hit["_source"]["name"], hit["_source"]["version"]) for hit in hits]
 
 
+async def _surplus(db: Database, kind: str, identities: Sequence[Identity]) -> list[Identity]:
+    """Those that the index should not hold; how it holds the others was seen before."""
+    async with db.read() as conn:
+        if kind == PACKAGES:
+            names = await store.shown_names(conn, [name for name, _ in identities])
+            return [identity for identity in identities if identity[0] not in names]
+        versions = await store.live_versions(conn, identities)
+        return [identity for identity in identities if identity not in versions]
+
+
 async def _mend(
     db: Database, index: SearchIndex, kind: str, suspects: Sequence[Identity], found: dict[str, int]
 ) -> None:
-    await asyncio.sleep(SETTLE_SECONDS)
-    differing = await _differences(db, index, kind, suspects)
+    differing = await _settled(db, index, kind, suspects)
     for _, difference, _ in differing:
         found[f"{kind} {difference}"] += 1
         DIFFERENCES.labels(kind, difference).inc()
@@ -109,9 +144,29 @@ async def _mend(
     found[UNMENDED] += len(differing)
 
 
-async def _differences(
-    db: Database, index: SearchIndex, kind: str, identities: Sequence[Identity]
-) -> list[tuple[Identity, str, Write]]:
+async def _settled(db: Database, index: SearchIndex, kind: str, suspects: Sequence[Identity]) -> list[Difference]:
+    """Those of `suspects` that differ, though the consumer has handled all events of their packages.
+
+    What changes whenever it is looked at is in the consumer's hands, and so is what waits for one that stands still.
+    """
+    settled: list[Difference] = []
+    position = -1
+    for _ in range(LOOKS):
+        await asyncio.sleep(SETTLE_SECONDS)
+        before = position
+        async with db.read() as conn:
+            position = await event_log.position(conn, CONSUMER)
+        differing = await _differences(db, index, kind, suspects)
+        async with db.read() as conn:
+            changing = await store.changed_since(conn, [name for (name, _), _, _ in differing], position)
+        settled += [each for each in differing if each[0][0] not in changing]
+        suspects = [identity for identity, _, _ in differing if identity[0] in changing]
+        if not suspects or position == before:
+            break
+    return settled
+
+
+async def _differences(db: Database, index: SearchIndex, kind: str, identities: Sequence[Identity]) -> list[Difference]:
     """Each of `identities` that the index holds otherwise, how so, and the write that mends it."""
     truth = await _truth(db, kind, identities)
     indexed = await index.documents(kind, list(truth), ["*"])
@@ -123,7 +178,7 @@ async def _differences(
         elif document is None:
             difference = MISSING
         else:
-            difference = OUTDATED if _compared(document) != _compared(each.document) else None
+            difference = _difference(document, each.document)
         if difference is not None:
             differing.append((identity, difference, each))
     return differing
@@ -145,6 +200,11 @@ async def _truth(db: Database, kind: str, identities: Sequence[Identity]) -> dic
     return truth
 
 
+def _difference(indexed: Document, truth: Document) -> str | None:
+    if _compared(indexed) != _compared(truth):
+        return OUTDATED
+    return DRIFTED if download_step(indexed.get("downloads", 0)) != download_step(truth["downloads"]) else None
+
+
 def _compared(document: Document) -> Document:
-    kept = {name: value for name, value in document.items() if name not in _NOT_COMPARED}
-    return {**kept, "step": download_step(document.get("downloads", 0))}
+    return {name: value for name, value in document.items() if name not in _NOT_COMPARED}

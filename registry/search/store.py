@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Row, statement
-from registry.db.tables import download_days, index_failures, package_versions, packages
+from registry.db.tables import download_days, events, index_failures, package_versions, packages
 from registry.search.documents import PACKAGES
 
 _TEXTS = ARRAY(sa.Text)
@@ -86,10 +86,17 @@ _wanted = (
 )
 
 _PACKAGES_NAMED = statement(_PACKAGE.where(packages.c.name == sa.any_(sa.cast(p("names"), _TEXTS))))
+_SHOWN_NAMES = statement(
+    _PACKAGE.with_only_columns(packages.c.name).where(packages.c.name == sa.any_(sa.cast(p("names"), _TEXTS)))
+)
 _PACKAGES_AFTER = statement(_PACKAGE.where(packages.c.id > p("after")).order_by(packages.c.id).limit(p("count")))
 _PACKAGE_COUNT = statement(sa.select(sa.func.count()).select_from(_PACKAGE.subquery()))
-_VERSIONS_NAMED = statement(
-    _VERSION.join(_wanted, sa.and_(_wanted.c.name == packages.c.name, _wanted.c.version == package_versions.c.version))
+_IS_WANTED = sa.and_(_wanted.c.name == packages.c.name, _wanted.c.version == package_versions.c.version)
+_VERSIONS_NAMED = statement(_VERSION.join(_wanted, _IS_WANTED))
+_LIVE_VERSIONS = statement(
+    _VERSION.with_only_columns(packages.c.name, package_versions.c.version)
+    .select_from(package_versions)
+    .join(_wanted, _IS_WANTED)
 )
 _VERSIONS_AFTER = statement(
     _VERSION.where(package_versions.c.id > p("after")).order_by(package_versions.c.id).limit(p("count"))
@@ -112,6 +119,19 @@ _DOWNLOADED = statement(
     .limit(p("count"))
 )
 
+_DOWNLOADED_LATELY = statement(
+    sa.select(packages.c.name).where(
+        packages.c.name == sa.any_(sa.cast(p("names"), _TEXTS)),
+        sa.select(download_days.c.day)
+        .where(download_days.c.package_id == packages.c.id, download_days.c.day >= sa.func.current_date() - 1)
+        .exists(),
+    )
+)
+_CHANGED_SINCE = statement(
+    sa.select(events.c.package)
+    .where(events.c.seq > p("seq"), events.c.package == sa.any_(sa.cast(p("names"), _TEXTS)))
+    .distinct()
+)
 _STANDING = statement(
     sa.select(
         packages.c.name,
@@ -136,6 +156,12 @@ _FAILED = statement(
         set_={name: _failure.excluded[name] for name in ("package", "seq", "reason", "failed_at")},
     )
 )
+_FAILURES = statement(
+    sa.select(index_failures.c.document, index_failures.c.package, index_failures.c.reason)
+    .where(index_failures.c.document > p("after"))
+    .order_by(index_failures.c.document)
+    .limit(p("count"))
+)
 _SUCCEEDED = statement(
     sa.delete(index_failures).where(index_failures.c.document == sa.any_(sa.cast(p("documents"), _TEXTS)))
 )
@@ -144,6 +170,11 @@ _SUCCEEDED = statement(
 async def packages_named(conn: Connection, names: Iterable[str]) -> list[Row]:
     """The rows of those of `names` that have a live version."""
     return await conn.all(_PACKAGES_NAMED, names=list(names))
+
+
+async def shown_names(conn: Connection, names: Iterable[str]) -> set[str]:
+    """Those of `names` that have a live version."""
+    return {row.name for row in await conn.all(_SHOWN_NAMES, names=list(names))}
 
 
 async def packages_after(conn: Connection, after: int, count: int) -> list[Row]:
@@ -155,6 +186,13 @@ async def versions_named(conn: Connection, versions: Iterable[tuple[str, str]]) 
     """The rows of those (name, version) that are live."""
     pairs = list(versions)
     return await conn.all(_VERSIONS_NAMED, names=[name for name, _ in pairs], versions=[v for _, v in pairs])
+
+
+async def live_versions(conn: Connection, versions: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Those of these (name, version) that are live."""
+    pairs = list(versions)
+    rows = await conn.all(_LIVE_VERSIONS, names=[name for name, _ in pairs], versions=[v for _, v in pairs])
+    return {(row.name, row.version) for row in rows}
 
 
 async def versions_after(conn: Connection, after: int, count: int) -> list[Row]:
@@ -175,9 +213,24 @@ async def downloaded_versions(
     return [(row.name, row.version) for row in rows]
 
 
+async def downloaded_lately(conn: Connection, names: Iterable[str]) -> set[str]:
+    """Those of `names` that were downloaded today or yesterday."""
+    return {row.name for row in await conn.all(_DOWNLOADED_LATELY, names=list(names))}
+
+
+async def changed_since(conn: Connection, names: Iterable[str], seq: int) -> set[str]:
+    """Those of `names` that events after `seq` tell of."""
+    return {row.package for row in await conn.all(_CHANGED_SINCE, names=list(names), seq=seq)}
+
+
 async def standing(conn: Connection, key: str) -> Row | None:
     """name, shown (a version is left), offered (one isn't yanked), refusal (why the engine has it not, or None)."""
     return await conn.one(_STANDING, key=key)
+
+
+async def failures(conn: Connection, after: str, count: int) -> list[Row]:
+    """document, package and reason of up to `count` refusals whose document is above `after`, by document."""
+    return await conn.all(_FAILURES, after=after, count=count)
 
 
 async def save_outcome(

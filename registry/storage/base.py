@@ -109,8 +109,11 @@ class Storage(Protocol):
         The blob is not looked up: a missing one shows only when the address is used.
         """
 
+    async def stale_uploads(self, older_than: timedelta) -> int:
+        """How many uploads began longer ago and never ended (a killed process)."""
+
     async def abort_stale_uploads(self, older_than: timedelta) -> int:
-        """Clear away what uploads left that began longer ago and never ended (a killed process); returns how many."""
+        """Clear away what such uploads left; returns how many."""
 
     async def check(self) -> None:
         """Raise StorageUnavailable when the folder can't be written, or the bucket is not to be reached, right now.

@@ -12,7 +12,7 @@ import shutil
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
@@ -119,8 +119,11 @@ class LocalStorage:
         check_key(key)
         return None
 
+    async def stale_uploads(self, older_than: timedelta) -> int:
+        return len(await asyncio.to_thread(self._leftovers, older_than))
+
     async def abort_stale_uploads(self, older_than: timedelta) -> int:
-        return await asyncio.to_thread(self._remove_leftovers, time.time() - older_than.total_seconds())
+        return await asyncio.to_thread(self._remove_leftovers, older_than)
 
     async def check(self) -> None:
         await asyncio.to_thread(self._probe)
@@ -197,17 +200,22 @@ class LocalStorage:
                     blobs.append(BlobInfo(key, facts.st_size, datetime.fromtimestamp(facts.st_mtime, UTC)))
         return folders, blobs
 
-    def _remove_leftovers(self, before: float) -> int:
-        removed = 0
+    def _leftovers(self, older_than: timedelta) -> Sequence[Path]:
+        before = time.time() - older_than.total_seconds()
+        found = []
         with _named_errors("abort"):
             for path in self._tmp.iterdir():
-                try:
+                with suppress(FileNotFoundError):  # its put came to an end
                     if path.lstat().st_mtime < before:
-                        path.unlink()
-                        removed += 1
-                except FileNotFoundError:  # its put came to an end
-                    continue
-        return removed
+                        found.append(path)
+        return found
+
+    def _remove_leftovers(self, older_than: timedelta) -> int:
+        found = self._leftovers(older_than)
+        with _named_errors("abort"):
+            for path in found:
+                path.unlink(missing_ok=True)
+        return len(found)
 
     def _probe(self) -> None:
         with _named_errors("check"):

@@ -5,7 +5,7 @@ How a file gets there is told in registry.storage.s3_upload.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from email.message import Message
@@ -154,13 +154,13 @@ class S3Storage:
             url = await self._client.generate_presigned_url("get_object", Params=wanted, ExpiresIn=expires)
         return str(url)
 
+    async def stale_uploads(self, older_than: timedelta) -> int:
+        return len(await self._stale(older_than))
+
     async def abort_stale_uploads(self, older_than: timedelta) -> int:
-        before = datetime.now(UTC) - older_than
-        pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=self._prefix)
         aborted = 0
-        with _named_errors("abort"):
-            stale = [u async for page in pages for u in page.get("Uploads", ()) if u["Initiated"] < before]
-            for upload in stale:
+        for upload in await self._stale(older_than):
+            with _named_errors("abort"):
                 aborted += await self._uploader.abort(
                     {"Bucket": self._bucket, "Key": upload["Key"]}, upload["UploadId"]
                 )
@@ -174,6 +174,12 @@ class S3Storage:
     async def aclose(self) -> None:
         await self._uploader.aclose()
         await self._client.close()
+
+    async def _stale(self, older_than: timedelta) -> Sequence[Any]:
+        before = datetime.now(UTC) - older_than
+        pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=self._prefix)
+        with _named_errors("abort"):
+            return [u async for page in pages for u in page.get("Uploads", ()) if u["Initiated"] < before]
 
     def _target(self, key: str) -> dict[str, Any]:
         check_key(key)

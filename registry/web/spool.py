@@ -17,6 +17,7 @@ from registry.errors import StorageUnavailable, TooLarge
 
 # Written in pieces of this size: one hop to a thread a piece.
 PIECE = 1 << 20
+START_LOCK = "start.lock"
 DISK_FULL = "There is no room for the upload right now. Try again later."
 
 
@@ -36,10 +37,11 @@ class Spool:
         root.mkdir(parents=True, exist_ok=True, mode=0o750)
         self._folder = root / f"process-{os.getpid()}-{secrets.token_hex(4)}"
         # One starts at a time: a folder whose maker does not hold its lock yet would look abandoned to another.
-        with (root / "start.lock").open("wb") as starting:
+        with (root / START_LOCK).open("wb") as starting:
             fcntl.flock(starting, fcntl.LOCK_EX)
             for old in root.glob("process-*"):
-                _remove_if_abandoned(old)
+                if _is_abandoned(old):
+                    shutil.rmtree(old, ignore_errors=True)
             self._folder.mkdir(mode=0o750)
             self._lock = (self._folder / "lock").open("wb")
             fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -101,13 +103,26 @@ def _disk_errors_named() -> Iterator[None]:
         raise
 
 
-def _remove_if_abandoned(folder: Path) -> None:
-    """Removes `folder` unless the process that made it still holds its lock."""
+def abandoned(root: Path, *, remove: bool = False) -> list[Path]:
+    """The folders under `root` that dead processes left. Blocking: call it in a thread."""
+    try:
+        with (root / START_LOCK).open("rb") as starting:
+            fcntl.flock(starting, fcntl.LOCK_EX)
+            found = [folder for folder in sorted(root.glob("process-*")) if _is_abandoned(folder)]
+            for folder in found if remove else ():
+                shutil.rmtree(folder, ignore_errors=True)
+            return found
+    except FileNotFoundError:
+        return []  # no process ever began here
+
+
+def _is_abandoned(folder: Path) -> bool:
+    """Whether the process that made `folder` holds its lock no more. Ask only while START_LOCK is held."""
     try:
         with (folder / "lock").open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
     except BlockingIOError:
-        return
+        return False
     except FileNotFoundError:
-        shutil.rmtree(folder, ignore_errors=True)
+        return True
+    return True

@@ -32,7 +32,7 @@ from registry.devstack.postgres import Postgres
 from registry.settings import Settings
 from tests.faults.fleet import Fleet, Outages
 from tests.faults.load import Load
-from tests.faults.truth import verify
+from tests.faults.truth import examine, verify
 from tests.servers import S3Proxy, cache_folder
 from tests.service import command_environment, run_command
 
@@ -202,6 +202,7 @@ async def soak(minutes: float, seed: int, rate: float, *, s3: bool) -> dict[str,
                 memory.sample()
                 async with load.paused():
                     await verify(load, db)
+                    await examine(load)
             for member in fleet.members:
                 _read_log(member.service.log_lines, load)
             figures = {

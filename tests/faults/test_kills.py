@@ -16,7 +16,7 @@ from tests.client import API, PASSWORD, Answer, tarball
 from tests.faults import ALL, killed
 from tests.faults.fleet import Fleet
 from tests.faults.load import Load
-from tests.faults.truth import index_differences, verify
+from tests.faults.truth import examine, index_differences, verify
 from tests.service import Service, command_environment, start_service
 
 KILLS = 100 if ALL else 2
@@ -210,6 +210,7 @@ async def test_whenever_processes_are_killed_under_load_what_was_answered_holds(
                 await member.start()
             async with load.paused():
                 await verify(load, db)
+                await examine(load)
     assert load.problems == []
     assert load.model.events > 0
     assert sum(load.done.values()) > KILLS

@@ -1,6 +1,7 @@
 """Holds a registry that rests for a moment against the model of what must be true."""
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -14,8 +15,10 @@ from registry.search.reconcile import reconcile
 from registry.settings import Settings
 from tests.faults.load import Load
 from tests.faults.model import LIVE, Package, Version
+from tests.service import run_command
 
 SETTLE_SECONDS = 60.0
+DOCTOR_SECONDS = 600.0
 AT_ONCE = 8
 
 _EVENTS = Statement("SELECT count(*) AS count, coalesce(max(seq), 0) AS last FROM events", {})
@@ -48,6 +51,16 @@ async def verify(load: Load, db: Database, *, sample: int | None = None) -> None
         packages = random.Random(len(packages)).sample(packages, sample)
     await _each(packages, lambda package: _check_package(load, package))
     await _check_index(load, db)
+
+
+async def examine(load: Load) -> None:
+    """Adds to the problems of `load` what the doctor finds, who reads every tarball."""
+    status, out, error = await run_command(
+        load.fleet.folder, "doctor", "--json", "--deep", seconds=DOCTOR_SECONDS, **load.fleet.environ
+    )
+    wrong = [check for check in json.loads(out)["checks"] if check["found"] or check["problem"]] if out else error
+    if status or wrong:
+        load.problem(f"the doctor ends with {status}: {wrong}")
 
 
 async def _settled(load: Load, db: Database) -> None:

@@ -14,7 +14,7 @@ from registry.search.reconcile import reconcile
 from registry.settings import SearchSettings
 from tests.search.conftest import Shelf
 
-EQUAL = {f"{kind} {what}": 0 for kind in (PACKAGES, VERSIONS) for what in ("missing", "outdated", "surplus")}
+EQUAL = {f"{kind} {what}": 0 for kind in (PACKAGES, VERSIONS) for what in reconciling.DIFFERENT}
 EQUAL["unmended"] = 0
 
 
@@ -76,7 +76,7 @@ async def test_counts_within_a_step_are_equal_and_beyond_are_mended(stocked: She
     await stocked.downloaded("package-3", 301)
     assert await reconcile(stocked.db, stocked.index) == EQUAL
     await stocked.downloaded("package-2", 90_000)
-    assert (await reconcile(stocked.db, stocked.index))["packages outdated"] == 1
+    assert (await reconcile(stocked.db, stocked.index))["packages drifted"] == 1
 
 
 async def test_what_the_consumer_has_not_come_to_is_no_difference(

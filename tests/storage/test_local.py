@@ -149,6 +149,7 @@ async def test_only_old_leftovers_are_swept(local_storage, root):
     for path in (old, new):
         path.write_bytes(b"half a blob")
     os.utime(old, (0, 0))
+    assert await local_storage.stale_uploads(timedelta(hours=1)) == 1
     assert await local_storage.abort_stale_uploads(timedelta(hours=1)) == 1
     assert list((root / "tmp").iterdir()) == [new]
     assert await local_storage.abort_stale_uploads(timedelta(0)) == 1

@@ -125,6 +125,8 @@ async def test_another_checksum_is_refused(s3_storage, source):
 async def test_only_old_uploads_are_swept(s3_storage, s3_client, bucket):
     for key in ("tarballs/a/x", "tarballs/b/x", "elsewhere"):
         await s3_client.create_multipart_upload(Bucket=bucket, Key=key)
+    assert await s3_storage.stale_uploads(timedelta(hours=1)) == 0
+    assert await s3_storage.stale_uploads(timedelta(0)) == 2
     assert await s3_storage.abort_stale_uploads(timedelta(hours=1)) == 0
     await asyncio.sleep(1.1)  # servers tell the time of an upload in whole seconds
     assert await s3_storage.abort_stale_uploads(timedelta(0)) == 2

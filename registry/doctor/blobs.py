@@ -1,0 +1,166 @@
+"""Has every version its tarball, and does the storage hold nothing else?"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+
+from registry.db.engine import Connection, Row
+from registry.doctor import store
+from registry.doctor.check import SETTLE_SECONDS, Check, Found, Registry
+from registry.packages import sweep
+from registry.storage.base import BlobMissing, InvalidKey, Storage, is_key
+
+PAGE = 1_000
+AT_ONCE = 8
+READ_AT_ONCE = 2
+# The service sweeps every few seconds; a tombstone is overdue when it waits so long after its grace.
+OVERDUE = timedelta(minutes=10)
+
+
+async def _find_missing(registry: Registry) -> Found:
+    """Lists the storage once instead of asking for each tarball, and asks only for those that the list lacks."""
+    found = Found()
+    async with registry.db.session() as (conn, _):
+        await _list(registry, conn)
+        after = 0
+        while rows := await store.not_listed(conn, after, PAGE):
+            sizes = await _sizes(registry.storage, [row.tarball_path for row in rows])
+            wrong = [(row, size) for row, size in zip(rows, sizes, strict=True) if size != row.tarball_size]
+            # A sweep marks the row before it removes the blob.
+            unswept = await store.unswept(conn, [row.id for row, _ in wrong])
+            for row, size in wrong:
+                if row.id in unswept:
+                    state = "is missing" if size is None else f"has {size} bytes instead of {row.tarball_size}"
+                    found.add(f"{row.name} {row.version}: {row.tarball_path} {state}")
+            after = rows[-1].id
+    return found
+
+
+async def _list(registry: Registry, conn: Connection) -> None:
+    await store.begin_list(conn)
+    listed = 0
+    page: list[tuple[str, int]] = []
+    async for blob in registry.storage.list():
+        page.append((blob.key, blob.size))
+        if len(page) == PAGE:
+            await store.list_blobs(conn, *zip(*page, strict=True))
+            listed += len(page)
+            page = []
+            registry.progress(f"tarballs: {listed} listed")
+    if page:
+        await store.list_blobs(conn, *zip(*page, strict=True))
+    await store.end_list(conn)
+
+
+async def _sizes(storage: Storage, keys: Sequence[str]) -> list[int | None]:
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def size(key: str) -> int | None:
+        async with slots:
+            return await storage.stat(key) if is_key(key) else None
+
+    return await asyncio.gather(*(size(key) for key in keys))
+
+
+async def _find_changed(registry: Registry) -> Found:
+    found = Found()
+    read = 0
+    async for rows in _tarballs(registry):
+        wrong = await _changed(registry.storage, rows)
+        async with registry.db.read() as conn:
+            unswept = await store.unswept(conn, [row.id for row in wrong])
+        for row in wrong:
+            if row.id in unswept:
+                found.add(f"{row.name} {row.version}: {row.tarball_path} is not what was published")
+        read += len(rows)
+        registry.progress(f"contents: {read} read")
+    return found
+
+
+async def _tarballs(registry: Registry) -> AsyncIterator[list[Row]]:
+    after = ""
+    while True:
+        async with registry.db.read() as conn:
+            rows = await store.tarballs_after(conn, after, PAGE)
+        if not rows:
+            return
+        yield rows
+        after = rows[-1].tarball_path
+
+
+async def _changed(storage: Storage, rows: Sequence[Row]) -> list[Row]:
+    slots = asyncio.Semaphore(READ_AT_ONCE)
+
+    async def is_changed(row: Row) -> bool:
+        async with slots:
+            try:
+                return bool(await _checksum(storage, row.tarball_path) != row.checksum)
+            except (BlobMissing, InvalidKey):
+                return False  # "tarballs" tells of it
+
+    changed = await asyncio.gather(*(is_changed(row) for row in rows))
+    return [row for row, is_wrong in zip(rows, changed, strict=True) if is_wrong]
+
+
+async def _checksum(storage: Storage, key: str) -> str:
+    digest = hashlib.sha256()
+    async with storage.open(key) as chunks:
+        async for chunk in chunks:
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+async def _find_tombstones(registry: Registry) -> Found:
+    async with registry.db.read() as conn:
+        return await store.overdue_tombstones(conn, registry.settings.limits.delete_grace + OVERDUE)
+
+
+async def _sweep_tombstones(registry: Registry) -> None:
+    await sweep.sweep_deleted(registry.db, registry.storage, registry.settings.limits.delete_grace)
+
+
+async def _find_orphans(registry: Registry) -> Found:
+    found = Found()
+    async for keys in sweep.orphans(registry.db, registry.storage, settle=timedelta(seconds=SETTLE_SECONDS)):
+        for key in keys:
+            found.add(key)
+    for _ in range(await registry.storage.stale_uploads(sweep.ORPHAN_AGE)):
+        found.add("an upload that never ended")
+    return found
+
+
+async def _sweep_orphans(registry: Registry) -> None:
+    await sweep.sweep_orphans(registry.db, registry.storage, settle=sweep.SETTLE)
+
+
+CHECKS = (
+    Check(
+        "tarballs",
+        "the storage has the tarball of every version, in its size",
+        "restore these keys from a backup of the storage",
+        _find_missing,
+    ),
+    Check(
+        "tombstones",
+        "what was deleted longer ago than its grace is swept",
+        "sweep it",
+        _find_tombstones,
+        _sweep_tombstones,
+    ),
+    Check(
+        "orphans",
+        "the storage holds nothing older than a day that no version names, and no upload that never ended",
+        "remove it, after some minutes in which a late publish may still name it",
+        _find_orphans,
+        _sweep_orphans,
+    ),
+)
+DEEP = (
+    Check(
+        "contents",
+        "every tarball has the SHA-256 that it was published with",
+        "restore these keys from a backup of the storage",
+        _find_changed,
+    ),
+)

@@ -1,0 +1,142 @@
+"""The SQL of counters and roll-ups: each level is the sum of the one below, and the days are what the downloads say."""
+
+from collections.abc import Sequence
+from datetime import date
+
+import sqlalchemy as sa
+
+from registry.db.engine import Connection, Statement, statement
+from registry.doctor.check import Found
+from registry.doctor.store import first_of, found
+from registry.downloads import store as downloads
+
+_TRAITS = "kind, client, system, country"
+_DAY_KEY = f"package_id, day, package_version_id, {_TRAITS}"
+# By month, of which whole partitions are kept or gone.
+_DAYS_COUNTED = f"""
+    SELECT v.package_id, (d.downloaded_at AT TIME ZONE 'UTC')::date AS day, d.package_version_id, {_TRAITS},
+           count(*) AS count, count(*) FILTER (WHERE d.is_unique) AS unique_count
+    FROM downloads d JOIN package_versions v ON v.id = d.package_version_id
+    WHERE d.downloaded_at >= CAST(:first AS date) AND d.downloaded_at < CAST(:after AS date)
+    GROUP BY {_DAY_KEY}
+"""
+_DAYS_KEPT = "SELECT * FROM download_days WHERE day >= CAST(:first AS date) AND day < CAST(:after AS date)"
+_REGISTRY_COUNTED = f"""
+    SELECT day, {_TRAITS}, sum(count) AS count, sum(unique_count) AS unique_count
+    FROM download_days GROUP BY day, {_TRAITS}
+"""
+_VERSIONS_COUNTED = """
+    SELECT v.id, v.package_id, v.version, v.download_count, coalesce(s.total, 0) AS total
+    FROM package_versions v
+    LEFT JOIN (SELECT package_version_id, sum(count) AS total FROM download_days GROUP BY 1) s
+           ON s.package_version_id = v.id
+    WHERE v.download_count <> coalesce(s.total, 0)
+"""
+_PACKAGES_COUNTED = """
+    SELECT p.id, p.name, p.download_count, coalesce(s.total, 0) AS total
+    FROM packages p
+    LEFT JOIN (SELECT package_id, sum(count) AS total FROM download_days GROUP BY 1) s ON s.package_id = p.id
+    WHERE p.download_count <> coalesce(s.total, 0)
+"""
+
+
+def _differing(counted: str, kept: str, key: str, what: str) -> Statement:
+    return first_of(f"""
+        SELECT {what} || ': ' || coalesce(k.count, 0) || ' (' || coalesce(k.unique_count, 0) || ' unique) instead of '
+               || coalesce(c.count, 0) || ' (' || coalesce(c.unique_count, 0) || ' unique)' AS what
+        FROM ({counted}) AS c FULL JOIN ({kept}) AS k USING ({key})
+        WHERE c.count IS DISTINCT FROM k.count OR c.unique_count IS DISTINCT FROM k.unique_count
+    """)
+
+
+def _drop_surplus(table: str, counted: str, key: str, condition: str) -> Statement:
+    same = " AND ".join(f"c.{column} = k.{column}" for column in key.split(", "))
+    return statement(
+        sa.text(f"""
+        DELETE FROM {table} AS k WHERE {condition} AND NOT EXISTS (SELECT FROM ({counted}) AS c WHERE {same})
+        """)
+    )
+
+
+def _put(table: str, counted: str, key: str) -> Statement:
+    return statement(
+        sa.text(f"""
+        INSERT INTO {table} AS k ({key}, count, unique_count) SELECT {key}, count, unique_count FROM ({counted}) AS c
+        ON CONFLICT ({key}) DO UPDATE SET count = excluded.count, unique_count = excluded.unique_count
+        WHERE (k.count, k.unique_count) <> (excluded.count, excluded.unique_count)
+        """)
+    )
+
+
+_REGISTRY_KEY = f"day, {_TRAITS}"
+_DAYS = _differing(
+    _DAYS_COUNTED, _DAYS_KEPT, _DAY_KEY, "(SELECT name FROM packages p WHERE p.id = package_id) || ' on ' || day"
+)
+_REGISTRY = _differing(
+    _REGISTRY_COUNTED, "SELECT * FROM registry_days", _REGISTRY_KEY, "day || ' ' || kind || ' ' || client"
+)
+_VERSIONS = first_of(f"""
+    SELECT p.name || ' ' || d.version || ': ' || d.download_count || ' instead of ' || d.total AS what
+    FROM ({_VERSIONS_COUNTED}) d JOIN packages p ON p.id = d.package_id
+""")
+_PACKAGES = first_of(
+    f"SELECT name || ': ' || download_count || ' instead of ' || total AS what FROM ({_PACKAGES_COUNTED}) d"
+)
+
+_MEND = (
+    _drop_surplus(
+        "download_days", _DAYS_COUNTED, _DAY_KEY, "day >= CAST(:first AS date) AND day < CAST(:after AS date)"
+    ),
+    _put("download_days", _DAYS_COUNTED, _DAY_KEY),
+)
+_MEND_REGISTRY = (
+    _drop_surplus("registry_days", _REGISTRY_COUNTED, _REGISTRY_KEY, "true"),
+    _put("registry_days", _REGISTRY_COUNTED, _REGISTRY_KEY),
+)
+_WRONG = statement(
+    sa.text(f"SELECT package_id AS id FROM ({_VERSIONS_COUNTED}) v UNION SELECT id FROM ({_PACKAGES_COUNTED}) p")
+)
+_MEND_VERSIONS = statement(
+    sa.text(f"""
+    UPDATE package_versions SET download_count = d.total FROM ({_VERSIONS_COUNTED}) d WHERE d.id = package_versions.id
+    """)
+)
+_MEND_PACKAGES = statement(
+    sa.text(f"UPDATE packages SET download_count = d.total FROM ({_PACKAGES_COUNTED}) d WHERE d.id = packages.id")
+)
+
+
+async def days(conn: Connection, month: date) -> Found:
+    """Days of versions in a month (given by its first day) that are not what the downloads say."""
+    return await found(conn, _DAYS, first=month, after=downloads.next_month(month))
+
+
+async def registry_days(conn: Connection) -> Found:
+    """Days of the registry that are not the sum of those of its versions."""
+    return await found(conn, _REGISTRY)
+
+
+async def versions(conn: Connection) -> Found:
+    """Versions whose count is not the sum of its days."""
+    return await found(conn, _VERSIONS)
+
+
+async def packages(conn: Connection) -> Found:
+    """Packages whose count is not the sum of their days."""
+    return await found(conn, _PACKAGES)
+
+
+async def recount(conn: Connection, months: Sequence[date]) -> None:
+    """Counts everything anew: the days of these months, and from all days what they add up to.
+
+    Downloads wait meanwhile, so that none is missed or counted twice.
+    """
+    await downloads.lock(conn)
+    for month in months:
+        for mend in _MEND:
+            await conn.run(mend, first=month, after=downloads.next_month(month))
+    for mend in _MEND_REGISTRY:
+        await conn.run(mend)
+    await downloads.lock_packages(conn, sorted(row.id for row in await conn.all(_WRONG)))
+    await conn.run(_MEND_VERSIONS)
+    await conn.run(_MEND_PACKAGES)

@@ -1,0 +1,120 @@
+"""Makes every check, repairs if asked to, and looks again at what it repaired."""
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+from registry.analytics.index import open_analytics
+from registry.db.engine import open_database
+from registry.doctor import blobs, dashboards, event_log, rows, schema, search, spool
+from registry.doctor.check import Check, Progress, Registry
+from registry.doctor.counts import checks as counts
+from registry.errors import Unavailable
+from registry.search.index import open_search
+from registry.settings import Settings
+from registry.storage.opened import open_storage
+
+CLEAN, WRONG, INCOMPLETE = 0, 1, 2
+# Statements that look at whole tables take longer than those of requests.
+STATEMENT_TIMEOUT = timedelta(hours=1)
+SEARCH_TIMEOUT = timedelta(seconds=30)
+
+
+@dataclass
+class Result:
+    """Of one check: how many things were `found`, how many are `left`; `problem` says why it could not be made."""
+
+    name: str
+    law: str
+    remedy: str
+    mendable: bool
+    found: int = 0
+    left: int = 0
+    examples: list[str] = field(default_factory=list)
+    problem: str | None = None
+    seconds: float = 0.0
+
+
+@dataclass
+class Report:
+    """What came of all checks, in their order."""
+
+    repaired: bool
+    results: list[Result]
+
+    @property
+    def status(self) -> int:
+        """0: all is well (now). 1: something is wrong. 2: a check could not be made, whatever the others found."""
+        if any(result.problem for result in self.results):
+            return INCOMPLETE
+        return WRONG if any(result.left for result in self.results) else CLEAN
+
+    def as_json(self) -> dict[str, Any]:
+        return {"status": self.status, "repaired": self.repaired, "checks": [asdict(result) for result in self.results]}
+
+
+def all_checks(registry: Registry, *, deep: bool) -> list[Check]:
+    """In the order of repairs: what others are computed from comes first. `deep` reads every tarball."""
+    checks = [*schema.CHECKS, *blobs.CHECKS, *(blobs.DEEP if deep else ()), *rows.CHECKS, *event_log.CHECKS]
+    checks += [*spool.CHECKS, *counts.CHECKS]
+    if registry.index.is_configured:
+        checks += search.CHECKS
+    if registry.dashboards is not None:
+        checks += dashboards.CHECKS
+    return checks
+
+
+async def doctor(settings: Settings, progress: Progress, *, repair: bool, deep: bool) -> Report:
+    """The report on the registry of `settings`, which may be in use. Raises StackError, StorageUnavailable."""
+    async with opened(settings, progress) as registry:
+        return await examine(registry, all_checks(registry, deep=deep), repair=repair)
+
+
+@asynccontextmanager
+async def opened(settings: Settings, progress: Progress) -> AsyncIterator[Registry]:
+    """The resources of `settings`, with more patience than those of requests."""
+    database = replace(settings.database, statement_timeout=STATEMENT_TIMEOUT)
+    engine = replace(settings.search, timeout=max(settings.search.timeout, SEARCH_TIMEOUT))
+    async with (
+        open_database(database) as db,
+        open_storage(settings.storage) as storage,
+        open_search(engine) as index,
+        open_analytics(engine) as documents,
+    ):
+        yield Registry(settings, db, storage, index, documents, progress)
+
+
+async def examine(registry: Registry, checks: Sequence[Check], *, repair: bool) -> Report:
+    """Makes `checks` one after the other; of each that found something, `left` is what a last look still finds."""
+    results: list[Result] = []
+    for check in checks:
+        registry.progress(check.name)
+        result = Result(check.name, check.law, check.remedy, check.repair is not None)
+        results.append(result)
+        await _make(registry, check, result, repair=repair)
+        if check.vital and (result.found or result.problem):
+            break
+    if repair:
+        for check, result in zip(checks, results, strict=False):
+            if result.found and result.mendable and not result.problem:
+                registry.progress(f"{check.name} once more")
+                await _make(registry, check, result, again=True)
+    return Report(repair, results)
+
+
+async def _make(registry: Registry, check: Check, result: Result, *, repair: bool = False, again: bool = False) -> None:
+    began = time.monotonic()
+    try:
+        found = await check.find(registry)
+        result.left = found.count
+        if not again:
+            result.found, result.examples = found.count, found.examples
+        if found.count and repair and check.repair is not None:
+            registry.progress(f"{check.name}: repairing {found.count}")
+            await check.repair(registry)
+    except Unavailable as error:
+        result.problem = error.detail
+    result.seconds = round(result.seconds + time.monotonic() - began, 3)

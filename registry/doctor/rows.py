@@ -1,0 +1,129 @@
+"""Do the rows of packages and versions say what follows from them?"""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from registry.db.engine import ConstraintViolated, Row
+from registry.doctor import store
+from registry.doctor.check import Check, Found, Registry
+from registry.errors import InvalidInput
+from registry.packages import versions
+from registry.packages.names import similarity_key
+
+PAGE = 5_000
+REFRESHED_AT_ONCE = 100
+
+
+async def _wrong_names(registry: Registry) -> AsyncIterator[Row]:
+    after = 0
+    while True:
+        async with registry.db.read() as conn:
+            rows = await store.names_after(conn, after, PAGE)
+        if not rows:
+            return
+        for row in rows:
+            if row.similarity_key != similarity_key(row.name):
+                yield row
+        after = rows[-1].id
+
+
+async def _find_names(registry: Registry) -> Found:
+    found = Found()
+    async for row in _wrong_names(registry):
+        found.add(f"{row.name} has {row.similarity_key}")
+    return found
+
+
+async def _mend_names(registry: Registry) -> None:
+    async for row in _wrong_names(registry):
+        # Two look-alikes can't both have the key; the last look tells of the one that keeps another.
+        with contextlib.suppress(ConstraintViolated):
+            async with registry.db.transaction() as conn:
+                await store.set_similarity_key(conn, row.id, similarity_key(row.name))
+
+
+async def _wrong_orders(registry: Registry) -> AsyncIterator[tuple[Row, versions.Version | None]]:
+    """Versions whose row has another order than their number gives; None: it is no number at all."""
+    after = 0
+    while True:
+        async with registry.db.read() as conn:
+            rows = await store.versions_after(conn, after, PAGE)
+        if not rows:
+            return
+        for row in rows:
+            try:
+                version = versions.parse(row.version)
+            except InvalidInput:
+                yield row, None
+                continue
+            computed = (version.canonical, version.sort_key, version.is_prerelease)
+            if computed != (row.canonical, row.sort_key, row.is_prerelease):
+                yield row, version
+        after = rows[-1].id
+
+
+async def _find_orders(registry: Registry) -> Found:
+    found = Found()
+    async for row, version in _wrong_orders(registry):
+        found.add(f"{row.name} {row.version}" + ("" if version else " is no version; change the row by hand"))
+    return found
+
+
+async def _mend_orders(registry: Registry) -> None:
+    async for row, version in _wrong_orders(registry):
+        if version is None:
+            continue
+        # Two versions that differ only by their build are one; the last look tells of the second.
+        with contextlib.suppress(ConstraintViolated):
+            async with registry.db.transaction() as conn:
+                await store.set_order(conn, row.id, version.canonical, version.sort_key, version.is_prerelease)
+
+
+async def _outdated(registry: Registry) -> AsyncIterator[list[Row]]:
+    after = 0
+    while True:
+        async with registry.db.read() as conn:
+            rows = await store.outdated_packages(conn, after, REFRESHED_AT_ONCE)
+        if not rows:
+            return
+        yield rows
+        after = rows[-1].id
+
+
+async def _find_outdated(registry: Registry) -> Found:
+    found = Found()
+    async for rows in _outdated(registry):
+        for row in rows:
+            found.add(row.name)
+    return found
+
+
+async def _mend_outdated(registry: Registry) -> None:
+    async for rows in _outdated(registry):
+        async with registry.db.transaction() as conn:
+            await store.refresh_packages(conn, [row.id for row in rows])
+
+
+CHECKS = (
+    Check(
+        "names",
+        "each package's key for look-alikes follows from its name",
+        "write the key anew",
+        _find_names,
+        _mend_names,
+    ),
+    Check(
+        "versions",
+        "each version's order and canonical form follow from its number",
+        "write both anew",
+        _find_orders,
+        _mend_orders,
+    ),
+    Check(
+        "packages",
+        "each package shows its latest version and what that one says",
+        "refresh what it shows",
+        _find_outdated,
+        _mend_outdated,
+    ),
+)

@@ -1,0 +1,321 @@
+"""The SQL of the checks: what isn't as it should be, in one statement and so of one moment, and what mends it."""
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy.sql import bindparam as p
+
+from registry.analytics.documents import DOWNLOADS
+from registry.db.engine import Connection, Row, Statement, statement
+from registry.db.tables import package_versions, packages
+from registry.doctor.check import EXAMPLES, Found
+from registry.events import log as event_log
+from registry.packages import store as packages_store
+
+v = package_versions
+
+
+def first_of(differences: str) -> Statement:
+    """For `found()`: the first of the texts `what` that `differences` selects, each with how many there are."""
+    return statement(sa.text(f"SELECT what, count(*) OVER () AS total FROM ({differences}) AS d LIMIT {EXAMPLES}"))
+
+
+# The rows of packages and versions
+
+_CHOSEN = packages_store.latest_of(packages.c.id).lateral("chosen")
+_OUTDATED = (
+    sa.select(packages.c.id, packages.c.name)
+    .select_from(packages.outerjoin(_CHOSEN, sa.true()))
+    .where(
+        sa.or_(
+            sa.and_(_CHOSEN.c.id.is_(None), packages.c.latest_version_id.is_not(None)),
+            sa.and_(
+                _CHOSEN.c.id.is_not(None),
+                sa.or_(
+                    *(packages.c[name].is_distinct_from(value) for name, value in packages_store.shown(_CHOSEN).items())
+                ),
+            ),
+        )
+    )
+)
+_OUTDATED_AFTER = statement(_OUTDATED.where(packages.c.id > p("after")).order_by(packages.c.id).limit(p("count")))
+_LOCK = statement(
+    sa.select(packages.c.id)
+    .where(packages.c.id == sa.any_(p("ids", type_=sa.ARRAY(sa.BigInteger))))
+    .order_by(packages.c.id)
+    .with_for_update()
+)
+_NAMES = statement(
+    sa.select(packages.c.id, packages.c.name, packages.c.similarity_key)
+    .where(packages.c.id > p("after"))
+    .order_by(packages.c.id)
+    .limit(p("count"))
+)
+_RENAME = statement(sa.update(packages).where(packages.c.id == p("of")).values(similarity_key=p("key")))
+_VERSIONS = statement(
+    sa.select(v.c.id, packages.c.name, v.c.version, v.c.canonical, v.c.sort_key, v.c.is_prerelease)
+    .join(packages, packages.c.id == v.c.package_id)
+    .where(v.c.id > p("after"))
+    .order_by(v.c.id)
+    .limit(p("count"))
+)
+_REORDER = statement(
+    sa.update(v)
+    .where(v.c.id == p("of"))
+    .values(canonical=p("to_canonical"), sort_key=p("to_sort_key"), is_prerelease=p("to_is_prerelease"))
+)
+
+# Tarballs
+
+_KEEPS_TARBALL = sa.or_(v.c.swept_at.is_(None), packages_store.LIVE)
+_LISTED = Statement('CREATE TEMP TABLE listed_blobs (key text COLLATE "C" PRIMARY KEY, size bigint NOT NULL)', {})
+_LIST = statement(
+    sa.text("""
+    INSERT INTO listed_blobs SELECT * FROM unnest(CAST(:keys AS text[]), CAST(:sizes AS bigint[]))
+    ON CONFLICT DO NOTHING
+    """)
+)
+_ANALYZE = Statement("ANALYZE listed_blobs", {})
+_NOT_LISTED = statement(
+    sa.text("""
+    SELECT v.id, p.name, v.version, v.tarball_path, v.tarball_size
+    FROM package_versions v JOIN packages p ON p.id = v.package_id
+    LEFT JOIN listed_blobs b ON b.key = v.tarball_path
+    WHERE (v.swept_at IS NULL OR v.deleted_at IS NULL) AND b.size IS DISTINCT FROM v.tarball_size AND v.id > :after
+    ORDER BY v.id LIMIT :count
+    """)
+)
+_UNSWEPT = statement(
+    sa.select(v.c.id).where(v.c.id == sa.any_(p("ids", type_=sa.ARRAY(sa.BigInteger))), _KEEPS_TARBALL)
+)
+_TARBALLS = statement(
+    sa.select(v.c.id, packages.c.name, v.c.version, v.c.tarball_path, v.c.checksum)
+    .ext(distinct_on(v.c.tarball_path))
+    .join(packages, packages.c.id == v.c.package_id)
+    .where(v.c.tarball_path > p("after"), _KEEPS_TARBALL)
+    .order_by(v.c.tarball_path)
+    .limit(p("count"))
+)
+_TOMBSTONES = first_of("""
+    SELECT p.name || ' ' || v.version || ' was deleted ' || v.deleted_at::timestamptz(0) AS what
+    FROM package_versions v JOIN packages p ON p.id = v.package_id
+    WHERE v.swept_at IS NULL AND v.deleted_at < now() - CAST(:grace AS interval)
+""")
+
+# The event log
+
+_GAPS = """
+    SELECT seq + 1 AS first, next - 1 AS last
+    FROM (SELECT seq, lead(seq) OVER (ORDER BY seq) AS next FROM (SELECT 0 AS seq UNION ALL SELECT seq FROM events) s) n
+    WHERE next > seq + 1
+"""
+_GAPS_FOUND = first_of(
+    f"SELECT CASE WHEN first = last THEN '' ELSE first || ' to ' END || last AS what FROM ({_GAPS}) g"
+)
+_FILL = statement(
+    sa.text(f"""
+    INSERT INTO events (seq, type, package, data)
+    SELECT missing, '{event_log.LOST}', '', CAST('{{}}' AS jsonb)
+    FROM ({_GAPS}) AS g, generate_series(first, last) AS missing
+    """)
+)
+_UNTOLD = """
+    WITH told AS (
+        SELECT package_id, version, bool_or(type = 'version.published') AS published,
+               coalesce(max(seq) FILTER (WHERE type IN ('version.published', 'version.restored')), 0) AS raised,
+               coalesce(max(seq) FILTER (WHERE type = 'version.deleted'), 0) AS deleted,
+               coalesce(max(seq) FILTER (WHERE type = 'version.yanked'), 0) AS yanked,
+               coalesce(max(seq) FILTER (WHERE type = 'version.unyanked'), 0) AS unyanked
+        FROM events WHERE version IS NOT NULL GROUP BY package_id, version
+    ), told_of_packages AS (
+        SELECT package_id, coalesce(max(seq) FILTER (WHERE type = 'package.deprecated'), 0)
+                         > coalesce(max(seq) FILTER (WHERE type = 'package.undeprecated'), 0) AS deprecated
+        FROM events WHERE version IS NULL GROUP BY package_id
+    )
+    SELECT v.package_id, p.name AS package, v.version, v.id AS version_id, w.nth, w.type, w.data
+    FROM package_versions v JOIN packages p ON p.id = v.package_id
+    LEFT JOIN told t ON t.package_id = v.package_id AND t.version = v.version
+    CROSS JOIN LATERAL (VALUES
+        (1, 'version.published', t.published IS NOT TRUE,
+         jsonb_build_object('checksum', v.checksum, 'size', v.tarball_size)),
+        (2, 'version.deleted', v.deleted_at IS NOT NULL AND (t.published IS NOT TRUE OR t.deleted < t.raised), '{}'),
+        (2, 'version.restored', v.deleted_at IS NULL AND t.published AND t.deleted > t.raised, '{}'),
+        (3, 'version.yanked', v.yanked AND (t.version IS NULL OR t.yanked <= t.unyanked),
+         jsonb_build_object('reason', v.yank_reason)),
+        (3, 'version.unyanked', NOT v.yanked AND t.yanked > t.unyanked, '{}')
+    ) AS w (nth, type, untold, data)
+    WHERE w.untold
+    UNION ALL
+    SELECT p.id, p.name, NULL, NULL, 4, 'package.' || CASE WHEN wanted THEN 'deprecated' ELSE 'undeprecated' END,
+           CASE WHEN wanted THEN jsonb_build_object('text', p.deprecated) ELSE '{}' END
+    FROM packages p LEFT JOIN told_of_packages t ON t.package_id = p.id
+    CROSS JOIN LATERAL (SELECT coalesce(p.deprecated, '') <> '' AS wanted) AS w
+    WHERE wanted <> coalesce(t.deprecated, false)
+"""
+_UNTOLD_FOUND = first_of(
+    f"SELECT type || ' of ' || package || coalesce(' ' || version, '') AS what FROM ({_UNTOLD}) AS u"
+)
+_TELL = statement(
+    sa.text(f"""
+    INSERT INTO events (seq, type, package_id, package, version, data)
+    SELECT (SELECT coalesce(max(seq), 0) FROM events) + row_number() OVER (ORDER BY version_id, nth, package_id),
+           type, package_id, package, version, data
+    FROM ({_UNTOLD}) AS u
+    """)
+)
+_ROWS_LOST = first_of("""
+    SELECT DISTINCT e.package || ' ' || e.version || ' is in the log' AS what FROM events e
+    WHERE e.type = 'version.published' AND NOT EXISTS (
+        SELECT FROM package_versions v WHERE v.package_id = e.package_id AND v.version = e.version
+    )
+""")
+# What a sequence has given is not undone, nor dropped with a month: all ids are below.
+_CURSORS = statement(
+    sa.text(f"""
+    SELECT name, seq, last FROM consumers CROSS JOIN LATERAL (
+        SELECT CASE name WHEN '{DOWNLOADS}' THEN (SELECT last_value FROM downloads_id_seq)
+                         ELSE (SELECT coalesce(max(seq), 0) FROM events) END AS last
+    ) AS l WHERE seq > last ORDER BY name
+    """)
+)
+
+# Dashboards
+
+_EVENTS_WRITTEN = statement(
+    sa.text(f"""
+    SELECT count(*) FILTER (WHERE type <> '{event_log.LOST}' AND seq <= coalesce(
+               (SELECT seq FROM consumers WHERE name = :consumer), 0)) AS least,
+           count(*) AS most
+    FROM events
+    """)
+)
+_DOWNLOADS_WRITTEN = statement(
+    sa.text("""
+    SELECT count(*) FILTER (WHERE id <= coalesce((SELECT seq FROM consumers WHERE name = :consumer), 0)) AS least,
+           count(*) AS most
+    FROM downloads WHERE downloaded_at >= CAST(:month AS date) AND downloaded_at < CAST(:next_month AS date)
+    """)
+)
+
+
+async def found(conn: Connection, differences: Statement, **values: object) -> Found:
+    """What a statement made by `first_of()` finds."""
+    rows = await conn.all(differences, **values)
+    return Found(rows[0].total if rows else 0, [row.what for row in rows])
+
+
+async def outdated_packages(conn: Connection, after: int, count: int) -> list[Row]:
+    """id and name of up to `count` packages with an id above `after` that don't show what their latest version says."""
+    return await conn.all(_OUTDATED_AFTER, after=after, count=count)
+
+
+async def refresh_packages(conn: Connection, ids: Sequence[int]) -> None:
+    """Makes these packages show what their latest version says."""
+    await conn.all(_LOCK, ids=list(ids))
+    for id_ in ids:
+        await packages_store.refresh(conn, id_)
+
+
+async def names_after(conn: Connection, after: int, count: int) -> list[Row]:
+    """id, name and similarity_key of up to `count` packages with an id above `after`, by id."""
+    return await conn.all(_NAMES, after=after, count=count)
+
+
+async def set_similarity_key(conn: Connection, package_id: int, key: str) -> None:
+    """ConstraintViolated when another package has it."""
+    await conn.run(_RENAME, of=package_id, key=key)
+
+
+async def versions_after(conn: Connection, after: int, count: int) -> list[Row]:
+    """id, name, version, canonical, sort_key and is_prerelease of up to `count` versions above `after`, by id."""
+    return await conn.all(_VERSIONS, after=after, count=count)
+
+
+async def set_order(conn: Connection, version_id: int, canonical: str, sort_key: str, is_prerelease: bool) -> None:
+    """ConstraintViolated when another version of the package is the same but for its build."""
+    await conn.run(
+        _REORDER, of=version_id, to_canonical=canonical, to_sort_key=sort_key, to_is_prerelease=is_prerelease
+    )
+
+
+async def begin_list(conn: Connection) -> None:
+    """An empty list of blobs, which ends with the session of `conn`."""
+    await conn.run(_LISTED)
+
+
+async def list_blobs(conn: Connection, keys: Iterable[str], sizes: Iterable[int]) -> None:
+    """Adds to the list of blobs."""
+    await conn.run(_LIST, keys=list(keys), sizes=list(sizes))
+
+
+async def end_list(conn: Connection) -> None:
+    """Lets PostgreSQL know how long the list has become."""
+    await conn.run(_ANALYZE)
+
+
+async def not_listed(conn: Connection, after: int, count: int) -> list[Row]:
+    """Up to `count` unswept versions with an id above `after` whose blob is not listed with its size, by id.
+
+    id, name, version, tarball_path and tarball_size.
+    """
+    return await conn.all(_NOT_LISTED, after=after, count=count)
+
+
+async def unswept(conn: Connection, ids: Sequence[int]) -> set[int]:
+    """Those of the versions `ids` whose blob is not to go."""
+    return {row.id for row in await conn.all(_UNSWEPT, ids=list(ids))}
+
+
+async def tarballs_after(conn: Connection, after: str, count: int) -> list[Row]:
+    """id, name, version, tarball_path and checksum of up to `count` unswept versions, by tarball_path; one a path."""
+    return await conn.all(_TARBALLS, after=after, count=count)
+
+
+async def overdue_tombstones(conn: Connection, grace: object) -> Found:
+    """Versions deleted longer ago than `grace` (a timedelta) that are not swept."""
+    return await found(conn, _TOMBSTONES, grace=grace)
+
+
+async def gaps(conn: Connection) -> Found:
+    """Ranges of numbers that the event log lacks."""
+    return await found(conn, _GAPS_FOUND)
+
+
+async def fill_gaps(conn: Connection) -> None:
+    """Puts an event that says nothing in each place."""
+    await event_log.lock(conn)
+    await conn.run(_FILL)
+
+
+async def untold(conn: Connection) -> Found:
+    """What the rows say and the event log doesn't."""
+    return await found(conn, _UNTOLD_FOUND)
+
+
+async def tell(conn: Connection) -> None:
+    """Appends the events that the log lacks, after all others."""
+    await event_log.lock(conn)
+    await conn.run(_TELL)
+    await conn.announce(event_log.CHANNEL, "")
+
+
+async def lost_rows(conn: Connection) -> Found:
+    """Versions that were published, as the log says, and have no row."""
+    return await found(conn, _ROWS_LOST)
+
+
+async def cursors_beyond(conn: Connection) -> list[Row]:
+    """name, seq and last of the consumers that are past the last entry of their log."""
+    return await conn.all(_CURSORS)
+
+
+async def events_written(conn: Connection, consumer: str) -> Row:
+    """least: events that `consumer` has handled; most: those there are, or were before they were lost."""
+    return await conn.one(_EVENTS_WRITTEN, consumer=consumer)
+
+
+async def downloads_written(conn: Connection, consumer: str, month: date, next_month: date) -> Row:
+    """least: downloads of the month that `consumer` has handled; most: those there are."""
+    return await conn.one(_DOWNLOADS_WRITTEN, consumer=consumer, month=month, next_month=next_month)

@@ -1,0 +1,118 @@
+"""A registry in which everything happened once, at rest."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import pytest
+
+from registry.analytics import consumer as analytics
+from registry.db.engine import Database, Statement
+from registry.devstack.processes import free_port
+from registry.doctor import blobs, check, search, spool
+from registry.doctor.check import Registry
+from registry.doctor.examine import opened
+from registry.keys import DB
+from registry.packages import sweep
+from registry.search import consumer, reconcile
+from registry.server import serving
+from registry.settings import Settings
+from registry.worker import running
+from tests.client import Registry as Client
+from tests.client import remove_indices
+from tests.conftest import ITERATIONS, SECRET
+
+_BEHIND = Statement(
+    """
+    SELECT count(*) FROM (VALUES ('search'), ('registry-events'), ('registry-downloads')) AS n (name)
+    LEFT JOIN consumers c USING (name)
+    WHERE coalesce(c.seq, 0) < CASE name WHEN 'registry-downloads' THEN (SELECT max(id) FROM downloads)
+                                         ELSE (SELECT max(seq) FROM events) END
+    """,
+    {},
+)
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is under way in a registry at rest."""
+    for module in (check, blobs, search, spool, reconcile):
+        monkeypatch.setattr(module, "SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr(sweep, "SETTLE", sweep.SETTLE * 0)
+
+
+@pytest.fixture
+def environ(database_url: str, elasticsearch: Any, tmp_path: Path) -> dict[str, str]:
+    return {
+        "REGISTRY_ENV": "testing",
+        "REGISTRY_PORT": str(free_port()),
+        "REGISTRY_DB_URL": database_url,
+        "REGISTRY_ES_URL": elasticsearch.url,
+        "REGISTRY_ES_PREFIX": f"t{uuid4().hex[:12]}-",
+        "REGISTRY_STORAGE_PATH": str(tmp_path / "STORAGE_PATH"),
+        "REGISTRY_SPOOL_PATH": str(tmp_path / "SPOOL_PATH"),
+        "REGISTRY_SECRET_KEY": SECRET,
+        "REGISTRY_PBKDF2_ITERATIONS": ITERATIONS,
+        "REGISTRY_RATE_LIMITS": "off",
+    }
+
+
+@pytest.fixture
+async def settings(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Settings]:
+    """Of a registry that was used for a while, and stopped."""
+    monkeypatch.setattr(analytics, "GATHER_SECONDS", 0.05)
+    read = Settings.read(environ)
+    async with serving(read) as app, aiohttp.ClientSession(auto_decompress=False) as session:
+        client = Client(app, session, f"http://127.0.0.1:{environ['REGISTRY_PORT']}")
+        await _use(client)
+        await _caught_up(app[DB])
+    yield read
+    await remove_indices(read.search)
+
+
+async def catch_up(registry: Registry) -> None:
+    """What consumers of a running service do."""
+    assert registry.dashboards is not None
+    work = [analytics.follow(registry.db, registry.dashboards), consumer.follow(registry.db, registry.index)]
+    async with running(work):
+        await _caught_up(registry.db)
+
+
+async def _caught_up(db: Database) -> None:
+    async with asyncio.timeout(120):
+        while True:
+            async with db.read() as conn:
+                if not await conn.value(_BEHIND):
+                    return
+            await asyncio.sleep(0.05)
+
+
+async def _use(client: Client) -> None:
+    ada = await client.user("ada", admin=True)
+    for name in ("alpha", "beta-two", "gamma"):
+        for version in ("1.0.0", "1.1.0", "2.0.0-rc.1"):
+            await ada.publish(name, version, keywords=["kept"])
+    answers = [
+        await ada.call("DELETE", "/packages/gamma/1.0.0"),
+        await ada.call("DELETE", "/packages/beta-two/1.0.0"),
+        await ada.call("POST", "/packages/beta-two/1.0.0/restore"),
+        await ada.call("PATCH", "/packages/alpha/1.0.0", json={"yanked": True, "reason": "slow"}),
+        await ada.call("PATCH", "/packages/beta-two/1.1.0", json={"yanked": True}),
+        await ada.call("PATCH", "/packages/beta-two/1.1.0", json={"yanked": False}),
+        await ada.call("PATCH", "/packages/gamma", json={"deprecated": "use alpha"}),
+        await ada.call("DELETE", "/packages/beta-two/2.0.0-rc.1"),
+    ]
+    assert all(answer.status in (200, 204) for answer in answers), answers
+    for path in ("alpha/1.1.0", "alpha/1.1.0", "alpha/1.0.0", "beta-two/1.0.0"):
+        assert (await client.get(f"/packages/{path}/tarball")).status == 200
+    assert (await client.get("/packages/none/1.0.0/tarball")).status == 404
+
+
+@pytest.fixture
+async def resting(settings: Settings) -> AsyncIterator[Registry]:
+    """What the doctor looks at."""
+    async with opened(settings, lambda _: None) as registry:
+        yield registry
