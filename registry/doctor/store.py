@@ -298,7 +298,7 @@ async def tell(conn: Connection) -> None:
     """Appends the events that the log lacks, after all others."""
     await event_log.lock(conn)
     await conn.run(_TELL)
-    await conn.announce(event_log.CHANNEL, "")
+    conn.announce(event_log.CHANNEL, "")
 
 
 async def lost_rows(conn: Connection) -> Found:
