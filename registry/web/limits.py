@@ -1,5 +1,6 @@
 """Rate limits by route class, shared through Redis when there is one (draft-ietf-httpapi-ratelimit-headers)."""
 
+import asyncio
 import ipaddress
 import logging
 import re
@@ -33,6 +34,8 @@ DEFAULTS = {
 }
 # How long memory stands in before Redis is asked again.
 REDIS_RETRY_SECONDS = 5.0
+# What a request waits for Redis in all: one that answers each command late holds everybody up as well.
+REDIS_SECONDS = 1.0
 _OVERRIDE = re.compile(r"\s*([a-z_]+)\s*[=:]\s*([0-9]{1,9}\s*(?:/|per)\s*[0-9]*\s*[a-z]+)\s*")
 
 
@@ -83,7 +86,8 @@ class RateLimiter:
     async def _count(self, item: limits.RateLimitItem, key: str) -> tuple[int, float]:
         if self._redis is not None and time.monotonic() >= self._redis_away_until:
             try:
-                return await _incr(self._redis, item, key)
+                async with asyncio.timeout(REDIS_SECONDS):
+                    return await _incr(self._redis, item, key)
             except (StorageError, coredis.exceptions.RedisError, OSError, TimeoutError) as error:
                 self._redis_away_until = time.monotonic() + REDIS_RETRY_SECONDS
                 log.warning("redis unavailable, limits are kept in memory", extra={"reason": type(error).__name__})

@@ -150,8 +150,9 @@ async def toxic(connect: Connect) -> AsyncIterator[Toxic]:
         yield wire
     finally:
         server.close()
-        wire.silent = False
-        wire.reset_all()
+        wire.heal()
+        while wire.reset_all():
+            await asyncio.sleep(0.01)
 
 
 def tcp(port: int) -> Connect:
