@@ -8,7 +8,8 @@ import pytest
 
 from registry.devstack.elasticsearch import Elasticsearch
 from registry.elastic import open_client
-from registry.keys import DB, SEARCH_INDEX, SETTINGS
+from registry.keys import DB, SETTINGS
+from registry.search.index import open_search
 from registry.search.reconcile import reconcile
 from registry.settings import Settings
 from tests.client import Registry, User, tarball
@@ -105,5 +106,6 @@ async def test_publishes_and_downloads_never_notice_and_afterwards_all_is_found(
         *(f"written-meanwhile-{number}" for number in (1, 2, 3)),
     }
     assert await counted(registry) == 4
-    found = await reconcile(registry.app[DB], registry.app[SEARCH_INDEX])
-    assert {what for what, count in found.items() if count} <= {"downloads"}
+    async with open_search(registry.app[SETTINGS].search) as index:
+        found = await reconcile(registry.app[DB], index)
+    assert not any(found.values()), found
