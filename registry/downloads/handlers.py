@@ -1,6 +1,5 @@
 """HTTP of tarballs: the exact bytes published, in ranges and conditionally, each download counted."""
 
-import asyncio
 import re
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -19,6 +18,7 @@ from registry.errors import (
     PreconditionFailed,
     RangeNotSatisfiable,
     RegistryError,
+    StorageUnavailable,
 )
 from registry.keys import DB, SETTINGS, STORAGE
 from registry.packages import names, read, versions
@@ -39,6 +39,7 @@ PRESIGNED_SECONDS = 300
 TARBALL_TYPE = "application/gzip"
 IMMUTABLE = "max-age=31536000, immutable"
 MAX_USER_AGENT = 512
+TOO_SHORT = "The file of this version ends early in the package storage"
 _ONE_RANGE = re.compile(r"bytes=(?=[0-9-]*[0-9])([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 
 
@@ -214,16 +215,18 @@ async def _send(
             if not partial and len(held) <= SMALL_BYTES:
                 small[row.tarball_path] = held
             return await _whole(request, row, held, status, headers, counted)
-        counting = asyncio.ensure_future(_record(request, row, status, end)) if counted else None
-        try:
-            await response.prepare(request)
-            async for chunk in chunks:
-                await response.write(held)
-                held = chunk
-        finally:
-            # Counted while the bytes are on their way, the last of which wait: nobody has all of them uncounted.
-            if counting is not None:
-                await asyncio.shield(counting)
+        if not held:
+            raise StorageUnavailable(TOO_SHORT)
+        await response.prepare(request)
+        left = end - start - len(held)
+        async for chunk in chunks:
+            await response.write(held)
+            held, left = chunk, left - len(chunk)
+        if left:
+            raise StorageUnavailable(TOO_SHORT)
+        # Counted once the storage gave everything and while the last bytes wait: nobody has all of them uncounted.
+        if counted:
+            await _record(request, row, status, end)
         await response.write(held)
         await response.write_eof()
     return response

@@ -35,6 +35,7 @@ MAX_BATCH = 1000
 REPLAY_SECONDS = 2.0
 # Reading an address takes longer than all else that is told of its download.
 ADDRESSES_KEPT = 10_000
+NOT_COUNTED = "Downloads can't be counted right now. Try again in a few seconds."
 
 
 class DownloadRecorder:
@@ -110,9 +111,7 @@ class DownloadRecorder:
             try:
                 await self._add(batch, downloads)
             except DatabaseUnavailable:
-                await asyncio.to_thread(_write_batch, self._folder, batch, downloads)
-                SPOOLED.inc()
-                log.warning("downloads spooled", extra={"count": len(downloads)})
+                await self._spool(batch, downloads)
         except Exception as error:  # neither database nor disk took them: each waiting request must hear of it
             log.exception("downloads lost", extra={"count": len(downloads)})
             failure = error
@@ -123,6 +122,15 @@ class DownloadRecorder:
                 done.set_result(None)
             else:
                 done.set_exception(failure)
+
+    async def _spool(self, batch: UUID, downloads: list[Download]) -> None:
+        """Raises DatabaseUnavailable when the disk takes them no more than the database did."""
+        try:
+            await asyncio.to_thread(_write_batch, self._folder, batch, downloads)
+        except OSError as error:
+            raise DatabaseUnavailable(NOT_COUNTED) from error
+        SPOOLED.inc()
+        log.warning("downloads spooled", extra={"count": len(downloads)})
 
     async def _add(self, batch: UUID, downloads: list[Download]) -> None:
         try:
@@ -181,10 +189,14 @@ def _key_of_day(secret: str, day: date) -> bytes:
 def _write_batch(folder: Path, batch: UUID, downloads: list[Download]) -> None:
     """Durable before it returns; the final name appears only with the whole content behind it."""
     temporary = folder / f"{batch}.tmp"
-    with temporary.open("wb") as file:
-        file.write(orjson.dumps([asdict(download) for download in downloads]))
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with temporary.open("wb") as file:
+            file.write(orjson.dumps([asdict(download) for download in downloads]))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)  # half a batch is of no use and takes room
+        raise
     temporary.rename(folder / f"{batch}.downloads.json")
     descriptor = os.open(folder, os.O_RDONLY)
     try:

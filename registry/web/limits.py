@@ -1,5 +1,6 @@
 """Rate limits by route class, shared through Redis when there is one (draft-ietf-httpapi-ratelimit-headers)."""
 
+import asyncio
 import functools
 import ipaddress
 import logging
@@ -36,6 +37,8 @@ DEFAULTS = {
 REDIS_RETRY_SECONDS = 5.0
 # Reading an address takes longer than counting its request.
 ADDRESSES_KEPT = 10_000
+# What a request waits for Redis in all: one that answers each command late holds everybody up as well.
+REDIS_SECONDS = 1.0
 _OVERRIDE = re.compile(r"\s*([a-z_]+)\s*[=:]\s*([0-9]{1,9}\s*(?:/|per)\s*[0-9]*\s*[a-z]+)\s*")
 
 
@@ -89,7 +92,8 @@ class RateLimiter:
         if time.monotonic() < self._redis_away_until:
             return None
         try:
-            return await _incr(redis, item, key)
+            async with asyncio.timeout(REDIS_SECONDS):
+                return await _incr(redis, item, key)
         except (StorageError, coredis.exceptions.RedisError, OSError, TimeoutError) as error:
             self._redis_away_until = time.monotonic() + REDIS_RETRY_SECONDS
             log.warning("redis unavailable, limits are kept in memory", extra={"reason": type(error).__name__})

@@ -74,7 +74,9 @@ class Spool:
                 with _disk_errors_named():
                     await asyncio.to_thread(writer.write, pending)
             finally:
-                writer.file.close()
+                # Writes what a full disk refused once more, and is refused again.
+                with _disk_errors_named():
+                    await asyncio.to_thread(writer.file.close)
             yield Spooled(path, writer.size, writer.hash.hexdigest())
         finally:
             path.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from registry.downloads import record, store
 from registry.downloads.handlers import RECORDER
 from registry.downloads.record import DownloadRecorder, network_of, open_recorder
 from registry.downloads.store import Download
+from registry.errors import DatabaseUnavailable
 from registry.keys import DB, SETTINGS
 from registry.settings import Settings
 from tests.client import Registry, tarball
@@ -223,6 +224,6 @@ async def test_neither_database_nor_disk_is_an_error_that_the_client_sees(
         counting = asyncio.ensure_future(recorder.record(await download_of(demo)))
         await asyncio.sleep(0)
         await recorder.flush()
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(DatabaseUnavailable, match="can't be counted"):
             await counting
     assert await counted(demo) == 0

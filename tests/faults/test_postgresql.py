@@ -1,0 +1,142 @@
+"""PostgreSQL behind a spoiled wire: answers that get lost, connections that are reset, a server that is slow."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import pytest
+
+from registry.db.engine import Database, Statement
+from registry.devstack.postgres import Postgres
+from registry.keys import SETTINGS
+from tests.client import Registry, User, tarball
+from tests.conftest import MakeRegistry
+from tests.downloads.counts import counted
+from tests.faults.toxic import Fate, Judge, Link, Toxic, toxic, unix
+
+SETTLE_SECONDS = 30.0
+_PUBLISHED = Statement("SELECT package || '@' || version AS what FROM events WHERE type = 'version.published'", {})
+
+
+def at_commit_of(statement: bytes, fate: Fate) -> Judge:
+    """`fate`, once, for the COMMIT of the transaction that runs a statement with this text in it."""
+    over = False
+
+    def judge(link: Link, sent: bytes) -> Fate:
+        nonlocal over
+        if statement in sent:
+            link.notes.add("watched")
+        elif b"COMMIT" in sent and "watched" in link.notes and not over:
+            over = True
+            return fate
+        return Fate.PASS
+
+    return judge
+
+
+def at_statement(statement: bytes) -> Judge:
+    """A reset, once, in place of a statement with this text in it."""
+    over = False
+
+    def judge(link: Link, sent: bytes) -> Fate:
+        nonlocal over
+        if statement in sent and not over:
+            over = True
+            return Fate.RESET
+        return Fate.PASS
+
+    return judge
+
+
+@pytest.fixture
+async def wire(postgres: Postgres, database_url: str) -> AsyncIterator[Toxic]:
+    socket = f"{postgres._socket_dir}/.s.PGSQL.5432"
+    async with toxic(unix(socket)) as wire:
+        yield wire
+
+
+@pytest.fixture
+async def registry(make_registry: MakeRegistry, wire: Toxic, database_url: str) -> Registry:
+    name = urlsplit(database_url).path
+    return await make_registry(REGISTRY_DB_URL=f"postgresql://postgres@127.0.0.1:{wire.port}{name}")
+
+
+@pytest.fixture
+async def ada(registry: Registry) -> User:
+    return await registry.user("ada")
+
+
+async def published(db: Database) -> list[str]:
+    async with db.read() as conn:
+        return sorted(row.what for row in await conn.all(_PUBLISHED))
+
+
+@pytest.mark.parametrize("fate", [Fate.RESET, Fate.LOSE_ANSWER])
+async def test_a_publish_whose_commit_went_unanswered_is_there_once_and_a_repeat_is_answered_the_same(
+    fate: Fate, wire: Toxic, ada: User, db: Database
+):
+    wire.judge = at_commit_of(b"INSERT INTO package_versions", fate)
+    data = tarball(name="demo", version="1.0.0", description="A demo")
+    key = {"Idempotency-Key": "once"}
+    first = await ada.put("demo", "1.0.0", data=data, headers=key)
+    assert (first.status, first.json["code"]) == (503, "database_unavailable")
+    assert int(first.headers["Retry-After"]) > 0
+    assert wire.spoiled == 1
+    assert await published(db) == (["demo@1.0.0"] if fate is Fate.LOSE_ANSWER else [])
+    answers = [await ada.put("demo", "1.0.0", data=data, headers=key) for _ in range(2)]
+    assert [answer.status for answer in answers] == [201, 201]
+    assert answers[0].json == answers[1].json
+    assert (await ada.put("demo", "1.0.0", data=data)).json["code"] == "version_exists"
+    assert await published(db) == ["demo@1.0.0"]
+    assert await ada.registry.search("demo") == ["demo"]
+
+
+@pytest.mark.parametrize("fate", [Fate.RESET, Fate.LOSE_ANSWER])
+async def test_a_download_whose_commit_went_unanswered_is_counted_once(fate: Fate, wire: Toxic, ada: User):
+    data = tarball(name="demo", version="1.0.0", description="A demo")
+    await ada.put("demo", "1.0.0", data=data)
+    wire.judge = at_commit_of(b"INSERT INTO download_batches", fate)
+    here = "/packages/demo/1.0.0/tarball"
+    answers = await asyncio.gather(*(ada.registry.get(here) for _ in range(5)))
+    assert {(answer.status, answer.body) for answer in answers} == {(200, data)}
+    assert wire.spoiled == 1
+    spool = ada.registry.app[SETTINGS].limits.spool_path
+    async with asyncio.timeout(SETTLE_SECONDS):
+        while list(spool.glob("*.downloads.json")):
+            await asyncio.sleep(0.05)
+    assert await counted(ada.registry) == 5
+
+
+@pytest.mark.parametrize(
+    "statement", [b"BEGIN", b"INSERT INTO packages", b"INSERT INTO package_versions", b"INSERT INTO events"]
+)
+async def test_a_publish_cut_at_a_statement_keeps_nothing_and_can_be_repeated(
+    statement: bytes, wire: Toxic, ada: User, db: Database
+):
+    wire.judge = at_statement(statement)
+    data = tarball(name="demo", version="1.0.0", description="A demo")
+    # BEGIN is every transaction's: a consumer's may be the one that is cut.
+    first = await ada.put("demo", "1.0.0", data=data)
+    assert wire.spoiled == 1
+    if first.status != 201:
+        assert (first.status, first.json["code"]) == (503, "database_unavailable")
+        assert await published(db) == []
+        assert (await ada.put("demo", "1.0.0", data=data)).status == 201
+    assert await published(db) == ["demo@1.0.0"]
+
+
+async def test_a_database_slow_by_two_seconds_makes_answers_late_and_none_wrong(wire: Toxic, ada: User, db: Database):
+    data = tarball(name="demo", version="1.0.0", description="A demo")
+    await ada.put("demo", "1.0.0", data=data)
+    await ada.registry.drain()
+    wire.latency = 2.0
+    downloads = [ada.registry.get("/packages/demo/1.0.0/tarball") for _ in range(5)]
+    publish, search, *answers = await asyncio.gather(
+        ada.put("demo", "1.1.0"), ada.registry.get("/search?q=demo"), *downloads
+    )
+    assert {(answer.status, answer.body) for answer in answers} == {(200, data)}
+    assert (search.status, search.json["degraded"]) == (200, False)
+    assert publish.status in (201, 503)
+    wire.heal()
+    assert await published(db) == ["demo@1.0.0", "demo@1.1.0"][: 1 + (publish.status == 201)]
+    assert await counted(ada.registry) == 5
