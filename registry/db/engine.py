@@ -219,8 +219,9 @@ class Database:
             try:
                 _hear_cancellation(before)
                 yield Connection(raw)
-            except (psycopg2.OperationalError, psycopg2.InterfaceError, TimeoutError, asyncio.CancelledError):
-                await raw.close()
+            except (psycopg2.Error, TimeoutError, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError) or _is_away(error):
+                    await raw.close()
                 raise
             finally:
                 await self._pool.release(raw)
@@ -255,6 +256,12 @@ def _hear_cancellation(before: int) -> None:
         raise asyncio.CancelledError
 
 
+def _is_away(error: BaseException) -> bool:
+    """A connection that broke half-way through an answer is told of by an error of no kind of its own."""
+    away = isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError | TimeoutError)
+    return away or type(error) is psycopg2.DatabaseError
+
+
 class _errors_named:  # noqa: N801 - reads as a statement
     """Turns the driver's errors of an absent, slow or refusing server into DatabaseUnavailable."""
 
@@ -262,7 +269,7 @@ class _errors_named:  # noqa: N801 - reads as a statement
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError | TimeoutError):
+        if error is not None and _is_away(error):
             log.warning("database unavailable", extra={"reason": f"{type(error).__name__}: {error}".strip()})
             raise DatabaseUnavailable(AWAY) from error
 

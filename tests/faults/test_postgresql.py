@@ -125,6 +125,51 @@ async def test_a_publish_cut_at_a_statement_keeps_nothing_and_can_be_repeated(
     assert await published(db) == ["demo@1.0.0"]
 
 
+async def test_a_reset_of_every_connection_loses_nothing_of_what_was_answered(wire: Toxic, ada: User, db: Database):
+    """Under publishes and downloads; who is refused tries again with the same key."""
+    await ada.publish("demo")
+    here, got = "/packages/demo/1.0.0/tarball", 0
+    refused: list[str] = []
+    over = False
+
+    async def publish(number: int) -> None:
+        name = f"reset-{number}"
+        data = tarball(name=name, version="1.0.0", description="Reset")
+        while (answer := await ada.put(name, "1.0.0", data=data, headers={"Idempotency-Key": name})).status != 201:
+            refused.append(answer.json["code"])
+            await asyncio.sleep(0.05)
+
+    async def download() -> None:
+        nonlocal got
+        while not over:
+            answer = await ada.registry.get(here)
+            got += answer.status == 200
+            if answer.status != 200:
+                refused.append(answer.json["code"])
+            await asyncio.sleep(0.02)
+
+    async with asyncio.TaskGroup() as tasks:
+        downloading = [tasks.create_task(download()) for _ in range(4)]
+        for start in range(0, 20, 4):
+            publishing = [asyncio.create_task(publish(number)) for number in range(start, start + 4)]
+            for _ in range(4):
+                await asyncio.sleep(0.03)
+                wire.reset_all()
+            await asyncio.gather(*publishing)
+        over = True
+        await asyncio.gather(*downloading)
+    assert set(refused) <= {"database_unavailable"}
+    assert await published(db) == sorted(["demo@1.0.0", *(f"reset-{number}@1.0.0" for number in range(20))])
+    spool = ada.registry.app[SETTINGS].limits.spool_path
+    async with asyncio.timeout(SETTLE_SECONDS):
+        while list(spool.glob("*.downloads.json")):
+            await asyncio.sleep(0.05)
+    assert await counted(ada.registry) == got > 0
+    await ada.registry.drain()
+    page = await ada.registry.get("/search", params={"q": "reset", "limit": "100"})
+    assert (page.json["total"], page.json["degraded"]) == (20, False)
+
+
 async def test_a_database_slow_by_two_seconds_makes_answers_late_and_none_wrong(wire: Toxic, ada: User, db: Database):
     data = tarball(name="demo", version="1.0.0", description="A demo")
     await ada.put("demo", "1.0.0", data=data)
