@@ -229,7 +229,10 @@ class Database:
     async def _acquire(self) -> aiopg.Connection:
         """A connection whose server still answers: one that became readable while idle was hung up on."""
         while True:
-            raw = await self._pool.acquire()
+            try:
+                raw = await self._pool.acquire()
+            except AssertionError:  # aiopg's word for one that broke while it lay in the pool, which is out of it now
+                continue
             if not raw.closed and not select.select([raw.raw], [], [], 0)[0]:
                 return raw
             await raw.close()
