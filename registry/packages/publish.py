@@ -86,7 +86,7 @@ async def publish(db: Database, storage: Storage, who: Principal, upload: Upload
     if upload.dry_run:
         return await _rehearse(db, who, upload)
     _check_checksum(upload)
-    meta = await _read_metadata(upload)
+    meta = await asyncio.to_thread(_read_metadata, upload)
     fingerprint = _fingerprint(upload)
     if upload.idempotency_key and (earlier := await _earlier_answer(db, who, upload, fingerprint)):
         return earlier
@@ -113,7 +113,7 @@ async def _rehearse(db: Database, who: Principal, upload: Upload) -> Published:
     except InvalidInput as problem:
         problems.append(problem)
     try:
-        meta = await _read_metadata(upload)
+        meta = await asyncio.to_thread(_read_metadata, upload)
         name, version = meta.name, meta.version
     except InvalidInput as problem:
         problems.append(problem)
@@ -151,17 +151,15 @@ def _check_checksum(upload: Upload) -> None:
         raise ChecksumMismatch(message, errors=[{"field": "X-Checksum-SHA256", "message": message}])
 
 
-async def _read_metadata(upload: Upload) -> Metadata:
-    """Inspects the archive and merges the fields, with the problems of both in one error."""
+def _read_metadata(upload: Upload) -> Metadata:
+    """Inspects the archive and merges the fields, with the problems of both in one error. For a thread."""
     try:
-        found = await asyncio.to_thread(archive.inspect, upload.tarball.path)
+        found = archive.inspect(upload.tarball.path)
     except InvalidInput as problem:
         own = problem.errors or [FieldError(field="tarball", message=problem.detail)]
-        requested = await asyncio.to_thread(manifest.request_problems, upload.request, upload.required)
+        requested = manifest.request_problems(upload.request, upload.required)
         raise type(problem)(problem.detail, errors=[*requested, *own]) from problem
-    return await asyncio.to_thread(
-        manifest.merge, upload.request, found.manifest, readme=found.readme, required=upload.required
-    )
+    return manifest.merge(upload.request, found.manifest, readme=found.readme, required=upload.required)
 
 
 async def _check(conn: Connection, who: Principal, name: str, version: Version, package: Any) -> None:

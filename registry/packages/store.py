@@ -16,16 +16,15 @@ from registry.packages.names import similarity_key
 v = package_versions
 LIVE = v.c.deleted_at.is_(None)
 
-_PACKAGE_HEAD = sa.select(
-    packages.c.id, packages.c.name, packages.c.owner_id, packages.c.latest_version_id, packages.c.deprecated
-).where(packages.c.similarity_key == p("key"))
-_FIND = statement(_PACKAGE_HEAD)
-_LOCK = statement(_PACKAGE_HEAD.with_for_update())
+_HEAD = (packages.c.id, packages.c.name, packages.c.owner_id, packages.c.latest_version_id, packages.c.deprecated)
+_OF_NAME = sa.select(*_HEAD).where(packages.c.similarity_key == p("key"))
+_FIND = statement(_OF_NAME)
+_LOCK = statement(_OF_NAME.with_for_update())
 _CREATE = statement(
     insert(packages)
     .values(name=p("name"), similarity_key=p("key"), owner_id=p("owner_id"))
     .on_conflict_do_nothing()
-    .returning(packages.c.id)
+    .returning(*_HEAD)
 )
 _VERSION_STATE = statement(
     sa.select(v.c.id, v.c.version, v.c.deleted_at, v.c.yanked, v.c.yank_reason).where(
@@ -207,8 +206,8 @@ async def claim(conn: Connection, name: str, owner_id: int) -> Row:
     """The locked package row, made when the name is new. Of two claims at once one waits and gets the other's row."""
     row = await find(conn, name, lock=True)
     while row is None:
-        await conn.run(_CREATE, name=name, key=similarity_key(name), owner_id=owner_id)
-        row = await find(conn, name, lock=True)
+        made = await conn.one(_CREATE, name=name, key=similarity_key(name), owner_id=owner_id)
+        row = made or await find(conn, name, lock=True)
     return row
 
 
