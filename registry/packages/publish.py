@@ -188,8 +188,9 @@ async def _commit(
 ) -> Published:
     tarball = upload.tarball
     async with db.transaction() as conn:
-        package = await store.claim(conn, meta.name, who.user_id)
-        await _check(conn, who, meta.name, meta.version, package)
+        package, is_new = await store.claim(conn, meta.name, who.user_id)
+        if not is_new:
+            await _check(conn, who, meta.name, meta.version, package)
         row = await store.add_version(
             conn, package.id, meta, checksum=tarball.sha256, key=key, size=tarball.size, user_id=who.user_id
         )

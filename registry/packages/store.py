@@ -202,13 +202,13 @@ async def find(conn: Connection, name: str, *, lock: bool = False) -> Row | None
     return await conn.one(_LOCK if lock else _FIND, key=similarity_key(name))
 
 
-async def claim(conn: Connection, name: str, owner_id: int) -> Row:
-    """The locked package row, made when the name is new. Of two claims at once one waits and gets the other's row."""
-    row = await find(conn, name, lock=True)
-    while row is None:
-        made = await conn.one(_CREATE, name=name, key=similarity_key(name), owner_id=owner_id)
-        row = made or await find(conn, name, lock=True)
-    return row
+async def claim(conn: Connection, name: str, owner_id: int) -> tuple[Row, bool]:
+    """The locked package row, and whether it was made now. Of two claims at once one waits and gets the other's row."""
+    while True:
+        if row := await find(conn, name, lock=True):
+            return row, False
+        if row := await conn.one(_CREATE, name=name, key=similarity_key(name), owner_id=owner_id):
+            return row, True
 
 
 async def version_state(conn: Connection, package_id: int, canonical: str) -> Row | None:

@@ -97,7 +97,7 @@ async def hot_paths(conn: Connection) -> dict[str, Callable[[], Awaitable[Any]]]
     now = datetime.now(UTC)
 
     async def publish() -> None:
-        package = await store.claim(conn, meta.name, some.owner_id)
+        package, _ = await store.claim(conn, meta.name, some.owner_id)
         await store.version_state(conn, package.id, meta.version.canonical)
         await store.add_version(conn, package.id, meta, checksum="", key="plan", size=1, user_id=some.owner_id)
         await store.refresh(conn, package.id)
