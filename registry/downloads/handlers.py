@@ -40,6 +40,8 @@ TARBALL_TYPE = "application/gzip"
 IMMUTABLE = "max-age=31536000, immutable"
 MAX_USER_AGENT = 512
 TOO_SHORT = "The file of this version ends early in the package storage"
+# nginx would hold these against the file, of which it knows neither the checksum nor when it was published.
+_NGINX_CHECKS = {"If-Match", "If-Unmodified-Since"}
 _ONE_RANGE = re.compile(r"bytes=(?=[0-9-]*[0-9])([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 
 
@@ -71,7 +73,8 @@ async def _serve(request: web.Request) -> web.StreamResponse:
                 await _record(request, row, redirect.status, end)
             return redirect
     whole = request.method == "GET" and end - start == row.tarball_size
-    if whole and request.app[SETTINGS].storage.accel_location:
+    handed = whole and request.headers.keys().isdisjoint(_NGINX_CHECKS)
+    if handed and request.app[SETTINGS].storage.accel_location:
         return await _hand_over(request, row, headers)
     return await _send(request, row, headers, start, end, counted)
 
