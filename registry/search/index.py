@@ -295,7 +295,8 @@ class SearchIndex:
         # Several in one address may pass the longest URL.
         for name in names:
             with errors_named():
-                await self._es.options(ignore_status=404).indices.delete(index=name)
+                client = self._es.options(request_timeout=BULK_TIMEOUT, ignore_status=404)
+                await client.indices.delete(index=name)
 
 
 @asynccontextmanager
