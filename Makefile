@@ -14,7 +14,7 @@ help:
 	@echo "make lint    the checks alone"
 	@echo "make unit    the tests that need no Elasticsearch, for a quick loop"
 	@echo "make fuzz    generated requests, orders of calls and bytes, longer than in make test (MINUTES=10 of the latter two each)"
-	@echo "make faults  processes killed at every step, clocks stepped, servers away; longer than in make test"
+	@echo "make faults  processes killed at every step, clocks stepped, servers away, disks full; wants root"
 	@echo "make soak MINUTES=60   users at work for long while processes are killed and servers go away; S3=1 on an S3 server"
 	@echo "make bench   how fast: each figure beside a baseline of the same run, on packages of Debian's index, or TSV=FILE"
 	@echo "make growth  how the figures grow from 1,000 to 1,000,000 packages, or SIZES='1000 50000'; loading takes long"

@@ -28,8 +28,8 @@ from registry.web.responses import matches
 from registry.web.route import Route, header
 
 RECORDER = web.AppKey("recorder", DownloadRecorder)
-# What was served lately, for when PostgreSQL is away: a few hundred bytes each.
-SERVED: web.AppKey[LRUCache[tuple[str, str], Row]] = web.AppKey("served", LRUCache)
+# What was served lately, for when PostgreSQL is away, each with its package's stamp: a few hundred bytes.
+SERVED: web.AppKey[LRUCache[tuple[str, str], tuple[Row, object]]] = web.AppKey("served", LRUCache)
 SERVED_SIZE = 10_000
 # The bytes of small tarballs served lately, by key: a blob never changes.
 SMALL: web.AppKey[LRUCache[str, bytes]] = web.AppKey("small", LRUCache)
@@ -40,6 +40,8 @@ TARBALL_TYPE = "application/gzip"
 IMMUTABLE = "max-age=31536000, immutable"
 MAX_USER_AGENT = 512
 TOO_SHORT = "The file of this version ends early in the package storage"
+# nginx would hold these against the file, of which it knows neither the checksum nor when it was published.
+_NGINX_CHECKS = {"If-Match", "If-Unmodified-Since"}
 _ONE_RANGE = re.compile(r"bytes=(?=[0-9-]*[0-9])([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 
 
@@ -71,25 +73,28 @@ async def _serve(request: web.Request) -> web.StreamResponse:
                 await _record(request, row, redirect.status, end)
             return redirect
     whole = request.method == "GET" and end - start == row.tarball_size
-    if whole and request.app[SETTINGS].storage.accel_location:
+    handed = whole and request.headers.keys().isdisjoint(_NGINX_CHECKS)
+    if handed and request.app[SETTINGS].storage.accel_location:
         return await _hand_over(request, row, headers)
     return await _send(request, row, headers, start, end, counted)
 
 
 async def _find(request: web.Request, name: str, version: str) -> Row:
-    """The blob's row; the last known one when PostgreSQL is away, so that installs go on."""
-    served = request.app[SERVED]
+    """The blob's row; when PostgreSQL is away the last known one, unless the package changed: installs go on."""
+    served, cache = request.app[SERVED], request.app[CACHE]
+    heard = cache.now
     try:
-        row = await request.app[CACHE].get(("blob", name, version), lambda: read.blob(request.app[DB], name, version))
+        row = await cache.get(("blob", name, version), lambda: read.blob(request.app[DB], name, version))
     except DatabaseUnavailable:
-        row = served.get((name, version))
-        if row is None:
+        row, stamp = served.get((name, version), (None, None))
+        if row is None or cache.stamp(row.package_id) is not stamp:
             raise
     except (NotFound, read.Elsewhere):
         served.pop((name, version), None)
         raise
     else:
-        served[name, version] = row
+        if cache.now == heard:  # else it may be older than the change
+            served[name, version] = row, cache.stamp(row.package_id)
     return row
 
 

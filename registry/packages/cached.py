@@ -28,6 +28,7 @@ MAX_BYTES = 64 << 20
 SECONDS = 5.0
 RETRY_SECONDS = 1.0
 OVERHEAD = 1_000
+STAMPS = 100_000
 
 
 class OfPackage(Protocol):
@@ -59,6 +60,7 @@ class PackageCache:
     def __init__(self) -> None:
         self._entries: LRUCache[tuple[str, ...], _Entry] = LRUCache(MAX_BYTES, getsizeof=_weight)
         self._changed: TTLCache[tuple[str, int], int] = TTLCache(float("inf"), 2 * SECONDS)
+        self._stamps: LRUCache[int, object] = LRUCache(STAMPS)
         self._now = 0
         self._listening_since: int | None = None
 
@@ -86,11 +88,23 @@ class PackageCache:
         of = entry.value.package_id
         return all(self._changed.get((channel, of), -1) <= entry.read_at for channel in entry.channels)
 
+    @property
+    def now(self) -> int:
+        """How much was heard so far."""
+        return self._now
+
+    def stamp(self, package_id: int) -> object:
+        """The same one until a change of the package is heard of, or may have been missed; downloads are none."""
+        found: object = self._stamps.setdefault(package_id, object())
+        return found
+
     def hear(self, channel: str, payload: str) -> None:
         """Takes an announcement: ids of packages, separated by blanks."""
         self._now += 1
         for package_id in payload.split():
             self._changed[channel, int(package_id)] = self._now
+            if channel == CHANNEL:
+                self._stamps.pop(int(package_id), None)
 
     async def listen(self, db: Database) -> None:
         """Hears what other processes announce, for ever; ends only by cancellation."""
@@ -102,6 +116,7 @@ class PackageCache:
                         await conn.command(f"LISTEN {channel}")
                     self._now += 1
                     self._listening_since = self._now
+                    self._stamps.clear()
                     while True:
                         heard = await notifies.get()
                         self.hear(heard.channel, heard.payload)

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -116,10 +117,12 @@ class SearchIndex:
         names = (self.alias(kind), self.alias(kind, building=True))
         with errors_named():
             found = await self._es.options(ignore_status=404).indices.get_alias(name=list(names))
-        known = {name for entry in found.body.values() if isinstance(entry, dict) for name in entry.get("aliases", ())}
-        if self.alias(kind) not in known:
+        entries = [entry for entry in found.body.values() if isinstance(entry, dict)]
+        # An alias of several, as two rebuilds at once leave it, takes no writes.
+        known = Counter(name for entry in entries for name in entry.get("aliases", ()))
+        if known[self.alias(kind)] != 1:
             raise IndexMissing(f"The search index {self.alias(kind)} is missing.")
-        return [name for name in names if name in known]
+        return [name for name in names if known[name] == 1]
 
     async def bulk(self, writes: Iterable[Write], *, building_only: bool = False) -> Outcome:
         """Puts and deletes; a document never replaces one of a higher seq.
@@ -185,10 +188,9 @@ class SearchIndex:
     # Generations
 
     async def is_current(self) -> bool:
-        """Whether both aliases exist and lead to indices of the mapping this code has."""
-        with errors_named():
-            found = await self._es.options(ignore_status=404).indices.get_alias(name=[self.alias(k) for k in KINDS])
-        return all(any(name.startswith(self._stem(kind)) for name in found.body) for kind in KINDS)
+        """Whether both aliases exist and lead to one index each, of the mapping this code has."""
+        behind = {kind: await self._behind(self.alias(kind)) for kind in KINDS}
+        return all(len(names) == 1 and names[0].startswith(self._stem(kind)) for kind, names in behind.items())
 
     async def create_generation(self) -> None:
         """Two new, empty indices behind the building aliases, without refresh; unfinished ones go first."""
@@ -211,13 +213,16 @@ class SearchIndex:
     async def swap(self, seq: int) -> None:
         """The generation being built becomes the searched one, in one step for both indices.
 
-        The one that was searched is kept, with `seq`, up to which it is complete; older ones are deleted.
+        The one that was searched is kept, with `seq`, up to which it is complete; older ones are deleted. Raises
+        SearchUnavailable when two rebuilds got into each other's way, as when the lock of one was lost.
         """
         actions: list[dict[str, Any]] = []
         retired: list[str] = []
         for kind in KINDS:
             alias, building = self.alias(kind), self.alias(kind, building=True)
             new, old = await self._behind(building), await self._behind(alias)
+            if len(new) != 1:
+                raise SearchUnavailable(f"{len(new)} indices are being built as {building}, not one; none is used.")
             await self._settle(new)
             retired += old
             actions += [{"remove": {"index": name, "alias": building}} for name in new]
@@ -290,7 +295,8 @@ class SearchIndex:
         # Several in one address may pass the longest URL.
         for name in names:
             with errors_named():
-                await self._es.options(ignore_status=404).indices.delete(index=name)
+                client = self._es.options(request_timeout=BULK_TIMEOUT, ignore_status=404)
+                await client.indices.delete(index=name)
 
 
 @asynccontextmanager

@@ -45,7 +45,8 @@ def refusal(result: Mapping[str, Any]) -> str | None:
     error = result.get("error")
     if error is None or result["status"] == 409:
         return None
-    if error["type"] == "index_not_found_exception":
+    # Also of an alias that leads to two, which says nothing of the document.
+    if error["type"] == "index_not_found_exception" or "no write index is defined" in error["reason"]:
         raise IndexMissing(str(error["reason"]))
     if error["type"] == "cluster_block_exception":
         raise SearchUnavailable(f"The search engine takes no writes: {error['reason']}")

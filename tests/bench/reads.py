@@ -1,25 +1,19 @@
 """Reading: a package's page and its tarballs, beside aiohttp answering the same bytes."""
 
 import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from registry.devstack.distribution import S3PROXY, maven_jar
-from registry.devstack.java import find_java
 from tests.bench.figure import Measure, compare
 from tests.bench.stack import Stack, another, bare, signed_in
 from tests.bench.wrk import load
 from tests.client import API, User, tarball
-from tests.deploy.nginx_server import Nginx
-from tests.deploy.stack import ROOT
+from tests.deploy.nginx_server import Nginx, readable
 from tests.deploy.tools import program
-from tests.servers import S3Proxy, cache_folder
+from tests.servers import cache_folder
 
 CONNECTIONS, SECONDS = 16, 5
 SMALL, LARGE = 20_000, 10_000_000
@@ -76,37 +70,26 @@ async def tarballs(stack: Stack) -> None:
 
 
 async def offloaded(stack: Stack) -> None:
-    """nginx fetches from the S3 server what the registry redirects to; the baseline's bytes come through it as well."""
+    """nginx sends the file that the registry names; the baseline's bytes come through it as well."""
     folder = _folder(stack, "small", packed("bench-offload", "1.0.0", SMALL))
-    cache = cache_folder(os.environ)
-    nginx = program("nginx", cache)
+    nginx = program("nginx", cache_folder(os.environ))
+    kept = readable(stack.folder / uuid.uuid4().hex)
+    variables = {
+        "REGISTRY_DB_URL": stack.settings.database.url,
+        "REGISTRY_STORAGE_PATH": str(kept / "packages"),
+        "REGISTRY_SPOOL_PATH": str(kept / "spool"),
+        "REGISTRY_ACCEL_LOCATION": "/tarballs/",
+    }
     async with AsyncExitStack() as opened:
-        java = find_java([], search_path=os.environ["PATH"])
-        s3 = opened.enter_context(S3Proxy(maven_jar(cache, S3PROXY), java, stack.folder / "s3", environ=os.environ))
-        variables = _s3_settings(stack, s3.url)
         registry = await opened.enter_async_context(another(stack, variables))
         path = await published(await signed_in(registry), stack.name("offload"), SMALL)
-        front = opened.enter_context(Nginx(nginx, stack.folder / "nginx", registry.url))
+        blobs = kept / "packages" / "blobs"
+        front = opened.enter_context(Nginx(nginx, stack.folder / "nginx", registry.url, blobs=blobs))
         url = await opened.enter_async_context(bare(folder))
         plain = opened.enter_context(Nginx(nginx, stack.folder / "nginx-bare", url))
         ours = throughput(front.url, f"{path}/1.0.0/tarball")
         theirs = throughput(plain.url, "/bytes/small")
         await compare("tarball 20 kB through nginx", ours, theirs, unit="requests/s", at_least=0.50)
-
-
-def _s3_settings(stack: Stack, url: str) -> dict[str, Any]:
-    variables = {
-        "REGISTRY_DB_URL": stack.settings.database.url,
-        "REGISTRY_STORAGE_TYPE": "s3",
-        "REGISTRY_S3_ENDPOINT": url,
-        "REGISTRY_S3_BUCKET": f"bench-{uuid.uuid4().hex[:12]}",
-        "REGISTRY_S3_ACCESS_KEY": S3Proxy.access_key,
-        "REGISTRY_S3_SECRET_KEY": S3Proxy.secret_key,
-        "REGISTRY_S3_REDIRECT": "true",
-    }
-    bucket = [sys.executable, str(ROOT / "deploy" / "oneshots" / "make_bucket.py")]
-    subprocess.run(bucket, env={**os.environ, **variables}, check=True)
-    return variables
 
 
 def _folder(stack: Stack, name: str, content: bytes) -> Path:

@@ -4,21 +4,38 @@ import http.client
 import os
 from pathlib import Path
 
-from registry.devstack.processes import ChildProcess, claim, free_port, hand_over, unprivileged_user
+from registry.devstack.processes import ChildProcess, claim, free_port, hand_over, make_reachable, unprivileged_user
 from tests.deploy.stack import ROOT
 from tests.servers import START_SECONDS, Server
 
 
+def readable(folder: Path) -> Path:
+    """Makes `folder`; nginx can read what is made in it: started by root, it runs as a user of another group."""
+    folder.mkdir()
+    user = unprivileged_user()
+    if user is not None:
+        make_reachable(folder)
+        os.chown(folder, -1, user.gid)
+        folder.chmod(0o2755)  # what is made in it gets its group
+    return folder
+
+
 class Nginx(Server):
-    """`with` starts and stops it; with `certificates`, by tls.conf instead of plain.conf."""
+    """`with` starts and stops it; with `certificates`, by tls.conf instead of plain.conf.
+
+    `blobs` is the folder of the tarballs that it sends itself: see `readable()`.
+    """
 
     name = "nginx"
 
-    def __init__(self, program: Path, folder: Path, registry: str, *, certificates: Path | None = None) -> None:
+    def __init__(
+        self, program: Path, folder: Path, registry: str, *, certificates: Path | None = None, blobs: Path | None = None
+    ) -> None:
         super().__init__(folder, 0, os.environ)
         self._program = program
         self._registry = registry.removeprefix("http://")
         self._certificates = certificates
+        self._blobs = blobs
         self.tls_port = free_port()
         self._alive_port = free_port()
         self.temporary = self.folder / "tmp"
@@ -45,6 +62,7 @@ class Nginx(Server):
             "/etc/nginx/server.conf": f"{self.folder}/{'tls' if self._certificates else 'plain'}.conf",
             "/etc/nginx/certificates": str(self._certificates),
             "/etc/nginx": str(self.folder),
+            "/var/lib/registry/packages/blobs": str(self._blobs),
             "/dev/stdout": f"{self.folder}/access.log",
             "registry-behind-nginx:8080": self._registry,
             "listen 8080": f"listen 127.0.0.1:{self.port}",

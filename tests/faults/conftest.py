@@ -9,6 +9,9 @@ from registry.devstack.elasticsearch import Elasticsearch
 from registry.settings import Settings
 from tests.client import remove_indices
 from tests.conftest import ITERATIONS, SECRET
+from tests.faults import ALL
+
+collect_ignore = [] if ALL else ["test_under_load.py"]
 
 
 @pytest.fixture

@@ -4,30 +4,50 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import orjson
 import pytest
 
 from registry.devstack.elasticsearch import Elasticsearch
 from registry.elastic import open_client
 from registry.keys import DB, SETTINGS
+from registry.search.counts import refresh_downloads
 from registry.search.index import open_search
 from registry.search.reconcile import reconcile
 from registry.settings import Settings
 from tests.client import Registry, User, tarball
 from tests.conftest import MakeRegistry
 from tests.downloads.counts import counted
+from tests.faults import ALL
 from tests.faults.toxic import Fate, Link, Toxic, answer, tcp, toxic
 
+HEAD = "X-Elastic-Product: Elasticsearch\r\n"
+FULL = {"type": "es_rejected_execution_exception", "reason": "rejected"}
 REJECTED = answer(
     429,
     "Too Many Requests",
-    b'{"error":{"type":"es_rejected_execution_exception","reason":"rejected"},"status":429}',
+    orjson.dumps({"error": FULL, "status": 429}),
     "application/json",
-    "X-Elastic-Product: Elasticsearch\r\n",
+    HEAD,
 )
 
 
 def rejecting_bulks(link: Link, sent: bytes) -> Fate | bytes:
     return REJECTED if b"/_bulk" in sent.partition(b"\r\n")[0] else Fate.PASS
+
+
+def rejecting_documents(link: Link, sent: bytes) -> Fate | bytes:
+    """As a node whose queue of writes is full: the bulk is answered 200, and each document in it 429."""
+    head, _, body = sent.partition(b"\r\n\r\n")
+    first, *lines = head.split(b"\r\n")
+    if b"/_bulk" not in first:
+        return Fate.PASS
+    [length] = [int(line.partition(b":")[2]) for line in lines if line.lower().startswith(b"content-length:")]
+    if len(body) < length:
+        return Fate.KEEP
+    actions = [line for line in map(orjson.loads, body.splitlines()) if line.keys() <= {"index", "delete"}]
+    items = [{kind: {"status": 429, "error": FULL}} for action in actions for kind in action]
+    told = orjson.dumps({"took": 1, "errors": True, "items": items})
+    return answer(200, "OK", told, "application/json", HEAD)
 
 
 @pytest.fixture
@@ -56,6 +76,12 @@ async def rejected(wire: Toxic, settings: Settings) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def documents_rejected(wire: Toxic, settings: Settings) -> AsyncIterator[None]:
+    wire.judge = rejecting_documents
+    yield
+
+
+@asynccontextmanager
 async def silent(wire: Toxic, settings: Settings) -> AsyncIterator[None]:
     wire.silent = True
     yield
@@ -74,7 +100,7 @@ async def read_only(wire: Toxic, settings: Settings) -> AsyncIterator[None]:
                 yield
 
 
-@pytest.mark.parametrize("fault", [rejected, read_only, silent])
+@pytest.mark.parametrize("fault", [rejected, read_only, silent, *([documents_rejected] if ALL else [])])
 async def test_publishes_and_downloads_never_notice_and_afterwards_all_is_found(
     fault: Callable[..., Awaitable[None]], wire: Toxic, ada: User
 ):
@@ -92,7 +118,7 @@ async def test_publishes_and_downloads_never_notice_and_afterwards_all_is_found(
             assert page.json["degraded"] or fault is not silent
             assert (await registry.get(f"/packages/{name}/1.0.0/tarball")).body == data
         assert (await ada.call("DELETE", "/packages/written-meanwhile-0/1.0.0")).status == 204
-        if fault is rejected:
+        if fault in (rejected, documents_rejected):
             async with asyncio.timeout(20):
                 while not wire.spoiled:
                     await asyncio.sleep(0.05)
@@ -107,5 +133,6 @@ async def test_publishes_and_downloads_never_notice_and_afterwards_all_is_found(
     }
     assert await counted(registry) == 4
     async with open_search(registry.app[SETTINGS].search) as index:
+        await refresh_downloads(registry.app[DB], index)  # by itself only every few minutes
         found = await reconcile(registry.app[DB], index)
     assert not any(found.values()), found

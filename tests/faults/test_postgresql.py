@@ -26,7 +26,7 @@ def at_commit_of(statement: bytes, fate: Fate) -> Judge:
         nonlocal over
         if statement in sent:
             link.notes.add("watched")
-        elif b"COMMIT" in sent and "watched" in link.notes and not over:
+        elif sent.endswith(b"COMMIT\0") and "watched" in link.notes and not over:
             over = True
             return fate
         return Fate.PASS
@@ -168,6 +168,20 @@ async def test_a_reset_of_every_connection_loses_nothing_of_what_was_answered(wi
     await ada.registry.drain()
     page = await ada.registry.get("/search", params={"q": "reset", "limit": "100"})
     assert (page.json["total"], page.json["degraded"]) == (20, False)
+
+
+async def test_without_the_database_tarballs_served_lately_go_on_but_none_that_was_deleted(wire: Toxic, ada: User):
+    for name in ("kept", "doomed"):
+        await ada.publish(name)
+        assert (await ada.registry.get(f"/packages/{name}/1.0.0/tarball")).status == 200
+    assert (await ada.call("DELETE", "/packages/doomed/1.0.0")).status == 204
+    await ada.registry.drain()
+    wire.refusing = True
+    wire.reset_all()
+    assert (await ada.registry.get("/packages/kept/1.0.0/tarball")).status == 200
+    refused = await ada.registry.get("/packages/doomed/1.0.0/tarball")
+    assert (refused.status, refused.json["code"]) == (503, "database_unavailable")
+    wire.heal()
 
 
 async def test_a_database_slow_by_two_seconds_makes_answers_late_and_none_wrong(wire: Toxic, ada: User, db: Database):

@@ -20,6 +20,8 @@ class Fate(Enum):
     """What becomes of bytes that a client sent."""
 
     PASS = auto()
+    KEEP = auto()
+    """They are judged again, with what comes next."""
     RESET = auto()
     """The server never sees them; both ends are reset."""
     LOSE_ANSWER = auto()
@@ -38,7 +40,7 @@ class Link:
     def reset(self) -> None:
         for writer in self._ends:
             end = writer.get_extra_info("socket")
-            if end is not None and end.family != socket.AF_UNIX:
+            if end is not None and end.fileno() >= 0 and end.family != socket.AF_UNIX:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
             writer.transport.abort()
 
@@ -100,10 +102,15 @@ class Toxic:
         self, link: Link, reader: asyncio.StreamReader, client: asyncio.StreamWriter, server: asyncio.StreamWriter
     ) -> None:
         with contextlib.suppress(ConnectionError):
+            kept = b""
             while data := await reader.read(PIECE):
                 await self._while_silent()
                 link.sent, link.answered = link.sent + len(data), 0
+                data = kept + data
                 fate = self.judge(link, data) if self.judge else Fate.PASS
+                kept = data if fate is Fate.KEEP else b""
+                if kept:
+                    continue
                 if isinstance(fate, bytes):
                     self.spoiled += 1
                     client.write(fate)

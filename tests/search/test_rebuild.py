@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from elasticsearch import AsyncElasticsearch
@@ -10,6 +11,7 @@ from registry.db.engine import Database
 from registry.elastic import IndexMissing
 from registry.errors import SearchUnavailable
 from registry.search import rebuild as rebuilding
+from registry.search import store
 from registry.search.documents import PACKAGES, VERSIONS
 from registry.search.index import BUILDING, SearchIndex, open_search
 from registry.search.rebuild import heal, rebuild, rollback
@@ -218,6 +220,47 @@ async def test_many_healers_build_once(db: Database, index: SearchIndex, own: Se
     healed = await asyncio.gather(*(heal(db, index) for _ in range(3)))
     assert sorted(healed) == [False, False, True]
     assert len(await indices(own)) == 2
+
+
+async def test_of_two_rebuilds_that_lost_their_lock_none_is_used_and_the_former_index_serves_on(
+    shelf: Shelf, own: SearchSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shelf.publish("kept")
+    await shelf.drain()
+    before = await indices(own)
+    fill = rebuilding._fill
+
+    async def and_another(*arguments: Any) -> int:
+        filled = await fill(*arguments)
+        async with AsyncElasticsearch(own.url) as client:
+            body = {shelf.index.alias(arguments[2], building=True): {}}
+            await client.indices.create(index=f"{own.prefix}{arguments[2]}-another-1", aliases=body)
+        return filled
+
+    monkeypatch.setattr(rebuilding, "_fill", and_another)
+    with pytest.raises(SearchUnavailable, match="not one; none is used"):
+        await rebuild(shelf.db, shelf.index)
+    assert await indices(own) == before
+    await shelf.publish("later")
+    await shelf.drain()
+    assert await shelf.names("kept") == ["kept"]
+
+
+async def test_an_alias_that_leads_to_two_indices_is_healed_and_no_document_is_blamed(
+    shelf: Shelf, own: SearchSettings
+) -> None:
+    await shelf.publish("kept")
+    await shelf.drain()
+    async with AsyncElasticsearch(own.url) as client:
+        body = {shelf.index.alias(VERSIONS): {}}
+        await client.indices.create(index=f"{own.prefix}{VERSIONS}-another-1", aliases=body)
+    assert not await shelf.index.is_current()
+    await shelf.publish("later")
+    await shelf.drain()
+    assert await shelf.index.is_current()
+    assert await shelf.names("later") == ["later"]
+    async with shelf.db.read() as conn:
+        assert await store.failures(conn, "", 10) == []
 
 
 async def test_an_index_of_another_mapping_is_rebuilt(
