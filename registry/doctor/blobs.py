@@ -2,12 +2,12 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 from registry.db.engine import Connection, Row
 from registry.doctor import store
-from registry.doctor.check import SETTLE_SECONDS, Check, Found, Registry
+from registry.doctor.check import SETTLE_SECONDS, Check, Found, Registry, pages
 from registry.packages import sweep
 from registry.storage.base import BlobMissing, InvalidKey, Storage, is_key
 
@@ -66,7 +66,7 @@ async def _sizes(storage: Storage, keys: Sequence[str]) -> list[int | None]:
 async def _find_changed(registry: Registry) -> Found:
     found = Found()
     read = 0
-    async for rows in _tarballs(registry):
+    async for rows in pages(registry, store.tarballs_after, "tarball_path", "", PAGE):
         wrong = await _changed(registry.storage, rows)
         async with registry.db.read() as conn:
             unswept = await store.unswept(conn, [row.id for row in wrong])
@@ -76,17 +76,6 @@ async def _find_changed(registry: Registry) -> Found:
         read += len(rows)
         registry.progress(f"contents: {read} read")
     return found
-
-
-async def _tarballs(registry: Registry) -> AsyncIterator[list[Row]]:
-    after = ""
-    while True:
-        async with registry.db.read() as conn:
-            rows = await store.tarballs_after(conn, after, PAGE)
-        if not rows:
-            return
-        yield rows
-        after = rows[-1].tarball_path
 
 
 async def _changed(storage: Storage, rows: Sequence[Row]) -> list[Row]:

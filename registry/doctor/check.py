@@ -1,10 +1,11 @@
 """What a check is: it finds what isn't as it should be, and may know how to mend it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from registry.analytics.index import AnalyticsIndex
-from registry.db.engine import Database
+from registry.db.engine import Connection, Database, Row
 from registry.search.index import SearchIndex
 from registry.settings import Settings
 from registry.storage.base import Storage
@@ -55,3 +56,37 @@ class Check:
     find: Callable[[Registry], Awaitable[Found]]
     repair: Callable[[Registry], Awaitable[object]] | None = None
     vital: bool = False
+
+
+def reading(read: Callable[[Connection], Awaitable[Found]]) -> Callable[[Registry], Awaitable[Found]]:
+    """`find` of a check that asks PostgreSQL alone."""
+
+    async def find(registry: Registry) -> Found:
+        async with registry.db.read() as conn:
+            return await read(conn)
+
+    return find
+
+
+def writing(write: Callable[[Connection], Awaitable[None]]) -> Callable[[Registry], Awaitable[None]]:
+    """`repair` of a check, in one transaction."""
+
+    async def repair(registry: Registry) -> None:
+        async with registry.db.transaction() as conn:
+            await write(conn)
+
+    return repair
+
+
+async def pages(
+    registry: Registry, read: Callable[[Connection, Any, int], Awaitable[list[Row]]], key: str, first: object, size: int
+) -> AsyncIterator[list[Row]]:
+    """Everything that `read` gives up to `size` rows of, by `key` after the last one's, from after `first` on."""
+    after = first
+    while True:
+        async with registry.db.read() as conn:
+            rows = await read(conn, after, size)
+        if not rows:
+            return
+        yield rows
+        after = getattr(rows[-1], key)

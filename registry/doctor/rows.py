@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 from registry.db.engine import ConstraintViolated, Row
 from registry.doctor import store
-from registry.doctor.check import Check, Found, Registry
+from registry.doctor.check import Check, Found, Registry, pages
 from registry.errors import InvalidInput
 from registry.packages import versions
 from registry.packages.names import similarity_key
@@ -15,16 +15,10 @@ REFRESHED_AT_ONCE = 100
 
 
 async def _wrong_names(registry: Registry) -> AsyncIterator[Row]:
-    after = 0
-    while True:
-        async with registry.db.read() as conn:
-            rows = await store.names_after(conn, after, PAGE)
-        if not rows:
-            return
+    async for rows in pages(registry, store.names_after, "id", 0, PAGE):
         for row in rows:
             if row.similarity_key != similarity_key(row.name):
                 yield row
-        after = rows[-1].id
 
 
 async def _find_names(registry: Registry) -> Found:
@@ -44,12 +38,7 @@ async def _mend_names(registry: Registry) -> None:
 
 async def _wrong_orders(registry: Registry) -> AsyncIterator[tuple[Row, versions.Version | None]]:
     """Versions whose row has another order than their number gives; None: it is no number at all."""
-    after = 0
-    while True:
-        async with registry.db.read() as conn:
-            rows = await store.versions_after(conn, after, PAGE)
-        if not rows:
-            return
+    async for rows in pages(registry, store.versions_after, "id", 0, PAGE):
         for row in rows:
             try:
                 version = versions.parse(row.version)
@@ -59,7 +48,6 @@ async def _wrong_orders(registry: Registry) -> AsyncIterator[tuple[Row, versions
             computed = (version.canonical, version.sort_key, version.is_prerelease)
             if computed != (row.canonical, row.sort_key, row.is_prerelease):
                 yield row, version
-        after = rows[-1].id
 
 
 async def _find_orders(registry: Registry) -> Found:
@@ -79,15 +67,8 @@ async def _mend_orders(registry: Registry) -> None:
                 await store.set_order(conn, row.id, version.canonical, version.sort_key, version.is_prerelease)
 
 
-async def _outdated(registry: Registry) -> AsyncIterator[list[Row]]:
-    after = 0
-    while True:
-        async with registry.db.read() as conn:
-            rows = await store.outdated_packages(conn, after, REFRESHED_AT_ONCE)
-        if not rows:
-            return
-        yield rows
-        after = rows[-1].id
+def _outdated(registry: Registry) -> AsyncIterator[list[Row]]:
+    return pages(registry, store.outdated_packages, "id", 0, REFRESHED_AT_ONCE)
 
 
 async def _find_outdated(registry: Registry) -> Found:

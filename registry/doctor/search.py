@@ -2,7 +2,7 @@
 
 import asyncio
 
-from registry.doctor.check import SETTLE_SECONDS, Check, Found, Registry
+from registry.doctor.check import SETTLE_SECONDS, Check, Found, Registry, pages
 from registry.search import store
 from registry.search.indexing import retry_failures
 from registry.search.rebuild import heal, rebuild
@@ -26,6 +26,8 @@ async def _heal(registry: Registry) -> None:
 
 async def _find_differences(registry: Registry) -> Found:
     found = Found()
+    if not await registry.index.is_current():
+        return found  # "search indices" tells of it
     async for what, document in differences(registry.db, registry.index):
         found.add(f"{document} is {what}")
     return found
@@ -40,15 +42,10 @@ async def _reconcile(registry: Registry) -> None:
 
 async def _find_refused(registry: Registry) -> Found:
     found = Found()
-    after = ""
-    while True:
-        async with registry.db.read() as conn:
-            rows = await store.failures(conn, after, PAGE)
-        if not rows:
-            return found
+    async for rows in pages(registry, store.failures, "document", "", PAGE):
         for row in rows:
             found.add(f"{row.document}: {row.reason}")
-        after = rows[-1].document
+    return found
 
 
 async def _retry(registry: Registry) -> None:

@@ -1,11 +1,10 @@
-"""Are the counts of downloads what the downloads, and the days, add up to?"""
+"""Are the counts of downloads what the downloads, and the days, add up to, and those of packages what there is?"""
 
-from collections.abc import Awaitable, Callable
 from datetime import date
 
 from registry.analytics.consumer import oldest_month
 from registry.db.engine import Connection
-from registry.doctor.check import EXAMPLES, Check, Found, Registry
+from registry.doctor.check import EXAMPLES, Check, Found, Registry, reading, writing
 from registry.doctor.counts import store
 from registry.downloads import store as downloads
 
@@ -29,14 +28,6 @@ async def _days(registry: Registry) -> Found:
     return found
 
 
-def _total(read: Callable[[Connection], Awaitable[Found]]) -> Callable[[Registry], Awaitable[Found]]:
-    async def find(registry: Registry) -> Found:
-        async with registry.db.read() as conn:
-            return await read(conn)
-
-    return find
-
-
 async def _recount(registry: Registry) -> None:
     async with registry.db.transaction() as conn:
         await store.recount(conn, await _months(registry, conn))
@@ -54,21 +45,28 @@ CHECKS = (
         "registry by day",
         "the registry's days are the sums of its versions' days",
         _REMEDY,
-        _total(store.registry_days),
+        reading(store.registry_days),
         _recount,
     ),
     Check(
         "version counts",
         "each version's count is the sum of its days",
         _REMEDY,
-        _total(store.versions),
+        reading(store.versions),
         _recount,
     ),
     Check(
         "package counts",
         "each package's count is the sum of its days",
         _REMEDY,
-        _total(store.packages),
+        reading(store.packages),
         _recount,
+    ),
+    Check(
+        "totals",
+        "the numbers of packages and versions that are kept are those that counting gives",
+        "add what is missing to them",
+        reading(store.totals),
+        writing(store.mend_totals),
     ),
 )

@@ -10,6 +10,8 @@ from registry.doctor.check import Found
 from registry.doctor.store import first_of, found
 from registry.downloads import store as downloads
 
+# As the triggers of registry/db/migrations have it.
+_SLOTS = 64
 _TRAITS = "kind, client, system, country"
 _DAY_KEY = f"package_id, day, package_version_id, {_TRAITS}"
 # By month, of which whole partitions are kept or gone.
@@ -105,6 +107,34 @@ _MEND_PACKAGES = statement(
     sa.text(f"UPDATE packages SET download_count = d.total FROM ({_PACKAGES_COUNTED}) d WHERE d.id = packages.id")
 )
 
+# Triggers add to them with every change of rows, so in one snapshot both are of the same moment.
+_TOTALS = """
+    SELECT (SELECT count(*) FROM packages WHERE latest_version_id IS NOT NULL) AS packages,
+           (SELECT count(*) FROM package_versions WHERE deleted_at IS NULL) AS versions,
+           (SELECT coalesce(sum(packages), 0) FROM totals) AS kept_packages,
+           (SELECT coalesce(sum(versions), 0) FROM totals) AS kept_versions
+"""
+_TOTALS_FOUND = first_of(f"""
+    WITH t AS MATERIALIZED ({_TOTALS})
+    SELECT kept_packages || ' packages instead of ' || packages AS what FROM t WHERE kept_packages <> packages
+    UNION ALL
+    SELECT kept_versions || ' versions instead of ' || versions FROM t WHERE kept_versions <> versions
+    UNION ALL
+    SELECT 'there is no slot ' || n FROM generate_series(0, {_SLOTS - 1}) AS n
+    WHERE NOT EXISTS (SELECT FROM totals WHERE slot = n)
+""")
+_ADD_SLOTS = statement(
+    sa.text(f"INSERT INTO totals (slot) SELECT generate_series(0, {_SLOTS - 1}) ON CONFLICT DO NOTHING")
+)
+_LOCK_SLOT = Statement("SELECT FROM totals WHERE slot = 0 FOR UPDATE", {})
+_ADD_TO_SLOT = statement(
+    sa.text(f"""
+    UPDATE totals SET packages = totals.packages + t.packages - kept_packages,
+                      versions = totals.versions + t.versions - kept_versions
+    FROM ({_TOTALS}) AS t WHERE slot = 0
+    """)
+)
+
 
 async def days(conn: Connection, month: date) -> Found:
     """Days of versions in a month (given by its first day) that are not what the downloads say."""
@@ -140,3 +170,15 @@ async def recount(conn: Connection, months: Sequence[date]) -> None:
     await downloads.lock_packages(conn, sorted(row.id for row in await conn.all(_WRONG)))
     await conn.run(_MEND_VERSIONS)
     await conn.run(_MEND_PACKAGES)
+
+
+async def totals(conn: Connection) -> Found:
+    """Kept numbers of packages and versions that counting contradicts, and slots that triggers can't add to."""
+    return await found(conn, _TOTALS_FOUND)
+
+
+async def mend_totals(conn: Connection) -> None:
+    """Adds to one slot what the sum over all lacks: nobody has to wait, unless for that slot."""
+    await conn.run(_ADD_SLOTS)
+    await conn.run(_LOCK_SLOT)  # a statement before, so that the next one sees what another doctor added
+    await conn.run(_ADD_TO_SLOT)
