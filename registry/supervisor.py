@@ -1,4 +1,4 @@
-"""`serve --processes`: one parent holds the port, its children serve from it, and it starts a dead one again.
+"""`serve --processes`: one parent holds the port, each child serves from a socket of it, a dead one is started again.
 
 Why so: docs/decisions/0009-processes-on-one-port.md.
 """
@@ -19,7 +19,9 @@ from registry.errors import RegistryError, SettingsError, StackError
 from registry.settings import Settings
 from registry.web.limits import parse_limits
 
-# A child that ends sooner counts as one that can't start; so many of them in a row end the parent.
+# The status of a child that said why it can't serve: another one could not either.
+CANT_SERVE = 3
+# A child that ends sooner ended early; so many of them in a row end the parent.
 EARLY_SECONDS = 10.0
 MOST_EARLY_ENDS = 5
 PAUSE_SECONDS = 0.1
@@ -27,26 +29,27 @@ POLL_SECONDS = 0.2
 BACKLOG = 1024
 # What a child may take to end beyond the grace of its requests.
 END_SECONDS = 30.0
+MAX_PORT = 65535
 
 
 class Supervisor:
     """The children of one `serve --processes`; they end when the pipe `parent` does, however its holder ended."""
 
-    def __init__(self, settings: Settings, *, with_background: bool) -> None:
+    def __init__(self, settings: Settings, count: int, *, with_background: bool) -> None:
         self._settings = settings
         self._with_background = with_background
-        self._socket = bind(settings.web.host, settings.web.port)
+        self._sockets = bind(settings.web.host, settings.web.port, count)
         self._parent, self._held = os.pipe()
         self._children: dict[int, tuple[BaseProcess, float]] = {}
         self._early_ends = 0
 
-    def run(self, count: int) -> None:
+    def run(self) -> None:
         """Until SIGTERM or SIGINT. Raises StackError when children can't start, or did not end well."""
         asked: list[int] = []
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _: asked.append(number))
         try:
-            for index in range(count):
+            for index in range(len(self._sockets)):
                 self._start(index)
             while not asked:
                 wait([child.sentinel for child, _ in self._children.values()], POLL_SECONDS)
@@ -67,17 +70,19 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         os.close(self._held)
+        for other in self._sockets[:index] + self._sockets[index + 1 :]:
+            other.close()
         port = self._settings.web.metrics_port
         web = replace(self._settings.web, metrics_port=port + index if port else 0)
         settings = replace(self._settings, web=web)
         serving = server.serve(
-            settings, with_background=self._with_background, listening=self._socket, parent=self._parent
+            settings, with_background=self._with_background, listening=self._sockets[index], parent=self._parent
         )
         try:
             server.run(serving, debug=web.debug)
         except (SettingsError, StackError, RegistryError) as problem:
             sys.stderr.write(f"{problem}\n")
-            sys.exit(1)
+            sys.exit(CANT_SERVE)
 
     def _ended(self) -> list[int]:
         return [index for index, (child, _) in self._children.items() if child.exitcode is not None]
@@ -85,6 +90,8 @@ class Supervisor:
     def _replace(self, index: int) -> None:
         child, started = self._children.pop(index)
         child.join()
+        if child.exitcode == CANT_SERVE:
+            raise StackError("A process can't serve. The lines above say why.")
         early = time.monotonic() - started < EARLY_SECONDS
         self._early_ends = self._early_ends + 1 if early else 0
         if self._early_ends >= MOST_EARLY_ENDS:
@@ -95,7 +102,8 @@ class Supervisor:
     def _end(self) -> list[int]:
         """Tells the children by closing the pipe; the statuses they ended with."""
         os.close(self._held)
-        self._socket.close()
+        for each in self._sockets:
+            each.close()
         deadline = time.monotonic() + self._settings.web.shutdown_grace.total_seconds() + END_SECONDS
         for child, _ in self._children.values():
             child.join(max(0.0, deadline - time.monotonic()))
@@ -113,14 +121,26 @@ def supervise(settings: Settings, count: int, *, with_background: bool) -> None:
             "Several processes share their rate limits through Redis. "
             "Set REGISTRY_REDIS_URL, or REGISTRY_RATE_LIMITS=off."
         )
-    Supervisor(settings, with_background=with_background).run(count)
+    if settings.web.metrics_port + count - 1 > MAX_PORT:
+        raise SettingsError(
+            f"The figures of {count} processes need as many ports from REGISTRY_METRICS_PORT on. Set a lower one."
+        )
+    Supervisor(settings, count, with_background=with_background).run()
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket that children inherit. Raises StackError when the port is taken."""
+def bind(host: str, port: int, count: int) -> list[socket.socket]:
+    """`count` listening sockets of one port, among which the kernel spreads connections.
+
+    Raises StackError when the port is taken.
+    """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        # One of its own first: sockets that share a port would also share it with another registry of the same user.
+        with socket.create_server((host, port), family=family) as alone:
+            port = alone.getsockname()[1]
+        return [
+            socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=True) for _ in range(count)
+        ]
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise StackError(f"Port {port} is taken. Stop what uses it, or set REGISTRY_PORT.") from error
