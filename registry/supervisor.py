@@ -1,8 +1,9 @@
-"""`serve --processes`: one parent holds the port, each child serves from a socket of it, a dead one is started again.
+"""`serve --processes`: one parent keeps the port, each child listens on it, a dead one is started again.
 
 Why so: docs/decisions/0009-processes-on-one-port.md.
 """
 
+import contextlib
 import errno
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -38,7 +40,8 @@ class Supervisor:
     def __init__(self, settings: Settings, count: int, *, with_background: bool) -> None:
         self._settings = settings
         self._with_background = with_background
-        self._sockets = bind(settings.web.host, settings.web.port, count)
+        self._count = count
+        self._kept = keep(settings.web.host, settings.web.port)
         self._parent, self._held = os.pipe()
         self._children: dict[int, tuple[BaseProcess, float]] = {}
         self._early_ends = 0
@@ -49,7 +52,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _: asked.append(number))
         try:
-            for index in range(len(self._sockets)):
+            for index in range(self._count):
                 self._start(index)
             while not asked:
                 wait([child.sentinel for child, _ in self._children.values()], POLL_SECONDS)
@@ -70,15 +73,16 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         os.close(self._held)
-        for other in self._sockets[:index] + self._sockets[index + 1 :]:
-            other.close()
         port = self._settings.web.metrics_port
         web = replace(self._settings.web, metrics_port=port + index if port else 0)
         settings = replace(self._settings, web=web)
-        serving = server.serve(
-            settings, with_background=self._with_background, listening=self._sockets[index], parent=self._parent
-        )
         try:
+            listening = bind(web.host, self._kept.getsockname()[1], reuse_port=True)
+            listening.listen(BACKLOG)
+            self._kept.close()
+            serving = server.serve(
+                settings, with_background=self._with_background, listening=listening, parent=self._parent
+            )
             server.run(serving, debug=web.debug)
         except (SettingsError, StackError, RegistryError) as problem:
             sys.stderr.write(f"{problem}\n")
@@ -102,8 +106,7 @@ class Supervisor:
     def _end(self) -> list[int]:
         """Tells the children by closing the pipe; the statuses they ended with."""
         os.close(self._held)
-        for each in self._sockets:
-            each.close()
+        self._kept.close()
         deadline = time.monotonic() + self._settings.web.shutdown_grace.total_seconds() + END_SECONDS
         for child, _ in self._children.values():
             child.join(max(0.0, deadline - time.monotonic()))
@@ -128,19 +131,40 @@ def supervise(settings: Settings, count: int, *, with_background: bool) -> None:
     Supervisor(settings, count, with_background=with_background).run()
 
 
-def bind(host: str, port: int, count: int) -> list[socket.socket]:
-    """`count` listening sockets of one port, among which the kernel spreads connections.
+def keep(host: str, port: int) -> socket.socket:
+    """Keeps a free port by a socket that takes no connections; others of this user may listen on it.
 
     Raises StackError when the port is taken.
     """
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-        # One of its own first: sockets that share a port would also share it with another registry of the same user.
-        with socket.create_server((host, port), family=family) as alone:
-            port = alone.getsockname()[1]
-        return [
-            socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=True) for _ in range(count)
+    # One of its own first: sockets that share a port would also share it with another registry of the same user.
+    with bind(host, port, reuse_port=False) as alone:
+        with _named(host, port):
+            alone.listen()
+        port = alone.getsockname()[1]
+    kept = bind(host, port, reuse_port=True)
+    # Needed to bind beside connections that just ended; from now on it would let others in before anybody listens.
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    return kept
+
+
+def bind(host: str, port: int, *, reuse_port: bool) -> socket.socket:
+    """A socket that is bound and does not listen yet. Raises StackError when the port is taken."""
+    with _named(host, port):
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+            0
         ]
+        bound = socket.socket(family, kind)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind(address)
+        return bound
+
+
+@contextlib.contextmanager
+def _named(host: str, port: int) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise StackError(f"Port {port} is taken. Stop what uses it, or set REGISTRY_PORT.") from error

@@ -18,10 +18,10 @@ import pytest
 from registry.db.engine import Database, Statement
 from registry.devstack.elasticsearch import Elasticsearch
 from registry.devstack.processes import free_port
-from registry.errors import SettingsError
+from registry.errors import SettingsError, StackError
 from registry.events.consumer import LOCK_CLASS
 from registry.settings import Settings
-from registry.supervisor import supervise
+from registry.supervisor import keep, supervise
 from tests.client import PASSWORD, remove_indices, tarball
 from tests.conftest import ITERATIONS, SECRET
 from tests.servers import Redis
@@ -98,10 +98,10 @@ async def test_a_killed_child_is_replaced_and_one_that_is_left_serves_on(environ
         before, first = await lives(), children(service)
         assert len(first) == 2
         first[0].kill()
+        await until_gone(first[:1])
         for _ in range(20):
             async with aiohttp.ClientSession() as anew, anew.get(service.api("/health/live")) as answer:
                 assert answer.status == 200
-        await until_gone(first[:1])
         async with asyncio.timeout(20):
             while len(children(service)) < 2 or first[0] in children(service):
                 await asyncio.sleep(0.05)
@@ -203,23 +203,24 @@ async def test_what_ends_in_one_process_ends_in_each(environ: dict[str, str], tm
         assert await of_new_connections("/search?q=a") == [200] * 5 + [429] * 19
 
 
+async def leader(db: Database, but: int = 0) -> int:
+    """The process that leads the search consumer, once one other than `but` does."""
+    key = (zlib.crc32(b"search") - (1 << 31)) % (1 << 32)
+    async with asyncio.timeout(30):
+        while True:
+            async with db.read() as conn:
+                pid = await conn.value(LEADER, class_=LOCK_CLASS, key=key)
+            if pid not in (None, but):
+                return int(pid)
+            await asyncio.sleep(0.02)
+
+
 async def test_publishes_are_indexed_though_the_leader_is_killed(
     environ: dict[str, str], elasticsearch: Elasticsearch, tmp_path: Path, db: Database
 ):
     environ |= {"REGISTRY_ES_URL": elasticsearch.url, "REGISTRY_ES_PREFIX": f"t{uuid4().hex[:12]}-"}
     answered: dict[str, int] = {}
     enough = asyncio.Event()
-
-    async def leader(but: int = 0) -> int:
-        """The process that leads the search consumer, once one other than `but` does."""
-        key = (zlib.crc32(b"search") - (1 << 31)) % (1 << 32)
-        async with asyncio.timeout(30):
-            while True:
-                async with db.read() as conn:
-                    pid = await conn.value(LEADER, class_=LOCK_CLASS, key=key)
-                if pid not in (None, but):
-                    return int(pid)
-                await asyncio.sleep(0.02)
 
     async def publish(service: Service, headers: dict[str, str], name: str) -> None:
         number = 0
@@ -241,28 +242,30 @@ async def test_publishes_are_indexed_though_the_leader_is_killed(
             while len(answered) < most:
                 await asyncio.sleep(0.01)
 
-    async def find(session: aiohttp.ClientSession, service: Service, package: str) -> None:
+    async def found(session: aiohttp.ClientSession, service: Service, package: str) -> bool:
         query = {"q": package, "min_seq": str(answered[package])}
         async with session.get(service.api("/search"), params=query) as answer:
             page = await answer.json()
-        assert page["degraded"] is False
-        assert package in {result["name"] for result in page["results"]}
+        return page["degraded"] is False and package in {result["name"] for result in page["results"]}
 
     async with serving_process(tmp_path, *TWO, **environ) as service, aiohttp.ClientSession() as session:
         headers = await sign_in(service, session) | {"Content-Type": "application/gzip"}
-        leads = await leader()
+        leads = await leader(db)
         both = {child.pid: child for child in children(service)}
         tasks = [asyncio.create_task(publish(service, headers, name)) for name in ("one", "two", "three", "four")]
         await until_answered(8)
+        async with asyncio.timeout(60):  # the index of a new prefix is made first
+            while not await found(session, service, next(iter(answered))):
+                await asyncio.sleep(0.1)
         both[leads].kill()
         killed, before = time.monotonic(), len(answered)
-        assert await leader(but=leads) != leads
+        assert await leader(db, but=leads) != leads
         assert time.monotonic() - killed < TAKEOVER_SECONDS
         await until_answered(before + 8)
         enough.set()
         await asyncio.gather(*tasks)
         for package in answered:
-            await find(session, service, package)
+            assert await found(session, service, package), package
         assert await service.stop() == 0
     await remove_indices(Settings.read(environ).search)
 
@@ -290,6 +293,13 @@ def test_too_few_ports_for_figures_are_a_sentence(environ: dict[str, str]):
     settings = Settings.read(environ | {"REGISTRY_METRICS_PORT": "65535"})
     with pytest.raises(SettingsError, match="REGISTRY_METRICS_PORT"):
         supervise(settings, 2, with_background=True)
+
+
+def test_a_port_that_is_kept_is_taken_for_others_before_anybody_listens():
+    with keep("127.0.0.1", 0) as kept:
+        port = kept.getsockname()[1]
+        with pytest.raises(StackError, match=f"Port {port} is taken"):
+            keep("127.0.0.1", port)
 
 
 @pytest.mark.parametrize("variable", ["REGISTRY_PORT", "REGISTRY_METRICS_PORT"])

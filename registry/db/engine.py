@@ -34,7 +34,7 @@ TIMEOUT_MARGIN = 2.0
 # after the system's two hours. PostgreSQL ignores them on a Unix socket.
 SESSION_OPTIONS = (
     "-c timezone=UTC -c tcp_keepalives_idle=2 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=2"
-    " -c tcp_user_timeout=4000"
+    " -c tcp_user_timeout=3000"
 )
 AWAY = "The database can't be reached. Try again in a few seconds."
 
