@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from registry import __version__, logs, server
+from registry import __version__, logs, server, supervisor
 from registry.accounts import administer
 from registry.accounts.register import register
 from registry.analytics import consumer as analytics
@@ -20,6 +20,7 @@ from registry.errors import RegistryError, SettingsError, StackError
 from registry.search.index import open_search
 from registry.search.rebuild import rebuild, rollback
 from registry.search.reconcile import reconcile
+from registry.setting_types import integer
 from registry.settings import ADDRESSES, Settings, environment, variables
 
 EPILOG = """\
@@ -74,7 +75,11 @@ def serve(options: argparse.Namespace) -> None:
     settings = _settings()
     if migrations.pending(settings.database):
         raise StackError("The database schema is not up to date. Run `synapse-registry migrate` first.")
-    server.run(server.serve(settings, with_background=not options.web_only), debug=settings.web.debug)
+    background = not options.web_only
+    if options.processes > 1:
+        supervisor.supervise(settings, options.processes, with_background=background)
+    else:
+        server.run(server.serve(settings, with_background=background), debug=settings.web.debug)
 
 
 def worker(_: argparse.Namespace) -> None:
@@ -182,6 +187,9 @@ def parser() -> argparse.ArgumentParser:
     add("up", up, "start PostgreSQL, Elasticsearch and the service on this machine")
     serving = add("serve", serve, "serve the API against the servers that the settings name")
     serving.add_argument("--web-only", action="store_true", help="leave the background work to `worker` processes")
+    serving.add_argument(
+        "--processes", type=integer(1, 64), default=1, metavar="N", help="serve by N processes on one port; needs Redis"
+    )
     add("worker", worker, "run the background work alone: indexing and periodic jobs")
     add("migrate", migrate, "bring the database schema up to date")
     reindexing = add("reindex", reindex, "build a new search index while the old one serves, then swap")

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import secrets
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, cast
 
@@ -35,15 +36,28 @@ def run(main: Coroutine[Any, Any, None], *, debug: bool = False) -> None:
         runner.run(main)
 
 
-async def serve(settings: Settings, *, with_background: bool = True, ready: Callable[[], None] = lambda: None) -> None:
+async def serve(
+    settings: Settings,
+    *,
+    with_background: bool = True,
+    ready: Callable[[], None] = lambda: None,
+    listening: socket.socket | None = None,
+    parent: int | None = None,
+) -> None:
     """Serves until SIGTERM or SIGINT; `ready` is called when every server is there, or after READY_SECONDS without.
+
+    `listening` is a socket to serve from instead of the settings' port. `parent` is a pipe whose end stops it, too.
 
     Raises StackError when a port is taken.
     """
     stopped = stop_signal()
-    async with serving(settings, with_background=with_background) as app:
+    if parent is not None:
+        asyncio.get_running_loop().add_reader(parent, stopped.set)
+    async with serving(settings, with_background=with_background, listening=listening) as app:
         announcing = asyncio.create_task(_announce(app, ready))
         await stopped.wait()
+        if parent is not None:
+            asyncio.get_running_loop().remove_reader(parent)
         announcing.cancel()
 
 
@@ -57,7 +71,9 @@ async def _announce(app: web.Application, ready: Callable[[], None]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(settings: Settings, *, with_background: bool = True) -> AsyncIterator[web.Application]:
+async def serving(
+    settings: Settings, *, with_background: bool = True, listening: socket.socket | None = None
+) -> AsyncIterator[web.Application]:
     """The service on its ports; leaving the block stops taking requests, finishes those under way, flushes."""
     app = create_app(settings, with_background=with_background)
     runner = web.AppRunner(
@@ -73,7 +89,10 @@ async def serving(settings: Settings, *, with_background: bool = True) -> AsyncI
     files = raise_open_files_limit()
     connections = Connections(cast(web.Server, runner.server), most=max(files - RESERVED_FILES, files // 2))
     try:
-        await _listen(runner, settings.web.host, settings.web.port)
+        if listening is None:
+            await _listen(runner, settings.web.host, settings.web.port)
+        else:
+            await web.SockSite(runner, listening).start()
         async with connections.watched(), _metrics(app[DB], settings.web):
             yield app
             await _finish_requests(runner, app[UNDER_WAY], settings.web.shutdown_grace.total_seconds())

@@ -6,6 +6,7 @@ and pass them to a `Connection` with named values. Only `Database.transaction()`
 
 import asyncio
 import logging
+import os
 import select
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -29,6 +30,12 @@ log = logging.getLogger(__name__)
 DIALECT = dialects.dialect(paramstyle="pyformat")  # type: ignore[no-untyped-call]
 # A query that PostgreSQL doesn't end by itself (a dead network) is given up this much after its own timeout.
 TIMEOUT_MARGIN = 2.0
+# The keepalives are the server's: a machine that vanished loses its locks after these seconds (and milliseconds), not
+# after the system's two hours. PostgreSQL ignores them on a Unix socket.
+SESSION_OPTIONS = (
+    "-c timezone=UTC -c tcp_keepalives_idle=2 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=2"
+    " -c tcp_user_timeout=3000"
+)
 AWAY = "The database can't be reached. Try again in a few seconds."
 
 Row = Any
@@ -288,8 +295,8 @@ def dsn(settings: DatabaseSettings) -> str:
         "dbname": url.database or "",
         "sslmode": settings.sslmode,
         "sslrootcert": settings.sslrootcert,
-        "application_name": "synapse-registry",
-        "options": f"-c statement_timeout={int(settings.statement_timeout.total_seconds() * 1000)} -c timezone=UTC",
+        "application_name": f"synapse-registry {os.getpid()}",
+        "options": f"-c statement_timeout={int(settings.statement_timeout.total_seconds() * 1000)} {SESSION_OPTIONS}",
         "connect_timeout": "5",
     }
     parts |= {name: str(value) for name, value in url.query.items()}

@@ -89,7 +89,7 @@ async def replay(conn: Connection, name: str) -> None:
 
 
 async def _lead(conn: Connection, name: str) -> None:
-    """Waits until no other process leads; the lock ends with the session, so a dead leader is followed at once."""
+    """Waits until no other process leads; the lock ends with the session, so the next try follows a dead leader."""
     key = zlib.crc32(name.encode()) - (1 << 31)
     while not await try_lock(conn, LOCK_CLASS, key):
         await asyncio.sleep(LEADER_RETRY_SECONDS)
