@@ -173,6 +173,8 @@ async def test_a_reset_of_every_connection_loses_nothing_of_what_was_answered(wi
 async def test_without_the_database_tarballs_served_lately_go_on_but_none_that_was_deleted(wire: Toxic, ada: User):
     for name in ("kept", "doomed"):
         await ada.publish(name)
+    await ada.registry.drain()
+    for name in ("kept", "doomed"):
         assert (await ada.registry.get(f"/packages/{name}/1.0.0/tarball")).status == 200
     assert (await ada.call("DELETE", "/packages/doomed/1.0.0")).status == 204
     await ada.registry.drain()
