@@ -131,6 +131,7 @@ async def test_a_download_that_can_not_be_noted_is_no_success(size: int, disk: D
     noise = random.Random(6).randbytes(size)
     data = tarball({"name": "demo", "version": "1.0.0", "description": "A demo"}, files={"noise": noise})
     await ada.put("demo", "1.0.0", data=data)
+    await ada.registry.drain()
     assert (await ada.registry.get(HERE)).body == data
     wire.refusing = True
     wire.reset_all()
