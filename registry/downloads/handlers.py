@@ -93,7 +93,7 @@ async def _find(request: web.Request, name: str, version: str) -> Row:
         served.pop((name, version), None)
         raise
     else:
-        if cache.now == heard:  # else it may be older than the change
+        if not cache.has_changed(row.package_id, heard):
             served[name, version] = row, cache.stamp(row.package_id)
     return row
 

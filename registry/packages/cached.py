@@ -93,6 +93,10 @@ class PackageCache:
         """How much was heard so far."""
         return self._now
 
+    def has_changed(self, package_id: int, since: int) -> bool:
+        """Whether the package changed after `since` (of `now`, lately); downloads are no change."""
+        return self._changed.get((CHANNEL, package_id), -1) > since
+
     def stamp(self, package_id: int) -> object:
         """The same one until a change of the package is heard of, or may have been missed; downloads are none."""
         found: object = self._stamps.setdefault(package_id, object())
