@@ -66,6 +66,17 @@ async def at_work(folder: Path, postgres: Postgres, elasticsearch: Elasticsearch
         assert load.model.downloads()[0] > 0
 
 
+async def test_a_registry_in_use_has_nothing_for_the_doctor(
+    tmp_path: Path, stack_folder: Path, own_elasticsearch: Elasticsearch
+):
+    folder = tmp_path / "in-use"
+    folder.mkdir()
+    with Postgres(stack_folder / "in-use", environ=os.environ) as postgres:
+        async with at_work(folder, postgres, own_elasticsearch) as load:
+            await examine(load)
+            assert load.problems == []
+
+
 async def test_postgresql_restarted_and_killed(tmp_path: Path, stack_folder: Path, own_elasticsearch: Elasticsearch):
     with Postgres(stack_folder / "restarted", environ=os.environ) as postgres:
         folder = tmp_path / "restarted"
