@@ -89,7 +89,7 @@ def create_app(settings: Settings, *, with_background: bool = True) -> web.Appli
 
 
 def _gate(settings: Settings, private: bool) -> Any:
-    async def who(request: web.Request, authorization: str | None) -> Any:
+    async def who(request: web.Request, authorization: str) -> Any:
         return await authenticate.authenticate(request.app[DB], settings.accounts, authorization)
 
     return Gate(

@@ -168,7 +168,9 @@ class ClientAddress:
 
     def country(self, request: web.Request) -> str:
         """Two capital letters when a trusted proxy told the client's country, else ""."""
-        told = request.headers.get(self._country_header, "") if self._country_header else ""
+        if not self._country_header:
+            return ""
+        told = request.headers.get(self._country_header, "")
         known = re.fullmatch(r"[A-Za-z]{2}", told) and self._is_trusted(request.remote or "")
         return told.upper() if known else ""
 

@@ -51,7 +51,7 @@ class UnderWay:
 
 
 UNDER_WAY = web.AppKey("under_way", UnderWay)
-Authenticate = Callable[[web.Request, str | None], Awaitable[Any]]
+Authenticate = Callable[[web.Request, str], Awaitable[Any]]
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 NEEDS_CREDENTIALS = "Credentials are needed: send `Authorization: Bearer <token>`; POST /api/v1/auth/login gives one."
@@ -150,10 +150,11 @@ class Gate:
 
     async def _principal(self, request: web.Request, route: Route) -> Any:
         """Who sent the request; None for nobody known. Raises Unauthorized for credentials that don't hold."""
-        if route.access == OPEN:
+        authorization = request.headers.get("Authorization")
+        if authorization is None or route.access == OPEN:
             return None
         try:
-            return await self._authenticate(request, request.headers.get("Authorization"))
+            return await self._authenticate(request, authorization)
         except DatabaseUnavailable:
             if route.access == SIGNED_IN or self._private:
                 raise
