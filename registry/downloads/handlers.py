@@ -23,6 +23,7 @@ from registry.errors import (
 from registry.keys import DB, SETTINGS, STORAGE
 from registry.packages import names, read, versions
 from registry.packages.handlers import CACHE, VERSION, at_its_real_name, name_of, version_of
+from registry.storage.base import BlobMissing
 from registry.web.middleware import CLIENT, COUNTRY
 from registry.web.responses import matches
 from registry.web.route import Route, header
@@ -192,7 +193,15 @@ async def _redirect(
 
 
 async def _hand_over(request: web.Request, row: Row, headers: dict[str, str]) -> web.Response:
-    """Has nginx, which stands in front, send the whole file. What it can't know of the tarball stands beside it."""
+    """Has nginx, which stands in front, send the whole file. What it can't know of the tarball stands beside it.
+
+    Raises BlobMissing and StorageUnavailable for what it could not send whole, so that this is not counted.
+    """
+    size = await request.app[STORAGE].stat(row.tarball_path)
+    if size is None:
+        raise BlobMissing
+    if size != row.tarball_size:
+        raise StorageUnavailable(TOO_SHORT)
     await _record(request, row, 200, row.tarball_size)
     address = request.app[SETTINGS].storage.accel_location + row.tarball_path
     return web.Response(headers={**headers, "Content-Type": TARBALL_TYPE, "X-Accel-Redirect": address})

@@ -115,22 +115,25 @@ async def test_conditions_and_ranges_are_answered_as_the_registry_would_and_each
         assert await downloads(through) == counted + whole, headers
 
 
-async def test_a_file_that_is_missing_or_unreadable_is_a_503_in_json(through: Registry, blobs: Path):
+async def test_a_file_that_is_missing_short_or_unreadable_is_a_503_in_json(through: Registry, blobs: Path):
     await (await through.user()).publish("demo", data=PACKED)
     [blob] = [path for path in blobs.rglob("*") if path.is_file()]
     moved = blob.with_suffix(".moved")
 
-    async def check() -> None:
+    async def check(code: str) -> None:
         answer = await through.get(HERE)
-        assert (answer.status, answer.json["code"]) == (503, "storage_unavailable")
+        assert (answer.status, answer.json["code"]) == (503, code)
         assert answer.json["error"] == answer.json["detail"]
         assert int(answer.headers["Retry-After"]) > 0
 
     blob.rename(moved)
-    await check()
+    await check("blob_missing")
+    blob.write_bytes(PACKED[:-1])
+    await check("storage_unavailable")
+    assert await downloads(through) == 0
     moved.rename(blob)
     blob.chmod(0)
-    await check()
+    await check("storage_unavailable")
     blob.chmod(FILE_MODE)
     assert (await through.get(HERE)).body == PACKED
 
