@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from elasticsearch import ApiError, AsyncElasticsearch, NotFoundError, TransportError
+from elasticsearch import ApiError, AsyncElasticsearch, NotFoundError, OrjsonSerializer, TransportError
 
 from registry.errors import SearchUnavailable
 from registry.settings import SearchSettings
@@ -33,7 +33,12 @@ async def open_client(settings: SearchSettings) -> AsyncIterator[AsyncElasticsea
     elif settings.user:
         options["basic_auth"] = (settings.user, settings.password)
     client = AsyncElasticsearch(
-        settings.url, request_timeout=settings.timeout.total_seconds(), max_retries=0, retry_on_timeout=False, **options
+        settings.url,
+        request_timeout=settings.timeout.total_seconds(),
+        max_retries=0,
+        retry_on_timeout=False,
+        serializer=OrjsonSerializer(),
+        **options,
     )
     try:
         yield client

@@ -34,7 +34,6 @@ async def background(settings: Settings, db: Database, storage: Storage, index: 
         "sweep deleted": (
             timedelta(seconds=10), lambda: sweep.sweep_deleted(db, storage, settings.limits.delete_grace)
         ),
-        "sweep orphans": (timedelta(hours=6), lambda: sweep.sweep_orphans(db, storage, settle=sweep.SETTLE)),
         "forget answers": (timedelta(hours=1), lambda: sweep.forget_answers(db)),
         "forget batches": (timedelta(hours=6), lambda: forget_batches(db)),
         "purge password failures": (timedelta(hours=1), lambda: attempt.purge(db)),
@@ -45,10 +44,19 @@ async def background(settings: Settings, db: Database, storage: Storage, index: 
             timedelta(hours=12),
             lambda: analytics.retain(db, dashboards, settings.downloads.retention),
         )
-        followers = [consumer.follow(db, index)]
+        # Not at once: after a start the consumers may still be catching up.
+        minute = timedelta(minutes=1)
+        followers = [
+            consumer.follow(db, index),
+            every(
+                db,
+                "sweep orphans",
+                timedelta(hours=6),
+                lambda: sweep.sweep_orphans(db, storage, settle=sweep.SETTLE),
+                first_after=10 * minute,
+            ),
+        ]
         if dashboards is not None:
-            # Not at once: after a start the consumers may still be catching up.
-            minute = timedelta(minutes=1)
             followers += [
                 analytics.follow(db, dashboards),
                 every(db, "sample lags", minute, lambda: analytics.sample_lags(db, dashboards), first_after=minute),

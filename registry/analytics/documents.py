@@ -1,5 +1,6 @@
 """What dashboards are fed with, one document a download or event; es_mappings/README.md has the table. Pure."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +13,8 @@ from registry.events.log import VERSION_DELETED, Event
 
 DOWNLOADS, EVENTS = KINDS = ("registry-downloads", "registry-events")
 FROM_FAILURE = 400
+# A few hundred bytes each; clients of one kind say the same.
+AGENTS_KEPT = 1_000
 
 Source = Mapping[str, Any]
 
@@ -47,7 +50,7 @@ def download(row: Row) -> Document:
         "package": package,
         "file": file,
         "client": _client(row),
-        "user_agent": _user_agent(row),
+        "user_agent": _user_agent(row.user_agent, row.client, row.system),
         "http": {
             "request": {"method": "GET"},
             "response": {"status_code": row.status, "body": {"bytes": row.bytes}},
@@ -104,11 +107,12 @@ def _client(row: Row) -> Source:
     return client
 
 
-def _user_agent(row: Row) -> Source:
+@functools.lru_cache(AGENTS_KEPT)
+def _user_agent(original: str, client: str, system_name: str) -> Source:
     """The name and system that were counted; of today's rules only what is not."""
-    agent = agents.parse(row.user_agent)
-    system = _present({"name": row.system, "version": agent.system_version if row.system else ""})
-    told = {"original": row.user_agent, "name": row.client, "version": agent.version}
+    agent = agents.parse(original)
+    system = _present({"name": system_name, "version": agent.system_version if system_name else ""})
+    told = {"original": original, "name": client, "version": agent.version}
     return _present({**told, "os": system, "device": _present({"name": agent.device})})
 
 

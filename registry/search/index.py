@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 from elasticsearch import ApiError, AsyncElasticsearch, ConnectionTimeout
 
 import es_mappings
@@ -152,11 +153,12 @@ class SearchIndex:
 
     async def _bulk_once(self, todo: list[tuple[Write, str]], outcome: Outcome) -> list[tuple[Write, str]]:
         """Sends `todo` once; those to send again."""
-        operations = [line for write, target in todo for line in operation(write, target)]
+        operations = [orjson.dumps(line) for write, target in todo for line in operation(write, target)]
         try:
             with errors_named():
                 client = self._es.options(request_timeout=BULK_TIMEOUT)
-                answer = await client.bulk(operations=operations, require_alias=True)
+                # Lines, which the client's own helpers send as well.
+                answer = await client.bulk(operations=operations, require_alias=True)  # type: ignore[arg-type]
         except SearchUnavailable as error:
             if isinstance(error.__cause__, ApiError) and error.__cause__.status_code in BUSY:
                 return todo
