@@ -7,10 +7,12 @@ and pass them to a `Connection` with named values. Only `Database.transaction()`
 import asyncio
 import logging
 import os
+import re
 import select
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import aiopg
 import orjson
@@ -36,7 +38,11 @@ SESSION_OPTIONS = (
     "-c timezone=UTC -c tcp_keepalives_idle=2 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=2"
     " -c tcp_user_timeout=3000"
 )
+_PLACE = re.compile(r"%\((\w+)\)s")
 AWAY = "The database can't be reached. Try again in a few seconds."
+
+# Which connection has prepared what: it lasts as long as the connection, whatever its transactions come to.
+_PREPARED: WeakKeyDictionary[aiopg.Connection, set[str]] = WeakKeyDictionary()
 
 Row = Any
 """A row: a named tuple with one attribute a column."""
@@ -51,11 +57,16 @@ class ConstraintViolated(Exception):
 
 
 class Statement:
-    """One SQL text with `%(name)s` places, compiled from SQLAlchemy Core when it is made."""
+    """One SQL text with `%(name)s` places, compiled from SQLAlchemy Core when it is made.
 
-    def __init__(self, sql: str, defaults: Mapping[str, Any]) -> None:
+    `parts` are those that were put `together()`, else itself; `prepares` a command that each connection runs before.
+    """
+
+    def __init__(self, sql: str, defaults: Mapping[str, Any], *, prepares: str = "") -> None:
         self.sql = sql
         self.defaults = dict(defaults)
+        self.prepares = prepares
+        self.parts: tuple[Statement, ...] = (self,)
 
 
 def statement(clause: ClauseElement) -> Statement:
@@ -70,7 +81,18 @@ def together(*statements: Statement) -> Statement:
     defaults = dict(item for each in statements for item in each.defaults.items())
     if len(defaults) < sum(len(each.defaults) for each in statements):
         raise ValueError("two statements have a default of the same name")
-    return Statement("; ".join(each.sql for each in statements), defaults)
+    [prepares] = {each.prepares for each in statements if each.prepares} or {""}
+    joined = Statement("; ".join(each.sql for each in statements), defaults, prepares=prepares)
+    joined.parts = tuple(part for each in statements for part in each.parts)
+    return joined
+
+
+def prepared(name: str, stmt: Statement) -> Statement:
+    """`stmt` without defaults, planned once by each connection instead of at each call; `name` is its own."""
+    places = {place: f"${number}" for number, place in enumerate(dict.fromkeys(_PLACE.findall(stmt.sql)), 1)}
+    sql = _PLACE.sub(lambda found: places[found[1]], stmt.sql).replace("%%", "%")
+    given = ", ".join(f"%({place})s" for place in places)
+    return Statement(f"EXECUTE {name}({given})", {}, prepares=f"PREPARE {name} AS {sql}")
 
 
 def json(value: Any) -> Json:
@@ -141,11 +163,19 @@ class Connection:
         if not self._opening and not self._raw.closed:
             await self.command("ROLLBACK")
 
+    async def _prepare(self, sql: str) -> None:
+        done = _PREPARED.setdefault(self._raw, set())
+        if sql not in done:
+            await self.command(sql)
+            done.add(sql)
+
     def _opened(self, sql: str) -> str:
         opening, self._opening = self._opening, ""
         return opening + sql
 
     async def _execute(self, cursor: Any, stmt: Statement, values: dict[str, Any]) -> None:
+        if stmt.prepares:
+            await self._prepare(stmt.prepares)
         before = _cancellations()
         try:
             await cursor.execute(self._opened(stmt.sql), {**stmt.defaults, **values})

@@ -207,5 +207,7 @@ def _write_batch(folder: Path, batch: UUID, downloads: list[Download]) -> None:
 
 def _read_batch(file: Path) -> tuple[UUID, list[Download]]:
     rows = orjson.loads(file.read_bytes())
+    if not rows:
+        raise ValueError("a batch of no downloads")
     downloads = [Download(**{**row, "at": datetime.fromisoformat(row["at"])}) for row in rows]
     return UUID(file.name.removesuffix(".downloads.json")), downloads

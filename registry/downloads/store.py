@@ -12,7 +12,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.sql import bindparam as p
 
-from registry.db.engine import Connection, Row, Statement, json, statement, together
+from registry.db.engine import Connection, Row, Statement, json, prepared, statement, together
 from registry.db.tables import consumers, download_batches, downloads, package_versions, packages, users
 from registry.packages.cached import DOWNLOADED
 
@@ -24,7 +24,12 @@ IDS_ANNOUNCED = 350
 _PARTITION_NAME = "downloads_%Y_%m"
 
 _LOCK = statement(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(ADD_LOCK, sa.BigInteger))))
-_BATCH = together(_LOCK, statement(sa.insert(download_batches).values(id=sa.cast(p("batch", type_=sa.Text), sa.Uuid))))
+_PARTITION = statement(sa.select(sa.func.to_regclass(p("name", type_=sa.Text))))
+_BATCH = together(
+    _LOCK,
+    statement(sa.insert(download_batches).values(id=sa.cast(p("batch", type_=sa.Text), sa.Uuid))),
+    _PARTITION,
+)
 _FORGET = statement(
     sa.delete(download_batches).where(download_batches.c.created_at < sa.func.now() - sa.text("interval '90 days'"))
 )
@@ -35,7 +40,7 @@ _LOCK_PACKAGES = statement(
     .order_by(packages.c.id)
     .with_for_update(key_share=True)
 )
-_ADD = statement(
+_COUNT = statement(
     sa.text("""
     WITH arrived AS (
         SELECT *, date_trunc('minute', at) AS minute, row_number() OVER (
@@ -84,7 +89,8 @@ _ADD = statement(
     DO UPDATE SET count = d.count + excluded.count, unique_count = d.unique_count + excluded.unique_count
     """)
 )
-_PARTITION = statement(sa.select(sa.func.to_regclass(p("name", type_=sa.Text))))
+# Planning it takes as long as running it.
+_ADD = together(_LOCK_PACKAGES, prepared("add_downloads", _COUNT))
 _PARTITIONS = statement(
     sa.text("""
     SELECT c.relname AS name FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
@@ -159,24 +165,29 @@ async def lock_packages(conn: Connection, ids: Sequence[int]) -> None:
 
 
 async def add(conn: Connection, batch: UUID, arrived: Sequence[Download]) -> None:
-    """Adds events and every count of theirs. ConstraintViolated when the batch was added before."""
-    await conn.run(_BATCH, batch=str(batch))
-    for month in sorted({_month(d.at.astimezone(UTC).date()) for d in arrived}):
+    """Adds events, one at least, and every count of theirs. ConstraintViolated when the batch was added before."""
+    month, *more = sorted({_month(d.at.astimezone(UTC).date()) for d in arrived})
+    if await conn.value(_BATCH, batch=str(batch), name=_partition(month)) is None:
+        await _create_partition(conn, month)
+    for month in more:
         await make_partition(conn, month)
     ids = sorted({d.package_id for d in arrived if d.package_id is not None})
-    await lock_packages(conn, ids)
-    await conn.run(_ADD, rows=json(list(arrived)))
+    await conn.run(_ADD, ids=ids, rows=json(list(arrived)))
     for start in range(0, len(ids), IDS_ANNOUNCED):
         conn.announce(DOWNLOADED, " ".join(map(str, ids[start : start + IDS_ANNOUNCED])))
 
 
 async def make_partition(conn: Connection, month: date) -> None:
     """Room for the downloads of a month (given by its first day), unless there is."""
-    name = _partition(month)
-    if await conn.value(_PARTITION, name=name) is None:
-        bounds = f"FROM ('{month} 00:00+00') TO ('{next_month(month)} 00:00+00')"
-        # Names and bounds are made of numbers; DDL takes no parameters.
-        await conn.run(Statement(f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF downloads FOR VALUES {bounds}", {}))
+    if await conn.value(_PARTITION, name=_partition(month)) is None:
+        await _create_partition(conn, month)
+
+
+async def _create_partition(conn: Connection, month: date) -> None:
+    bounds = f"FROM ('{month} 00:00+00') TO ('{next_month(month)} 00:00+00')"
+    sql = f"CREATE TABLE IF NOT EXISTS {_partition(month)} PARTITION OF downloads FOR VALUES {bounds}"
+    # Names and bounds are made of numbers; DDL takes no parameters.
+    await conn.run(Statement(sql, {}))
 
 
 async def months(conn: Connection) -> list[date]:
