@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.sql import bindparam as p
 
-from registry.db.engine import Connection, json, statement, together
+from registry.db.engine import Connection, Statement, json, statement, together
 from registry.db.tables import consumers, events
 
 CHANNEL = "registry_events"
@@ -30,7 +30,7 @@ PACKAGE_UNDEPRECATED = "package.undeprecated"
 LOST = "log.lost"
 """Stands for an event that is no more, of no package: so that the numbers have no gap. Nothing follows from it."""
 
-_LOCK = statement(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(APPEND_LOCK, sa.BigInteger))))
+_LOCK = statement(sa.select(sa.func.pg_advisory_xact_lock(p("append_lock", APPEND_LOCK, type_=sa.BigInteger))))
 _NEXT = sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0) + 1).scalar_subquery()
 _append = statement(
     sa.insert(events)
@@ -45,7 +45,7 @@ _append = statement(
     )
     .returning(events.c.seq)
 )
-_APPEND = together(_LOCK, _append)
+APPEND = together(_LOCK, _append)
 _READ = statement(sa.select(events).where(events.c.seq > p("after")).order_by(events.c.seq).limit(p("count")))
 _LAST = statement(sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0)))
 _POSITION = statement(sa.select(consumers.c.seq).where(consumers.c.name == p("name")))
@@ -88,11 +88,17 @@ async def append(
     version: str | None,
     actor_id: int | None,
     data: dict[str, Any] | None = None,
+    stmt: Statement = APPEND,
+    **values: Any,
 ) -> int:
-    """Adds an event and gives its seq. Must be the last write of the transaction: see the module."""
+    """Adds an event and gives its seq. Must be the last write of the transaction: see the module.
+
+    `stmt` may be other writes together with `APPEND`, of which `values` are: that saves a trip.
+    """
     seq = int(
         await conn.value(
-            _APPEND,
+            stmt,
+            **values,
             type=type_,
             package_id=package_id,
             package=package,

@@ -28,7 +28,6 @@ from registry.errors import (
     VersionBurned,
     VersionExists,
 )
-from registry.events import log as event_log
 from registry.packages import archive, manifest, names, store, versions
 from registry.packages.manifest import Metadata
 from registry.packages.versions import Version
@@ -188,23 +187,13 @@ async def _commit(
 ) -> Published:
     tarball = upload.tarball
     async with db.transaction() as conn:
-        package, is_new = await store.claim(conn, meta.name, who.user_id)
-        if not is_new:
+        package = await store.claim(conn, meta.name, who.user_id)
+        if not package.is_new:
             await _check(conn, who, meta.name, meta.version, package)
-        row = await store.add_version(
+        seq = await store.add_version(
             conn, package.id, meta, checksum=tarball.sha256, key=key, size=tarball.size, user_id=who.user_id
         )
-        await store.refresh(conn, package.id)
-        seq = await event_log.append(
-            conn,
-            event_log.VERSION_PUBLISHED,
-            package_id=package.id,
-            package=meta.name,
-            version=meta.version.text,
-            actor_id=who.user_id,
-            data={"checksum": tarball.sha256, "size": tarball.size},
-        )
-        answer = _answer(package.id, meta, tarball, seq, row.published_at)
+        answer = _answer(package.id, meta, tarball, seq, package.now)
         idempotent = upload.idempotency_key
         if idempotent and not await store.remember(conn, who.user_id, idempotent, fingerprint, answer):
             raise IdempotencyKeyReused(KEY_REUSED)

@@ -8,8 +8,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import bindparam as p
 
 from registry.db import tables
-from registry.db.engine import Connection, Row, json, statement
+from registry.db.engine import Connection, Row, json, statement, together
 from registry.db.tables import download_days, idempotency_keys, package_versions, packages, registry_days, users
+from registry.events import log as event_log
 from registry.packages.manifest import Metadata
 from registry.packages.names import similarity_key
 
@@ -20,12 +21,13 @@ _HEAD = (packages.c.id, packages.c.name, packages.c.owner_id, packages.c.latest_
 _OF_NAME = sa.select(*_HEAD).where(packages.c.similarity_key == p("key"))
 _FIND = statement(_OF_NAME)
 _LOCK = statement(_OF_NAME.with_for_update())
-_CREATE = statement(
-    insert(packages)
-    .values(name=p("name"), similarity_key=p("key"), owner_id=p("owner_id"))
-    .on_conflict_do_nothing()
-    .returning(*_HEAD)
-)
+_NEW = sa.select(
+    p("name", type_=sa.Text), p("key", type_=sa.Text), sa.cast(p("owner_id", type_=sa.BigInteger), sa.BigInteger)
+).where(~sa.exists().where(packages.c.similarity_key == p("key")))
+# Looks before it inserts: a conflict would use up an id for each version of a package.
+_CREATE = statement(insert(packages).from_select(["name", "similarity_key", "owner_id"], _NEW).on_conflict_do_nothing())
+_IS_NEW = sa.literal_column("packages.xmin = pg_current_xact_id()::xid", sa.Boolean).label("is_new")
+_CLAIM = together(_CREATE, statement(_OF_NAME.add_columns(_IS_NEW, sa.func.now().label("now")).with_for_update()))
 _VERSION_STATE = statement(
     sa.select(v.c.id, v.c.version, v.c.deleted_at, v.c.yanked, v.c.yank_reason).where(
         v.c.package_id == p("package_id"), v.c.canonical == p("canonical")
@@ -36,9 +38,7 @@ _VERSION_COLUMNS = (
     "repository", "readme", "manifest", "dependencies_json", "keywords_json", "checksum", "tarball_path",
     "tarball_size", "published_by",
 )  # fmt: skip
-_ADD_VERSION = statement(
-    sa.insert(v).values({name: p(name) for name in _VERSION_COLUMNS}).returning(v.c.id, v.c.published_at)
-)
+_INSERT_VERSION = statement(sa.insert(v).values({name: p(name) for name in _VERSION_COLUMNS}))
 
 
 def latest_of(package_id: sa.ColumnElement[int]) -> sa.Select[Any]:
@@ -68,6 +68,7 @@ _CHOSEN = latest_of(p("of_package")).subquery("chosen")
 _REFRESH = statement(
     sa.update(packages).where(packages.c.id == _CHOSEN.c.package_id).values(**shown(_CHOSEN), updated_at=sa.func.now())
 )
+_ADD_VERSION = together(_INSERT_VERSION, _REFRESH, event_log.APPEND)
 _HIDE = statement(
     sa.update(packages).where(packages.c.id == p("of_package")).values(latest_version_id=None, updated_at=sa.func.now())
 )
@@ -202,13 +203,12 @@ async def find(conn: Connection, name: str, *, lock: bool = False) -> Row | None
     return await conn.one(_LOCK if lock else _FIND, key=similarity_key(name))
 
 
-async def claim(conn: Connection, name: str, owner_id: int) -> tuple[Row, bool]:
-    """The locked package row, and whether it was made now. Of two claims at once one waits and gets the other's row."""
-    while True:
-        if row := await find(conn, name, lock=True):
-            return row, False
-        if row := await conn.one(_CREATE, name=name, key=similarity_key(name), owner_id=owner_id):
-            return row, True
+async def claim(conn: Connection, name: str, owner_id: int) -> Row:
+    """As `find`, locked, made now when there was none: `is_new`. `now` is the transaction's time.
+
+    Of two claims at once one waits and gets the other's row.
+    """
+    return await conn.one(_CLAIM, name=name, key=similarity_key(name), owner_id=owner_id)
 
 
 async def version_state(conn: Connection, package_id: int, canonical: str) -> Row | None:
@@ -218,12 +218,20 @@ async def version_state(conn: Connection, package_id: int, canonical: str) -> Ro
 
 async def add_version(
     conn: Connection, package_id: int, meta: Metadata, *, checksum: str, key: str, size: int, user_id: int
-) -> Row:
-    """Inserts a version; its id and published_at."""
-    return await conn.one(
-        _ADD_VERSION,
+) -> int:
+    """Inserts a version, makes the package show its latest, and appends the event of it, which has to be the last
+    write of the transaction: its seq.
+    """
+    return await event_log.append(
+        conn,
+        event_log.VERSION_PUBLISHED,
         package_id=package_id,
+        package=meta.name,
         version=meta.version.text,
+        actor_id=user_id,
+        data={"checksum": checksum, "size": size},
+        stmt=_ADD_VERSION,
+        of_package=package_id,
         canonical=meta.version.canonical,
         sort_key=meta.version.sort_key,
         is_prerelease=meta.version.is_prerelease,

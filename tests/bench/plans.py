@@ -61,10 +61,11 @@ class Explaining(Connection):
         self.plans: list[Plan] = []
 
     async def _execute(self, cursor: Any, stmt: Statement, values: dict[str, Any]) -> None:
-        explained = Statement(f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {stmt.sql}", stmt.defaults)
         await self.command("SAVEPOINT explained")
-        await super()._execute(cursor, explained, values)
-        self.plans.append(Plan(self.path, [line for (line,) in await cursor.fetchall()], self.small))
+        for part in stmt.parts:
+            sql = f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {part.sql}"
+            await super()._execute(cursor, Statement(sql, part.defaults, prepares=part.prepares), values)
+            self.plans.append(Plan(self.path, [line for (line,) in await cursor.fetchall()], self.small))
         await self.command("ROLLBACK TO explained")
         await super()._execute(cursor, stmt, values)
 
@@ -97,14 +98,9 @@ async def hot_paths(conn: Connection) -> dict[str, Callable[[], Awaitable[Any]]]
     now = datetime.now(UTC)
 
     async def publish() -> None:
-        package, _ = await store.claim(conn, meta.name, some.owner_id)
+        package = await store.claim(conn, meta.name, some.owner_id)
         await store.version_state(conn, package.id, meta.version.canonical)
         await store.add_version(conn, package.id, meta, checksum="", key="plan", size=1, user_id=some.owner_id)
-        await store.refresh(conn, package.id)
-        await event_log.append(
-            conn, event_log.VERSION_PUBLISHED, package_id=package.id, package=meta.name, version="9.9.9",
-            actor_id=some.owner_id,
-        )  # fmt: skip
         await store.remember(conn, some.owner_id, "plan", "", {})
 
     async def listed() -> None:

@@ -21,7 +21,7 @@ from registry import cli
 from registry.db.engine import Connection, Statement
 
 _ADD_VERSION = "registry.packages.store:_ADD_VERSION"
-_NEXT_SEQ = "registry.events.log:_APPEND"
+_NEXT_SEQ = "registry.events.log:APPEND"
 _PUT = "registry.storage.local:LocalStorage.put"
 _PUBLISH = "registry.packages.publish:publish"
 _COUNT = "registry.downloads.store:_ADD"
@@ -41,13 +41,10 @@ PUBLISH = [
     "after registry.storage.local:_link_or_copy",
     "before registry.storage.local:_sync",
     f"after {_PUT}",
-    "before registry.packages.store:_CREATE",
-    "after registry.packages.store:_CREATE",
+    "before registry.packages.store:_CLAIM",
+    "after registry.packages.store:_CLAIM",
     f"before {_ADD_VERSION}",
     f"after {_ADD_VERSION}",
-    f"after {_REFRESH}",
-    f"before {_NEXT_SEQ}",
-    f"after {_NEXT_SEQ}",
     "before registry.packages.store:_REMEMBER_STATEMENT",
     "after registry.packages.store:_REMEMBER_STATEMENT",
     f"before commit of {_ADD_VERSION}",

@@ -104,7 +104,7 @@ async def check_log_and_index(victim: Victim, db: Database, events: int) -> None
 
 
 async def test_a_publish_cut_short_is_there_whole_or_not_at_all_and_can_be_repeated(victim: Victim, db: Database):
-    points = telling(killed.PUBLISH, 5, 16, 17)
+    points = telling(killed.PUBLISH, 5, 13, 14)
     for number, point in enumerate(points):
         name, kept = f"killed-{number}", killed.is_done_at(point, killed.PUBLISH)
         path, sent = f"/packages/{name}/1.0.0", upload(name)
