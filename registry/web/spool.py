@@ -58,9 +58,8 @@ class Spool:
         disk is full.
         """
         path = self._folder / secrets.token_hex(16)
+        writer = _Writer(path)
         try:
-            with _disk_errors_named():
-                writer = _Writer(await asyncio.to_thread(path.open, "wb"))
             try:
                 pending = bytearray()
                 async for chunk in chunks:
@@ -72,27 +71,45 @@ class Spool:
                             await asyncio.to_thread(writer.write, pending)
                         pending = bytearray()
                 with _disk_errors_named():
-                    await asyncio.to_thread(writer.write, pending)
+                    await asyncio.to_thread(writer.finish, pending)
             finally:
-                # Writes what a full disk refused once more, and is refused again.
-                with _disk_errors_named():
-                    await asyncio.to_thread(writer.file.close)
+                if not writer.closed:
+                    # Writes what a full disk refused once more, and is refused again.
+                    with _disk_errors_named():
+                        await asyncio.to_thread(writer.close)
             yield Spooled(path, writer.size, writer.hash.hexdigest())
         finally:
             path.unlink(missing_ok=True)
 
 
 class _Writer:
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
+    """Opens its file with the first write: all that a small body takes is one call."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
         self.size = 0
         self.hash = hashlib.sha256()
 
+    @property
+    def closed(self) -> bool:
+        return self._file is None or self._file.closed
+
     def write(self, data: bytearray) -> None:
-        self.file.write(data)
-        self.file.flush()
+        if self._file is None:
+            self._file = self._path.open("wb")
+        self._file.write(data)
+        self._file.flush()
         self.hash.update(data)
         self.size += len(data)
+
+    def finish(self, data: bytearray) -> None:
+        self.write(data)
+        self.close()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 @contextlib.contextmanager
