@@ -6,6 +6,7 @@ saved comes again.
 
 import asyncio
 import logging
+import time
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -32,6 +33,8 @@ Reader = Callable[[Connection, int, int], Awaitable[Sequence[Any]]]
 BATCH = 500
 POLL_SECONDS = 1.0
 LEADER_RETRY_SECONDS = 1.0
+REST = 3
+LONGEST_REST_SECONDS = 1.0
 BACK_OFF_SECONDS = (0.5, 1.0, 2.0, 5.0)
 
 _TRY_LOCK = statement(
@@ -57,7 +60,8 @@ async def follow(
 ) -> None:
     """Handles the log for ever, from where `name` stopped last; ends only by cancellation.
 
-    The log is the events', unless `read` reads another. What comes within `pause` seconds of a batch is the next one.
+    The log is the events', unless `read` reads another. What comes within `pause` seconds of a batch is the next one,
+    of one that took long within REST times as long: the busier the log, the larger the batches.
     A failing batch is logged, counted and tried again after a pause; the cursor stays where it is.
     """
     failures = 0
@@ -69,10 +73,12 @@ async def follow(
                 await conn.command(f"LISTEN {CHANNEL}")
                 await conn.run(_START, name=name)
                 while True:
+                    began = time.monotonic()
                     caught_up = await _step(db, name, handle, read)
                     failures = 0
                     if caught_up:
-                        await asyncio.sleep(pause)
+                        rest = min(REST * (time.monotonic() - began), LONGEST_REST_SECONDS)
+                        await asyncio.sleep(max(pause, rest))
                         await _woken(notifies)
         except Unavailable as error:
             log.warning("consumer waits", extra={"consumer": name, "reason": error.detail})
