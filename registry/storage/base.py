@@ -19,7 +19,7 @@ from registry.errors import Internal, StorageUnavailable
 ERRORS = Counter("registry_storage_errors_total", "Operations that the blob storage failed at", ["operation"])
 ERRORS.labels("missing")  # known from the start, so that the first one is an increase
 
-CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 512 * 1024
 MAX_KEY_LENGTH = 1024
 
 # A list of what is allowed needs no list of what is dangerous: no empty or dotted segment, no backslash, no NUL.
