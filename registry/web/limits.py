@@ -42,27 +42,20 @@ REDIS_SECONDS = 1.0
 _OVERRIDE = re.compile(r"\s*([a-z_]+)\s*[=:]\s*([0-9]{1,9}\s*(?:/|per)\s*[0-9]*\s*[a-z]+)\s*")
 
 
-class Allowance(NamedTuple):
-    """What is left of a limit; `reset` in seconds."""
+class _Limit(NamedTuple):
+    """`quota` requests in `window` seconds, and what the answers call it."""
 
-    name: str
+    item: limits.RateLimitItem
     quota: int
     window: int
-    remaining: int
-    reset: int
-
-    def headers(self) -> dict[str, str]:
-        return {
-            "RateLimit-Policy": f'"{self.name}";q={self.quota};w={self.window}',
-            "RateLimit": f'"{self.name}";r={max(self.remaining, 0)};t={self.reset}',
-        }
+    policy: str
 
 
 class RateLimiter:
     """Counts requests of a client in fixed windows; without Redis each process counts for itself."""
 
     def __init__(self, settings: WebSettings) -> None:
-        self._limits = parse_limits(settings.rate_limits)
+        self._limits = {name: _limit(name, item) for name, item in parse_limits(settings.rate_limits).items()}
         self._memory = Windows()
         self._redis: Storage | None = None
         if settings.redis_url:
@@ -70,22 +63,26 @@ class RateLimiter:
             self._redis = shared.db
         self._redis_away_until = 0.0
 
-    async def hit(self, name: str, key: str) -> Allowance | None:
-        """Counts one request of class `name`; None when it is not limited. Raises TooManyRequests."""
-        item = self._limits.get(name)
-        if item is None:
-            return None
-        quota, window = item.amount, item.get_expiry()
-        counted = None if self._redis is None else await self._count_shared(self._redis, item, f"{name}:{key}")
-        used, reset_at = counted or self._memory.count(f"{name}:{key}", window)
+    async def hit(self, name: str, key: str) -> Mapping[str, str]:
+        """Counts one request of class `name`; the headers that tell what is left, none when it is not limited.
+
+        Raises TooManyRequests.
+        """
+        limit = self._limits.get(name)
+        if limit is None:
+            return {}
+        key = f"{name}:{key}"
+        counted = None if self._redis is None else await self._count_shared(self._redis, limit.item, key)
+        used, reset_at = counted or self._memory.count(key, limit.window)
         reset = max(1, int(reset_at - time.time() + 0.999))
-        allowance = Allowance(name, quota, window, quota - used, reset)
-        if used > quota:
+        left = f'"{name}";r={max(limit.quota - used, 0)};t={reset}'
+        headers = {"RateLimit-Policy": limit.policy, "RateLimit": left}
+        if used > limit.quota:
             raise TooManyRequests(
-                f"More than {quota} requests in {window} seconds. Try again in {reset} seconds.",
-                headers={"Retry-After": str(reset), **allowance.headers()},
+                f"More than {limit.quota} requests in {limit.window} seconds. Try again in {reset} seconds.",
+                headers={"Retry-After": str(reset), **headers},
             )
-        return allowance
+        return headers
 
     async def _count_shared(self, redis: Storage, item: limits.RateLimitItem, key: str) -> tuple[int, float] | None:
         """As Windows.count(); None while Redis is away."""
@@ -98,6 +95,11 @@ class RateLimiter:
             self._redis_away_until = time.monotonic() + REDIS_RETRY_SECONDS
             log.warning("redis unavailable, limits are kept in memory", extra={"reason": type(error).__name__})
             return None
+
+
+def _limit(name: str, item: limits.RateLimitItem) -> _Limit:
+    window = item.get_expiry()
+    return _Limit(item, item.amount, window, f'"{name}";q={item.amount};w={window}')
 
 
 async def _incr(storage: Storage, item: limits.RateLimitItem, key: str) -> tuple[int, float]:

@@ -78,29 +78,26 @@ class Gate:
     def middleware(self) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
         @web.middleware
         async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
-            return await self._serve(request, handler)
+            started = time.perf_counter()
+            given = request.headers.get("X-Request-ID")
+            request_id = given if given and _SANE_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+            request[REQUEST_ID] = request_id
+            request[HEADERS] = {"X-Request-ID": request_id, "X-Content-Type-Options": "nosniff"}
+            route = self._routes.get(request.match_info.handler)
+            status = 499  # the client left before there was an answer
+            try:
+                with request.app[UNDER_WAY], BodyWatch(request):
+                    response = await self._answer(request, handler, route)
+            except web.HTTPException as redirect:
+                status = redirect.status
+                raise
+            else:
+                status = response.status
+                return response
+            finally:
+                self._record(request, route, status, time.perf_counter() - started)
 
         return gate
-
-    async def _serve(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        started = time.perf_counter()
-        given = request.headers.get("X-Request-ID")
-        request_id = given if given and _SANE_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
-        request[REQUEST_ID] = request_id
-        request[HEADERS] = {"X-Request-ID": request_id, "X-Content-Type-Options": "nosniff"}
-        route = self._routes.get(request.match_info.handler)
-        status = 499  # the client left before there was an answer
-        try:
-            with request.app[UNDER_WAY], BodyWatch(request):
-                response = await self._answer(request, handler, route)
-        except web.HTTPException as redirect:
-            status = redirect.status
-            raise
-        else:
-            status = response.status
-            return response
-        finally:
-            self._record(request, route, status, time.perf_counter() - started)
 
     async def _answer(self, request: web.Request, handler: Handler, route: Route | None) -> web.StreamResponse:
         try:
@@ -161,9 +158,7 @@ class Gate:
             return None  # what anyone may read is served without knowing who asks
 
     async def _take(self, request: web.Request, route: Route, key: str) -> None:
-        allowance = await self._limiter.hit(route.limit, key)
-        if allowance is not None:
-            request[HEADERS].update(allowance.headers())
+        request[HEADERS].update(await self._limiter.hit(route.limit, key))
 
     def _failed(self, request: web.Request, error: RegistryError) -> web.StreamResponse:
         if error.status == 503:
@@ -199,7 +194,6 @@ class Gate:
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """`on_response_prepare`: the request id, limits and safety headers, also for streamed answers."""
     request[STARTED] = True
-    for name, value in request.get(HEADERS, {}).items():
-        response.headers.setdefault(name, value)
+    response.headers.update(request.get(HEADERS, {}))
     if request.app[UNDER_WAY].closing:
         response.force_close()

@@ -264,9 +264,8 @@ async def test_limits_of_users_and_classes_never_share_a_count():
     limiter = RateLimiter(Settings.read({"REGISTRY_RATE_LIMITS": "read=9/minute,search=9/minute"}).web)
     for name in ("read", "search"):
         for key in ("user:1", "user:11", "ip:1"):
-            allowance = await limiter.hit(name, key)
-            assert allowance is not None
-            assert allowance.remaining == 8
+            headers = await limiter.hit(name, key)
+            assert ";r=8;" in headers["RateLimit"]
 
 
 @pytest.mark.parametrize(
