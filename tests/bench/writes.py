@@ -188,6 +188,7 @@ async def _bulk(es: AsyncElasticsearch, documents: Sequence[Write]) -> float:
     names = {kind: f"bench-bulk-{kind}" for kind in ("packages", "versions")}
     settings = {**body["settings"], "refresh_interval": "-1"}
     for name in names.values():
+        await es.options(ignore_status=404).indices.delete(index=name)  # a run that was cut off leaves it
         await es.indices.create(index=name, settings=settings, mappings=body["mappings"])
     try:
         began = time.perf_counter()
