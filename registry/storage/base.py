@@ -99,9 +99,6 @@ class Storage(Protocol):
     def list(self, prefix: str = "") -> AsyncIterator[BlobInfo]:
         """Every blob whose key starts with the text `prefix`, in no promised order; strange files are left out."""
 
-    async def path(self, key: str) -> Path | None:
-        """The file that holds the blob, for sendfile; None when this storage has no files. BlobMissing."""
-
     async def presign(self, key: str, *, expires: int, filename: str, cache_control: str) -> str | None:
         """An address that anyone may GET for `expires` seconds, saved as `filename` and kept as `cache_control` says;
         None when there is no such thing.

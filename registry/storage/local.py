@@ -110,11 +110,6 @@ class LocalStorage:
             for blob in found:
                 yield blob
 
-    async def path(self, key: str) -> Path | None:
-        if await self.stat(key) is None:
-            raise BlobMissing
-        return self._blobs / key
-
     async def presign(self, key: str, *, expires: int, filename: str, cache_control: str) -> str | None:  # noqa: ARG002
         check_key(key)
         return None

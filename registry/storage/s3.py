@@ -137,10 +137,6 @@ class S3Storage:
                     if key.startswith(prefix) and is_key(key):
                         yield BlobInfo(key, blob["Size"], blob["LastModified"].astimezone(UTC))
 
-    async def path(self, key: str) -> Path | None:
-        check_key(key)
-        return None
-
     async def presign(self, key: str, *, expires: int, filename: str, cache_control: str) -> str | None:
         header = Message()
         header.add_header("Content-Disposition", "attachment", filename=filename)

@@ -82,7 +82,8 @@ async def offloaded(stack: Stack) -> None:
     }
     async with AsyncExitStack() as opened:
         registry = await opened.enter_async_context(another(stack, variables))
-        path = await published(await signed_in(registry), stack.name("offload"), SMALL)
+        user, name = await signed_in(registry), stack.name("offload")
+        path = await published(user, name, SMALL)
         blobs = kept / "packages" / "blobs"
         front = opened.enter_context(Nginx(nginx, stack.folder / "nginx", registry.url, blobs=blobs))
         url = await opened.enter_async_context(bare(folder))
@@ -90,6 +91,9 @@ async def offloaded(stack: Stack) -> None:
         ours = throughput(front.url, f"{path}/1.0.0/tarball")
         theirs = throughput(plain.url, "/bytes/small")
         await compare("tarball 20 kB through nginx", ours, theirs, unit="requests/s", at_least=0.50)
+        # Its file goes with the folder.
+        answer = await user.call("DELETE", f"/packages/{name}/1.0.0")
+        assert answer.status == 204, answer.body
 
 
 def _folder(stack: Stack, name: str, content: bytes) -> Path:
