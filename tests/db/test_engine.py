@@ -8,7 +8,16 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.sql import bindparam as p
 
-from registry.db.engine import ConstraintViolated, Database, Statement, dsn, open_database, statement
+from registry.db.engine import (
+    ConstraintViolated,
+    Database,
+    Statement,
+    dsn,
+    open_database,
+    prepared,
+    statement,
+    together,
+)
 from registry.db.tables import users
 from registry.errors import DatabaseUnavailable
 from registry.settings import Settings
@@ -50,6 +59,22 @@ async def test_a_cancelled_transaction_leaves_nothing_and_the_pool_whole(db: Dat
     async with db.read() as conn:
         assert await conn.value(COUNT) == 0
     assert db.use()[0] == 0
+
+
+async def test_what_is_prepared_is_planned_once_by_each_connection(db: Database):
+    times = prepared("times", Statement("SELECT %(a)s::int * %(b)s::int + %(a)s::int AS result, '%%' AS sign", {}))
+    both = together(COUNT, times)
+    known = Statement("SELECT count(*) FROM pg_prepared_statements WHERE name = 'times'", {})
+    with pytest.raises(KeyError):
+        async with db.transaction() as conn:
+            assert await conn.value(both, a=3, b=4) == 15
+            raise KeyError
+    async with db.transaction() as first, db.transaction() as second:
+        assert await first.value(known) == 1  # a rollback takes it from no connection
+        assert await second.value(known) == 0
+        for conn in (first, second, first, second):
+            assert tuple(await conn.one(both, a=5, b=6)) == (35, "%")
+            assert await conn.value(known) == 1
 
 
 async def test_a_violated_constraint_has_its_name(db: Database):

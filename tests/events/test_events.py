@@ -81,6 +81,24 @@ async def test_a_consumer_handles_every_event_once_and_in_order(db: Database):
     assert handled == list(range(1, 12))
 
 
+async def test_what_comes_while_a_consumer_rests_from_a_long_batch_is_one_batch(db: Database):
+    batches: list[list[int]] = []
+
+    async def handle(events: Sequence[Event]) -> None:
+        batches.append([event.seq for event in events])
+        await asyncio.sleep(0.3)
+
+    await append(db, "long")
+    task = asyncio.create_task(consumer.follow(db, "test", handle))
+    await until(db, "test", 1)
+    for index in range(3):
+        await append(db, f"p{index}")
+        await asyncio.sleep(0.05)
+    await until(db, "test", 4)
+    task.cancel()
+    assert batches == [[1], [2, 3, 4]]
+
+
 async def test_a_batch_that_fails_comes_again_and_none_is_skipped(db: Database):
     handled: list[int] = []
     failures = iter([SearchUnavailable("away"), ValueError("a bug")])
