@@ -46,7 +46,7 @@ fuzz: $(VENV)/.test
 	@REGISTRY_CACHE_DIR="$(CACHE)" REGISTRY_FUZZ_EXAMPLES=300 REGISTRY_FUZZ_MINUTES=$(or $(MINUTES),10) $(BIN)/python -m pytest tests/fuzz
 
 faults: $(VENV)/.test
-	@REGISTRY_CACHE_DIR="$(CACHE)" REGISTRY_FAULTS=all $(BIN)/python -m pytest tests/faults
+	@REGISTRY_CACHE_DIR="$(CACHE)" REGISTRY_FAULTS=all $(BIN)/python -m pytest -n 2 --dist loadfile tests/faults
 
 soak: $(VENV)/.test
 	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED)) $(if $(S3),--s3)
