@@ -48,10 +48,11 @@ class Load:
     @asynccontextmanager
     async def running(self, *, writers: int, readers: int, rate: float) -> AsyncIterator["Load"]:
         """Goes on, with about `rate` requests a second, until the block ends."""
-        # A connection for each request: a client's own second try on a kept one would hide what happened.
         connector = aiohttp.TCPConnector(force_close=True, limit=0)
         timeout = aiohttp.ClientTimeout(total=PATIENCE_SECONDS)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as self._session:
+            # As aiohttp's own test client: a second try would hide that the first had come to a process that died.
+            self._session._retry_connection = False
             await self._sign_in()
             pause = (writers + readers) / rate
             work = [self._write] * writers + [self._read] * readers
