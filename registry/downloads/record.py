@@ -1,4 +1,4 @@
-"""Counting downloads exactly: events wait a few milliseconds for each other and are committed together.
+"""Counting downloads exactly: those that end while others are committed wait, and are committed together.
 
 A batch that PostgreSQL does not take goes to a file and is added when the database is back. Each batch carries an id
 that the database keeps, so one whose commit was cut off is never counted twice.
@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 RECORDED = Counter("registry_downloads_total", "Downloads counted")
 SPOOLED = Gauge("registry_download_batches_spooled", "Batches of downloads that wait in files for the database")
 
-GATHER_SECONDS = 0.003
 MAX_BATCH = 1000
 REPLAY_SECONDS = 2.0
 # Reading an address takes longer than all else that is told of its download.
@@ -58,7 +57,6 @@ class DownloadRecorder:
     async def flush_forever(self) -> None:
         while True:
             await self._arrived.wait()
-            await asyncio.sleep(GATHER_SECONDS)
             await self.flush()
 
     async def flush(self) -> None:
