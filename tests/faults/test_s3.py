@@ -114,7 +114,10 @@ async def test_an_upload_cut_half_way_keeps_nothing_and_can_be_repeated(size: in
     assert wire.spoiled > 0
     assert (await ada.registry.get("/packages/demo")).status == 404
     wire.heal()
-    assert await stored(bucket) == []
+    # The server has a file of its own beside the key until it notices that nothing more comes.
+    async with asyncio.timeout(10):
+        while await stored(bucket):
+            await asyncio.sleep(0.05)
     assert (await ada.put("demo", "1.0.0", data=data)).status == 201
     assert sha256((await ada.registry.get(HERE)).body) == sha256(data)
     assert len(await stored(bucket)) == 1
