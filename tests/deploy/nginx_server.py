@@ -56,7 +56,7 @@ class Nginx(Server):
         return self.url
 
     def _write_configuration(self) -> None:
-        self.temporary.mkdir()
+        self.temporary.mkdir(exist_ok=True)  # a port comes round again
         places = {
             "/tmp/": f"{self.temporary}/",  # noqa: S108 - first: the others bring paths of their own
             "/etc/nginx/server.conf": f"{self.folder}/{'tls' if self._certificates else 'plain'}.conf",
