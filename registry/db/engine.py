@@ -15,6 +15,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import aiopg
+import aiopg.connection
 import orjson
 import psycopg2
 import psycopg2.errors
@@ -43,6 +44,17 @@ AWAY = "The database can't be reached. Try again in a few seconds."
 
 # Which connection has prepared what: it lasts as long as the connection, whatever its transactions come to.
 _PREPARED: WeakKeyDictionary[aiopg.Connection, set[str]] = WeakKeyDictionary()
+
+
+class _OpenFiles:
+    """What aiopg takes for the module `select`, which it asks whether a file is open: select() ends at 1023."""
+
+    @staticmethod
+    def select(files: list[int], *_: object) -> None:
+        os.fstat(files[0])
+
+
+aiopg.connection.select = _OpenFiles  # type: ignore[attr-defined, assignment]
 
 Row = Any
 """A row: a named tuple with one attribute a column."""
@@ -92,7 +104,8 @@ def prepared(name: str, stmt: Statement) -> Statement:
     places = {place: f"${number}" for number, place in enumerate(dict.fromkeys(_PLACE.findall(stmt.sql)), 1)}
     sql = _PLACE.sub(lambda found: places[found[1]], stmt.sql).replace("%%", "%")
     given = ", ".join(f"%({place})s" for place in places)
-    return Statement(f"EXECUTE {name}({given})", {}, prepares=f"PREPARE {name} AS {sql}")
+    call = f"EXECUTE {name}({given})" if given else f"EXECUTE {name}"
+    return Statement(call, {}, prepares=f"PREPARE {name} AS {sql}")
 
 
 def json(value: Any) -> Json:
@@ -140,9 +153,7 @@ class Connection:
     async def command(self, sql: str, **values: Any) -> None:
         """A command of the connection itself, such as LISTEN."""
         async with self._raw.cursor() as cursor:
-            before = _cancellations()
-            await cursor.execute(self._opened(sql), values or None)
-            _hear_cancellation(before)
+            await self._send(cursor, sql, values or None)
 
     def begin(self, sql: str = "BEGIN") -> None:
         """Begins a transaction in front of whatever is run next."""
@@ -169,18 +180,19 @@ class Connection:
             await self.command(sql)
             done.add(sql)
 
-    def _opened(self, sql: str) -> str:
-        opening, self._opening = self._opening, ""
-        return opening + sql
-
     async def _execute(self, cursor: Any, stmt: Statement, values: dict[str, Any]) -> None:
         if stmt.prepares:
             await self._prepare(stmt.prepares)
-        before = _cancellations()
         try:
-            await cursor.execute(self._opened(stmt.sql), {**stmt.defaults, **values})
+            await self._send(cursor, stmt.sql, {**stmt.defaults, **values})
         except (psycopg2.errors.UniqueViolation, psycopg2.errors.ForeignKeyViolation) as error:
             raise ConstraintViolated(error.diag.constraint_name or "") from error
+
+    async def _send(self, cursor: Any, sql: str, values: Mapping[str, Any] | None) -> None:
+        opening, self._opening = self._opening, ""
+        before = _cancellations()
+        try:
+            await cursor.execute(opening + sql, values)
         except asyncio.CancelledError as error:
             # aiopg tells of a statement that PostgreSQL ended as if this task had been cancelled.
             if isinstance(error.__context__, psycopg2.extensions.QueryCanceledError):
@@ -262,6 +274,8 @@ class Database:
                 raise
             finally:
                 await self._pool.release(raw)
+                if raw.closed:
+                    await self._pool._wakeup()  # its release() doesn't tell those who wait that there is room
 
     async def _acquire(self) -> aiopg.Connection:
         """A connection whose server still answers: one that became readable while idle was hung up on."""
@@ -270,7 +284,7 @@ class Database:
                 raw = await self._pool.acquire()
             except AssertionError:  # aiopg's word for one that broke while it lay in the pool, which is out of it now
                 continue
-            if not raw.closed and not select.select([raw.raw], [], [], 0)[0]:
+            if not raw.closed and not _is_readable(raw.raw):
                 return raw
             await raw.close()
             await self._pool.release(raw)
@@ -296,9 +310,21 @@ def _hear_cancellation(before: int) -> None:
         raise asyncio.CancelledError
 
 
+def _is_readable(raw: psycopg2.extensions.connection) -> bool:
+    poll = select.poll()
+    poll.register(raw, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def _is_away(error: BaseException) -> bool:
-    """A connection that broke half-way through an answer is told of by an error of no kind of its own."""
-    away = isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError | TimeoutError)
+    """A connection that broke half-way through an answer is told of by an error of no kind of its own.
+
+    A server that takes no writes is a standby, or protects a full disk.
+    """
+    away = isinstance(
+        error,
+        psycopg2.OperationalError | psycopg2.InterfaceError | psycopg2.errors.ReadOnlySqlTransaction | TimeoutError,
+    )
     return away or type(error) is psycopg2.DatabaseError
 
 

@@ -1,7 +1,8 @@
 """The engine: statements, transactions, lost connections, and errors with names."""
 
 import asyncio
-from contextlib import closing
+import os
+from contextlib import ExitStack, closing
 
 import psycopg2
 import pytest
@@ -21,12 +22,15 @@ from registry.db.engine import (
 from registry.db.tables import users
 from registry.errors import DatabaseUnavailable
 from registry.settings import Settings
+from registry.web.connections import raise_open_files_limit
 
 ADD = statement(
     sa.insert(users).values(username=p("username"), email=None, password_hash="x", role="user").returning(users.c.id)
 )
 COUNT = statement(sa.select(sa.func.count()).select_from(users))
 PIDS = Statement("SELECT pg_backend_pid()", {})
+# select() knows no file from this number on.
+MANY_FILES = 1024
 
 
 async def test_a_transaction_commits_when_its_block_ends(db: Database):
@@ -114,9 +118,53 @@ async def test_a_statement_that_takes_too_long_is_ended_and_named(database_url: 
     settings = Settings.read({"REGISTRY_DB_URL": database_url, "REGISTRY_DB_STATEMENT_TIMEOUT": "1s"})
     async with open_database(settings.database) as db:
         with pytest.raises(DatabaseUnavailable):
-            async with db.read() as conn:
-                await conn.value(Statement("SELECT pg_sleep(30)", {}))
+            await _sleep(db)
         assert await _pid(db) > 0
+
+
+async def test_planning_that_takes_too_long_is_ended_and_named_and_can_be_repeated(db: Database, database_url: str):
+    settings = Settings.read({"REGISTRY_DB_URL": database_url, "REGISTRY_DB_STATEMENT_TIMEOUT": "1s"})
+    counting = prepared("counting", COUNT)  # needs no value
+    async with open_database(settings.database) as hurried:
+        async with db.transaction() as conn:
+            await conn.command("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+            with pytest.raises(DatabaseUnavailable):
+                async with hurried.transaction() as waiting:
+                    await waiting.value(counting)
+        async with hurried.transaction() as conn:
+            assert await conn.value(counting) == 0
+
+
+async def test_who_waits_for_a_connection_gets_the_place_of_one_that_broke(database_url: str):
+    values = {"REGISTRY_DB_URL": database_url, "REGISTRY_DB_STATEMENT_TIMEOUT": "1s", "REGISTRY_DB_POOL_SIZE": "2"}
+    async with open_database(Settings.read(values).database) as db, asyncio.timeout(2):
+        slow = asyncio.gather(_sleep(db), _sleep(db), return_exceptions=True)
+        await asyncio.sleep(0.2)
+        assert await _pid(db) > 0
+        assert {type(failure) for failure in await slow} == {DatabaseUnavailable}
+
+
+async def test_a_server_that_takes_no_writes_is_named(db: Database):
+    with pytest.raises(DatabaseUnavailable):
+        async with db.transaction() as conn:
+            await conn.command("SET TRANSACTION READ ONLY")
+            await conn.value(ADD, username="ada")
+    assert await _pid(db) > 0
+
+
+async def test_connections_work_beyond_a_thousand_open_files(database_url: str):
+    settings = Settings.read({"REGISTRY_DB_URL": database_url})
+    assert raise_open_files_limit() > 2 * MANY_FILES
+    with ExitStack() as opened:
+        for _ in range(MANY_FILES):
+            opened.enter_context(open(os.devnull, "rb"))  # noqa: ASYNC230, PTH123 - it is there at once
+        async with open_database(settings.database) as db:
+            for _ in range(2):
+                async with db.transaction() as conn:
+                    with pytest.raises(ConstraintViolated):
+                        await conn.run(Statement("INSERT INTO consumers VALUES ('a', 1), ('a', 2)", {}))
+            async with db.session() as (conn, _):
+                assert await conn.value(PIDS) > 0
 
 
 async def test_a_server_that_is_away_is_named():
@@ -148,6 +196,11 @@ def test_password_and_tls_beside_the_address_reach_the_driver():
     assert parts["sslmode"] == "verify-full"
     assert parts["sslrootcert"] == "/etc/ca.pem"
     assert parts["target_session_attrs"] == "read-write"
+
+
+async def _sleep(db: Database) -> None:
+    async with db.read() as conn:
+        await conn.value(Statement("SELECT pg_sleep(30)", {}))
 
 
 async def _pid(db: Database) -> int:
