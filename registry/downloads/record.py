@@ -81,8 +81,8 @@ class DownloadRecorder:
                 await self.replay()
             except DatabaseUnavailable:
                 log.info("spooled downloads wait for the database")
-            except OSError:
-                log.exception("spooled downloads can't be read")
+            except Exception:  # whatever it is must not end the loop: the files wait, and are tried again
+                log.exception("spooled downloads can't be added")
             await asyncio.sleep(REPLAY_SECONDS)
 
     async def replay(self) -> None:
@@ -93,7 +93,7 @@ class DownloadRecorder:
                 batch, downloads = await asyncio.to_thread(_read_batch, file)
             except FileNotFoundError:
                 continue  # another process was faster
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, KeyError):
                 log.exception("spooled downloads are damaged, the file is set aside", extra={"file": file.name})
                 await asyncio.to_thread(file.rename, file.with_suffix(".damaged"))
                 continue
@@ -134,7 +134,9 @@ class DownloadRecorder:
         try:
             async with self._db.transaction() as conn:
                 await store.add(conn, batch, downloads)
-        except ConstraintViolated:
+        except ConstraintViolated as error:
+            if error.constraint != store.COUNTED_BEFORE:
+                raise
             log.info("batch was counted before", extra={"batch": str(batch)})
             return
         RECORDED.inc(len(downloads))

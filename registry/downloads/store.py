@@ -18,6 +18,8 @@ from registry.packages.cached import DOWNLOADED
 
 # An arbitrary number that only `add()` uses.
 ADD_LOCK = 4_202_251_103
+# What `add()` violates with a batch that was added before.
+COUNTED_BEFORE = "download_batches_pkey"
 LAG_COUNTED = 100_000
 # A payload has room for 8,000 bytes.
 IDS_ANNOUNCED = 350
@@ -51,6 +53,8 @@ _COUNT = statement(
             client_hash text, status smallint, bytes bigint, kind text, client text, system text, country text,
             rule text
         )
+        -- A database that was restored from a backup knows no version of after it: there is nothing to count.
+        WHERE version_id IS NULL OR EXISTS (SELECT 1 FROM package_versions AS known WHERE known.id = version_id)
     ), added AS (
         INSERT INTO downloads (package_version_id, package, version, downloaded_at, ip_address, user_agent, client_hash,
                                status, bytes, kind, client, system, country, rule, is_unique)

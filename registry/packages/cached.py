@@ -126,6 +126,8 @@ class PackageCache:
                         self.hear(heard.channel, heard.payload)
             except DatabaseUnavailable:
                 log.info("nothing is kept of packages until the database is back")
+            except Exception:  # whatever it is must not end the loop: until it hears again, nothing is kept
+                log.exception("changes of packages can't be heard of")
             finally:
                 self._listening_since = None
             await asyncio.sleep(RETRY_SECONDS)

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -112,6 +113,36 @@ async def test_a_batch_is_counted_once_when_its_commit_was_cut_off(demo: Registr
     recorder = DownloadRecorder(demo.app[DB], tmp_path)
     await recorder.replay()
     assert waiting(tmp_path) == []
+    assert await counted(demo) == 3
+
+
+async def test_of_a_batch_what_a_restored_database_knows_is_counted(demo: Registry, tmp_path: Path):
+    known = await download_of(demo)
+    lost = replace(known, version_id=999_999, package_id=999_999)
+    record._write_batch(tmp_path, uuid4(), [lost, known, known])
+    await DownloadRecorder(demo.app[DB], tmp_path).replay()
+    assert list(tmp_path.glob("*.downloads.*")) == []
+    await demo.app[RECORDER].record(lost)
+    assert await counted(demo) == 2
+
+
+async def test_counting_goes_on_after_a_statement_that_took_too_long(make_registry: MakeRegistry):
+    registry = await make_registry(REGISTRY_DB_STATEMENT_TIMEOUT="1s")
+    await (await registry.user()).publish("demo")
+    async with open_database(registry.app[SETTINGS].database) as other, other.transaction() as conn:
+        await conn.command("LOCK TABLE package_versions IN SHARE MODE")
+        assert (await registry.get(HERE)).status == 200
+        assert len(waiting(registry.app[SETTINGS].limits.spool_path)) == 1
+    assert (await registry.get(HERE)).status == 200
+    await counted_to(registry, 2)
+
+
+@pytest.mark.parametrize("content", [b"", b"[{", b"[]", b"[1]", b"{}", b"[{}]", b'[{"at": "never"}]'])
+async def test_a_damaged_file_is_set_aside_and_the_others_are_counted(demo: Registry, tmp_path: Path, content: bytes):
+    (tmp_path / "0.downloads.json").write_bytes(content)
+    record._write_batch(tmp_path, uuid4(), [await download_of(demo)] * 3)
+    await DownloadRecorder(demo.app[DB], tmp_path).replay()
+    assert [path.name for path in tmp_path.glob("*.downloads.*")] == ["0.downloads.damaged"]
     assert await counted(demo) == 3
 
 
