@@ -148,8 +148,11 @@ async def test_a_right_guess_in_a_flood_is_not_told(ada: User, db: Database, set
     other = await attempt.begin(db, [attempt.of_account(settings, "ADA")])
     for _ in range(FREE):
         await other.failed()
-    with pytest.raises(TooManyFailures):
+    with pytest.raises(TooManyFailures) as right:
         await late.succeeded(attempt.of_account(settings, "ada").key)
+    with pytest.raises(TooManyFailures) as wrong:
+        await late.failed()
+    assert (right.value.detail, right.value.headers) == (wrong.value.detail, wrong.value.headers)
     await delay(db, settings)
 
 
