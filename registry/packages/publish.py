@@ -85,8 +85,7 @@ async def publish(db: Database, storage: Storage, who: Principal, upload: Upload
     if upload.dry_run:
         return await _rehearse(db, who, upload)
     _check_checksum(upload)
-    meta = await asyncio.to_thread(_read_metadata, upload)
-    fingerprint = _fingerprint(upload)
+    meta, fingerprint = await asyncio.to_thread(lambda: (_read_metadata(upload), _fingerprint(upload)))
     if upload.idempotency_key and (earlier := await _earlier_answer(db, who, upload, fingerprint)):
         return earlier
     try:

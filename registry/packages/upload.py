@@ -6,6 +6,7 @@ import binascii
 import contextlib
 import warnings
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 from aiohttp import (
@@ -28,6 +29,9 @@ from registry.web.spool import Spool, Spooled
 TARBALL_TYPES = ("application/gzip", "application/x-gzip", "application/x-tar+gzip", "application/octet-stream")
 REQUIRED = ("name", "version", "description")
 MAX_IDEMPOTENCY_KEY = 255
+FIELDS_TOO_LARGE = "The fields beside the tarball are too large: 1 MiB is the most."
+# Of so many characters of base64 one is written as an escape (`\/`, line breaks), at most.
+ESCAPED = 16
 # Base64 goes through memory in pieces of this many characters (a multiple of 4).
 BASE64_PIECE = 1 << 20
 
@@ -70,8 +74,11 @@ class Receiver:
                 self._spool.receive(request.content.iter_any(), limit=limit, too_large=self._too_large)
             )
             async with self._parsing:
-                fields = await asyncio.to_thread(lambda: parse_object(body.path.read_bytes()))
+                fields = await asyncio.to_thread(_parsed, body.path)
                 encoded = fields.pop("tarball", None)
+                beside = body.size - len(encoded if isinstance(encoded, str) else "")
+                if beside > MAX_JSON_BODY + (body.size - beside) // ESCAPED:
+                    raise TooLarge(FIELDS_TOO_LARGE)
                 try:
                     tarball = await stack.enter_async_context(self._receive(_decoded(encoded)))
                 except InvalidInput as problem:
@@ -127,6 +134,15 @@ def _options(request: web.Request) -> dict[str, Any]:
         "idempotency_key": key,
         "dry_run": flag_of(request, "dry_run"),
     }
+
+
+def _parsed(file: Path) -> dict[str, Any]:
+    """The JSON object of `file`. Raises InvalidInput, and TooLarge for more values than a body of 1 MiB can hold."""
+    body = file.read_bytes()
+    # One stands before each value but the first, and base64 has none: so the tarball's size allows for no others.
+    if sum(body.count(mark) for mark in b"[{,") > MAX_JSON_BODY:
+        raise TooLarge(FIELDS_TOO_LARGE)
+    return parse_object(body)
 
 
 async def _with_those_of(fields: dict[str, Any], problem: InvalidInput) -> InvalidInput:

@@ -189,6 +189,25 @@ async def test_metadata_over_a_mebibyte_is_413(registry: Registry):
     assert (await ada.call("POST", "/packages", data=form(large, tarball_part(data)))).status == 413
 
 
+async def test_fields_beside_a_tarball_over_a_mebibyte_are_413(registry: Registry):
+    ada = await registry.user()
+    fields, data = package()
+    for more in ("x" * (1 << 20), [[]] * (1 << 19), {"": [{"x": 1}] * (1 << 18)}):
+        answer = await by_json(ada, {**fields, "more": more}, data)
+        assert (answer.status, answer.json["code"]) == (413, "too_large")
+    assert spooled(registry) == []
+
+
+async def test_a_tarball_in_lines_with_escaped_slashes_may_take_more_than_its_base64(registry: Registry):
+    ada = await registry.user()
+    fields, _ = package()
+    encoded = base64.encodebytes(tarball(fields, {"noise": os.urandom(30 << 20)})).decode()
+    body = json.dumps({**fields, "tarball": encoded}).replace("/", "\\/").encode()
+    assert len(body) - len(encoded) > 1 << 20
+    headers = {"Content-Type": "application/json"}
+    assert (await ada.call("POST", "/packages", data=body, headers=headers)).status == 201
+
+
 async def test_401_and_403_come_before_the_body(registry: Registry):
     ada = await registry.user()
     made = await ada.call("POST", "/auth/tokens", json={"name": "t", "scopes": ["read"]})
