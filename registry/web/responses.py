@@ -25,7 +25,11 @@ def dump(data: Any) -> bytes:
 def render(data: Any) -> tuple[bytes, str]:
     """`data` as JSON, and the tag of these bytes."""
     body = dump(data)
-    return body, hashlib.blake2b(body, digest_size=16).hexdigest()
+    return body, tag_of(body)
+
+
+def tag_of(body: bytes) -> str:
+    return hashlib.blake2b(body, digest_size=16).hexdigest()
 
 
 def metadata_response(request: web.Request, data: Any, *, headers: dict[str, str] | None = None) -> web.Response:
@@ -36,11 +40,11 @@ def metadata_response(request: web.Request, data: Any, *, headers: dict[str, str
 def rendered_response(
     request: web.Request, body: bytes, tag: str, *, headers: dict[str, str] | None = None
 ) -> web.Response:
-    """As metadata_response() of what `render` gave."""
+    """As metadata_response() of what `render` gave, or of another type that `headers` name."""
     common = {"ETag": f'"{tag}"', "Cache-Control": REVALIDATE, **(headers or {})}
     if matches(request, tag):
         return web.Response(status=304, headers=common)
-    return web.Response(body=body, headers={**common, "Content-Type": JSON_TYPE})
+    return web.Response(body=body, headers={"Content-Type": JSON_TYPE, **common})
 
 
 def matches(request: web.Request, tag: str) -> bool:

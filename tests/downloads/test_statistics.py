@@ -168,6 +168,8 @@ async def test_the_same_as_csv(demo: Registry):
         answer = await demo.get(path, params={"format": "csv", "group_by": "kind", "to": str(LAST)})
         assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
         assert answer.headers["Content-Disposition"] == f'attachment; filename="{name}-downloads.csv"'
+        tag = {"If-None-Match": answer.headers["ETag"], "Accept": "text/csv"}
+        assert (await demo.get(path, params={"group_by": "kind", "to": str(LAST)}, headers=tag)).status == 304
         lines = list(csv.reader(io.StringIO(answer.body.decode())))
         assert lines[0] == ["start", "kind", "downloads", "unique"]
         assert [str(LAST), "ci", "7", "4"] in lines

@@ -1,6 +1,5 @@
 """HTTP of statistics: totals, series as JSON or CSV, and badges."""
 
-import hashlib
 from typing import NotRequired
 
 from aiohttp import web
@@ -12,12 +11,13 @@ from registry.errors import NotFound
 from registry.keys import DB, SETTINGS
 from registry.packages import read
 from registry.packages.handlers import PACKAGE, at_its_real_name, name_of
-from registry.web.responses import REVALIDATE, matches, metadata_response
+from registry.web.responses import matches, metadata_response, rendered_response, tag_of
 from registry.web.route import Route, query
 
 BADGES = ("version", "downloads", "license")
 BADGE_MAX_AGE = 300
 MAX_BADGE_TEXT = 40
+CSV_TYPE = "text/csv; charset=utf-8"
 
 
 class PackageStats(read.PackageStats):
@@ -39,7 +39,7 @@ async def get_package_stats(request: web.Request) -> web.StreamResponse:
     if wanted is None:
         return metadata_response(request, stats)
     found = await series(request.app[DB], stats["name"], wanted)
-    return _csv(found, stats["name"]) if wanted.csv else metadata_response(request, {**stats, "series": found})
+    return _csv(request, found, stats["name"]) if wanted.csv else metadata_response(request, {**stats, "series": found})
 
 
 async def get_registry_stats(request: web.Request) -> web.StreamResponse:
@@ -48,7 +48,7 @@ async def get_registry_stats(request: web.Request) -> web.StreamResponse:
         return metadata_response(request, await read.registry_stats(request.app[DB]))
     found = await series(request.app[DB], None, wanted)
     if wanted.csv:
-        return _csv(found, "registry")
+        return _csv(request, found, "registry")
     return metadata_response(request, {**await read.registry_stats(request.app[DB]), "series": found})
 
 
@@ -58,7 +58,7 @@ async def get_badge(request: web.Request) -> web.StreamResponse:
     if kind not in BADGES:
         raise NotFound(f"There is no badge {kind[:MAX_BADGE_TEXT]!r}; there are {', '.join(BADGES)}.")
     label, value, colour = _badge(kind, await read.package_info(request.app[DB], name_of(request)))
-    tag = hashlib.blake2b(f"{label}\n{value}\n{colour}".encode(), digest_size=16).hexdigest()
+    tag = tag_of(f"{label}\n{value}\n{colour}".encode())
     reach = "private" if request.app[SETTINGS].accounts.access == "private" else "public"
     headers = {"ETag": f'"{tag}"', "Cache-Control": f"{reach}, max-age={BADGE_MAX_AGE}"}
     if matches(request, tag):
@@ -89,9 +89,10 @@ def _short(count: int) -> str:
     return str(count)
 
 
-def _csv(found: Series, name: str) -> web.Response:
-    headers = {"Content-Disposition": f'attachment; filename="{name}-downloads.csv"', "Cache-Control": REVALIDATE}
-    return web.Response(text=as_csv(found), content_type="text/csv", charset="utf-8", headers=headers)
+def _csv(request: web.Request, found: Series, name: str) -> web.Response:
+    body = as_csv(found).encode()
+    file = {"Content-Type": CSV_TYPE, "Content-Disposition": f'attachment; filename="{name}-downloads.csv"'}
+    return rendered_response(request, body, tag_of(body), headers=file)
 
 
 _DAY = {"type": "string", "format": "date"}
