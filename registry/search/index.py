@@ -6,8 +6,8 @@ that they are ones, so that nothing ever creates an index by writing to it.
 """
 
 import asyncio
-import hashlib
-import json
+import contextlib
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -31,6 +31,7 @@ BUILDING = "-building"
 BULK_DOCUMENTS = 250
 BACK_OFF_SECONDS = (0.5, 1.0, 2.0, 4.0)
 HEAVIEST_SECONDS = 30.0
+_LAYOUT = re.compile(r"-v([0-9]{1,9})-")
 
 
 class SearchIndex:
@@ -48,6 +49,11 @@ class SearchIndex:
         if self._client is None:
             raise SearchUnavailable("No search engine is configured.")
         return self._client
+
+    @property
+    def _patient(self) -> AsyncElasticsearch:
+        """For what may take longer than a search: a change that was given up takes place all the same."""
+        return self._es.options(request_timeout=BULK_TIMEOUT)
 
     @property
     def is_configured(self) -> bool:
@@ -156,9 +162,8 @@ class SearchIndex:
         operations = [orjson.dumps(line) for write, target in todo for line in operation(write, target)]
         try:
             with errors_named():
-                client = self._es.options(request_timeout=BULK_TIMEOUT)
                 # Lines, which the client's own helpers send as well.
-                answer = await client.bulk(operations=operations, require_alias=True)  # type: ignore[arg-type]
+                answer = await self._patient.bulk(operations=operations, require_alias=True)  # type: ignore[arg-type]
         except SearchUnavailable as error:
             if isinstance(error.__cause__, ApiError) and error.__cause__.status_code in BUSY:
                 return todo
@@ -181,7 +186,7 @@ class SearchIndex:
         names = [self.alias(kind, building=True) + ("" if building else "*") for kind in KINDS]
         names += [] if building else [self.alias(kind) for kind in KINDS]
         with errors_named():
-            await self._es.options(request_timeout=BULK_TIMEOUT).indices.refresh(index=names)
+            await self._patient.indices.refresh(index=names)
 
     async def count(self, kind: str, *, building: bool = False) -> int:
         with errors_named():
@@ -190,9 +195,13 @@ class SearchIndex:
     # Generations
 
     async def is_current(self) -> bool:
-        """Whether both aliases exist and lead to one index each, of the mapping this code has."""
+        """Whether both aliases exist and lead to one index each, of the layout this code has or a newer one.
+
+        While a release replaces another, each would undo the other's else.
+        """
         behind = {kind: await self._behind(self.alias(kind)) for kind in KINDS}
-        return all(len(names) == 1 and names[0].startswith(self._stem(kind)) for kind, names in behind.items())
+        layout = es_mappings.load(PACKAGES)["version"]
+        return all(len(names) == 1 and self._layout(kind, names[0]) >= layout for kind, names in behind.items())
 
     async def create_generation(self) -> None:
         """Two new, empty indices behind the building aliases, without refresh; unfinished ones go first."""
@@ -202,15 +211,21 @@ class SearchIndex:
             body = es_mappings.load(PACKAGES)
             body["settings"]["refresh_interval"] = "-1"
             with errors_named():
-                await self._es.options(request_timeout=BULK_TIMEOUT).indices.create(
-                    index=f"{self._stem(kind)}{moment}",
+                await self._patient.indices.create(
+                    index=f"{self._prefix}{kind}-v{body['version']}-{moment}",
                     settings=body["settings"],
                     mappings=body["mappings"],
                     aliases={self.alias(kind, building=True): {}},
                 )
 
     async def drop_building(self) -> None:
-        await self._drop([name for kind in KINDS for name in await self._behind(self.alias(kind, building=True))])
+        for kind in KINDS:
+            building = self.alias(kind, building=True)
+            for name in await self._behind(building):
+                # A swap whose answer was lost may be under way: either it has taken the alias, or fails for want of it.
+                with contextlib.suppress(IndexMissing), errors_named():
+                    await self._patient.indices.update_aliases(actions=[_remove(name, building)])
+                    await self._drop([name])
 
     async def swap(self, seq: int) -> None:
         """The generation being built becomes the searched one, in one step for both indices.
@@ -227,13 +242,12 @@ class SearchIndex:
                 raise SearchUnavailable(f"{len(new)} indices are being built as {building}, not one; none is used.")
             await self._settle(new)
             retired += old
-            actions += [{"remove": {"index": name, "alias": building}} for name in new]
-            actions += [{"remove": {"index": name, "alias": alias}} for name in old]
-            actions += [{"add": {"index": name, "alias": alias}} for name in new]
+            actions += [_remove(new[0], building), *(_remove(name, alias) for name in old)]
+            actions.append({"add": {"index": new[0], "alias": alias}})
         with errors_named():
             for name in retired:
-                await self._es.indices.put_mapping(index=name, meta={"seq": seq})
-            await self._es.indices.update_aliases(actions=actions)
+                await self._patient.indices.put_mapping(index=name, meta={"seq": seq})
+            await self._patient.indices.update_aliases(actions=actions)
         for kind in KINDS:
             kept = {*retired, *await self._behind(self.alias(kind))}
             await self._drop([name for name in await self._generations(kind) if name not in kept])
@@ -256,7 +270,7 @@ class SearchIndex:
         ]
         with errors_named():
             mappings = await self._es.indices.get_mapping(index=names)
-            await self._es.indices.update_aliases(actions=actions)
+            await self._patient.indices.update_aliases(actions=actions)
         return min(int(mappings[name]["mappings"].get("_meta", {}).get("seq", 0)) for name in names)
 
     async def delete_all(self) -> None:
@@ -271,10 +285,10 @@ class SearchIndex:
             raise SearchUnavailable("The search index has lost a shard.")
         return {"status": found["status"], "documents": await self.count(PACKAGES)}
 
-    def _stem(self, kind: str) -> str:
-        """What the names of the generations of today's mapping begin with."""
-        digest = hashlib.sha256(json.dumps(es_mappings.load(PACKAGES), sort_keys=True).encode()).hexdigest()
-        return f"{self._prefix}{kind}-{digest[:8]}-"
+    def _layout(self, kind: str, name: str) -> int:
+        """The number of the layout that the index `name` was made with."""
+        found = _LAYOUT.match(name.removeprefix(f"{self._prefix}{kind}"))
+        return int(found[1]) if found else 0
 
     async def _behind(self, alias: str) -> list[str]:
         with errors_named():
@@ -291,14 +305,17 @@ class SearchIndex:
         with errors_named():
             interval = es_mappings.load(PACKAGES)["settings"]["refresh_interval"]
             for name in names:
-                await self._es.indices.put_settings(index=name, settings={"refresh_interval": interval})
+                await self._patient.indices.put_settings(index=name, settings={"refresh_interval": interval})
 
     async def _drop(self, names: Sequence[str]) -> None:
         # Several in one address may pass the longest URL.
         for name in names:
             with errors_named():
-                client = self._es.options(request_timeout=BULK_TIMEOUT, ignore_status=404)
-                await client.indices.delete(index=name)
+                await self._patient.options(ignore_status=404).indices.delete(index=name)
+
+
+def _remove(name: str, alias: str) -> dict[str, Any]:
+    return {"remove": {"index": name, "alias": alias, "must_exist": True}}
 
 
 @asynccontextmanager

@@ -1,19 +1,23 @@
 """New generations, the way back, and what happens meanwhile."""
 
 import asyncio
+import hashlib
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from elasticsearch import AsyncElasticsearch
 
+import es_mappings
 from registry.db.engine import Database
 from registry.elastic import IndexMissing
 from registry.errors import SearchUnavailable
 from registry.search import rebuild as rebuilding
 from registry.search import store
 from registry.search.documents import PACKAGES, VERSIONS
-from registry.search.index import BUILDING, SearchIndex, open_search
+from registry.search.index import BUILDING, KINDS, SearchIndex
 from registry.search.rebuild import heal, rebuild, rollback
 from registry.settings import SearchSettings
 from tests.search.conftest import Shelf
@@ -263,15 +267,71 @@ async def test_an_alias_that_leads_to_two_indices_is_healed_and_no_document_is_b
         assert await store.failures(conn, "", 10) == []
 
 
-async def test_an_index_of_another_mapping_is_rebuilt(
-    shelf: Shelf, own: SearchSettings, monkeypatch: pytest.MonkeyPatch
+def test_a_changed_layout_has_a_new_number() -> None:
+    """Workers rebuild an index of a lower number: whoever changes the file raises it, and writes down both here."""
+    layout = es_mappings.load(PACKAGES)
+    digest = hashlib.sha256(json.dumps({**layout, "version": None}, sort_keys=True).encode()).hexdigest()
+    assert (layout["version"], digest[:16]) == (1, "f939b8421272fbd2")
+
+
+async def test_an_index_of_an_older_layout_is_rebuilt_and_never_one_of_a_newer(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await shelf.publish("kept")
-    monkeypatch.setattr(SearchIndex, "_stem", lambda self, kind: f"{own.prefix}{kind}-01234567-")
-    async with open_search(own) as newer:
-        assert not await newer.is_current()
-        assert await heal(shelf.db, newer)
-        assert await newer.is_current()
+    await shelf.drain()
+    former = es_mappings.load
+    with monkeypatch.context() as newer:
+        newer.setattr(es_mappings, "load", lambda name: {**former(name), "version": former(name)["version"] + 1})
+        assert not await shelf.index.is_current()
+        assert await heal(shelf.db, shelf.index)
+        assert await shelf.index.is_current()
+    assert not await heal(shelf.db, shelf.index)  # the former release beside it, or after it
+    assert await shelf.names("kept") == ["kept"]
+    await rollback(shelf.db, shelf.index)
+    assert not await heal(shelf.db, shelf.index)
+    assert await shelf.names("kept") == ["kept"]
+
+
+async def test_an_index_that_a_late_swap_has_brought_in_is_not_tidied_away(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The swap's answer was lost, and it took place after the building aliases were looked at."""
+    await shelf.publish("kept")
+    await shelf.drain()
+    await shelf.index.create_generation()
+    await shelf.publish("both")
+    await shelf.drain()
+    behind = {
+        name: await shelf.index._behind(name) for name in (shelf.index.alias(kind, building=True) for kind in KINDS)
+    }
+    await shelf.index.swap(1)
+    before = {kind: await shelf.index._behind(shelf.index.alias(kind)) for kind in KINDS}
+
+    async def earlier(alias: str) -> list[str]:
+        return behind[alias]
+
+    with monkeypatch.context() as late:
+        late.setattr(shelf.index, "_behind", earlier)
+        await shelf.index.drop_building()
+    assert {kind: await shelf.index._behind(shelf.index.alias(kind)) for kind in KINDS} == before
+
+
+async def test_a_late_swap_of_what_was_tidied_away_changes_nothing(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shelf.publish("kept")
+    await shelf.drain()
+    await shelf.index.create_generation()
+    drop = shelf.index.drop_building
+    settle = shelf.index._settle
+
+    async def dropped_meanwhile(names: Sequence[str]) -> None:
+        await settle(names)
+        await drop()
+
+    monkeypatch.setattr(shelf.index, "_settle", dropped_meanwhile)
+    with pytest.raises(SearchUnavailable):
+        await shelf.index.swap(1)
     assert await shelf.names("kept") == ["kept"]
 
 
