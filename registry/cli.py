@@ -73,8 +73,7 @@ def up(_: argparse.Namespace) -> None:
 
 def serve(options: argparse.Namespace) -> None:
     settings = _settings()
-    if migrations.pending(settings.database):
-        raise StackError("The database schema is not up to date. Run `synapse-registry migrate` first.")
+    _require_schema(settings)
     background = not options.web_only
     if options.processes > 1:
         supervisor.supervise(settings, options.processes, with_background=background)
@@ -83,7 +82,14 @@ def serve(options: argparse.Namespace) -> None:
 
 
 def worker(_: argparse.Namespace) -> None:
-    server.run(server.work(_settings()))
+    settings = _settings()
+    _require_schema(settings)
+    server.run(server.work(settings))
+
+
+def _require_schema(settings: Settings) -> None:
+    if migrations.pending(settings.database):
+        raise StackError("The database schema is not up to date. Run `synapse-registry migrate` first.")
 
 
 def migrate(_: argparse.Namespace) -> None:

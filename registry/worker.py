@@ -5,6 +5,7 @@ Any number of processes may run it: one of them leads each consumer and runs eac
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from datetime import timedelta
 from typing import Any
@@ -23,6 +24,8 @@ from registry.search.reconcile import reconcile
 from registry.settings import Settings
 from registry.storage.base import Storage
 from registry.storage.opened import open_storage
+
+log = logging.getLogger(__name__)
 
 Job = Callable[[], Awaitable[object]]
 
@@ -78,12 +81,19 @@ async def background(settings: Settings, db: Database, storage: Storage, index: 
 async def running(work: Iterable[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
     """Runs `work` beside the block, and ends it with the block."""
     tasks = [asyncio.create_task(each) for each in work]
+    for task in tasks:
+        task.add_done_callback(_tell_failure)
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _tell_failure(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.error("work in the background ended", exc_info=error)
 
 
 @contextlib.asynccontextmanager

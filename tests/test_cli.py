@@ -61,7 +61,7 @@ async def test_without_a_database_a_command_ends_with_a_sentence(arguments: list
     assert err == "REGISTRY_DB_URL is not set. `synapse-registry up` brings a PostgreSQL of its own.\n"
 
 
-@pytest.mark.parametrize("arguments", [["serve"], ["migrate"], ["user", "role", "ada", "admin"]])
+@pytest.mark.parametrize("arguments", [["serve"], ["worker"], ["migrate"], ["user", "role", "ada", "admin"]])
 async def test_a_database_that_is_away_is_a_sentence(arguments: list[str], tmp_path: Path):
     status, out, err = await run_command(tmp_path, *arguments, REGISTRY_DB_URL=AWAY)
     assert (status, out) == (1, "")
@@ -108,8 +108,9 @@ async def test_a_taken_port_is_a_sentence(database_url: str, tmp_path: Path):
             assert "Traceback" not in err
 
 
-async def test_an_empty_database_wants_a_migration_first(postgres: Postgres, tmp_path: Path):
-    status, _, err = await run_command(tmp_path, "serve", REGISTRY_DB_URL=postgres.url("postgres"))
+@pytest.mark.parametrize("command", ["serve", "worker"])
+async def test_an_empty_database_wants_a_migration_first(command: str, postgres: Postgres, tmp_path: Path):
+    status, _, err = await run_command(tmp_path, command, REGISTRY_DB_URL=postgres.url("postgres"))
     assert status == 1
     assert "synapse-registry migrate" in err.splitlines()[-1]
 

@@ -52,4 +52,6 @@ async def _keep_healed(db: Database, index: SearchIndex) -> None:
             await heal(db, index)
         except Unavailable as error:
             log.warning("search index can't be looked at", extra={"reason": error.detail})
+        except Exception:  # whatever it is must not end the loop, and the consumer with it
+            log.exception("search index can't be looked at")
         await asyncio.sleep(HEAL_SECONDS)

@@ -14,6 +14,7 @@ from registry.search import consumer, indexing
 from registry.search.counts import refresh_downloads
 from registry.search.documents import PACKAGES, VERSIONS
 from registry.search.index import KINDS, SearchIndex
+from registry.search.rebuild import rebuild
 from registry.search.writes import Write
 from registry.settings import SearchSettings
 from tests.search.conftest import Shelf
@@ -217,6 +218,33 @@ async def test_following_builds_a_missing_index_and_indexes_on(db: Database, ind
             while (await shelf.find("second", min_seq=seq))["total"] == 0:
                 await asyncio.sleep(0.1)
         assert await shelf.names("first") == ["first"]
+    finally:
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
+
+
+async def test_following_outlives_any_failure_to_look_at_the_index(
+    db: Database, index: SearchIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = Shelf(db, index)
+    failures = iter([KeyError("a bug")])
+
+    async def fail(_db: Database, _index: SearchIndex) -> bool:
+        for failure in failures:
+            raise failure
+        return False
+
+    monkeypatch.setattr(consumer, "heal", fail)
+    monkeypatch.setattr(consumer, "HEAL_SECONDS", 0.1)
+    await rebuild(db, index)
+    following = asyncio.create_task(consumer.follow(db, index))
+    await asyncio.sleep(0.3)
+    try:
+        seq = await shelf.publish("first")
+        async with asyncio.timeout(30):
+            while (await shelf.find("first", min_seq=seq))["total"] == 0:
+                await asyncio.sleep(0.1)
     finally:
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError):
