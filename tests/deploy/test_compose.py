@@ -80,6 +80,25 @@ def test_the_registrys_variables_are_settings_and_settings_can_be_read_from_them
         assert settings.web.trusted_proxies == (filled(subnet, {}),)
 
 
+# Where the servers, ports and folders are: the files of the stack say so.
+DECIDED = {
+    *("ES_HOME", "ES_JAVA_HOME", "JAVA_HOME"),
+    *(f"REGISTRY_DB_{name}" for name in ("PASSWORD", "SSLMODE", "SSLROOTCERT", "URL")),
+    *(f"REGISTRY_ES_{name}" for name in ("API_KEY", "CA", "PASSWORD", "PREFIX", "URL", "USER")),
+    *(f"REGISTRY_S3_{name}" for name in ("ACCESS_KEY", "BUCKET", "CA", "ENDPOINT", "PREFIX", "REDIRECT", "REGION")),
+    *("REGISTRY_S3_SECRET_KEY", "REGISTRY_STORAGE_TYPE", "REGISTRY_STORAGE_PATH", "REGISTRY_ACCEL_LOCATION"),
+    *("REGISTRY_HOST", "REGISTRY_PORT", "REGISTRY_METRICS_PORT", "REGISTRY_TRUSTED_PROXIES", "REGISTRY_REDIS_URL"),
+    *("REGISTRY_SPOOL_PATH", "REGISTRY_SHUTDOWN_GRACE", "REGISTRY_DEBUG", "REGISTRY_CACHE_DIR", "REGISTRY_DATA_DIR"),
+}
+
+
+def test_a_setting_of_the_env_file_reaches_the_registry_unless_the_stack_decides_it(secrets):
+    names = {item.metadata["name"] for _, item in variables()}
+    for service in ("registry", "worker"):
+        given = environment(services()[service], {**secrets, **dict.fromkeys(names, "given")})
+        assert {name for name in names if given.get(name) != "given"} == DECIDED
+
+
 def test_only_the_registry_and_the_worker_of_the_secured_stack_sign_in_to_elasticsearch(secrets):
     secured = services(*FILES[:2])
     for name in ("registry", "worker"):
