@@ -110,7 +110,10 @@ def _completed(environ: Mapping[str, str], addresses: Mapping[str, str], data: P
 
 def _tell_addresses(file: Path, completed: Mapping[str, str], stack: contextlib.ExitStack) -> None:
     """Lets tools of the same data folder find the servers, for as long as they run."""
-    wanted = ("REGISTRY_DB_URL", "REGISTRY_ES_URL", "REGISTRY_ES_PREFIX", "REGISTRY_STORAGE_PATH", "REGISTRY_PORT")
+    wanted = (
+        "REGISTRY_DB_URL", "REGISTRY_ES_URL", "REGISTRY_ES_PREFIX", "REGISTRY_STORAGE_PATH", "REGISTRY_SPOOL_PATH",
+        "REGISTRY_PORT",
+    )  # fmt: skip
     file.touch(mode=0o600)
     file.write_text(json.dumps({name: completed[name] for name in wanted if name in completed}), encoding="utf-8")
     stack.callback(file.unlink, missing_ok=True)
