@@ -5,17 +5,14 @@ and pass them to a `Connection` with named values. Only `Database.transaction()`
 """
 
 import asyncio
-import logging
 import os
 import re
-import select
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import aiopg
-import aiopg.connection
 import orjson
 import psycopg2
 import psycopg2.errors
@@ -25,10 +22,8 @@ from sqlalchemy.dialects.postgresql import psycopg2 as dialects
 from sqlalchemy.engine import make_url
 from sqlalchemy.sql import ClauseElement
 
-from registry.errors import DatabaseUnavailable
+from registry.db.driver import cancellations, errors_named, hear_cancellation, is_away, is_readable
 from registry.settings import DatabaseSettings
-
-log = logging.getLogger(__name__)
 
 DIALECT = dialects.dialect(paramstyle="pyformat")  # type: ignore[no-untyped-call]
 # A query that PostgreSQL doesn't end by itself (a dead network) is given up this much after its own timeout.
@@ -40,21 +35,10 @@ SESSION_OPTIONS = (
     " -c tcp_user_timeout=3000"
 )
 _PLACE = re.compile(r"%\((\w+)\)s")
-AWAY = "The database can't be reached. Try again in a few seconds."
 
 # Which connection has prepared what: it lasts as long as the connection, whatever its transactions come to.
 _PREPARED: WeakKeyDictionary[aiopg.Connection, set[str]] = WeakKeyDictionary()
 
-
-class _OpenFiles:
-    """What aiopg takes for the module `select`, which it asks whether a file is open: select() ends at 1023."""
-
-    @staticmethod
-    def select(files: list[int], *_: object) -> None:
-        os.fstat(files[0])
-
-
-aiopg.connection.select = _OpenFiles  # type: ignore[attr-defined, assignment]
 
 Row = Any
 """A row: a named tuple with one attribute a column."""
@@ -190,7 +174,7 @@ class Connection:
 
     async def _send(self, cursor: Any, sql: str, values: Mapping[str, Any] | None) -> None:
         opening, self._opening = self._opening, ""
-        before = _cancellations()
+        before = cancellations()
         try:
             await cursor.execute(opening + sql, values)
         except asyncio.CancelledError as error:
@@ -198,7 +182,7 @@ class Connection:
             if isinstance(error.__context__, psycopg2.extensions.QueryCanceledError):
                 raise error.__context__ from None
             raise
-        _hear_cancellation(before)
+        hear_cancellation(before)
 
 
 class Database:
@@ -250,26 +234,26 @@ class Database:
     @asynccontextmanager
     async def session(self) -> AsyncIterator[tuple[Connection, Any]]:
         """A connection outside the pool with its queue of notifications: for LISTEN and session-long locks."""
-        before = _cancellations()
-        with _errors_named():
+        before = cancellations()
+        with errors_named():
             raw = await aiopg.connect(self._dsn)
         try:
-            _hear_cancellation(before)
-            with _errors_named():
+            hear_cancellation(before)
+            with errors_named():
                 yield Connection(raw), raw.notifies
         finally:
             await raw.close()
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
-        with _errors_named():
-            before = _cancellations()
+        with errors_named():
+            before = cancellations()
             raw = await self._acquire()
             try:
-                _hear_cancellation(before)
+                hear_cancellation(before)
                 yield Connection(raw)
             except (psycopg2.Error, TimeoutError, asyncio.CancelledError) as error:
-                if isinstance(error, asyncio.CancelledError) or _is_away(error):
+                if isinstance(error, asyncio.CancelledError) or is_away(error):
                     await raw.close()
                 raise
             finally:
@@ -284,7 +268,7 @@ class Database:
                 raw = await self._pool.acquire()
             except AssertionError:  # aiopg's word for one that broke while it lay in the pool, which is out of it now
                 continue
-            if not raw.closed and not _is_readable(raw.raw):
+            if not raw.closed and not is_readable(raw.raw):
                 return raw
             await raw.close()
             await self._pool.release(raw)
@@ -293,51 +277,6 @@ class Database:
         """(connections in use, open, most) of the pool."""
         pool = self._pool
         return pool.size - pool.freesize, pool.size, pool.maxsize or 0
-
-
-def _cancellations() -> int:
-    """How often the task has been asked to end."""
-    task = asyncio.current_task()
-    return task.cancelling() if task else 0
-
-
-def _hear_cancellation(before: int) -> None:
-    """Raises CancelledError when the task was asked to end since it counted `before` and the driver kept silent.
-
-    aiopg waits by `asyncio.wait_for`, which before Python 3.12 loses a cancellation that comes as its wait is over.
-    """
-    if _cancellations() > before:
-        raise asyncio.CancelledError
-
-
-def _is_readable(raw: psycopg2.extensions.connection) -> bool:
-    poll = select.poll()
-    poll.register(raw, select.POLLIN)
-    return bool(poll.poll(0))
-
-
-def _is_away(error: BaseException) -> bool:
-    """A connection that broke half-way through an answer is told of by an error of no kind of its own.
-
-    A server that takes no writes is a standby, or protects a full disk.
-    """
-    away = isinstance(
-        error,
-        psycopg2.OperationalError | psycopg2.InterfaceError | psycopg2.errors.ReadOnlySqlTransaction | TimeoutError,
-    )
-    return away or type(error) is psycopg2.DatabaseError
-
-
-class _errors_named:  # noqa: N801 - reads as a statement
-    """Turns the driver's errors of an absent, slow or refusing server into DatabaseUnavailable."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if error is not None and _is_away(error):
-            log.warning("database unavailable", extra={"reason": f"{type(error).__name__}: {error}".strip()})
-            raise DatabaseUnavailable(AWAY) from error
 
 
 def dsn(settings: DatabaseSettings) -> str:

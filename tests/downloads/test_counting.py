@@ -137,12 +137,14 @@ async def test_counting_goes_on_after_a_statement_that_took_too_long(make_regist
     await counted_to(registry, 2)
 
 
-@pytest.mark.parametrize("content", [b"", b"[{", b"[]", b"[1]", b"{}", b"[{}]", b'[{"at": "never"}]'])
-async def test_a_damaged_file_is_set_aside_and_the_others_are_counted(demo: Registry, tmp_path: Path, content: bytes):
-    (tmp_path / "0.downloads.json").write_bytes(content)
+async def test_damaged_files_are_set_aside_and_the_others_are_counted(demo: Registry, tmp_path: Path):
+    damaged = [b"", b"[{", b"[]", b"[1]", b"{}", b"[{}]", b'[{"at": "never"}]']
+    for number, content in enumerate(damaged):
+        (tmp_path / f"{number}.downloads.json").write_bytes(content)
     record._write_batch(tmp_path, uuid4(), [await download_of(demo)] * 3)
     await DownloadRecorder(demo.app[DB], tmp_path).replay()
-    assert [path.name for path in tmp_path.glob("*.downloads.*")] == ["0.downloads.damaged"]
+    assert waiting(tmp_path) == []
+    assert len(list(tmp_path.glob("*.downloads.damaged"))) == len(damaged)
     assert await counted(demo) == 3
 
 
