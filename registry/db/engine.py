@@ -39,7 +39,6 @@ _PLACE = re.compile(r"%\((\w+)\)s")
 # Which connection has prepared what: it lasts as long as the connection, whatever its transactions come to.
 _PREPARED: WeakKeyDictionary[aiopg.Connection, set[str]] = WeakKeyDictionary()
 
-
 Row = Any
 """A row: a named tuple with one attribute a column."""
 
