@@ -53,10 +53,10 @@ def wire_to(postgres: Postgres) -> contextlib.AbstractAsyncContextManager[Toxic]
     return toxic(unix(f"{postgres._socket_dir}/.s.PGSQL.5432"))
 
 
-def settings(database_url: str, host: str, port: str) -> Settings:
-    return Settings.read(
-        {"REGISTRY_DB_URL": f"postgresql://postgres@{urlsplit(database_url).path}?host={host}&port={port}"}
-    )
+def settings(database_url: str, *ports: int, target: str = "any") -> Settings:
+    hosts = f"host={','.join('127.0.0.1' for _ in ports)}&port={','.join(map(str, ports))}"
+    path = urlsplit(database_url).path
+    return Settings.read({"REGISTRY_DB_URL": f"postgresql://postgres@{path}?{hosts}&target_session_attrs={target}"})
 
 
 async def pid(db: Database) -> int:
@@ -72,7 +72,7 @@ def test_a_number_taken_as_its_socket_breaks_is_heard_of_when_a_connection_has_i
     async def scenario() -> None:
         async with (
             wire_to(postgres) as wire,
-            open_database(settings(database_url, "127.0.0.1", str(wire.port)).database) as db,
+            open_database(settings(database_url, wire.port).database) as db,
             asyncio.timeout(10),
         ):
             for _ in range(3):
@@ -88,14 +88,17 @@ def test_a_number_taken_as_its_socket_breaks_is_heard_of_when_a_connection_has_i
         runner.run(scenario())
 
 
-def test_a_host_that_refuses_hands_over_to_the_next(loop: NewLoop, postgres: Postgres, database_url: str):
+@pytest.mark.parametrize("target", ["any", "read-write", "prefer-standby"])
+def test_a_host_that_refuses_hands_over_to_the_next(target: str, loop: NewLoop, postgres: Postgres, database_url: str):
+    """Who would rather have a standby has spoken to each primary before it takes one."""
+
     async def scenario() -> None:
         with socket.socket() as nobody:
             nobody.bind(("127.0.0.1", 0))
-            async with wire_to(postgres) as wire:
-                ports = f"{nobody.getsockname()[1]},{nobody.getsockname()[1]},{wire.port}"
-                hosts = "127.0.0.1,127.0.0.1,127.0.0.1"
-                async with open_database(settings(database_url, hosts, ports).database) as db, asyncio.timeout(5):
+            closed = nobody.getsockname()[1]
+            async with wire_to(postgres) as wire, asyncio.timeout(5):
+                hosts = settings(database_url, closed, wire.port, closed, wire.port, target=target)
+                async with open_database(hosts.database) as db:
                     assert await pid(db) > 0
 
     with asyncio.Runner(loop_factory=loop) as runner:
@@ -113,7 +116,7 @@ def test_a_statement_larger_than_the_wire_takes_at_once_arrives_or_is_refused(
         text = "x" * (32 << 20)
         async with (
             wire_to(postgres) as wire,
-            open_database(settings(database_url, "127.0.0.1", str(wire.port)).database) as db,
+            open_database(settings(database_url, wire.port).database) as db,
             asyncio.timeout(20),
         ):
             assert await length(db, text) == len(text)
