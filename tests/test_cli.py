@@ -31,6 +31,11 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]):
     assert "synapse-registry up" in text
 
 
+def test_help_waits_for_no_import_of_the_service():
+    code = "import sys, registry.cli; print({'aiohttp', 'sqlalchemy', 'elasticsearch'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], timeout=30) == b"set()\n"
+
+
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         main(["--version"])

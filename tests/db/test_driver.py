@@ -113,14 +113,14 @@ def test_a_statement_larger_than_the_wire_takes_at_once_arrives_or_is_refused(
             return await conn.value(BIG, text=text)
 
     async def scenario() -> None:
-        text = "x" * (32 << 20)
+        text = "x" * (4 << 20)
         async with (
             wire_to(postgres) as wire,
             open_database(settings(database_url, wire.port).database) as db,
             asyncio.timeout(20),
         ):
             assert await length(db, text) == len(text)
-            wire.cut_sent = 1 << 20
+            wire.cut_sent = 1 << 18
             with pytest.raises(DatabaseUnavailable):
                 await length(db, text)
             wire.heal()
