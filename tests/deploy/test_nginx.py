@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import http.client
 import json
+import os
 import ssl
 import subprocess
 import uuid
@@ -14,6 +15,7 @@ from pathlib import Path
 import aiobotocore.session
 import aiohttp
 import pytest
+from aiohttp import web
 
 from registry.devstack.processes import free_port, hand_over, unprivileged_user
 from registry.keys import STORAGE
@@ -280,6 +282,23 @@ REFUSED_BY_NGINX = [
     (request("GET / HTTP/1.1", f"X-A: {'a' * 9000}"), 431),
     (request("GET / HTTP/1.1", *(f"X-{n}: {'a' * 4000}" for n in range(40))), 431),
 ]
+
+
+async def test_connections_to_the_registry_are_kept(nginx, aiohttp_server, stack_folder):
+    connections = set()
+
+    async def answer(request: web.Request) -> web.Response:
+        connections.add(request.transport.get_extra_info("peername"))
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/", answer)
+    server = await aiohttp_server(app)
+    with Nginx(nginx, stack_folder / f"nginx-{free_port()}", f"http://127.0.0.1:{server.port}") as front:
+        for _ in range(20):
+            async with aiohttp.request("GET", front.url) as answered:
+                assert answered.status == 200
+    assert 1 <= len(connections) <= os.cpu_count()  # one of each process of nginx
 
 
 async def test_what_nginx_itself_refuses_has_the_shape_of_every_error(through):
