@@ -6,7 +6,7 @@ from typing import Any
 
 import aiohttp_cors
 from aiohttp import web
-from cachetools import LRUCache
+from cachetools import LRUCache, TTLCache
 
 from registry import __version__
 from registry.accounts import authenticate
@@ -79,6 +79,7 @@ def create_app(settings: Settings, *, with_background: bool = True) -> web.Appli
     app[downloads.SERVED] = LRUCache(downloads.SERVED_SIZE)
     small: LRUCache[str, bytes] = LRUCache(downloads.ALL_SMALL_BYTES, getsizeof=len)
     app[downloads.SMALL] = small
+    app[downloads.WHOLE] = TTLCache(downloads.WHOLE_SIZE, downloads.WHOLE_SECONDS)
     app[operations.DOCUMENT] = openapi.document(
         ROUTES, version=__version__, private=private, parameters=PATH_PARAMETERS
     )
