@@ -13,6 +13,7 @@ from registry import __version__
 from registry.cli import main, parser
 from registry.db.engine import Database, Statement
 from registry.devstack.postgres import Postgres
+from registry.doctor.examine import INCOMPLETE
 from registry.settings import variables
 from tests.client import PASSWORD
 from tests.conftest import ITERATIONS, SECRET
@@ -34,6 +35,10 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]):
 def test_help_waits_for_no_import_of_the_service():
     code = "import sys, registry.cli; print({'aiohttp', 'sqlalchemy', 'elasticsearch'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], timeout=30) == b"set()\n"
+
+
+def test_a_doctor_that_fails_ends_as_one_that_could_not_check_everything():
+    assert parser().parse_args(["doctor"]).failed == INCOMPLETE
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]):
