@@ -1,6 +1,6 @@
 """The command line: `synapse-registry --help` teaches it.
 
-Each command imports what it alone needs: the whole service takes seconds to import, which help need not wait for.
+Each command imports what it alone needs: all of the service takes more than a second, for which help need not wait.
 """
 
 import argparse

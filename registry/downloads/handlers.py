@@ -36,7 +36,7 @@ SERVED_SIZE = 10_000
 SMALL: web.AppKey[LRUCache[str, bytes]] = web.AppKey("small", LRUCache)
 SMALL_BYTES = 64 << 10
 ALL_SMALL_BYTES = 64 << 20
-# Keys of tarballs that were found whole just now: a look at each file would be the dearest part of naming it to nginx.
+# Keys of tarballs that were found whole just now: each look at a file is a trip to another thread.
 WHOLE: web.AppKey[TTLCache[str, None]] = web.AppKey("whole", TTLCache)
 WHOLE_SIZE, WHOLE_SECONDS = 10_000, 10.0
 PRESIGNED_SECONDS = 300
@@ -198,7 +198,8 @@ async def _redirect(
 async def _hand_over(request: web.Request, row: Row, headers: dict[str, str]) -> web.Response:
     """Has nginx, which stands in front, send the whole file. What it can't know of the tarball stands beside it.
 
-    Raises BlobMissing and StorageUnavailable for what it could not send whole, so that this is not counted.
+    Raises BlobMissing and StorageUnavailable for what it could not send whole, so that this is not counted; a file that
+    went since it was last looked at, WHOLE_SECONDS ago at most, is.
     """
     whole = request.app[WHOLE]
     if row.tarball_path not in whole:
