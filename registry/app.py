@@ -27,7 +27,7 @@ from registry.settings import Settings
 from registry.storage.opened import open_storage
 from registry.web import openapi
 from registry.web.limits import ClientAddress, RateLimiter
-from registry.web.middleware import UNDER_WAY, Gate, UnderWay, add_headers
+from registry.web.middleware import UNDER_WAY, Gate, UnderWay
 from registry.web.parsing import MAX_JSON_BODY
 from registry.web.problems import speak_json_for_malformed_http
 from registry.web.route import Route
@@ -73,9 +73,10 @@ def create_app(settings: Settings, *, with_background: bool = True) -> web.Appli
     """The service as an aiohttp application; `with_background` runs the consumers and jobs in it, too."""
     speak_json_for_malformed_http()
     private = settings.accounts.access == "private"
-    app = web.Application(client_max_size=MAX_JSON_BODY, middlewares=[_gate(settings, private)])
+    under_way = UnderWay()
+    app = web.Application(client_max_size=MAX_JSON_BODY, middlewares=[_gate(settings, under_way, private)])
     app[SETTINGS] = settings
-    app[UNDER_WAY] = UnderWay()
+    app[UNDER_WAY] = under_way
     app[downloads.SERVED] = LRUCache(downloads.SERVED_SIZE)
     small: LRUCache[str, bytes] = LRUCache(downloads.ALL_SMALL_BYTES, getsizeof=len)
     app[downloads.SMALL] = small
@@ -83,13 +84,12 @@ def create_app(settings: Settings, *, with_background: bool = True) -> web.Appli
     app[operations.DOCUMENT] = openapi.document(
         ROUTES, version=__version__, private=private, parameters=PATH_PARAMETERS
     )
-    app.on_response_prepare.append(add_headers)
     app.cleanup_ctx.append(_resources(with_background))
     _add_routes(app, settings)
     return app
 
 
-def _gate(settings: Settings, private: bool) -> Any:
+def _gate(settings: Settings, under_way: UnderWay, private: bool) -> Any:
     async def who(request: web.Request, authorization: str) -> Any:
         return await authenticate.authenticate(request.app[DB], settings.accounts, authorization)
 
@@ -97,6 +97,7 @@ def _gate(settings: Settings, private: bool) -> Any:
         {route.handler: route for route in ROUTES},
         RateLimiter(settings.web),
         ClientAddress(settings.web.trusted_proxies, settings.web.country_header),
+        under_way,
         authenticate=who,
         private=private,
     ).middleware()

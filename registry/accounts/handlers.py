@@ -9,7 +9,7 @@ from registry.accounts import api_tokens, authenticate, bodies, leaks, login, re
 from registry.accounts.identity import Principal
 from registry.errors import InvalidInput, NotFound, Unauthorized
 from registry.keys import DB, SETTINGS
-from registry.web.middleware import CLIENT, NEEDS_CREDENTIALS, PRINCIPAL
+from registry.web.middleware import CONTEXT, NEEDS_CREDENTIALS
 from registry.web.parsing import (
     check,
     parse_json,
@@ -27,7 +27,7 @@ NewPassword = TypeVar("NewPassword", bodies.Registration, bodies.PasswordChange)
 
 def principal_of(request: web.Request) -> Principal:
     """Who sent the request. Raises Unauthorized when nobody signed in."""
-    principal = request.get(PRINCIPAL)
+    principal = request[CONTEXT].principal
     if not isinstance(principal, Principal):
         raise Unauthorized(NEEDS_CREDENTIALS)
     return principal
@@ -35,7 +35,7 @@ def principal_of(request: web.Request) -> Principal:
 
 async def register_user(request: web.Request) -> web.StreamResponse:
     settings = request.app[SETTINGS].accounts
-    principal = request.get(PRINCIPAL)
+    principal = request[CONTEXT].principal
     register.require_open(settings, principal if isinstance(principal, Principal) else None)
     body = await _read_new_password(request, bodies.Registration)
     user = await register.register(request.app[DB], settings, body.username, body.password, body.email)
@@ -46,7 +46,7 @@ async def log_in(request: web.Request) -> web.StreamResponse:
     body = await read_body(request, bodies.Credentials)
     settings = request.app[SETTINGS].accounts
     user, token, expires_at = await login.login(
-        request.app[DB], settings, body.username, body.password, request[CLIENT]
+        request.app[DB], settings, body.username, body.password, request[CONTEXT].client
     )
     answer = bodies.logged_in(user, token, expires_at)
     if await login.warn_of_breach(settings, user, body.password):
@@ -88,7 +88,7 @@ async def change_password(request: web.Request) -> web.StreamResponse:
         principal_of(request),
         body.current_password,
         body.new_password,
-        request[CLIENT],
+        request[CONTEXT].client,
     )
     return _no_store(bodies.logged_in(user, token, expires_at))
 

@@ -24,7 +24,7 @@ from registry.keys import DB, SETTINGS, STORAGE
 from registry.packages import names, read, versions
 from registry.packages.handlers import CACHE, VERSION, at_its_real_name, name_of, version_of
 from registry.storage.base import BlobMissing
-from registry.web.middleware import CLIENT, COUNTRY
+from registry.web.middleware import CONTEXT, send_headers
 from registry.web.responses import matches
 from registry.web.route import Route, header
 
@@ -225,7 +225,6 @@ async def _send(
     response = web.StreamResponse(status=status, headers=headers)
     response.content_length = end - start
     if request.method == "HEAD":
-        await response.prepare(request)
         return response
     small = request.app[SMALL]
     if row.tarball_path in small:
@@ -238,7 +237,7 @@ async def _send(
             return await _whole(request, row, held, status, headers, counted)
         if not held:
             raise StorageUnavailable(TOO_SHORT)
-        await response.prepare(request)
+        await send_headers(request, response)
         left = end - start - len(held)
         async for chunk in chunks:
             await response.write(held)
@@ -264,7 +263,7 @@ async def _whole(
 async def _record(request: web.Request, row: Row | None, status: int, size: int) -> None:
     """Counts the download of `row`; without one, notes a refusal."""
     settings = request.app[SETTINGS]
-    at, address = datetime.now(UTC), request[CLIENT]
+    at, address = datetime.now(UTC), request[CONTEXT].client
     told = _storable(request.headers.get("User-Agent", ""))
     agent = agents.parse(told[: agents.MAX_PARSED])
     await request.app[RECORDER].record(
@@ -282,7 +281,7 @@ async def _record(request: web.Request, row: Row | None, status: int, size: int)
             kind=agent.kind,
             client=agent.name,
             system=agent.system,
-            country=request[COUNTRY],
+            country=request[CONTEXT].country,
             rule=agent.rule,
         )
     )

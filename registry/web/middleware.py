@@ -5,9 +5,10 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import ClientPayloadError, web
+from aiohttp import ClientPayloadError, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from registry.errors import (
@@ -27,12 +28,20 @@ from registry.web.route import OPEN, READ, SIGNED_IN, Handler, Route
 access_log = logging.getLogger("registry.access")
 log = logging.getLogger(__name__)
 
-REQUEST_ID = web.RequestKey("request_id", str)
-CLIENT = web.RequestKey("client", str)
-COUNTRY = web.RequestKey("country", str)
-HEADERS = web.RequestKey("headers", dict)
-PRINCIPAL = web.RequestKey("principal", object)
-STARTED = web.RequestKey("started", bool)
+
+@dataclass(slots=True)
+class Context:
+    """What is known of one request: of `headers`, which every answer gets, the first is its id."""
+
+    request_id: str
+    headers: dict[str, str]
+    client: str = "unknown"
+    country: str = ""
+    principal: Any = None
+    started: bool = False  # part of the answer is out
+
+
+CONTEXT = web.RequestKey("context", Context)
 
 
 class UnderWay:
@@ -53,6 +62,7 @@ class UnderWay:
 UNDER_WAY = web.AppKey("under_way", UnderWay)
 Authenticate = Callable[[web.Request, str], Awaitable[Any]]
 
+REQUEST_ID = "X-Request-ID"
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 NEEDS_CREDENTIALS = "Credentials are needed: send `Authorization: Bearer <token>`; POST /api/v1/auth/login gives one."
 
@@ -65,6 +75,7 @@ class Gate:
         routes: Mapping[Handler, Route],
         limiter: RateLimiter,
         clients: ClientAddress,
+        under_way: UnderWay,
         *,
         authenticate: Authenticate,
         private: bool,
@@ -72,45 +83,50 @@ class Gate:
         self._routes = routes
         self._limiter = limiter
         self._clients = clients
+        self._under_way = under_way
         self._authenticate = authenticate
         self._private = private
 
     def middleware(self) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
         @web.middleware
         async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
-            started = time.perf_counter()
-            given = request.headers.get("X-Request-ID")
+            began = time.perf_counter()
+            given = request.headers.get(REQUEST_ID)
             request_id = given if given and _SANE_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
-            request[REQUEST_ID] = request_id
-            request[HEADERS] = {"X-Request-ID": request_id, "X-Content-Type-Options": "nosniff"}
+            context = Context(request_id, {REQUEST_ID: request_id, "X-Content-Type-Options": "nosniff"})
+            request[CONTEXT] = context
             route = self._routes.get(request.match_info.handler)
             status = 499  # the client left before there was an answer
             try:
-                with request.app[UNDER_WAY], BodyWatch(request):
-                    response = await self._answer(request, handler, route)
-            except web.HTTPException as redirect:
-                status = redirect.status
-                raise
-            else:
+                with self._under_way:
+                    if request.content.is_eof():
+                        response = await self._answer(request, context, handler, route)
+                    else:
+                        with BodyWatch(request):
+                            response = await self._answer(request, context, handler, route)
                 status = response.status
+                if not context.started:
+                    response.headers.update(context.headers)
+                if self._under_way.closing:
+                    response.force_close()
                 return response
             finally:
-                self._record(request, route, status, time.perf_counter() - started)
+                self._record(request, context, route, status, time.perf_counter() - began)
 
         return gate
 
-    async def _answer(self, request: web.Request, handler: Handler, route: Route | None) -> web.StreamResponse:
+    async def _answer(
+        self, request: web.Request, context: Context, handler: Handler, route: Route | None
+    ) -> web.StreamResponse:
         try:
             if route is not None:
-                await self._admit(request, route)
+                await self._admit(request, context, route)
             return await handler(request)
         except ConnectionError:
             raise  # the client is gone; there is nobody to answer
         except RegistryError as error:
             failure = error
         except web.HTTPException as error:
-            if error.status < 400:
-                raise
             failure = problems.from_http(error)
         except BodyTooSlow:
             detail = f"The body came too slowly: {connections.LEAST_RATE} bytes a second are the least."
@@ -118,27 +134,27 @@ class Gate:
         except (HttpProcessingError, ClientPayloadError, web.PayloadAccessError, web.RequestPayloadError):
             failure = InvalidInput("The body ended early or is not well-formed.")
         except Exception:  # the last line: whatever it was, the client gets a named 500 and the log the trace
-            log.exception("unhandled error", extra={"request_id": request[REQUEST_ID]})
+            log.exception("unhandled error", extra={"request_id": context.request_id})
             failure = Internal("Something went wrong on our side. The request id finds it in the log.")
-        if request.get(STARTED):
+        if context.started:
             # Half an answer is out: only cutting the connection tells the client that it is not whole.
-            log.warning("answer cut short", extra={"request_id": request[REQUEST_ID], "code": failure.code})
+            log.warning("answer cut short", extra={"request_id": context.request_id, "code": failure.code})
             raise ConnectionResetError(failure.detail)
-        return self._failed(request, failure)
+        return _failed(request, context, failure)
 
-    async def _admit(self, request: web.Request, route: Route) -> None:
+    async def _admit(self, request: web.Request, context: Context, route: Route) -> None:
         """Finds out who asks, counts the request, and refuses what no handler reads."""
-        request[CLIENT] = self._clients.of(request)
-        request[COUNTRY] = self._clients.country(request)
-        address = network_key(request[CLIENT])
+        context.client = self._clients.of(request)
+        context.country = self._clients.country(request)
+        address = network_key(context.client)
         try:
-            principal = await self._principal(request, route)
+            context.principal = principal = await self._principal(request, route)
         except Unauthorized:
-            await self._take(request, route, address)
+            context.headers |= await self._limiter.hit(route.limit, address)
             raise
-        request[PRINCIPAL] = principal
-        await self._take(request, route, address if principal is None else f"user:{principal.user_id}")
-        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        key = address if principal is None else f"user:{principal.user_id}"
+        context.headers |= await self._limiter.hit(route.limit, key)
+        if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
             raise UnsupportedMediaType("Send the body without a Content-Encoding.")
         if principal is None and (route.access == SIGNED_IN or (route.access == READ and self._private)):
             raise Unauthorized(NEEDS_CREDENTIALS)
@@ -147,7 +163,7 @@ class Gate:
 
     async def _principal(self, request: web.Request, route: Route) -> Any:
         """Who sent the request; None for nobody known. Raises Unauthorized for credentials that don't hold."""
-        authorization = request.headers.get("Authorization")
+        authorization = request.headers.get(hdrs.AUTHORIZATION)
         if authorization is None or route.access == OPEN:
             return None
         try:
@@ -157,21 +173,7 @@ class Gate:
                 raise
             return None  # what anyone may read is served without knowing who asks
 
-    async def _take(self, request: web.Request, route: Route, key: str) -> None:
-        request[HEADERS].update(await self._limiter.hit(route.limit, key))
-
-    def _failed(self, request: web.Request, error: RegistryError) -> web.StreamResponse:
-        if error.status == 503:
-            log.warning(
-                "request failed",
-                extra={"request_id": request[REQUEST_ID], "code": error.code, "reason": str(error.__cause__ or error)},
-            )
-        if error.status == 401:
-            error.headers.setdefault("WWW-Authenticate", 'Bearer realm="synapse-registry"')
-        accept = ",".join(request.headers.getall("Accept", []))
-        return problems.render(error, request_id=request[REQUEST_ID], accept=accept)
-
-    def _record(self, request: web.Request, route: Route | None, status: int, seconds: float) -> None:
+    def _record(self, request: web.Request, context: Context, route: Route | None, status: int, seconds: float) -> None:
         path = route.path if route else "unknown"
         requests, latency = metrics.of_request(request.method if route else "other", path, status)
         requests.inc()
@@ -180,20 +182,34 @@ class Gate:
             access_log.info(
                 "request",
                 extra={
-                    "request_id": request[REQUEST_ID],
+                    "request_id": context.request_id,
                     "method": request.method,
                     "path": request.path,
                     "route": path,
                     "status": status,
                     "ms": round(seconds * 1000, 2),
-                    "client": request.get(CLIENT, request.remote),
+                    "client": context.client,
                 },
             )
 
 
-async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """`on_response_prepare`: the request id, limits and safety headers, also for streamed answers."""
-    request[STARTED] = True
-    response.headers.update(request.get(HEADERS, {}))
+def _failed(request: web.Request, context: Context, error: RegistryError) -> web.StreamResponse:
+    if error.status == 503:
+        log.warning(
+            "request failed",
+            extra={"request_id": context.request_id, "code": error.code, "reason": str(error.__cause__ or error)},
+        )
+    if error.status == 401:
+        error.headers.setdefault("WWW-Authenticate", 'Bearer realm="synapse-registry"')
+    accept = ",".join(request.headers.getall("Accept", []))
+    return problems.render(error, request_id=context.request_id, accept=accept)
+
+
+async def send_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Sends the headers of an answer whose body follows piece by piece, before its handler returns."""
+    context = request[CONTEXT]
+    context.started = True
+    response.headers.update(context.headers)
     if request.app[UNDER_WAY].closing:
         response.force_close()
+    await response.prepare(request)
