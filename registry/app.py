@@ -36,8 +36,8 @@ from registry.worker import background, running
 
 # The router tries them in this order: first what is asked for most.
 ROUTES: tuple[Route, ...] = (
-    *downloads.ROUTES,
     *packages.ROUTES,
+    *downloads.ROUTES,
     *search.ROUTES,
     *statistics.ROUTES,
     *accounts.ROUTES,

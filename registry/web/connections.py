@@ -46,16 +46,12 @@ class BodyWatch:
 
     def __init__(self, request: web.Request) -> None:
         self._request = request
-        self._seen = 0
-        self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> None:
-        if not self._request.content.is_eof():
-            self._watch()
+        self._watch()
 
     def __exit__(self, *_: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.cancel()
 
     def _watch(self) -> None:
         self._seen = self._request.content.total_bytes

@@ -52,12 +52,6 @@ class UnderWay:
         self.closing = False
         metrics.IN_FLIGHT.set_function(lambda: self.count)
 
-    def __enter__(self) -> None:
-        self.count += 1
-
-    def __exit__(self, *_: object) -> None:
-        self.count -= 1
-
 
 UNDER_WAY = web.AppKey("under_way", UnderWay)
 Authenticate = Callable[[web.Request, str], Awaitable[Any]]
@@ -97,13 +91,13 @@ class Gate:
             request[CONTEXT] = context
             route = self._routes.get(request.match_info.handler)
             status = 499  # the client left before there was an answer
+            self._under_way.count += 1
             try:
-                with self._under_way:
-                    if request.content.is_eof():
+                if request.content.is_eof():
+                    response = await self._answer(request, context, handler, route)
+                else:
+                    with BodyWatch(request):
                         response = await self._answer(request, context, handler, route)
-                    else:
-                        with BodyWatch(request):
-                            response = await self._answer(request, context, handler, route)
                 status = response.status
                 if not context.started:
                     response.headers.update(context.headers)
@@ -111,6 +105,7 @@ class Gate:
                     response.force_close()
                 return response
             finally:
+                self._under_way.count -= 1
                 self._record(request, context, route, status, time.perf_counter() - began)
 
         return gate
@@ -148,13 +143,16 @@ class Gate:
         context.country = self._clients.country(request)
         address = network_key(context.client)
         try:
-            context.principal = principal = await self._principal(request, route)
+            if route.access != OPEN and hdrs.AUTHORIZATION in request.headers:
+                context.principal = await self._principal(request, route)
         except Unauthorized:
             context.headers |= await self._limiter.hit(route.limit, address)
             raise
+        principal = context.principal
         key = address if principal is None else f"user:{principal.user_id}"
         context.headers |= await self._limiter.hit(route.limit, key)
-        if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+        encoding = request.headers.get(hdrs.CONTENT_ENCODING)
+        if encoding is not None and encoding.lower() != "identity":
             raise UnsupportedMediaType("Send the body without a Content-Encoding.")
         if principal is None and (route.access == SIGNED_IN or (route.access == READ and self._private)):
             raise Unauthorized(NEEDS_CREDENTIALS)
@@ -162,12 +160,9 @@ class Gate:
             principal.require("read")
 
     async def _principal(self, request: web.Request, route: Route) -> Any:
-        """Who sent the request; None for nobody known. Raises Unauthorized for credentials that don't hold."""
-        authorization = request.headers.get(hdrs.AUTHORIZATION)
-        if authorization is None or route.access == OPEN:
-            return None
+        """Whose credentials came; None for nobody known. Raises Unauthorized for credentials that don't hold."""
         try:
-            return await self._authenticate(request, authorization)
+            return await self._authenticate(request, request.headers[hdrs.AUTHORIZATION])
         except DatabaseUnavailable:
             if route.access == SIGNED_IN or self._private:
                 raise
@@ -175,9 +170,9 @@ class Gate:
 
     def _record(self, request: web.Request, context: Context, route: Route | None, status: int, seconds: float) -> None:
         path = route.path if route else "unknown"
-        requests, latency = metrics.of_request(request.method if route else "other", path, status)
-        requests.inc()
-        latency.observe(seconds)
+        method = request.method if route else "other"
+        metrics.REQUESTS.count(method, path, status)
+        metrics.REQUESTS.time(method, path, seconds)
         if access_log.isEnabledFor(logging.INFO):
             access_log.info(
                 "request",

@@ -122,7 +122,7 @@ def _handle_error(
     failure = from_protocol(status, exc)
     if failure.status >= 500:
         log.error("unhandled protocol error", exc_info=exc, extra={"reason": message})
-    metrics.REQUESTS.labels("other", "malformed", str(failure.status)).inc()
+    metrics.REQUESTS.count("other", "malformed", failure.status)
     request_id = secrets.token_hex(16)
     log.info("malformed request", extra={"request_id": request_id, "status": failure.status, "client": request.remote})
     response = render(failure, request_id=request_id)

@@ -4,7 +4,7 @@ import hashlib
 from typing import Any
 
 import orjson
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.helpers import ETAG_ANY
 
 REVALIDATE = "no-cache"
@@ -41,15 +41,18 @@ def rendered_response(
     request: web.Request, body: bytes, tag: str, *, headers: dict[str, str] | None = None
 ) -> web.Response:
     """As metadata_response() of what `render` gave, or of another type that `headers` name."""
-    common = {"ETag": f'"{tag}"', "Cache-Control": REVALIDATE, **(headers or {})}
-    if matches(request, tag):
-        return web.Response(status=304, headers=common)
-    return web.Response(body=body, headers={"Content-Type": JSON_TYPE, **common})
+    sent: dict[str, str] = {"ETag": f'"{tag}"', hdrs.CACHE_CONTROL: REVALIDATE}
+    unchanged = matches(request, tag)
+    if not unchanged:
+        sent[hdrs.CONTENT_TYPE] = JSON_TYPE
+    if headers is not None:
+        sent |= headers
+    return web.Response(status=304, headers=sent) if unchanged else web.Response(body=body, headers=sent)
 
 
 def matches(request: web.Request, tag: str) -> bool:
     """Whether If-None-Match names `tag` (weak comparison) or is `*`."""
-    given = request.headers.get("If-None-Match")
+    given = request.headers.get(hdrs.IF_NONE_MATCH)
     if given is None:
         return False
     if given == f'"{tag}"':
