@@ -97,13 +97,12 @@ def paged(request: SearchRequest, results: list[Result], total: int, positions: 
 def may_be_misspelt(request: SearchRequest, answer: Mapping[str, Any]) -> bool:
     """Whether nothing near what was typed was found: neither a name nor, in one place, every word that counts."""
     hits = answer["hits"]["hits"]
-    at_the_start = not request.offset and request.after is None
     found = any(NEAR.intersection(hit.get("matched_queries", ())) for hit in hits)
-    return at_the_start and bool(request.terms.text) and not found
+    return request.at_the_start and bool(request.terms.text) and not found
 
 
 def suggestion(request: SearchRequest, answer: Mapping[str, Any]) -> str | None:
-    """The query with the words that occur nowhere replaced by the likeliest ones; None when there are none."""
+    """The query with the words that occur nowhere replaced by the likeliest ones `answer` knows; None without any."""
     suggested = request.q
     for entry in answer["suggest"]["spelling"]:
         if entry["options"]:

@@ -61,6 +61,8 @@ LONGEST_TYPO = 64
 # One letter may be wrong from four on. Looking for two costs more than all the rest of a search.
 FUZZY_ONCE = f"AUTO:4,{LONGEST_TYPO + 1}"
 FUZZY_TWICE = "AUTO:4,9"
+# The likeliest spelling of each word that occurs nowhere.
+SPELLING = {"field": "spelling", "suggest_mode": "missing", "size": 1}
 FACET_SIZE = 10
 HIGHLIGHTED_CHARACTERS = 10_000
 # Words that say that a package is wanted, not which: they needn't occur when there are others.
@@ -96,6 +98,8 @@ def build(request: SearchRequest, heaviest: float) -> Body:
         body["from"] = request.offset
     if request.terms.text:
         body["highlight"] = _highlight(request.terms)
+        if request.at_the_start:
+            body["suggest"] = {"spelling": {"text": request.terms.text, "term": SPELLING}}
     if request.facets:
         body["aggs"] = {name: {"terms": {"field": f, "size": FACET_SIZE}} for name, f in _FACET_FIELDS.items()}
     return body
@@ -109,6 +113,7 @@ def build_relaxed(request: SearchRequest, heaviest: float) -> Body:
         nearly = {"query": text, "operator": "and", "fuzziness": FUZZY_TWICE, "prefix_length": 1, "max_expansions": 20}
         clauses.append({"match": {"description.min": nearly}})
     body = build(request, heaviest)
+    body.pop("suggest", None)  # that was asked already
     filters, excluded = list(narrowed(request).values()), list(excluding(request.terms).values())
     matching = {"bool": {"must": _any_of(clauses), "filter": filters, "must_not": excluded}}
     return {**body, "query": _ranked(matching, heaviest)}
@@ -128,12 +133,6 @@ def build_suggest(q: str, limit: int, heaviest: float) -> Body:
         "_source": ["name"],
         "track_total_hits": False,
     }
-
-
-def build_spelling(text: str) -> Body:
-    """The body that asks for the likeliest spelling of each word of `text` that occurs nowhere."""
-    term = {"field": "spelling", "suggest_mode": "missing", "size": 1}
-    return {"size": 0, "query": {"match_none": {}}, "suggest": {"spelling": {"text": text, "term": term}}}
 
 
 def compact_form(text: str) -> str:

@@ -123,6 +123,10 @@ class SearchRequest:
     facets: bool = False
     min_seq: int = 0
 
+    @property
+    def at_the_start(self) -> bool:
+        return not self.offset and self.after is None
+
     @classmethod
     def parse(cls, params: Sequence[tuple[str, str]]) -> "SearchRequest":
         """The search of these (name, value) parameters; others than the documented ones are ignored.

@@ -63,7 +63,7 @@ async def suggest(db: Database, index: SearchIndex, q: str, limit: int = SUGGEST
 async def _from_index(index: SearchIndex, request: SearchRequest) -> Page:
     kind = VERSIONS if request.every_version else PACKAGES
     heaviest = await index.heaviest()
-    answer = await index.search(kind, query.build(request, heaviest))
+    answer = first = await index.search(kind, query.build(request, heaviest))
     if request.terms.text and not answer["hits"]["total"]["value"]:
         answer = await index.search(kind, query.build_relaxed(request, heaviest))
     latest: dict[str, Document] = {}
@@ -71,10 +71,8 @@ async def _from_index(index: SearchIndex, request: SearchRequest) -> Page:
         names = sorted({hit["_source"]["name"] for hit in answer["hits"]["hits"]})
         latest = await index.documents(PACKAGES, names, ["version", "downloads"])
     page = page_of(request, answer, latest)
-    if may_be_misspelt(request, answer):
-        spelling = await index.search(kind, query.build_spelling(request.terms.text))
-        if likelier := suggestion(request, spelling):
-            page["suggestion"] = likelier
+    if may_be_misspelt(request, answer) and (likelier := suggestion(request, first)):
+        page["suggestion"] = likelier
     return page
 
 
