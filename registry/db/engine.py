@@ -31,8 +31,8 @@ TIMEOUT_MARGIN = 2.0
 # The keepalives are the server's: a machine that vanished loses its locks after these seconds (and milliseconds), not
 # after the system's two hours. PostgreSQL ignores them on a Unix socket.
 SESSION_OPTIONS = (
-    "-c timezone=UTC -c tcp_keepalives_idle=2 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=2"
-    " -c tcp_user_timeout=3000"
+    "-c timezone=UTC -c client_min_messages=warning -c tcp_keepalives_idle=2 -c tcp_keepalives_interval=1"
+    " -c tcp_keepalives_count=2 -c tcp_user_timeout=3000"
 )
 _PLACE = re.compile(r"%\((\w+)\)s")
 
@@ -103,6 +103,7 @@ class Connection:
         self._raw = raw
         # A transaction begins with its first statement, and announces with its commit: each saves a trip.
         self._opening = ""
+        self._deferred: list[tuple[Statement, dict[str, Any]]] = []
         self.announced: list[tuple[str, str]] = []
 
     async def all(self, stmt: Statement, **values: Any) -> list[Row]:
@@ -129,6 +130,10 @@ class Connection:
             await self._execute(cursor, stmt, values)
             return int(cursor.rowcount)
 
+    def defer(self, stmt: Statement, **values: Any) -> None:
+        """Runs a statement in the commit's own trip: it raises what the statement would, and nobody gets its rows."""
+        self._deferred.append((stmt, values))
+
     def announce(self, channel: str, payload: str) -> None:
         """Tells those who LISTEN to `channel`, and this process by `Database.on_announced`, once it is committed."""
         self.announced.append((channel, payload))
@@ -143,9 +148,14 @@ class Connection:
         self._opening = f"{sql}; "
 
     async def commit(self) -> None:
-        """Announces and commits, unless nothing was run."""
+        """Runs what was deferred, announces and commits, unless there is nothing to commit."""
         sql = ""
-        values: dict[str, str] = {}
+        values: dict[str, Any] = {}
+        for stmt, given in self._deferred:
+            if stmt.prepares:
+                await self._prepare(stmt.prepares)
+            sql += f"{stmt.sql}; "
+            values |= {**stmt.defaults, **given}
         for number, (channel, payload) in enumerate(self.announced):
             sql += f"SELECT pg_notify(%(channel{number})s, %(payload{number})s); "
             values |= {f"channel{number}": channel, f"payload{number}": payload}
@@ -160,16 +170,16 @@ class Connection:
     async def _prepare(self, sql: str) -> None:
         done = _PREPARED.setdefault(self._raw, set())
         if sql not in done:
+            # Before a transaction begins: planning locks tables, which it would hold to its end.
+            opening, self._opening = self._opening, ""
             await self.command(sql)
+            self._opening = opening
             done.add(sql)
 
     async def _execute(self, cursor: Any, stmt: Statement, values: dict[str, Any]) -> None:
         if stmt.prepares:
             await self._prepare(stmt.prepares)
-        try:
-            await self._send(cursor, stmt.sql, {**stmt.defaults, **values})
-        except (psycopg2.errors.UniqueViolation, psycopg2.errors.ForeignKeyViolation) as error:
-            raise ConstraintViolated(error.diag.constraint_name or "") from error
+        await self._send(cursor, stmt.sql, {**stmt.defaults, **values})
 
     async def _send(self, cursor: Any, sql: str, values: Mapping[str, Any] | None) -> None:
         opening, self._opening = self._opening, ""
@@ -181,6 +191,8 @@ class Connection:
             if isinstance(error.__context__, psycopg2.extensions.QueryCanceledError):
                 raise error.__context__ from None
             raise
+        except (psycopg2.errors.UniqueViolation, psycopg2.errors.ForeignKeyViolation) as error:
+            raise ConstraintViolated(error.diag.constraint_name or "") from error
         hear_cancellation(before)
 
 
@@ -217,16 +229,17 @@ class Database:
         """BEGIN … COMMIT, or ROLLBACK when the block raises."""
         async with self._connection() as conn:
             conn.begin()
+            to_tell: list[tuple[str, str]] = []
             try:
                 yield conn
+                to_tell = conn.announced
+                await conn.commit()
             except BaseException:
                 await conn.rollback()
                 raise
-            try:
-                await conn.commit()
             finally:
                 # Also of a commit whose answer was lost: it may have taken place.
-                for channel, payload in conn.announced:
+                for channel, payload in to_tell:
                     for listener in self._listeners:
                         listener(channel, payload)
 

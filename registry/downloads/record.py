@@ -133,7 +133,7 @@ class DownloadRecorder:
     async def _add(self, batch: UUID, downloads: list[Download]) -> None:
         try:
             async with self._db.transaction() as conn:
-                await store.add(conn, batch, downloads)
+                store.add(conn, batch, downloads)
         except ConstraintViolated as error:
             if error.constraint != store.COUNTED_BEFORE:
                 raise

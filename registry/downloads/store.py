@@ -4,6 +4,7 @@
 reader that sees an id has every row up to it, and may follow with a cursor.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -26,12 +27,7 @@ IDS_ANNOUNCED = 350
 _PARTITION_NAME = "downloads_%Y_%m"
 
 _LOCK = statement(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(ADD_LOCK, sa.BigInteger))))
-_PARTITION = statement(sa.select(sa.func.to_regclass(p("name", type_=sa.Text))))
-_BATCH = together(
-    _LOCK,
-    statement(sa.insert(download_batches).values(id=sa.cast(p("batch", type_=sa.Text), sa.Uuid))),
-    _PARTITION,
-)
+_BATCH = statement(sa.insert(download_batches).values(id=sa.cast(p("batch", type_=sa.Text), sa.Uuid)))
 _FORGET = statement(
     sa.delete(download_batches).where(download_batches.c.created_at < sa.func.now() - sa.text("interval '90 days'"))
 )
@@ -94,7 +90,7 @@ _COUNT = statement(
     """)
 )
 # Planning it takes as long as running it.
-_ADD = together(_LOCK_PACKAGES, prepared("add_downloads", _COUNT))
+_ADD = together(_BATCH, _LOCK_PACKAGES, prepared("add_downloads", _COUNT))
 _PARTITIONS = statement(
     sa.text("""
     SELECT c.relname AS name FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
@@ -168,30 +164,31 @@ async def lock_packages(conn: Connection, ids: Sequence[int]) -> None:
     await conn.all(_LOCK_PACKAGES, ids=list(ids))
 
 
-async def add(conn: Connection, batch: UUID, arrived: Sequence[Download]) -> None:
-    """Adds events, one at least, and every count of theirs. ConstraintViolated when the batch was added before."""
-    month, *more = sorted({_month(d.at.astimezone(UTC).date()) for d in arrived})
-    if await conn.value(_BATCH, batch=str(batch), name=_partition(month)) is None:
-        await _create_partition(conn, month)
-    for month in more:
-        await make_partition(conn, month)
+def add(conn: Connection, batch: UUID, arrived: Sequence[Download]) -> None:
+    """Adds events, one at least, and every count of theirs, with the commit.
+
+    That raises ConstraintViolated when the batch was added before.
+    """
+    months = sorted({_month(d.at.astimezone(UTC).date()) for d in arrived})
     ids = sorted({d.package_id for d in arrived if d.package_id is not None})
-    await conn.run(_ADD, ids=ids, rows=json(list(arrived)))
+    # One trip for everything: no one waits for the lock while this process is busy with something else.
+    conn.defer(together(_LOCK, *map(_partition_of, months)))
+    conn.defer(_ADD, batch=str(batch), ids=ids, rows=json(list(arrived)))
     for start in range(0, len(ids), IDS_ANNOUNCED):
         conn.announce(DOWNLOADED, " ".join(map(str, ids[start : start + IDS_ANNOUNCED])))
 
 
 async def make_partition(conn: Connection, month: date) -> None:
     """Room for the downloads of a month (given by its first day), unless there is."""
-    if await conn.value(_PARTITION, name=_partition(month)) is None:
-        await _create_partition(conn, month)
+    await conn.run(_partition_of(month))
 
 
-async def _create_partition(conn: Connection, month: date) -> None:
+@functools.cache
+def _partition_of(month: date) -> Statement:
+    """Makes room for a month; where there is some already it neither changes nor locks anything."""
     bounds = f"FROM ('{month} 00:00+00') TO ('{next_month(month)} 00:00+00')"
-    sql = f"CREATE TABLE IF NOT EXISTS {_partition(month)} PARTITION OF downloads FOR VALUES {bounds}"
     # Names and bounds are made of numbers; DDL takes no parameters.
-    await conn.run(Statement(sql, {}))
+    return Statement(f"CREATE TABLE IF NOT EXISTS {_partition(month)} PARTITION OF downloads FOR VALUES {bounds}", {})
 
 
 async def months(conn: Connection) -> list[date]:

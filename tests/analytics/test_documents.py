@@ -51,7 +51,7 @@ async def test_a_download_has_every_field_of_the_table_and_no_other(demo: Regist
         row = await conn.one(VERSION)
         agent = "synapse-cli/2.1.0 (Linux 6.8; x86_64)"
         told = {"user_agent": agent, "client": "synapse-cli", "system": "Linux", "kind": "human", "country": "DE"}
-        await store.add(conn, uuid4(), [made_up(row.id, row.package_id, at=NOON, **told)])
+        store.add(conn, uuid4(), [made_up(row.id, row.package_id, at=NOON, **told)])
     made = documents.download((await rows(db))[0])
     assert (made.index, made.id) == ("registry-downloads-2026.11", made.source["event"]["id"])
     assert fields_of(dict(made.source)) == set(properties("downloads"))
@@ -183,7 +183,7 @@ async def test_old_months_go_from_both_and_the_next_has_room(
     old = today - timedelta(days=100)
     async with db.transaction() as conn:
         row = await conn.one(VERSION)
-        await store.add(conn, uuid4(), [made_up(row.id, row.package_id, at=at) for at in (old, today)])
+        store.add(conn, uuid4(), [made_up(row.id, row.package_id, at=at) for at in (old, today)])
     await index.write([document(1, old), document(2, today), Document(EVENTS, "event-1", old, {})])
     await consumer.retain(db, index, timedelta.max)
     assert len(await rows(db)) == 2

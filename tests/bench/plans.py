@@ -63,6 +63,8 @@ class Explaining(Connection):
     async def _execute(self, cursor: Any, stmt: Statement, values: dict[str, Any]) -> None:
         await self.command("SAVEPOINT explained")
         for part in stmt.parts:
+            if part.sql.startswith("CREATE TABLE"):
+                continue  # there is no plan for that
             sql = f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {part.sql}"
             await super()._execute(cursor, Statement(sql, part.defaults, prepares=part.prepares), values)
             self.plans.append(Plan(self.path, [line for (line,) in await cursor.fetchall()], self.small))
@@ -128,7 +130,9 @@ async def hot_paths(conn: Connection) -> dict[str, Callable[[], Awaitable[Any]]]
         await delays.delayed(conn, ["unknown"])
 
     async def count() -> None:
-        await downloads.add(conn, uuid.uuid4(), [arrived])
+        downloads.add(conn, uuid.uuid4(), [arrived])
+        for stmt, values in conn._deferred:
+            await conn.run(stmt, **values)
         await downloads.read_after(conn, 0, 500)
         await downloads.lag(conn, "analytics")
 

@@ -49,6 +49,28 @@ async def test_a_transaction_rolls_back_when_its_block_raises(db: Database):
         assert await conn.value(COUNT) == 0
 
 
+async def test_what_is_deferred_runs_with_the_commit_in_its_order(db: Database):
+    rename = statement(sa.update(users).where(users.c.username == p("before")).values(username=p("after")))
+    async with db.transaction() as conn:
+        conn.defer(ADD, username="ada")
+        conn.defer(prepared("rename", rename), before="ada", after="grace")
+        assert await conn.value(COUNT) == 0
+    async with db.read() as conn:
+        assert await conn.value(statement(sa.select(users.c.username))) == "grace"
+
+
+async def test_nothing_is_kept_when_what_was_deferred_fails(db: Database):
+    for _ in range(3):
+        with pytest.raises(ConstraintViolated) as failure:
+            async with db.transaction() as conn:
+                await conn.value(ADD, username="ada")
+                conn.defer(ADD, username="ada")
+        assert failure.value.constraint == "users_username_key"
+        async with db.read() as conn:
+            assert await conn.value(COUNT) == 0
+            assert await conn.value(Statement("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", {})) == 0
+
+
 async def test_a_cancelled_transaction_leaves_nothing_and_the_pool_whole(db: Database):
     async def slow() -> None:
         async with db.transaction() as conn:

@@ -108,7 +108,7 @@ async def test_a_batch_is_counted_once_when_its_commit_was_cut_off(demo: Registr
     """Committed, but the process died before it learned so, or before it removed the file."""
     batch, downloads = uuid4(), [await download_of(demo)] * 3
     async with demo.app[DB].transaction() as conn:
-        await store.add(conn, batch, downloads)
+        store.add(conn, batch, downloads)
     record._write_batch(tmp_path, batch, downloads)
     recorder = DownloadRecorder(demo.app[DB], tmp_path)
     await recorder.replay()
@@ -146,6 +146,15 @@ async def test_damaged_files_are_set_aside_and_the_others_are_counted(demo: Regi
     assert waiting(tmp_path) == []
     assert len(list(tmp_path.glob("*.downloads.damaged"))) == len(damaged)
     assert await counted(demo) == 3
+
+
+async def test_counting_waits_for_nobody_who_reads_all_downloads(demo: Registry):
+    download = await download_of(demo)
+    await demo.app[RECORDER].record(download)  # its month has a partition from now on
+    async with demo.app[DB].transaction() as reading:
+        await reading.command("LOCK TABLE downloads IN ACCESS SHARE MODE")
+        async with asyncio.timeout(5):
+            await demo.app[RECORDER].record(download)
 
 
 async def test_a_file_that_a_dead_process_left_is_counted_at_the_start(make_registry: MakeRegistry):

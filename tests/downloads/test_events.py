@@ -38,10 +38,11 @@ async def rows(registry: Registry, stmt: Statement = EVENTS) -> list[Row]:
 
 async def add(registry: Registry, *fields: dict[str, Any]) -> None:
     """Downloads of the first version, as one batch."""
-    async with registry.app[DB].transaction() as conn:
+    async with registry.app[DB].read() as conn:
         version = await conn.one(VERSION)
-        usual = {"version_id": version.id, "package_id": version.package_id, "at": NOON}
-        await store.add(conn, uuid4(), [made_up(**{**usual, **each}) for each in fields])
+    usual = {"version_id": version.id, "package_id": version.package_id, "at": NOON}
+    async with registry.app[DB].transaction() as conn:
+        store.add(conn, uuid4(), [made_up(**{**usual, **each}) for each in fields])
 
 
 async def test_a_download_is_kept_with_its_client_and_kind(demo: Registry):

@@ -66,9 +66,6 @@ DELETE = _changing(_DELETE, "registry.packages.manage:delete_version")
 RESTORE = _changing(_RESTORE, "registry.packages.manage:restore_version")
 DOWNLOAD = [
     f"before {_SETTLE}",
-    "after registry.downloads.store:_BATCH",
-    f"before {_COUNT}",
-    f"after {_COUNT}",
     f"before commit of {_COUNT}",
     f"after commit of {_COUNT}",
     f"after {_SETTLE}",
@@ -142,7 +139,7 @@ class Killer:
         return asynchronous if inspect.iscoroutinefunction(function) else synchronous
 
     def _wrap_connection(self) -> None:
-        execute, command = Connection._execute, Connection.command
+        execute, defer, command = Connection._execute, Connection.defer, Connection.command
 
         async def executing(conn: Any, cursor: Any, statement: Statement, values: dict[str, Any]) -> None:
             name = self._statements.get(id(statement), "")
@@ -150,6 +147,10 @@ class Killer:
             await execute(conn, cursor, statement, values)
             conn.__dict__.setdefault("ran", set()).add(name)
             self.reach(f"after {name}")
+
+        def deferring(conn: Any, statement: Statement, **values: Any) -> None:
+            conn.__dict__.setdefault("ran", set()).add(self._statements.get(id(statement), ""))
+            defer(conn, statement, **values)
 
         async def commanding(conn: Any, sql: str, **values: Any) -> None:
             ran = conn.__dict__.get("ran", set()) if sql.endswith("COMMIT") else set()
@@ -159,7 +160,9 @@ class Killer:
             for name in ran:
                 self.reach(f"after commit of {name}")
 
-        Connection._execute, Connection.command = executing, commanding  # type: ignore[method-assign]
+        Connection._execute = executing  # type: ignore[method-assign]
+        Connection.defer = deferring  # type: ignore[method-assign]
+        Connection.command = commanding  # type: ignore[method-assign]
 
 
 def _resolved(name: str) -> tuple[Any, str, Any]:

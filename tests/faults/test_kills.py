@@ -151,7 +151,7 @@ async def test_a_deletion_cut_short_is_done_or_not_and_so_is_its_taking_back(vic
 
 
 async def test_a_download_is_counted_once_when_the_client_got_all_of_it(victim: Victim):
-    points = telling(killed.DOWNLOAD, 4, 5)
+    points = telling(killed.DOWNLOAD, 1, 2)
     sent = upload("demo")
     await victim.call("PUT", "/packages/demo/1.0.0", **sent)
     counted = 0

@@ -26,7 +26,7 @@ def at_commit_of(statement: bytes, fate: Fate) -> Judge:
         nonlocal over
         if statement in sent:
             link.notes.add("watched")
-        elif sent.endswith(b"COMMIT\0") and "watched" in link.notes and not over:
+        if sent.endswith(b"COMMIT\0") and "watched" in link.notes and not over:
             over = True
             return fate
         return Fate.PASS
