@@ -103,7 +103,8 @@ class Connection:
         self._raw = raw
         # A transaction begins with its first statement, and announces with its commit: each saves a trip.
         self._opening = ""
-        self._deferred: list[tuple[Statement, dict[str, Any]]] = []
+        self._deferred: list[Statement] = []
+        self._deferred_values: dict[str, Any] = {}
         self.announced: list[tuple[str, str]] = []
 
     async def all(self, stmt: Statement, **values: Any) -> list[Row]:
@@ -132,7 +133,11 @@ class Connection:
 
     def defer(self, stmt: Statement, **values: Any) -> None:
         """Runs a statement in the commit's own trip: it raises what the statement would, and nobody gets its rows."""
-        self._deferred.append((stmt, values))
+        given = {**stmt.defaults, **values}
+        if not self._deferred_values.keys().isdisjoint(given):
+            raise ValueError("two deferred statements have a value of the same name")
+        self._deferred.append(stmt)
+        self._deferred_values |= given
 
     def announce(self, channel: str, payload: str) -> None:
         """Tells those who LISTEN to `channel`, and this process by `Database.on_announced`, once it is committed."""
@@ -149,13 +154,11 @@ class Connection:
 
     async def commit(self) -> None:
         """Runs what was deferred, announces and commits, unless there is nothing to commit."""
-        sql = ""
-        values: dict[str, Any] = {}
-        for stmt, given in self._deferred:
+        sql, values = "", self._deferred_values
+        for stmt in self._deferred:
             if stmt.prepares:
                 await self._prepare(stmt.prepares)
             sql += f"{stmt.sql}; "
-            values |= {**stmt.defaults, **given}
         for number, (channel, payload) in enumerate(self.announced):
             sql += f"SELECT pg_notify(%(channel{number})s, %(payload{number})s); "
             values |= {f"channel{number}": channel, f"payload{number}": payload}

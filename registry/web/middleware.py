@@ -35,7 +35,7 @@ class Context:
 
     request_id: str
     headers: dict[str, str]
-    client: str = "unknown"
+    client: str
     country: str = ""
     principal: Any = None
     started: bool = False  # part of the answer is out
@@ -87,8 +87,8 @@ class Gate:
             began = time.perf_counter()
             given = request.headers.get(REQUEST_ID)
             request_id = given if given and _SANE_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
-            context = Context(request_id, {REQUEST_ID: request_id, "X-Content-Type-Options": "nosniff"})
-            request[CONTEXT] = context
+            headers = {REQUEST_ID: request_id, "X-Content-Type-Options": "nosniff"}
+            request[CONTEXT] = context = Context(request_id, headers, self._clients.of(request))
             route = self._routes.get(request.match_info.handler)
             status = 499  # the client left before there was an answer
             self._under_way.count += 1
@@ -139,7 +139,6 @@ class Gate:
 
     async def _admit(self, request: web.Request, context: Context, route: Route) -> None:
         """Finds out who asks, counts the request, and refuses what no handler reads."""
-        context.client = self._clients.of(request)
         context.country = self._clients.country(request)
         address = network_key(context.client)
         try:

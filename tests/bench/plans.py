@@ -131,8 +131,8 @@ async def hot_paths(conn: Connection) -> dict[str, Callable[[], Awaitable[Any]]]
 
     async def count() -> None:
         downloads.add(conn, uuid.uuid4(), [arrived])
-        for stmt, values in conn._deferred:
-            await conn.run(stmt, **values)
+        for stmt in conn._deferred:
+            await conn.run(stmt, **conn._deferred_values)
         await downloads.read_after(conn, 0, 500)
         await downloads.lag(conn, "analytics")
 

@@ -59,6 +59,15 @@ async def test_what_is_deferred_runs_with_the_commit_in_its_order(db: Database):
         assert await conn.value(statement(sa.select(users.c.username))) == "grace"
 
 
+async def test_values_of_two_deferred_statements_are_never_mixed_up(db: Database):
+    with pytest.raises(ValueError, match="same name"):
+        async with db.transaction() as conn:
+            conn.defer(ADD, username="ada")
+            conn.defer(ADD, username="grace")
+    async with db.read() as conn:
+        assert await conn.value(COUNT) == 0
+
+
 async def test_nothing_is_kept_when_what_was_deferred_fails(db: Database):
     for _ in range(3):
         with pytest.raises(ConstraintViolated) as failure:

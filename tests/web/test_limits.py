@@ -1,6 +1,7 @@
 """Rate limits: how much, of what, and whose."""
 
 import asyncio
+import logging
 import re
 
 import pytest
@@ -171,6 +172,17 @@ async def test_an_address_counts_as_forwarded_only_by_a_trusted_proxy(make_regis
 )
 def test_the_client_is_who_stands_before_the_trusted_proxies(peer: str, forwarded: list[str], client: str):
     assert ClientAddress(("10.0.0.0/8",)).of(_Request(peer, forwarded)) == client  # type: ignore[arg-type]
+
+
+async def test_the_access_log_names_the_client_also_where_nothing_is_served(
+    make_registry: MakeRegistry, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO, "registry.access")
+    registry = await make_registry(REGISTRY_TRUSTED_PROXIES="127.0.0.0/8")
+    for address in ("/packages", "/nothing"):
+        await registry.get(address, headers={"X-Forwarded-For": "203.0.113.7"})
+    logged = [(record.status, record.client) for record in caplog.records if record.name == "registry.access"]  # type: ignore[attr-defined]
+    assert logged == [(200, "203.0.113.7"), (404, "203.0.113.7")]
 
 
 class _Request:
