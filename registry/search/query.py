@@ -61,7 +61,6 @@ LONGEST_TYPO = 64
 # One letter may be wrong from four on. Looking for two costs more than all the rest of a search.
 FUZZY_ONCE = f"AUTO:4,{LONGEST_TYPO + 1}"
 FUZZY_TWICE = "AUTO:4,9"
-# The likeliest spelling of each word that occurs nowhere.
 SPELLING = {"field": "spelling", "suggest_mode": "missing", "size": 1}
 FACET_SIZE = 10
 HIGHLIGHTED_CHARACTERS = 10_000
@@ -98,10 +97,16 @@ def build(request: SearchRequest, heaviest: float) -> Body:
         body["from"] = request.offset
     if request.terms.text:
         body["highlight"] = _highlight(request.terms)
-        if request.at_the_start:
-            body["suggest"] = {"spelling": {"text": request.terms.text, "term": SPELLING}}
     if request.facets:
         body["aggs"] = {name: {"terms": {"field": f, "size": FACET_SIZE}} for name, f in _FACET_FIELDS.items()}
+    return body
+
+
+def build_with_spelling(request: SearchRequest, heaviest: float) -> Body:
+    """As `build`; where the results start, the likeliest spelling of each word that occurs nowhere is asked as well."""
+    body = build(request, heaviest)
+    if request.terms.text and request.at_the_start:
+        body["suggest"] = {"spelling": {"text": request.terms.text, "term": SPELLING}}
     return body
 
 
@@ -113,7 +118,6 @@ def build_relaxed(request: SearchRequest, heaviest: float) -> Body:
         nearly = {"query": text, "operator": "and", "fuzziness": FUZZY_TWICE, "prefix_length": 1, "max_expansions": 20}
         clauses.append({"match": {"description.min": nearly}})
     body = build(request, heaviest)
-    body.pop("suggest", None)  # that was asked already
     filters, excluded = list(narrowed(request).values()), list(excluding(request.terms).values())
     matching = {"bool": {"must": _any_of(clauses), "filter": filters, "must_not": excluded}}
     return {**body, "query": _ranked(matching, heaviest)}

@@ -63,7 +63,7 @@ async def suggest(db: Database, index: SearchIndex, q: str, limit: int = SUGGEST
 async def _from_index(index: SearchIndex, request: SearchRequest) -> Page:
     kind = VERSIONS if request.every_version else PACKAGES
     heaviest = await index.heaviest()
-    answer = first = await index.search(kind, query.build(request, heaviest))
+    answer = first = await index.search(kind, query.build_with_spelling(request, heaviest))
     if request.terms.text and not answer["hits"]["total"]["value"]:
         answer = await index.search(kind, query.build_relaxed(request, heaviest))
     latest: dict[str, Document] = {}

@@ -32,7 +32,7 @@ from registry.packages.ranges import range_problem, satisfies
 from registry.packages.upload import REQUIRED, Receiver
 from registry.packages.versions import MAX_VERSION, parse
 from registry.search import cursor
-from registry.search.query import build, build_relaxed, build_suggest
+from registry.search.query import build, build_relaxed, build_suggest, build_with_spelling
 from registry.search.request import PARAMETERS, SORTS, SearchRequest, parse_explain, parse_suggest
 from registry.web.parsing import MAX_WINDOW, page_of, parse_object
 from registry.web.spool import Spool
@@ -340,7 +340,7 @@ def test_queries(explore):
 def search_body(pairs: list[tuple[str, str]]) -> Any:
     request = SearchRequest.parse(pairs)
     assert SearchRequest.parse(request.serialise()) == request
-    return [build(request, 9.0), build_relaxed(request, 9.0)]
+    return [build_with_spelling(request, 9.0), build_relaxed(request, 9.0)]
 
 
 def suggest_body(pairs: list[tuple[str, str]]) -> Any:
