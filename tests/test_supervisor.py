@@ -14,10 +14,10 @@ from uuid import uuid4
 import aiohttp
 import psutil
 import pytest
+from ephemeral_port_reserve import reserve
 
 from registry.db.engine import Database, Statement
 from registry.devstack.elasticsearch import Elasticsearch
-from registry.devstack.processes import free_port
 from registry.errors import SettingsError, StackError
 from registry.events.consumer import LOCK_CLASS
 from registry.settings import Settings
@@ -49,12 +49,11 @@ def environ(database_url: str, elasticsearch: Elasticsearch) -> dict[str, str]:
     }
 
 
-def two_free_ports() -> int:
+def reserve_two() -> int:
     """The first of two that follow each other."""
-    while True:
-        port = free_port()
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port + 1)):
-            return port
+    while reserve(port=(port := reserve()) + 1) != port + 1:
+        pass
+    return port
 
 
 def children(service: Service) -> list[psutil.Process]:
@@ -86,7 +85,7 @@ async def refused(service: Service) -> None:
 
 
 async def test_a_killed_child_is_replaced_and_one_that_is_left_serves_on(environ: dict[str, str], tmp_path: Path):
-    port = two_free_ports()
+    port = reserve_two()
     environ["REGISTRY_METRICS_PORT"] = str(port)
     async with serving_process(tmp_path, *TWO, **environ) as service, aiohttp.ClientSession() as session:
 
@@ -97,9 +96,11 @@ async def test_a_killed_child_is_replaced_and_one_that_is_left_serves_on(environ
                 while len(found) < 2:
                     try:
                         async with session.get(f"http://127.0.0.1:{port + len(found)}/metrics") as answer:
+                            assert answer.status == 200, await answer.text()
                             lines = (await answer.text()).splitlines()
                         found += [line for line in lines if line.startswith("process_start_time_seconds ")]
                     except aiohttp.ClientError:
+                        assert service.running, service.log_text
                         await asyncio.sleep(0.05)
             return found
 
@@ -155,7 +156,7 @@ async def test_a_killed_parent_leaves_no_process_and_no_port(environ: dict[str, 
 
 
 async def test_what_ends_in_one_process_ends_in_each(environ: dict[str, str], tmp_path: Path, redis: Redis):
-    port = two_free_ports()
+    port = reserve_two()
     environ |= {"REGISTRY_REDIS_URL": redis.url, "REGISTRY_RATE_LIMITS": "search=5/hour"}
     environ["REGISTRY_METRICS_PORT"] = str(port)
     async with serving_process(tmp_path, *TWO, **environ) as service, aiohttp.ClientSession() as session:

@@ -4,7 +4,6 @@ import fcntl
 import os
 import pwd
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -61,14 +60,6 @@ def make_reachable(path: Path) -> None:
         mode = parent.stat().st_mode
         if not mode & 0o001:
             parent.chmod(mode & 0o7777 | 0o001)
-
-
-def free_port() -> int:
-    """A TCP port of the loopback address that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def last_lines(log: Path) -> str:

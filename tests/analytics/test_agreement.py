@@ -13,12 +13,12 @@ import aiohttp
 import pytest
 from elasticsearch import AsyncElasticsearch
 from elasticsearch.helpers import async_scan
+from ephemeral_port_reserve import reserve
 
 from deploy.kibana.generate import OUTPUT
 from registry.analytics import consumer as analytics
 from registry.analytics.documents import DOWNLOADS
 from registry.db.engine import Database, Row, Statement
-from registry.devstack.processes import free_port
 from registry.downloads import agents
 from registry.downloads.handlers import RECORDER
 from registry.downloads.store import Download
@@ -57,7 +57,7 @@ LAST = Statement("SELECT coalesce(max(id), 0) FROM downloads", {})
 def environ(elasticsearch: Any, database_url: str, prefix: str, tmp_path: Any) -> dict[str, str]:
     return {
         "REGISTRY_ENV": "testing",
-        "REGISTRY_PORT": str(free_port()),
+        "REGISTRY_PORT": str(reserve()),
         "REGISTRY_DB_URL": database_url,
         "REGISTRY_ES_URL": elasticsearch.url,
         "REGISTRY_ES_PREFIX": prefix,

@@ -23,10 +23,10 @@ from pathlib import Path
 import aiohttp
 import psutil
 from aiohttp import web
+from ephemeral_port_reserve import reserve
 
 from registry.db import migrate
 from registry.devstack.postgres import Postgres
-from registry.devstack.processes import free_port
 from registry.settings import Settings
 from tests.client import Registry
 from tests.deploy.nginx_server import Nginx
@@ -63,7 +63,7 @@ async def seconds_for_a_gigabyte(url: str, pid: int, downloads: int) -> float:
 async def measure(environ: Mapping[str, str], folder: Path, megabytes: int, downloads: int) -> dict[str, float]:
     figures = {}
     for name, redirect in (("registry serves", "false"), ("nginx fetches", "true")):
-        port = str(free_port())
+        port = str(reserve())
         given = {**environ, "REGISTRY_PORT": port, "REGISTRY_S3_REDIRECT": redirect}
         url = f"http://127.0.0.1:{port}"
         serve = [sys.executable, "-m", "registry", "serve"]

@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import mean
 
 import aiohttp
+from ephemeral_port_reserve import reserve
 from tqdm import tqdm
 
 from registry.db import migrate
@@ -28,7 +29,6 @@ from registry.devstack.distribution import elasticsearch_home
 from registry.devstack.elasticsearch import Elasticsearch
 from registry.devstack.java import find_java
 from registry.devstack.postgres import Postgres
-from registry.devstack.processes import free_port
 from registry.server import serving
 from registry.settings import Settings
 from tests.bench.catalogue import Entry, load, read_catalogue
@@ -60,7 +60,7 @@ def servers_of_its_own() -> Iterator[Settings]:
             settings = Settings.read(
                 {
                     "REGISTRY_ENV": "testing",
-                    "REGISTRY_PORT": str(free_port()),
+                    "REGISTRY_PORT": str(reserve()),
                     "REGISTRY_DB_URL": postgres.url(),
                     "REGISTRY_ES_URL": elasticsearch.url,
                     "REGISTRY_STORAGE_PATH": str(folder / "packages"),

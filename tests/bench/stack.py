@@ -13,8 +13,8 @@ from pathlib import Path
 
 import aiohttp
 from aiohttp import web
+from ephemeral_port_reserve import reserve
 
-from registry.devstack.processes import free_port
 from registry.devstack.up import ADDRESSES
 from registry.settings import Settings
 from registry.web.limits import DEFAULTS
@@ -52,7 +52,7 @@ async def brought_up(data: Path, entries: Sequence[Entry], copies: int = 1) -> A
     environ = {
         **os.environ,
         "REGISTRY_DATA_DIR": str(data),
-        "REGISTRY_PORT": str(free_port()),
+        "REGISTRY_PORT": str(reserve()),
         "REGISTRY_RATE_LIMITS": LIMITS,
         "REGISTRY_LOG_LEVEL": "warning",
     }
@@ -107,7 +107,7 @@ async def signed_in(registry: Registry) -> User:
 @contextlib.asynccontextmanager
 async def bare(folder: Path) -> AsyncIterator[str]:
     """The baseline server over the files of `folder`: its address."""
-    port = free_port()
+    port = reserve()
     async with running([sys.executable, "-m", "tests.bench.bare", str(port), str(folder)], os.environ, folder / "log"):
         await _listening(port)
         yield f"http://127.0.0.1:{port}"
@@ -116,7 +116,7 @@ async def bare(folder: Path) -> AsyncIterator[str]:
 @contextlib.asynccontextmanager
 async def another(stack: Stack, variables: Mapping[str, str]) -> AsyncIterator[Registry]:
     """A registry of a process of its own on the same servers, with other settings."""
-    port = str(free_port())
+    port = str(reserve())
     environ = {
         **os.environ,
         "REGISTRY_PORT": port,

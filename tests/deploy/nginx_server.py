@@ -4,7 +4,9 @@ import http.client
 import os
 from pathlib import Path
 
-from registry.devstack.processes import ChildProcess, claim, free_port, hand_over, make_reachable, unprivileged_user
+from ephemeral_port_reserve import reserve
+
+from registry.devstack.processes import ChildProcess, claim, hand_over, make_reachable, unprivileged_user
 from tests.deploy.stack import ROOT
 from tests.servers import START_SECONDS, Server
 
@@ -36,8 +38,8 @@ class Nginx(Server):
         self._registry = registry.removeprefix("http://")
         self._certificates = certificates
         self._blobs = blobs
-        self.tls_port = free_port()
-        self._alive_port = free_port()
+        self.tls_port = reserve()
+        self._alive_port = reserve()
         self.temporary = self.folder / "tmp"
 
     @property

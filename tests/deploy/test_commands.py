@@ -10,9 +10,9 @@ from uuid import uuid4
 import aiohttp
 import psycopg2
 import pytest
+from ephemeral_port_reserve import reserve
 from sqlalchemy import make_url
 
-from registry.devstack.processes import free_port
 from tests.client import Registry, tarball
 from tests.deploy.outside import LEFT_OUT, PROGRAM, path_with, run, running, until_healthy, words
 from tests.deploy.stack import FILES, ROOT, environment, services
@@ -52,14 +52,14 @@ def places(empty_database, elasticsearch, s3, tmp_path, path, secrets) -> dict[s
         "REGISTRY_S3_ACCESS_KEY": s3.access_key,
         "REGISTRY_S3_SECRET_KEY": s3.secret_key,
         "REGISTRY_SPOOL_PATH": str(tmp_path / "spool"),
-        "REGISTRY_PORT": str(free_port()),
-        "REGISTRY_METRICS_PORT": str(free_port()),
+        "REGISTRY_PORT": str(reserve()),
+        "REGISTRY_METRICS_PORT": str(reserve()),
         "REGISTRY_RATE_LIMITS": "off",
     }
 
 
 async def test_the_stack_comes_up_serves_and_goes_down(places, secrets, tmp_path):
-    redis_port, worker_port = free_port(), free_port()
+    redis_port, worker_port = reserve(), reserve()
     places["REGISTRY_REDIS_URL"] = f"redis://:{secrets['REDIS_PASSWORD']}@127.0.0.1:{redis_port}/0"
 
     def environ(name: str, **more: str) -> dict[str, str]:
@@ -125,7 +125,7 @@ async def test_the_health_checks_of_postgres_and_elasticsearch_pass_on_the_real_
 
 
 async def test_redis_refuses_who_has_no_password(path, secrets, tmp_path):
-    port, service = free_port(), SERVICES["redis"]
+    port, service = reserve(), SERVICES["redis"]
     environ = {"PATH": path, "REDISCLI_AUTH": secrets["REDIS_PASSWORD"]}
     async with running(words(service, "command", {"6379": port}), environ, tmp_path / "redis.log"):
         check = words(service, "healthcheck", {"6379": port})
@@ -135,7 +135,7 @@ async def test_redis_refuses_who_has_no_password(path, secrets, tmp_path):
 
 async def test_a_bucket_that_cannot_be_made_fails_the_start_with_a_reason(places, secrets):
     given = environment(SERVICES["make-bucket"], secrets) | places
-    for wrong in ({"REGISTRY_S3_SECRET_KEY": "wrong"}, {"REGISTRY_S3_ENDPOINT": f"http://127.0.0.1:{free_port()}"}):
+    for wrong in ({"REGISTRY_S3_SECRET_KEY": "wrong"}, {"REGISTRY_S3_ENDPOINT": f"http://127.0.0.1:{reserve()}"}):
         status, said = await run(words(SERVICES["make-bucket"], "command"), given | wrong)
         assert status == 1
         assert said.startswith("The bucket can't be made: ")

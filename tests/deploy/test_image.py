@@ -6,7 +6,8 @@ import re
 import subprocess
 from fnmatch import fnmatch
 
-from registry.devstack.processes import free_port
+from ephemeral_port_reserve import reserve
+
 from registry.settings import variables
 from tests.deploy.outside import run, running, until_healthy, words
 from tests.deploy.stack import ROOT
@@ -60,7 +61,7 @@ def test_its_variables_are_settings():
 
 
 async def test_the_health_check_of_the_image_passes_without_any_server_but_the_schemas(database_url, tmp_path):
-    port = free_port()
+    port = reserve()
     (check,) = instructions("HEALTHCHECK")
     service = {"image": "synapse-registry", "command": ["serve"], "healthcheck": {"test": _words(check)}}
     environ = {

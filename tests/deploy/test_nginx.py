@@ -16,8 +16,9 @@ import aiobotocore.session
 import aiohttp
 import pytest
 from aiohttp import web
+from ephemeral_port_reserve import reserve
 
-from registry.devstack.processes import free_port, hand_over, unprivileged_user
+from registry.devstack.processes import hand_over, unprivileged_user
 from registry.keys import STORAGE
 from tests.client import Registry, sha256, tarball
 from tests.deploy.nginx_server import Nginx
@@ -55,7 +56,7 @@ async def behind(make_registry, s3, bucket) -> Registry:
 
 @pytest.fixture
 def front(nginx, behind, stack_folder) -> Iterator[Nginx]:
-    with Nginx(nginx, stack_folder / f"nginx-{free_port()}", behind.url) as server:
+    with Nginx(nginx, stack_folder / f"nginx-{reserve()}", behind.url) as server:
         yield server
 
 
@@ -202,7 +203,7 @@ async def test_answers_about_accounts_are_never_compressed(through):
 
 async def test_what_a_client_says_of_its_own_address_is_not_believed(make_registry, nginx, stack_folder):
     behind = await make_registry(REGISTRY_TRUSTED_PROXIES="127.0.0.0/8", REGISTRY_RATE_LIMITS="login=2/hour")
-    with Nginx(nginx, stack_folder / f"nginx-{free_port()}", behind.url) as front:
+    with Nginx(nginx, stack_folder / f"nginx-{reserve()}", behind.url) as front:
         through = replace(behind, url=front.url)
         statuses = []
         for number in range(3):
@@ -261,7 +262,7 @@ async def test_the_request_id_of_a_client_comes_back(through):
 
 
 async def test_while_no_registry_answers_it_is_a_503_in_json(nginx, stack_folder):
-    with Nginx(nginx, stack_folder / f"nginx-{free_port()}", f"http://127.0.0.1:{free_port()}") as front:
+    with Nginx(nginx, stack_folder / f"nginx-{reserve()}", f"http://127.0.0.1:{reserve()}") as front:
         async with aiohttp.ClientSession() as session:
             for path in ("/api/v1/stats", "/api/v1/packages/demo/1.0.0/tarball"):
                 async with session.get(front.url + path) as answer:
@@ -294,7 +295,7 @@ async def test_connections_to_the_registry_are_kept(nginx, aiohttp_server, stack
     app = web.Application()
     app.router.add_get("/", answer)
     server = await aiohttp_server(app)
-    with Nginx(nginx, stack_folder / f"nginx-{free_port()}", f"http://127.0.0.1:{server.port}") as front:
+    with Nginx(nginx, stack_folder / f"nginx-{reserve()}", f"http://127.0.0.1:{server.port}") as front:
         for _ in range(20):
             async with aiohttp.request("GET", front.url) as answered:
                 assert answered.status == 200
@@ -309,7 +310,7 @@ async def test_what_nginx_itself_refuses_has_the_shape_of_every_error(through):
 
 async def test_https_serves_and_http_leads_there(nginx, behind, stack_folder, tmp_path):
     certificates = certificate(tmp_path)
-    with Nginx(nginx, stack_folder / f"nginx-{free_port()}", behind.url, certificates=certificates) as front:
+    with Nginx(nginx, stack_folder / f"nginx-{reserve()}", behind.url, certificates=certificates) as front:
         trusted = ssl.create_default_context(cafile=certificates / "fullchain.pem")
         address = f"https://localhost:{front.tls_port}/api/v1"
         async with aiohttp.ClientSession() as session:

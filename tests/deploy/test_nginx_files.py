@@ -7,8 +7,8 @@ from email.utils import format_datetime, parsedate_to_datetime
 from pathlib import Path
 
 import pytest
+from ephemeral_port_reserve import reserve
 
-from registry.devstack.processes import free_port
 from registry.storage.local import FILE_MODE
 from tests.client import Registry, sha256, tarball
 from tests.conftest import MakeRegistry
@@ -24,7 +24,7 @@ OWN = {"date", "server", "connection", "x-request-id", "ratelimit", "access-cont
 
 @pytest.fixture
 def folder(stack_folder: Path) -> Path:
-    return readable(stack_folder / f"registry-{free_port()}")
+    return readable(stack_folder / f"registry-{reserve()}")
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def blobs(folder: Path) -> Path:
 @pytest.fixture
 def through(nginx: Path, behind: Registry, blobs: Path, stack_folder: Path) -> Iterator[Registry]:
     """The registry's client, going through nginx."""
-    with Nginx(nginx, stack_folder / f"nginx-{free_port()}", behind.url, blobs=blobs) as front:
+    with Nginx(nginx, stack_folder / f"nginx-{reserve()}", behind.url, blobs=blobs) as front:
         yield replace(behind, url=front.url)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 import yaml
+from ephemeral_port_reserve import reserve
 
-from registry.devstack.processes import free_port
 from tests.deploy.outside import running, until_healthy, words
 from tests.deploy.stack import ROOT, services
 
@@ -45,7 +45,7 @@ def test_every_alert_says_how_urgent_it_is_and_the_runbook_says_what_to_do():
 
 
 async def test_the_figures_that_alerts_ask_for_are_told(make_registry):
-    port = str(free_port())
+    port = str(reserve())
     registry = await make_registry(REGISTRY_METRICS_PORT=port)
     await (await registry.user()).publish("demo")
     await registry.drain()
@@ -72,7 +72,7 @@ def test_every_process_is_asked_where_it_tells_its_figures(secrets):
 
 
 async def test_the_worker_tells_its_figures_too(database_url, elasticsearch, tmp_path):
-    port, worker = free_port(), services()["worker"]
+    port, worker = reserve(), services()["worker"]
     environ = {
         "PATH": os.environ["PATH"],
         "REGISTRY_DB_URL": database_url,

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.devstack.processes import ChildProcess, claim, free_port, last_lines, make_reachable
+from registry.devstack.processes import ChildProcess, claim, last_lines, make_reachable
 from registry.errors import StackError
 from tests.devstack.conftest import processes_of, wait_until_gone
 
@@ -139,11 +138,6 @@ def test_a_server_that_is_never_ready_is_stopped(folder: Path) -> None:
     assert waits == sorted(waits)
     assert len(waits) > 3
     assert processes_of(folder) == []
-
-
-def test_a_free_port_can_be_bound() -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", free_port()))
 
 
 def test_last_lines_are_few_and_of_any_bytes(tmp_path: Path) -> None:

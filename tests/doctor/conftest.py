@@ -8,10 +8,10 @@ from uuid import uuid4
 
 import aiohttp
 import pytest
+from ephemeral_port_reserve import reserve
 
 from registry.analytics import consumer as analytics
 from registry.db.engine import Database, Statement
-from registry.devstack.processes import free_port
 from registry.doctor import blobs, check, search, spool
 from registry.doctor.check import Registry
 from registry.doctor.examine import opened
@@ -48,7 +48,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 def environ(database_url: str, elasticsearch: Any, tmp_path: Path) -> dict[str, str]:
     return {
         "REGISTRY_ENV": "testing",
-        "REGISTRY_PORT": str(free_port()),
+        "REGISTRY_PORT": str(reserve()),
         "REGISTRY_DB_URL": database_url,
         "REGISTRY_ES_URL": elasticsearch.url,
         "REGISTRY_ES_PREFIX": f"t{uuid4().hex[:12]}-",

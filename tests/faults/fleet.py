@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import psutil
+from ephemeral_port_reserve import reserve
 
-from registry.devstack.processes import free_port
 from tests.service import Service, start_service
 
 # What follows an outage for a while: connections made anew, an index that catches up.
@@ -39,7 +39,7 @@ class Member:
         self.away = Outages()
         self.lives: list[tuple[int, float]] = []
         self._folder = folder
-        self._environ = {**environ, "REGISTRY_PORT": str(free_port())}
+        self._environ = {**environ, "REGISTRY_PORT": str(reserve())}
         self._service: Service | None = None
 
     async def start(self) -> None:

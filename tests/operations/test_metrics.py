@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
+from ephemeral_port_reserve import reserve
 
-from registry.devstack.processes import free_port
 from registry.events import consumer
 from registry.search import indexing
 from tests.client import Registry, tarball
@@ -136,7 +136,7 @@ async def test_downloads_are_counted(registry: Registry):
 
 
 async def test_a_private_registry_tells_its_figures_on_a_port_of_their_own(make_registry: MakeRegistry):
-    port = free_port()
+    port = reserve()
     registry = await make_registry(REGISTRY_ACCESS="private", REGISTRY_METRICS_PORT=str(port))
     assert (await registry.get(f"{registry.url}/metrics")).status == 401
     assert (await registry.get("/metrics")).status == 401
