@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import bindparam as p
 
 from registry.accounts.identity import ApiToken, User
-from registry.db.engine import Connection, Row, statement
+from registry.db.engine import Connection, Row, prepared, statement
 from registry.db.tables import api_tokens, revoked_tokens, users
 
 USERNAME_TAKEN = "users_username_key"
@@ -69,8 +69,9 @@ _SET_ACTIVE = statement(
     .returning(*_USER)
 )
 
-_LOGIN = statement(
-    sa.select(*_USER, sa.exists().where(revoked_tokens.c.jti == p("jti")).label("revoked")).where(_BY_ID)
+_LOGIN = prepared(
+    "login",
+    statement(sa.select(*_USER, sa.exists().where(revoked_tokens.c.jti == p("jti")).label("revoked")).where(_BY_ID)),
 )
 _REVOKE = statement(insert(revoked_tokens).values(jti=p("jti"), expires_at=p("expires_at")).on_conflict_do_nothing())
 _PURGE_REVOKED = statement(sa.delete(revoked_tokens).where(revoked_tokens.c.expires_at < p("before")))
@@ -91,10 +92,13 @@ _API_TOKENS = statement(sa.select(*_API_TOKEN).where(_OF_USER).order_by(api_toke
 _COUNT_API_TOKENS = statement(sa.select(sa.func.count()).where(_OF_USER))
 _DELETE_API_TOKEN = statement(sa.delete(api_tokens).where(_OF_USER, api_tokens.c.id == p("token")))
 _DELETE_API_TOKENS = statement(sa.delete(api_tokens).where(_OF_USER))
-_API_TOKEN_BY_HASH = statement(
-    sa.select(*_USER, *(column.label(f"token_{column.name}") for column in _API_TOKEN))
-    .join_from(api_tokens, users)
-    .where(api_tokens.c.hash == p("hash"))
+_API_TOKEN_BY_HASH = prepared(
+    "api_token_by_hash",
+    statement(
+        sa.select(*_USER, *(column.label(f"token_{column.name}") for column in _API_TOKEN))
+        .join_from(api_tokens, users)
+        .where(api_tokens.c.hash == p("hash"))
+    ),
 )
 _REPORT_API_TOKEN = statement(
     sa.update(api_tokens)

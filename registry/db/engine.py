@@ -54,10 +54,10 @@ class ConstraintViolated(Exception):
 class Statement:
     """One SQL text with `%(name)s` places, compiled from SQLAlchemy Core when it is made.
 
-    `parts` are those that were put `together()`, else itself; `prepares` a command that each connection runs before.
+    `parts` are those that were put `together()`, else itself; `prepares` what each connection runs once before.
     """
 
-    def __init__(self, sql: str, defaults: Mapping[str, Any], *, prepares: str = "") -> None:
+    def __init__(self, sql: str, defaults: Mapping[str, Any], *, prepares: "tuple[Statement, ...]" = ()) -> None:
         self.sql = sql
         self.defaults = dict(defaults)
         self.prepares = prepares
@@ -76,19 +76,20 @@ def together(*statements: Statement) -> Statement:
     defaults = dict(item for each in statements for item in each.defaults.items())
     if len(defaults) < sum(len(each.defaults) for each in statements):
         raise ValueError("two statements have a default of the same name")
-    [prepares] = {each.prepares for each in statements if each.prepares} or {""}
+    prepares = tuple(each for stmt in statements for each in stmt.prepares)
     joined = Statement("; ".join(each.sql for each in statements), defaults, prepares=prepares)
     joined.parts = tuple(part for each in statements for part in each.parts)
     return joined
 
 
 def prepared(name: str, stmt: Statement) -> Statement:
-    """`stmt` without defaults, planned once by each connection instead of at each call; `name` is its own."""
-    places = {place: f"${number}" for number, place in enumerate(dict.fromkeys(_PLACE.findall(stmt.sql)), 1)}
-    sql = _PLACE.sub(lambda found: places[found[1]], stmt.sql).replace("%%", "%")
-    given = ", ".join(f"%({place})s" for place in places)
-    call = f"EXECUTE {name}({given})" if given else f"EXECUTE {name}"
-    return Statement(call, {}, prepares=f"PREPARE {name} AS {sql}")
+    """`stmt`, planned once by each connection instead of at each call, its defaults with it; `name` is its own."""
+    given = [place for place in dict.fromkeys(_PLACE.findall(stmt.sql)) if place not in stmt.defaults]
+    numbers = {place: f"${number}" for number, place in enumerate(given, 1)}
+    sql = _PLACE.sub(lambda found: numbers.get(found[1], found[0]), stmt.sql)
+    values = ", ".join(f"%({place})s" for place in given)
+    call = f"EXECUTE {name}({values})" if given else f"EXECUTE {name}"
+    return Statement(call, {}, prepares=(Statement(f"PREPARE {name} AS {sql}", stmt.defaults),))
 
 
 def json(value: Any) -> Json:
@@ -146,7 +147,7 @@ class Connection:
     async def command(self, sql: str, **values: Any) -> None:
         """A command of the connection itself, such as LISTEN."""
         async with self._raw.cursor() as cursor:
-            await self._send(cursor, sql, values or None)
+            await self._send(cursor, sql, values)
 
     def begin(self, sql: str = "BEGIN") -> None:
         """Begins a transaction in front of whatever is run next."""
@@ -156,8 +157,7 @@ class Connection:
         """Runs what was deferred, announces and commits, unless there is nothing to commit."""
         sql, values = "", self._deferred_values
         for stmt in self._deferred:
-            if stmt.prepares:
-                await self._prepare(stmt.prepares)
+            await self._prepare(stmt)
             sql += f"{stmt.sql}; "
         for number, (channel, payload) in enumerate(self.announced):
             sql += f"SELECT pg_notify(%(channel{number})s, %(payload{number})s); "
@@ -170,21 +170,23 @@ class Connection:
         if not self._opening and not self._raw.closed:
             await self.command("ROLLBACK")
 
-    async def _prepare(self, sql: str) -> None:
+    async def _prepare(self, stmt: Statement) -> None:
+        if not stmt.prepares:
+            return
         done = _PREPARED.setdefault(self._raw, set())
-        if sql not in done:
-            # Before a transaction begins: planning locks tables, which it would hold to its end.
-            opening, self._opening = self._opening, ""
-            await self.command(sql)
-            self._opening = opening
-            done.add(sql)
+        for each in stmt.prepares:
+            if each.sql not in done:
+                # Before a transaction begins: planning locks tables, which it would hold to its end.
+                opening, self._opening = self._opening, ""
+                await self.command(each.sql, **each.defaults)
+                self._opening = opening
+                done.add(each.sql)
 
     async def _execute(self, cursor: Any, stmt: Statement, values: dict[str, Any]) -> None:
-        if stmt.prepares:
-            await self._prepare(stmt.prepares)
+        await self._prepare(stmt)
         await self._send(cursor, stmt.sql, {**stmt.defaults, **values})
 
-    async def _send(self, cursor: Any, sql: str, values: Mapping[str, Any] | None) -> None:
+    async def _send(self, cursor: Any, sql: str, values: Mapping[str, Any]) -> None:
         opening, self._opening = self._opening, ""
         before = cancellations()
         try:

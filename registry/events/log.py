@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.sql import bindparam as p
 
-from registry.db.engine import Connection, Statement, json, statement, together
+from registry.db.engine import Connection, Statement, json, prepared, statement, together
 from registry.db.tables import consumers, events
 
 CHANNEL = "registry_events"
@@ -45,7 +45,7 @@ _append = statement(
     )
     .returning(events.c.seq)
 )
-APPEND = together(_LOCK, _append)
+APPEND = together(_LOCK, prepared("append_event", _append))
 _READ = statement(sa.select(events).where(events.c.seq > p("after")).order_by(events.c.seq).limit(p("count")))
 _LAST = statement(sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0)))
 _POSITION = statement(sa.select(consumers.c.seq).where(consumers.c.name == p("name")))

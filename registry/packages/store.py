@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import bindparam as p
 
 from registry.db import tables
-from registry.db.engine import Connection, Row, json, statement, together
+from registry.db.engine import Connection, Row, json, prepared, statement, together
 from registry.db.tables import download_days, idempotency_keys, package_versions, packages, registry_days, users
 from registry.events import log as event_log
 from registry.packages.manifest import Metadata
@@ -19,26 +19,33 @@ LIVE = v.c.deleted_at.is_(None)
 
 _HEAD = (packages.c.id, packages.c.name, packages.c.owner_id, packages.c.latest_version_id, packages.c.deprecated)
 _OF_NAME = sa.select(*_HEAD).where(packages.c.similarity_key == p("key"))
-_FIND = statement(_OF_NAME)
+_FIND = prepared("find_package", statement(_OF_NAME))
 _LOCK = statement(_OF_NAME.with_for_update())
 _NEW = sa.select(
     p("name", type_=sa.Text), p("key", type_=sa.Text), sa.cast(p("owner_id", type_=sa.BigInteger), sa.BigInteger)
 ).where(~sa.exists().where(packages.c.similarity_key == p("key")))
 # Looks before it inserts: a conflict would use up an id for each version of a package.
-_CREATE = statement(insert(packages).from_select(["name", "similarity_key", "owner_id"], _NEW).on_conflict_do_nothing())
+_CREATE = prepared(
+    "create_package",
+    statement(insert(packages).from_select(["name", "similarity_key", "owner_id"], _NEW).on_conflict_do_nothing()),
+)
 _IS_NEW = sa.literal_column("packages.xmin = pg_current_xact_id()::xid", sa.Boolean).label("is_new")
-_CLAIM = together(_CREATE, statement(_OF_NAME.add_columns(_IS_NEW, sa.func.now().label("now")).with_for_update()))
-_VERSION_STATE = statement(
-    sa.select(v.c.id, v.c.version, v.c.deleted_at, v.c.yanked, v.c.yank_reason).where(
-        v.c.package_id == p("package_id"), v.c.canonical == p("canonical")
-    )
+_CLAIMED = statement(_OF_NAME.add_columns(_IS_NEW, sa.func.now().label("now")).with_for_update())
+_CLAIM = together(_CREATE, prepared("claim_package", _CLAIMED))
+_VERSION_STATE = prepared(
+    "version_state",
+    statement(
+        sa.select(v.c.id, v.c.version, v.c.deleted_at, v.c.yanked, v.c.yank_reason).where(
+            v.c.package_id == p("package_id"), v.c.canonical == p("canonical")
+        )
+    ),
 )
 _VERSION_COLUMNS = (
     "package_id", "version", "canonical", "sort_key", "is_prerelease", "description", "author", "license", "homepage",
     "repository", "readme", "manifest", "dependencies_json", "keywords_json", "checksum", "tarball_path",
     "tarball_size", "published_by",
 )  # fmt: skip
-_INSERT_VERSION = statement(sa.insert(v).values({name: p(name) for name in _VERSION_COLUMNS}))
+_INSERT_VERSION = prepared("insert_version", statement(sa.insert(v).values({name: p(name) for name in _VERSION_COLUMNS})))
 
 
 def latest_of(package_id: sa.ColumnElement[int]) -> sa.Select[Any]:
@@ -65,8 +72,13 @@ def shown(chosen: sa.FromClause) -> dict[str, sa.ColumnElement[Any]]:
 
 
 _CHOSEN = latest_of(p("of_package")).subquery("chosen")
-_REFRESH = statement(
-    sa.update(packages).where(packages.c.id == _CHOSEN.c.package_id).values(**shown(_CHOSEN), updated_at=sa.func.now())
+_REFRESH = prepared(
+    "refresh_package",
+    statement(
+        sa.update(packages)
+        .where(packages.c.id == _CHOSEN.c.package_id)
+        .values(**shown(_CHOSEN), updated_at=sa.func.now())
+    ),
 )
 _ADD_VERSION = together(_INSERT_VERSION, _REFRESH, event_log.APPEND)
 _HIDE = statement(
