@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import jwt
 import pytest
+import time_machine
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,6 +62,14 @@ def test_an_expired_token(user: User, settings: AccountSettings):
     token, _ = tokens.issue(user, settings, datetime.now(UTC) - timedelta(days=30, minutes=1))
     with pytest.raises(Unauthorized, match="expired"):
         tokens.read(token, settings)
+
+
+def test_a_token_that_was_read_before_expires_all_the_same(settings: AccountSettings):
+    token = encoded()
+    assert tokens.read(token, settings).user_id == 7
+    with time_machine.travel(NOW + 3600 + 6), pytest.raises(Unauthorized, match="expired"):
+        tokens.read(token, settings)
+    assert tokens.read(token, settings).user_id == 7
 
 
 @pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
