@@ -32,7 +32,6 @@ class Connection(aiopg.Connection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._watched = _socket(self._conn)
-        self._connecting = True
 
     @staticmethod
     def _ready(weak_self: "weakref.ref[Connection]") -> None:
@@ -47,9 +46,6 @@ class Connection(aiopg.Connection):
         except (psycopg2.Warning, psycopg2.Error) as error:
             failure = error
             self._notifies_proxy.close(error)
-        if failure or self._connecting:
-            self._follow_socket()
-        self._connecting = self._connecting and state != POLL_OK
         self._watch(writing=state == POLL_WRITE)
         if state not in (POLL_OK, POLL_READ, POLL_WRITE):
             self._fatal_error(f"libpq answers {state} to poll()")
@@ -59,7 +55,7 @@ class Connection(aiopg.Connection):
             else:
                 self._waiter.set_result(None)
 
-    def _follow_socket(self) -> None:
+    def _watch(self, *, writing: bool) -> None:
         watched = _socket(self._conn)
         if watched != self._watched:
             self._unwatch()
@@ -67,8 +63,6 @@ class Connection(aiopg.Connection):
             if watched:
                 self._fileno = watched[0]
                 self._loop.add_reader(self._fileno, self._ready, weakref.ref(self))
-
-    def _watch(self, *, writing: bool) -> None:
         if self._fileno is None or writing == self._writing:
             return
         if writing:
