@@ -45,7 +45,9 @@ _VERSION_COLUMNS = (
     "repository", "readme", "manifest", "dependencies_json", "keywords_json", "checksum", "tarball_path",
     "tarball_size", "published_by",
 )  # fmt: skip
-_INSERT_VERSION = prepared("insert_version", statement(sa.insert(v).values({name: p(name) for name in _VERSION_COLUMNS})))
+_INSERT_VERSION = prepared(
+    "insert_version", statement(sa.insert(v).values({name: p(name) for name in _VERSION_COLUMNS}))
+)
 
 
 def latest_of(package_id: sa.ColumnElement[int]) -> sa.Select[Any]:
