@@ -145,7 +145,7 @@ class Connection:
         self.announced.append((channel, payload))
 
     async def command(self, sql: str, **values: Any) -> None:
-        """A command of the connection itself, such as LISTEN."""
+        """A command of the connection itself, such as LISTEN. As in any statement, a percent sign is written twice."""
         async with self._raw.cursor() as cursor:
             await self._send(cursor, sql, values)
 

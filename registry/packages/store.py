@@ -74,14 +74,8 @@ def shown(chosen: sa.FromClause) -> dict[str, sa.ColumnElement[Any]]:
 
 
 _CHOSEN = latest_of(p("of_package")).subquery("chosen")
-_REFRESH = prepared(
-    "refresh_package",
-    statement(
-        sa.update(packages)
-        .where(packages.c.id == _CHOSEN.c.package_id)
-        .values(**shown(_CHOSEN), updated_at=sa.func.now())
-    ),
-)
+_SHOW = sa.update(packages).where(packages.c.id == _CHOSEN.c.package_id)
+_REFRESH = prepared("refresh_package", statement(_SHOW.values(**shown(_CHOSEN), updated_at=sa.func.now())))
 _ADD_VERSION = together(_INSERT_VERSION, _REFRESH, event_log.APPEND)
 _HIDE = statement(
     sa.update(packages).where(packages.c.id == p("of_package")).values(latest_version_id=None, updated_at=sa.func.now())

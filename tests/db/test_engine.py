@@ -112,6 +112,14 @@ async def test_what_is_prepared_is_planned_once_by_each_connection(db: Database)
             assert await conn.value(known) == 1
 
 
+async def test_what_is_prepared_together_keeps_its_defaults(db: Database):
+    first = prepared("first", Statement("SELECT %(a)s::int + %(more)s", {"more": 10}))
+    second = prepared("second", Statement("SELECT %(a)s::int * %(more)s", {"more": 100}))
+    async with db.transaction() as conn:
+        assert await conn.value(together(first, second), a=3) == 300
+        assert await conn.value(first, a=3) == 13
+
+
 async def test_a_violated_constraint_has_its_name(db: Database):
     async with db.transaction() as conn:
         await conn.value(ADD, username="ada")
