@@ -176,7 +176,7 @@ class Connection:
         done = _PREPARED.setdefault(self._raw, set())
         for each in stmt.prepares:
             if each.sql not in done:
-                # Before a transaction begins: planning locks tables, which it would hold to its end.
+                # Before a transaction that has yet to begin: planning locks tables, which it would hold to its end.
                 opening, self._opening = self._opening, ""
                 await self.command(each.sql, **each.defaults)
                 self._opening = opening

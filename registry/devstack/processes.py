@@ -1,4 +1,4 @@
-"""Child servers that never outlive this process, and what they need: a claimed folder, a user, a port."""
+"""Child servers that never outlive this process, and what they need: a claimed folder and a user."""
 
 import fcntl
 import os
