@@ -20,9 +20,11 @@ from registry.operations import handlers as operations
 from registry.packages import handlers as packages
 from registry.packages import names, versions
 from registry.packages.cached import PackageCache
+from registry.packages.requests import CACHE
 from registry.packages.upload import Receiver, continue_later
 from registry.search import handlers as search
 from registry.search.index import open_search
+from registry.search.keys import SEARCH
 from registry.settings import Settings
 from registry.storage.opened import open_storage
 from registry.web import openapi
@@ -114,9 +116,9 @@ def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterat
             app[SPOOL] = Spool(settings.limits.spool_path)
             stack.callback(app[SPOOL].close)
             app[packages.RECEIVER] = Receiver(app[SPOOL], settings.limits.max_tarball)
-            app[packages.CACHE] = cache = PackageCache()
+            app[CACHE] = cache = PackageCache()
             await stack.enter_async_context(running([cache.listen(db)]))
-            app[search.SEARCH] = index = await stack.enter_async_context(open_search(settings.search))
+            app[SEARCH] = index = await stack.enter_async_context(open_search(settings.search))
             app[downloads.RECORDER] = await stack.enter_async_context(open_recorder(db, settings.limits.spool_path))
             if with_background:
                 await stack.enter_async_context(background(settings, db, storage, index))

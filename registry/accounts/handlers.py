@@ -7,6 +7,7 @@ from aiohttp import web
 
 from registry.accounts import api_tokens, authenticate, bodies, leaks, login, register, tokens
 from registry.accounts.identity import Principal
+from registry.accounts.requests import principal_of
 from registry.errors import InvalidInput, NotFound, Unauthorized
 from registry.keys import DB, SETTINGS
 from registry.web.middleware import CONTEXT, NEEDS_CREDENTIALS
@@ -23,14 +24,6 @@ from registry.web.responses import json_response
 from registry.web.route import OPEN, READ, SIGNED_IN, Route
 
 NewPassword = TypeVar("NewPassword", bodies.Registration, bodies.PasswordChange)
-
-
-def principal_of(request: web.Request) -> Principal:
-    """Who sent the request. Raises Unauthorized when nobody signed in."""
-    principal = request[CONTEXT].principal
-    if not isinstance(principal, Principal):
-        raise Unauthorized(NEEDS_CREDENTIALS)
-    return principal
 
 
 async def register_user(request: web.Request) -> web.StreamResponse:

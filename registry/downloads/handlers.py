@@ -22,7 +22,7 @@ from registry.errors import (
 )
 from registry.keys import DB, SETTINGS, STORAGE
 from registry.packages import names, read, versions
-from registry.packages.handlers import CACHE, VERSION, at_its_real_name, name_of, version_of
+from registry.packages.requests import CACHE, VERSION, at_its_real_name, name_of, version_of
 from registry.storage.base import BlobMissing
 from registry.web.middleware import CONTEXT, send_headers
 from registry.web.responses import matches

@@ -11,7 +11,7 @@ from registry.db.engine import Database
 from registry.errors import DatabaseUnavailable
 from registry.keys import DB, STORAGE
 from registry.operations import health
-from registry.search.handlers import SEARCH
+from registry.search.keys import SEARCH
 from registry.web import openapi
 from registry.web.responses import json_response, metadata_response
 from registry.web.route import OPEN, READ, Handler, Route

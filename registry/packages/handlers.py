@@ -1,27 +1,23 @@
 """HTTP of packages: parse, call the use case, answer."""
 
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, NamedTuple
 
 from aiohttp import web
 from pydantic import Field
 
-from registry.accounts.handlers import principal_of
+from registry.accounts.requests import principal_of
 from registry.errors import InvalidInput, UnsupportedMediaType
 from registry.keys import DB, STORAGE
 from registry.packages import fields, manage, manifest, names, publish, read, versions
-from registry.packages.cached import PackageCache
 from registry.packages.listing import page as listing
 from registry.packages.listing.store import SORTS
+from registry.packages.requests import CACHE, PACKAGE, PACKAGES, VERSION, at_its_real_name, name_of, version_of
 from registry.packages.upload import REQUIRED, TARBALL_TYPES, Receiver
 from registry.web.parsing import LIMIT_SCHEMA, OFFSET_SCHEMA, Body, flag_of, page_of, read_body
 from registry.web.responses import json_response, metadata_response, render, rendered_response
 from registry.web.route import SIGNED_IN, Route, header, query
 
 RECEIVER = web.AppKey("receiver", Receiver)
-CACHE = web.AppKey("cache", PackageCache)
-
-Use = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Page(NamedTuple):
@@ -30,33 +26,6 @@ class Page(NamedTuple):
     body: bytes
     tag: str
     package_id: int
-
-
-def name_of(request: web.Request) -> str:
-    """The package name of the address, capitals folded. Raises NotFound for what can be no name."""
-    given = request.match_info["name"]
-    name = names.fold_name(given)
-    if name is None:
-        raise read.no_package(given.encode("ascii", "replace").decode())
-    return name
-
-
-def version_of(request: web.Request) -> str:
-    return request.match_info["version"].encode("ascii", "replace").decode()
-
-
-def at_its_real_name(handler: Use) -> Use:
-    """A look-alike name is answered with 301 to the package that exists, or 308, which keeps the method."""
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except read.Elsewhere as known:
-            path = request.path.replace(f"/packages/{request.match_info['name']}", f"/packages/{known.name}", 1)
-            address = str(request.rel_url.with_path(path, keep_query=True))
-            return web.Response(status=301 if request.method in ("GET", "HEAD") else 308, headers={"Location": address})
-
-    return handle
 
 
 async def publish_body(request: web.Request) -> web.StreamResponse:
@@ -210,10 +179,6 @@ _PUBLISH_PARAMETERS = (
            "A repeat within a day gives the first answer again"),
 )  # fmt: skip
 _PAGE = (query("limit", LIMIT_SCHEMA, "1 to 100"), query("offset", OFFSET_SCHEMA, "Rows to skip"))
-
-PACKAGES = "/api/v1/packages"
-PACKAGE = f"{PACKAGES}/{{name}}"
-VERSION = f"{PACKAGE}/{{version}}"
 
 ROUTES = (
     Route("GET", PACKAGE, get_package, "A package and its versions",

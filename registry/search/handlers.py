@@ -5,7 +5,7 @@ from aiohttp import web
 from registry.keys import DB
 from registry.search import explain as explaining
 from registry.search import search as use_case
-from registry.search.index import SearchIndex
+from registry.search.keys import SEARCH
 from registry.search.page import Page
 from registry.search.request import (
     EXPLAIN_PARAMETERS,
@@ -17,8 +17,6 @@ from registry.search.request import (
 )
 from registry.web.responses import json_response
 from registry.web.route import Route
-
-SEARCH = web.AppKey("search", SearchIndex)
 
 
 async def search(request: web.Request) -> web.StreamResponse:

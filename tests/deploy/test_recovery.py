@@ -8,7 +8,7 @@ import psycopg2
 import pytest
 
 from registry.keys import DB, STORAGE
-from registry.search.handlers import SEARCH
+from registry.search.keys import SEARCH
 from registry.search.rebuild import rebuild
 from tests.client import tarball
 from tests.conftest import SECRET

@@ -10,7 +10,7 @@ from registry.downloads.statistics.store import TRAITS
 from registry.errors import NotFound
 from registry.keys import DB, SETTINGS
 from registry.packages import read
-from registry.packages.handlers import PACKAGE, at_its_real_name, name_of
+from registry.packages.requests import PACKAGE, at_its_real_name, name_of
 from registry.web.responses import matches, metadata_response, rendered_response, tag_of
 from registry.web.route import Route, query
 

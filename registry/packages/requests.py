@@ -1,0 +1,41 @@
+"""Package names and versions in the address of a request, for the handlers of every room."""
+
+from aiohttp import web
+
+from registry.packages import names, read
+from registry.packages.cached import PackageCache
+from registry.web.route import Handler
+
+PACKAGES = "/api/v1/packages"
+PACKAGE = f"{PACKAGES}/{{name}}"
+VERSION = f"{PACKAGE}/{{version}}"
+
+CACHE = web.AppKey("cache", PackageCache)
+
+
+def name_of(request: web.Request) -> str:
+    """The package name in the address, in lower case. Raises NotFound when it can't be a package name."""
+    given = request.match_info["name"]
+    name = names.fold_name(given)
+    if name is None:
+        raise read.no_package(given.encode("ascii", "replace").decode())
+    return name
+
+
+def version_of(request: web.Request) -> str:
+    """The version in the address, as the client wrote it, with `?` for characters outside ASCII."""
+    return request.match_info["version"].encode("ascii", "replace").decode()
+
+
+def at_its_real_name(handler: Handler) -> Handler:
+    """Redirects from a look-alike name to the existing package: 301 for reads, 308 for methods that must be kept."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except read.Elsewhere as known:
+            path = request.path.replace(f"/packages/{request.match_info['name']}", f"/packages/{known.name}", 1)
+            address = str(request.rel_url.with_path(path, keep_query=True))
+            return web.Response(status=301 if request.method in ("GET", "HEAD") else 308, headers={"Location": address})
+
+    return handle
