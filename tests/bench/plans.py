@@ -1,18 +1,16 @@
-"""How PostgreSQL runs the statements of the hot paths: `python -m tests.bench.plans`, as Markdown.
+"""How PostgreSQL runs the statements of the hot paths, as Markdown.
 
-Calls what the service calls, on the loaded database that `make growth` keeps, and has every statement explained before
-it is run; all of it is rolled back. A sequential scan of a table of more than 100 pages makes it exit with 1.
+Calls the same store functions as the service, inside one transaction that is rolled back, and runs EXPLAIN for every
+statement first. The figure is met when no statement scans a whole table of more than 100 pages.
 """
 
-import argparse
 import asyncio
+import json
 import re
-import sys
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import aiopg
@@ -20,7 +18,6 @@ import aiopg
 from registry.accounts import store as accounts
 from registry.accounts.delays import store as delays
 from registry.db.engine import Connection, Statement, dsn
-from registry.devstack.postgres import Postgres
 from registry.downloads import store as downloads
 from registry.downloads.statistics import store as statistics
 from registry.events import log as event_log
@@ -29,9 +26,10 @@ from registry.packages.listing import page
 from registry.packages.listing import store as listing
 from registry.search import store as search
 from registry.search.fallback import store as fallback
-from registry.settings import Settings, environment
+from registry.settings import Settings
+from tests.bench.stack import Stack
 
-# PostgreSQL rightly reads a table of few pages as a whole, whatever indices there are.
+# PostgreSQL is right to scan a table of a few pages, even when an index exists.
 SMALL = Statement("SELECT relname FROM pg_class WHERE relkind = 'r' AND pg_relation_size(oid) <= 100 * 8192", {})
 _SCAN = re.compile(r"Seq Scan on (\w+)")
 A_DAY = timedelta(days=1)
@@ -39,7 +37,7 @@ A_DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Plan:
-    """How one statement was run: the lines of EXPLAIN, with the tables that were read as a whole."""
+    """The plan of one statement: the lines of EXPLAIN, and which tables are too small to matter."""
 
     path: str
     lines: list[str]
@@ -52,7 +50,7 @@ class Plan:
 
 
 class Explaining(Connection):
-    """A connection that has each statement explained, as it is about to be run, before it runs it."""
+    """A connection that runs EXPLAIN for each statement before the statement itself."""
 
     def __init__(self, raw: aiopg.Connection) -> None:
         super().__init__(raw)
@@ -64,7 +62,7 @@ class Explaining(Connection):
         await self.command("SAVEPOINT explained")
         for part in stmt.parts:
             if part.sql.startswith("CREATE TABLE"):
-                continue  # there is no plan for that
+                continue  # it has no plan
             sql = f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {part.sql}"
             await super()._execute(cursor, Statement(sql, part.defaults, prepares=part.prepares), values)
             self.plans.append(Plan(self.path, [line for (line,) in await cursor.fetchall()], self.small))
@@ -86,7 +84,7 @@ async def explain_all(settings: Settings) -> list[Plan]:
 
 
 async def hot_paths(conn: Connection) -> dict[str, Callable[[], Awaitable[Any]]]:
-    """What requests ask of the database, for a package from the middle of the table."""
+    """The store calls of each kind of request, for a package from the middle of the table."""
     some = await conn.one(
         Statement("SELECT * FROM packages WHERE id >= (SELECT max(id) / 2 FROM packages) LIMIT 1", {})
     )
@@ -165,21 +163,16 @@ def markdown(plans: list[Plan]) -> str:
     for plan in plans:
         heading = f"### {plan.path}\n\n" if plan.path != before else ""
         before = plan.path
-        flag = f"**Reads all of {', '.join(sorted(plan.scans))}.**\n\n" if plan.scans else ""
+        flag = f"**Scans all of {', '.join(sorted(plan.scans))}.**\n\n" if plan.scans else ""
         parts.append(f"{heading}{flag}```\n" + "\n".join(plan.lines) + "\n```\n")
     return "\n".join(parts)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.plans", description=__doc__)
-    parser.add_argument("data", type=Path, help="the data folder of a size, such as build/bench-52582")
-    environ = environment()
-    with Postgres(parser.parse_args().data / "postgres", environ=environ) as server:
-        plans = asyncio.run(explain_all(Settings.read({**environ, "REGISTRY_DB_URL": server.url()})))
-    print(markdown(plans))
-    if any(plan.scans for plan in plans):
-        sys.exit("A table that grows is read as a whole; see above.")
-
-
-if __name__ == "__main__":
-    main()
+async def plans(stack: Stack) -> None:
+    """Explains the statements, writes their plans to the stack's data folder and prints one line about them."""
+    explained = await explain_all(stack.settings)
+    file = stack.data / "plans.md"
+    await asyncio.to_thread(file.write_text, markdown(explained), "utf-8")
+    scanned = sorted(set().union(*(plan.scans for plan in explained)))
+    line = {"figure": "plans", "statements": len(explained), "scanned tables": scanned, "met": not scanned}
+    print(json.dumps({**line, "file": str(file)}), flush=True)

@@ -29,11 +29,12 @@ START_SECONDS = 300
 
 @dataclass
 class Stack:
-    """A running registry: its address, its settings, somebody signed in, and a folder for what goes away."""
+    """A running registry with a signed-in user. `data` is kept for the next run, `folder` is removed at the end."""
 
     url: str
     settings: Settings
     user: User
+    data: Path
     folder: Path
     packages: int
 
@@ -68,7 +69,7 @@ async def brought_up(data: Path, entries: Sequence[Entry], copies: int = 1) -> A
             settings = Settings.read({**environ, **addresses})
             await _load(registry, settings, entries, copies)
             packages = (await registry.get("/stats")).json["packages"]["total"]
-            yield Stack(url, settings, await signed_in(registry), folder, packages)
+            yield Stack(url, settings, await signed_in(registry), data, folder, packages)
 
 
 @contextlib.contextmanager
