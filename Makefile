@@ -12,7 +12,7 @@ help:
 	@echo "make up      bring up PostgreSQL, Elasticsearch and the registry on port 8080; Ctrl-C stops them"
 	@echo "make test    every check and test: lint, types, import rules, then the tests on real servers"
 	@echo "make lint    the checks alone"
-	@echo "make unit    the tests that need no Elasticsearch, for a quick loop"
+	@echo "make unit    the tests that start no server, for a quick loop"
 	@echo "make fuzz    generated requests, orders of calls and bytes, longer than in make test (MINUTES=10 of the latter two each)"
 	@echo "make faults  processes killed at every step, clocks stepped, servers away, disks full; wants root"
 	@echo "make soak MINUTES=60   users at work for long while processes are killed and servers go away; S3=1 on an S3 server"
@@ -32,7 +32,7 @@ test: lint
 	@echo "== servers for the tests (downloaded once into $(CACHE))"
 	@$(BIN)/python -m registry.devstack fetch --cache "$(CACHE)" --tests
 	@echo "== tests"
-	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m pytest -n 2 --dist loadfile
+	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m pytest -n 2 --dist loadfile --durations 20
 
 lint: $(VENV)/.test
 	@echo "== ruff"; $(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -40,7 +40,7 @@ lint: $(VENV)/.test
 	@echo "== import rules"; $(BIN)/lint-imports
 
 unit: $(VENV)/.test
-	@$(BIN)/python -m pytest tests/accounts tests/packages -k "not http"
+	@$(BIN)/python -m pytest --unit
 
 fuzz: $(VENV)/.test
 	@REGISTRY_CACHE_DIR="$(CACHE)" REGISTRY_FUZZ_EXAMPLES=300 REGISTRY_FUZZ_MINUTES=$(or $(MINUTES),10) $(BIN)/python -m pytest tests/fuzz

@@ -2,11 +2,14 @@
 
 import os
 import shutil
+import socket
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import aiohttp
@@ -26,8 +29,39 @@ from registry.settings import AccountSettings, Settings
 from tests.client import Registry
 from tests.servers import Redis, S3Proxy, cache_folder
 
+# A test that uses one of these needs a server, a JDK or a program that the project downloads.
+SERVERS = {"stack_folder", "postgres", "elasticsearch", "s3", "redis", "java_home", "nginx", "promtool", "storage"}
+# These tests start programs themselves.
+STARTERS = ("tests/deploy/", "tests/devstack/", "tests/faults/", "tests/test_supervisor.py")
 ITERATIONS = "100000"
 SECRET = "tests-only-0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--unit", action="store_true", help="run only the tests that start no server")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--unit"):
+        sys.addaudithook(_refuse_connections)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--unit"):
+        return
+    chosen = [item for item in items if not _needs_servers(item)]
+    config.hook.pytest_deselected(items=[item for item in items if _needs_servers(item)])
+    items[:] = chosen
+
+
+def _needs_servers(item: pytest.Item) -> bool:
+    used = set(getattr(item, "fixturenames", ()))
+    return not used.isdisjoint(SERVERS) or item.nodeid.startswith(STARTERS)
+
+
+def _refuse_connections(event: str, args: tuple[Any, ...]) -> None:
+    if event == "socket.connect" and args[0].family != socket.AF_UNIX:
+        raise AssertionError("A unit test connects to a server: add its fixture to SERVERS, or its folder to STARTERS.")
 
 
 @dataclass(frozen=True)
