@@ -94,7 +94,7 @@ def _require_schema(settings: Settings) -> None:
 def migrate(_: argparse.Namespace) -> None:
     from registry.db import migrate as migrations
 
-    _say(f"The schema is at revision {migrations.upgrade(_settings().database)}.")
+    _say(f"The schema is at revision {migrations.upgrade(_settings().database, say=_note)}.")
 
 
 def reindex(options: argparse.Namespace) -> None:
@@ -268,6 +268,10 @@ def _ask_password() -> str:
 def _progress(*figures: object) -> None:
     sys.stderr.write("\r" + " ".join(str(figure) for figure in figures) + "   ")
     sys.stderr.flush()
+
+
+def _note(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 def _show(what: str) -> None:

@@ -1,9 +1,12 @@
 """Brings the schema up to date with Alembic. Safe to run from several processes at once."""
 
 import logging
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg2
+import psycopg2.errors
 import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -21,30 +24,95 @@ log = logging.getLogger(__name__)
 MIGRATIONS = Path(__file__).with_name("migrations")
 # Held while migrating, so that a second process waits and then finds nothing to do.
 LOCK = 4_202_251_102
+# A migration that waits for a table's lock blocks everyone who comes after it: so it waits only this long at once.
+LOCK_TIMEOUT = "1s"
+PAUSE_SECONDS = 2.0
+TRIES = 200
+_BLOCKED = (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected)
+
+Say = Callable[[str], None]
 
 
-def upgrade(settings: DatabaseSettings, revision: str = "head") -> str:
-    """Runs every migration up to `revision`; the revision the schema is at then. Blocking: call it in a thread.
+def _log_progress(line: str) -> None:
+    log.info("migrating", extra={"progress": line})
 
-    The schema of a later release stays as it is. Raises StackError when the database can't be reached.
+
+def upgrade(settings: DatabaseSettings, revision: str = "head", say: Say = _log_progress) -> str:
+    """Runs every migration up to `revision`; returns the revision of the schema. Blocking: call it in a thread.
+
+    `say` gets lines of progress. The schema of a later release stays as it is. Raises StackError when the database
+    can't be reached, or when other transactions hold a needed lock for several minutes.
     """
     engine = _engine(settings)
     try:
-        with engine.begin() as conn:
+        with engine.connect() as conn:
             conn.execute(sa.text("SET statement_timeout = 0"))
-            conn.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
-            context = MigrationContext.configure(conn)
-            if _is_of_a_later_release(context.get_current_revision()):
-                log.warning("the schema is newer than this release", extra={"revision": context.get_current_revision()})
+            conn.commit()
+            _wait_for_other_migrators(conn, say)
+            current = _current(conn)
+            if _is_of_a_later_release(current):
+                log.warning("the schema is newer than this release", extra={"revision": current})
             else:
-                config = configuration()
-                config.attributes["connection"] = conn
-                command.upgrade(config, revision)
-            return context.get_current_revision() or ""
+                scripts = ScriptDirectory.from_config(configuration())
+                for script in reversed(list(scripts.iterate_revisions(revision, current or "base"))):
+                    say(f"{script.revision}: {script.doc}")
+                    _run(conn, script.revision, say)
+            return _current(conn) or ""
     except sa.exc.OperationalError as error:
         raise _unreachable(error) from error
+    except sa.exc.PendingRollbackError as error:  # alembic's autocommit_block() hides the true error behind this one
+        raise StackError(
+            "The connection to PostgreSQL broke during the migration. Run `synapse-registry migrate` again."
+        ) from error
     finally:
         engine.dispose()
+
+
+def _wait_for_other_migrators(conn: sa.Connection, say: Say) -> None:
+    """Takes the migrators' lock, which ends with the session.
+
+    It polls: a statement that waits has a snapshot, and the other migrator's CREATE INDEX CONCURRENTLY would wait
+    for that snapshot.
+    """
+    told = False
+    while not conn.scalar(sa.select(sa.func.pg_try_advisory_lock(LOCK))):
+        conn.commit()
+        if not told:
+            say("Another process is migrating; waiting for it.")
+            told = True
+        time.sleep(PAUSE_SECONDS)
+    conn.commit()
+
+
+def _run(conn: sa.Connection, revision: str, say: Say) -> None:
+    """Runs one revision, again after each time that it can't get a lock."""
+    config = configuration()
+    config.attributes["connection"] = conn
+    for left in reversed(range(TRIES)):
+        conn.execute(sa.text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+        conn.commit()
+        try:
+            command.upgrade(config, revision)
+        except sa.exc.OperationalError as error:
+            conn.rollback()
+            if not isinstance(error.orig, _BLOCKED):
+                raise
+            if not left:
+                raise StackError(
+                    f"Revision {revision} can't get the locks it needs. End the long transactions that"
+                    " pg_stat_activity shows, and run `synapse-registry migrate` again."
+                ) from error
+        else:
+            conn.commit()
+            return
+        say(f"{revision}: other transactions hold a lock that it needs; trying again.")
+        time.sleep(PAUSE_SECONDS)
+
+
+def _current(conn: sa.Connection) -> str | None:
+    current = MigrationContext.configure(conn).get_current_revision()
+    conn.commit()
+    return current
 
 
 def pending(settings: DatabaseSettings) -> bool:

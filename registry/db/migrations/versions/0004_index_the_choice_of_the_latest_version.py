@@ -3,16 +3,17 @@
 import sqlalchemy as sa
 from alembic import op
 
+from registry.db.migrations.online import create_index
+
 revision = "0004"
 down_revision = "0003"
 
 
 def upgrade() -> None:
-    op.create_index(
+    create_index(
         "package_versions_choice_idx",
         "package_versions",
         ["package_id", "yanked", "is_prerelease", sa.text("sort_key DESC")],
-        unique=False,
         postgresql_where=sa.text("deleted_at IS NULL"),
     )
 
