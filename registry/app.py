@@ -1,6 +1,6 @@
 """The application: its resources, its one middleware, and every route in one place."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -9,8 +9,8 @@ from aiohttp import web
 from cachetools import LRUCache, TTLCache
 
 from registry import __version__
-from registry.accounts import authenticate
 from registry.accounts import handlers as accounts
+from registry.accounts.requests import BearerHeader
 from registry.db.engine import open_database
 from registry.downloads import handlers as downloads
 from registry.downloads.record import open_recorder
@@ -21,18 +21,22 @@ from registry.packages import handlers as packages
 from registry.packages import names, versions
 from registry.packages.cached import PackageCache
 from registry.packages.requests import CACHE
-from registry.packages.upload import Receiver, continue_later
+from registry.packages.upload import Receiver
 from registry.search import handlers as search
 from registry.search.index import open_search
 from registry.search.keys import SEARCH
-from registry.settings import Settings
+from registry.settings import Settings, WebSettings
 from registry.storage.opened import open_storage
 from registry.web import openapi
-from registry.web.limits import ClientAddress, RateLimiter
-from registry.web.middleware import UNDER_WAY, Gate, UnderWay
+from registry.web.addresses import ClientAddress
+from registry.web.answers import CACHE_POLICY, CachePolicy
+from registry.web.context import IN_FLIGHT, InFlight
+from registry.web.credentials import CREDENTIAL_CHECK, CredentialCheck
+from registry.web.limits import RateLimiter, Rates, parse_limits
+from registry.web.middleware import Gate
 from registry.web.parsing import MAX_JSON_BODY
 from registry.web.problems import speak_json_for_malformed_http
-from registry.web.route import Route
+from registry.web.route import BEARER, Limit, Route
 from registry.web.spool import Spool
 from registry.worker import background, running
 
@@ -45,8 +49,8 @@ ROUTES: tuple[Route, ...] = (
     *accounts.ROUTES,
     *operations.ROUTES,
 )
-# Those whose bodies may be huge: whether one is wanted is said only after credentials and length were looked at.
-UPLOADS = (packages.publish_body, packages.publish_tarball)
+# The classes of REGISTRY_RATE_LIMITS, by name.
+LIMITS: dict[str, Limit] = {route.limit.name: route.limit for route in ROUTES if route.limit is not None}
 # What else stands below a package has methods of its own.
 TOKEN_ID_IN_PATH = "{id:(?!report$)[^{}/]+}"  # noqa: S105 - a pattern
 VERSION_IN_PATH = "{version:(?!(?:versions|stats)$)[^{}/]+}"
@@ -75,10 +79,20 @@ def create_app(settings: Settings, *, with_background: bool = True) -> web.Appli
     """The service as an aiohttp application; `with_background` runs the consumers and jobs in it, too."""
     speak_json_for_malformed_http()
     private = settings.accounts.access == "private"
-    under_way = UnderWay()
-    app = web.Application(client_max_size=MAX_JSON_BODY, middlewares=[_gate(settings, under_way, private)])
+    limiter = RateLimiter(rate_limits(settings.web), settings.web.redis_url)
+    routes: dict[web.AbstractRoute, Route] = {}
+    gate = Gate(
+        routes,
+        {BEARER: BearerHeader(settings.accounts)},
+        limiter,
+        ClientAddress(settings.web.trusted_proxies, settings.web.country_header),
+        private,
+    )
+    app = web.Application(client_max_size=MAX_JSON_BODY, middlewares=[gate.middleware()])
     app[SETTINGS] = settings
-    app[UNDER_WAY] = under_way
+    app[IN_FLIGHT] = InFlight()
+    app[CREDENTIAL_CHECK] = CredentialCheck(limiter)
+    app[CACHE_POLICY] = CachePolicy(private=private, cors=bool(settings.web.cors_origins))
     app[downloads.SERVED] = LRUCache(downloads.SERVED_SIZE)
     small: LRUCache[str, bytes] = LRUCache(downloads.ALL_SMALL_BYTES, getsizeof=len)
     app[downloads.SMALL] = small
@@ -87,22 +101,13 @@ def create_app(settings: Settings, *, with_background: bool = True) -> web.Appli
         ROUTES, version=__version__, private=private, parameters=PATH_PARAMETERS
     )
     app.cleanup_ctx.append(_resources(with_background))
-    _add_routes(app, settings)
+    routes.update(_add_routes(app, settings))
     return app
 
 
-def _gate(settings: Settings, under_way: UnderWay, private: bool) -> Any:
-    async def who(request: web.Request, authorization: str) -> Any:
-        return await authenticate.authenticate(request.app[DB], settings.accounts, authorization)
-
-    return Gate(
-        {route.handler: route for route in ROUTES},
-        RateLimiter(settings.web),
-        ClientAddress(settings.web.trusted_proxies, settings.web.country_header),
-        under_way,
-        authenticate=who,
-        private=private,
-    ).middleware()
+def rate_limits(settings: WebSettings) -> Rates:
+    """The rates of REGISTRY_RATE_LIMITS. Raises SettingsError."""
+    return parse_limits(settings.rate_limits, LIMITS.values())
 
 
 def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterator[None]]:
@@ -127,15 +132,16 @@ def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterat
     return opened
 
 
-def _add_routes(app: web.Application, settings: Settings) -> None:
+def _add_routes(app: web.Application, settings: Settings) -> Iterator[tuple[web.AbstractRoute, Route]]:
+    """Adds every route to the router, and HEAD for every GET. Yields each of the router's routes with ours."""
     cors = _cors(app, settings) if settings.web.cors_origins else None
     for route in ROUTES:
-        expect = continue_later if route.handler in UPLOADS else None
-        added = app.router.add_route(route.method, _pattern(route), route.handler, expect_handler=expect)
+        added = app.router.add_route(route.method, _pattern(route), route.handler, expect_handler=route.expect)
+        yield added, route
         if cors is not None:
             cors.add(added)
         if route.method == "GET":
-            app.router.add_route("HEAD", _pattern(route), route.handler)
+            yield app.router.add_route("HEAD", _pattern(route), route.handler), route
 
 
 def _cors(app: web.Application, settings: Settings) -> aiohttp_cors.CorsConfig:

@@ -19,8 +19,9 @@ from registry.keys import DB
 from registry.operations.handlers import app_health, metrics_response
 from registry.operations.health import HEALTHY
 from registry.settings import Settings, WebSettings
+from registry.web.answers import REQUEST_ID
 from registry.web.connections import RESERVED_FILES, Connections, raise_open_files_limit
-from registry.web.middleware import UNDER_WAY, UnderWay
+from registry.web.context import IN_FLIGHT, InFlight
 from registry.web.problems import MAX_HEADER, MAX_LINE, from_http, render
 from registry.worker import run_worker
 
@@ -95,22 +96,22 @@ async def serving(
             await web.SockSite(runner, listening).start()
         async with connections.watched(), _metrics(app[DB], settings.web):
             yield app
-            await _finish_requests(runner, app[UNDER_WAY], settings.web.shutdown_grace.total_seconds())
+            await _finish_requests(runner, app[IN_FLIGHT], settings.web.shutdown_grace.total_seconds())
     finally:
         await runner.cleanup()
 
 
-async def _finish_requests(runner: web.AppRunner, under_way: UnderWay, seconds: float) -> None:
+async def _finish_requests(runner: web.AppRunner, in_flight: InFlight, seconds: float) -> None:
     """Takes no more connections and lets requests under way finish for `seconds`.
 
     aiohttp's own way of stopping drops what arrives of a body, so that no upload would ever be finished.
     """
-    under_way.closing = True
+    in_flight.closing = True
     for site in list(runner.sites):
         await site.stop()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            while under_way.count:
+            while in_flight.count:
                 await asyncio.sleep(0.02)
 
 
@@ -157,8 +158,8 @@ async def _named_errors(request: web.Request, handler: Callable[[web.Request], A
         return await handler(request)
     except web.HTTPException as error:
         request_id = secrets.token_hex(16)
-        answer = render(from_http(error), request_id=request_id, accept=request.headers.get("Accept", ""))
-        answer.headers["X-Request-ID"] = request_id
+        answer = render(request, from_http(error), request_id)
+        answer.headers[REQUEST_ID] = request_id
         return answer
 
 

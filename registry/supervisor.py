@@ -17,9 +17,9 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
 from registry import server
+from registry.app import rate_limits
 from registry.errors import RegistryError, SettingsError, StackError
 from registry.settings import Settings
-from registry.web.limits import parse_limits
 
 # The status of a child that said why it can't serve: another one could not either.
 CANT_SERVE = 3
@@ -119,7 +119,7 @@ class Supervisor:
 
 def supervise(settings: Settings, count: int, *, with_background: bool) -> None:
     """Serves by `count` processes on one port until SIGTERM or SIGINT. Raises SettingsError and StackError."""
-    if parse_limits(settings.web.rate_limits) and not settings.web.redis_url:
+    if rate_limits(settings.web) and not settings.web.redis_url:
         raise SettingsError(
             "Several processes share their rate limits through Redis. "
             "Set REGISTRY_REDIS_URL, or REGISTRY_RATE_LIMITS=off."

@@ -25,8 +25,22 @@ async def authenticate(db: Database, settings: AccountSettings, header_value: st
 
     Raises Unauthorized when the token is malformed, forged, expired or revoked, or its user is no longer active.
     """
-    token = _bearer_token(header_value)
-    return None if token is None else (await _holder(db, settings, token))[1]
+    token = bearer_token(header_value)
+    return None if token is None else await authenticate_token(db, settings, token)
+
+
+async def authenticate_token(db: Database, settings: AccountSettings, token: str) -> Principal:
+    """The principal of a login's or an API token's text. Raises Unauthorized as `authenticate` does."""
+    return (await _holder(db, settings, token))[1]
+
+
+def is_signed(settings: AccountSettings, token: str) -> bool:
+    """Whether `token` is a login that this registry signed and that has not expired. Asks no database."""
+    try:
+        tokens.read(token, settings)
+    except Unauthorized:
+        return False
+    return True
 
 
 async def verify(db: Database, settings: AccountSettings, token: str) -> User | None:
@@ -46,7 +60,8 @@ async def read_user(db: Database, principal: Principal) -> User:
     return found[0]
 
 
-def _bearer_token(header_value: str | None) -> str | None:
+def bearer_token(header_value: str | None) -> str | None:
+    """The token of an Authorization header with the scheme Bearer, else None."""
     scheme, _, token = (header_value or "").strip(" \t").partition(" ")
     return token.strip(" \t") if scheme.lower() == "bearer" else None
 

@@ -10,7 +10,8 @@ from registry.accounts.identity import Principal
 from registry.accounts.requests import principal_of
 from registry.errors import InvalidInput, NotFound, Unauthorized
 from registry.keys import DB, SETTINGS
-from registry.web.middleware import CONTEXT, NEEDS_CREDENTIALS
+from registry.web.access import NEEDS_CREDENTIALS
+from registry.web.context import CONTEXT
 from registry.web.parsing import (
     check,
     parse_json,
@@ -21,7 +22,7 @@ from registry.web.parsing import (
     require_json,
 )
 from registry.web.responses import json_response
-from registry.web.route import OPEN, READ, SIGNED_IN, Route
+from registry.web.route import OPEN, READ, READS, SIGNED_IN, Limit, Route
 
 NewPassword = TypeVar("NewPassword", bodies.Registration, bodies.PasswordChange)
 
@@ -146,27 +147,31 @@ def _no_store(data: object, status: int = 200) -> web.Response:
     return json_response(data, status=status, headers={"Cache-Control": "no-store"})
 
 
+REGISTER = Limit("register", "5/hour")
+LOGIN = Limit("login", "10/hour")
+REPORTS = Limit("report", "100/hour")
+
 AUTH = "/api/v1/auth"
 ROUTES = (
-    Route("POST", f"{AUTH}/register", register_user, "Create a user", READ, "register",
+    Route("POST", f"{AUTH}/register", register_user, "Create a user", READ, REGISTER,
           body={"application/json": bodies.Registration}, answers={201: bodies.Registered}, errors=(409,)),
-    Route("POST", f"{AUTH}/login", log_in, "Sign in", OPEN, "login",
+    Route("POST", f"{AUTH}/login", log_in, "Sign in", OPEN, LOGIN,
           body={"application/json": bodies.Credentials}, answers={200: bodies.LoggedIn}, errors=(401,)),
-    Route("POST", f"{AUTH}/logout", log_out, "Revoke the token that is sent", SIGNED_IN, "default",
+    Route("POST", f"{AUTH}/logout", log_out, "Revoke the token that is sent", SIGNED_IN,
           answers={200: bodies.Done}),
-    Route("POST", f"{AUTH}/verify", verify, "Check a token, of the body or the header", OPEN, "read",
+    Route("POST", f"{AUTH}/verify", verify, "Check a token, of the body or the header", OPEN, READS,
           body={"application/json": bodies.TOKEN_SCHEMA, "x-required": False}, answers={200: bodies.Verified},
           errors=(401,)),
-    Route("GET", f"{AUTH}/verify", verify, "Check the token of the header", OPEN, "read",
+    Route("GET", f"{AUTH}/verify", verify, "Check the token of the header", OPEN, READS,
           answers={200: bodies.Verified}, errors=(401,)),
-    Route("GET", f"{AUTH}/me", me, "Who am I", SIGNED_IN, "read", answers={200: bodies.Me}),
+    Route("GET", f"{AUTH}/me", me, "Who am I", SIGNED_IN, READS, answers={200: bodies.Me}),
     Route("POST", f"{AUTH}/password", change_password, "Change the password; every older token ends", SIGNED_IN,
-          "login", body={"application/json": bodies.PasswordChange}, answers={200: bodies.LoggedIn}, errors=(409,)),
-    Route("POST", f"{AUTH}/tokens", create_token, "Make an API token", SIGNED_IN, "default",
+          LOGIN, body={"application/json": bodies.PasswordChange}, answers={200: bodies.LoggedIn}, errors=(409,)),
+    Route("POST", f"{AUTH}/tokens", create_token, "Make an API token", SIGNED_IN,
           body={"application/json": bodies.TokenRequest}, answers={201: bodies.TokenMade}, errors=(409,)),
-    Route("GET", f"{AUTH}/tokens", list_tokens, "Your API tokens", SIGNED_IN, "read", answers={200: bodies.TokenList}),
-    Route("POST", f"{AUTH}/tokens/report", report_tokens, "End tokens that were found in public", OPEN, "report",
+    Route("GET", f"{AUTH}/tokens", list_tokens, "Your API tokens", SIGNED_IN, READS, answers={200: bodies.TokenList}),
+    Route("POST", f"{AUTH}/tokens/report", report_tokens, "End tokens that were found in public", OPEN, REPORTS,
           body={"application/json": bodies.ALERTS}, answers={200: bodies.LABELS}),
-    Route("DELETE", f"{AUTH}/tokens/{{id}}", delete_token, "Delete an API token", SIGNED_IN, "default",
+    Route("DELETE", f"{AUTH}/tokens/{{id}}", delete_token, "Delete an API token", SIGNED_IN,
           answers={204: None}),
 )  # fmt: skip

@@ -1,10 +1,14 @@
-"""Who sent a request, for the handlers of every room."""
+"""Who sent a request, for the middleware and for the handlers of every room."""
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
+from registry.accounts import authenticate
 from registry.accounts.identity import Principal
 from registry.errors import Unauthorized
-from registry.web.middleware import CONTEXT, NEEDS_CREDENTIALS
+from registry.keys import DB
+from registry.settings import AccountSettings
+from registry.web.access import NEEDS_CREDENTIALS
+from registry.web.context import CONTEXT
 
 
 def principal_of(request: web.Request) -> Principal:
@@ -13,3 +17,19 @@ def principal_of(request: web.Request) -> Principal:
     if not isinstance(principal, Principal):
         raise Unauthorized(NEEDS_CREDENTIALS)
     return principal
+
+
+class BearerHeader:
+    """Credentials in the header `Authorization: Bearer <token>`: a login or an API token."""
+
+    def __init__(self, settings: AccountSettings) -> None:
+        self._settings = settings
+
+    def find(self, request: web.Request) -> str | None:
+        return authenticate.bearer_token(request.headers.get(hdrs.AUTHORIZATION))
+
+    def is_signed(self, credentials: str) -> bool:
+        return authenticate.is_signed(self._settings, credentials)
+
+    async def look_up(self, request: web.Request, credentials: str) -> Principal:
+        return await authenticate.authenticate_token(request.app[DB], self._settings, credentials)

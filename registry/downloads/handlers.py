@@ -24,9 +24,10 @@ from registry.keys import DB, SETTINGS, STORAGE
 from registry.packages import names, read, versions
 from registry.packages.requests import CACHE, VERSION, at_its_real_name, name_of, version_of
 from registry.storage.base import BlobMissing
-from registry.web.middleware import CONTEXT, send_headers
+from registry.web.answers import send_headers
+from registry.web.context import CONTEXT
 from registry.web.responses import matches
-from registry.web.route import Route, header
+from registry.web.route import Limit, Route, header
 
 RECORDER = web.AppKey("recorder", DownloadRecorder)
 # What was served lately, for when PostgreSQL is away, each with its package's stamp: a few hundred bytes.
@@ -294,8 +295,10 @@ def _storable(text: str) -> str:
 
 _RANGE = header("Range", {"type": "string"}, "One range of bytes")
 
+DOWNLOADS = Limit("download", "1000/minute")
+
 ROUTES = (
-    Route("GET", f"{VERSION}/tarball", get_tarball, "Download a version", limit="download", parameters=(_RANGE,),
+    Route("GET", f"{VERSION}/tarball", get_tarball, "Download a version", limit=DOWNLOADS, parameters=(_RANGE,),
           answers={200: "application/gzip", 206: "application/gzip", 301: None, 302: None, 304: None},
           errors=(412, 416)),
 )  # fmt: skip

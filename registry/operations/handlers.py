@@ -14,7 +14,7 @@ from registry.operations import health
 from registry.search.keys import SEARCH
 from registry.web import openapi
 from registry.web.responses import json_response, metadata_response
-from registry.web.route import OPEN, READ, Handler, Route
+from registry.web.route import OPEN, READ, READS, Handler, Limit, Route
 
 DOCUMENT: web.AppKey[Mapping[str, Any]] = web.AppKey("openapi", Mapping)
 
@@ -78,18 +78,26 @@ async def get_docs(request: web.Request) -> web.StreamResponse:
     return web.Response(text=page, content_type="text/html", headers={"Content-Security-Policy": policy})
 
 
-def _everywhere(path: str, handler: Handler, summary: str, access: str, answers: Mapping[int, Any]) -> Iterator[Route]:
-    """The route below the API's base, and once more at the root, where tools look for it."""
-    yield Route("GET", f"/api/v1{path}", handler, summary, access, answers=answers)
-    yield Route("GET", path, handler, summary, access, answers=answers, documented=False)
+def _everywhere(
+    path: str,
+    handler: Handler,
+    summary: str,
+    answers: Mapping[int, Any],
+    access: str = OPEN,
+    limit: Limit | None = READS,
+) -> Iterator[Route]:
+    """The route below /api/v1, and again at the root, where tools look for it."""
+    yield Route("GET", f"/api/v1{path}", handler, summary, access, limit, answers=answers)
+    yield Route("GET", path, handler, summary, access, limit, answers=answers, documented=False)
 
 
 _HEALTH = {200: health.Health, 503: health.Health}
+# Health has no rate limit: a balancer must not lose a healthy process because its own address asks too often.
 ROUTES = (
-    *_everywhere("/health", get_health, "Health, part by part", OPEN, _HEALTH),
-    *_everywhere("/health/live", get_live, "Whether the process runs", OPEN, {200: health.Alive}),
-    *_everywhere("/health/ready", get_ready, "Whether packages can be served", OPEN, _HEALTH),
-    *_everywhere("/metrics", get_metrics, "Figures for Prometheus", READ, {200: "text/plain"}),
-    *_everywhere("/openapi.json", get_openapi, "This description", OPEN, {200: dict[str, Any], 304: None}),
-    *_everywhere("/docs", get_docs, "This description as a page", OPEN, {200: "text/html"}),
+    *_everywhere("/health", get_health, "Health, part by part", _HEALTH, limit=None),
+    *_everywhere("/health/live", get_live, "Whether the process runs", {200: health.Alive}, limit=None),
+    *_everywhere("/health/ready", get_ready, "Whether packages can be served", _HEALTH, limit=None),
+    *_everywhere("/metrics", get_metrics, "Figures for Prometheus", {200: "text/plain"}, access=READ),
+    *_everywhere("/openapi.json", get_openapi, "This description", {200: dict[str, Any], 304: None}),
+    *_everywhere("/docs", get_docs, "This description as a page", {200: "text/html"}),
 )

@@ -12,10 +12,10 @@ from registry.packages import fields, manage, manifest, names, publish, read, ve
 from registry.packages.listing import page as listing
 from registry.packages.listing.store import SORTS
 from registry.packages.requests import CACHE, PACKAGE, PACKAGES, VERSION, at_its_real_name, name_of, version_of
-from registry.packages.upload import REQUIRED, TARBALL_TYPES, Receiver
+from registry.packages.upload import REQUIRED, TARBALL_TYPES, Receiver, continue_later
 from registry.web.parsing import LIMIT_SCHEMA, OFFSET_SCHEMA, Body, flag_of, page_of, read_body
 from registry.web.responses import json_response, metadata_response, render, rendered_response
-from registry.web.route import SIGNED_IN, Route, header, query
+from registry.web.route import READS, SIGNED_IN, Limit, Route, header, query
 
 RECEIVER = web.AppKey("receiver", Receiver)
 
@@ -180,29 +180,32 @@ _PUBLISH_PARAMETERS = (
 )  # fmt: skip
 _PAGE = (query("limit", LIMIT_SCHEMA, "1 to 100"), query("offset", OFFSET_SCHEMA, "Rows to skip"))
 
+PUBLISHES = Limit("publish", "50/hour")
+DELETES = Limit("delete", "50/hour")
+
 ROUTES = (
-    Route("GET", PACKAGE, get_package, "A package and its versions",
+    Route("GET", PACKAGE, get_package, "A package and its versions", limit=READS,
           answers={200: read.PackageInfo, 301: None, 304: None}),
-    Route("POST", PACKAGES, publish_body, "Publish a version", SIGNED_IN, "publish", _PUBLISH_PARAMETERS,
+    Route("POST", PACKAGES, publish_body, "Publish a version", SIGNED_IN, PUBLISHES, _PUBLISH_PARAMETERS,
           {"application/json": _JSON_SCHEMA, "multipart/form-data": _MULTIPART_SCHEMA},
-          {201: publish.Published, 200: publish.Published}, (409,)),
-    Route("PUT", VERSION, publish_tarball, "Publish a version by its tarball alone", SIGNED_IN, "publish",
+          {201: publish.Published, 200: publish.Published}, (409,), expect=continue_later),
+    Route("PUT", VERSION, publish_tarball, "Publish a version by its tarball alone", SIGNED_IN, PUBLISHES,
           _PUBLISH_PARAMETERS, {TARBALL_TYPES[0]: {"type": "string", "format": "binary"}},
-          {201: publish.Published, 200: publish.Published}, (409,)),
-    Route("GET", PACKAGES, list_packages, "List packages", parameters=(
+          {201: publish.Published, 200: publish.Published}, (409,), expect=continue_later),
+    Route("GET", PACKAGES, list_packages, "List packages", limit=READS, parameters=(
         *_PAGE, query("sort", {"type": "string", "enum": list(SORTS), "default": "name"}, "Order"),
         query("cursor", _TEXT, "next_cursor of the page before"),
     ), answers={200: listing.PackagePage, 304: None}),
-    Route("PATCH", PACKAGE, patch_package, "Deprecate a package, or take it back", SIGNED_IN, "default",
+    Route("PATCH", PACKAGE, patch_package, "Deprecate a package, or take it back", SIGNED_IN,
           body={"application/json": Deprecation}, answers={200: read.PackageInfo, 308: None}),
-    Route("GET", f"{PACKAGE}/versions", get_version_names, "The versions, ascending",
+    Route("GET", f"{PACKAGE}/versions", get_version_names, "The versions, ascending", limit=READS,
           answers={200: read.VersionNames, 301: None, 304: None}),
-    Route("GET", VERSION, get_version, "One version; `latest` is the latest",
+    Route("GET", VERSION, get_version, "One version; `latest` is the latest", limit=READS,
           answers={200: read.VersionInfo, 301: None, 304: None}),
-    Route("PATCH", VERSION, patch_version, "Yank a version, or take it back", SIGNED_IN, "default",
+    Route("PATCH", VERSION, patch_version, "Yank a version, or take it back", SIGNED_IN,
           body={"application/json": Yank}, answers={200: read.VersionInfo, 308: None}),
-    Route("DELETE", VERSION, delete_version, "Delete a version", SIGNED_IN, "delete",
+    Route("DELETE", VERSION, delete_version, "Delete a version", SIGNED_IN, DELETES,
           answers={204: None, 308: None}),
-    Route("POST", f"{VERSION}/restore", restore_version, "Restore a deleted version (admins)", SIGNED_IN, "default",
+    Route("POST", f"{VERSION}/restore", restore_version, "Restore a deleted version (admins)", SIGNED_IN,
           answers={200: read.VersionInfo, 308: None}, errors=(409,)),
 )  # fmt: skip

@@ -16,7 +16,7 @@ from registry.search.request import (
     parse_suggest,
 )
 from registry.web.responses import json_response
-from registry.web.route import Route
+from registry.web.route import Limit, Route
 
 
 async def search(request: web.Request) -> web.StreamResponse:
@@ -34,11 +34,13 @@ async def explain(request: web.Request) -> web.StreamResponse:
     return json_response(await explaining.explain(request.app[DB], request.app[SEARCH], wanted, name))
 
 
+SEARCHES = Limit("search", "1000/minute")
+
 ROUTES = (
-    Route("GET", "/api/v1/search", search, "Search packages", limit="search", parameters=PARAMETERS,
+    Route("GET", "/api/v1/search", search, "Search packages", limit=SEARCHES, parameters=PARAMETERS,
           answers={200: Page}),
-    Route("GET", "/api/v1/search/suggest", suggest, "Complete a name as it is typed", limit="search",
+    Route("GET", "/api/v1/search/suggest", suggest, "Complete a name as it is typed", limit=SEARCHES,
           parameters=SUGGEST_PARAMETERS, answers={200: use_case.Suggestions}),
-    Route("GET", "/api/v1/search/explain", explain, "Why a package ranks where it does, or isn't found", limit="search",
+    Route("GET", "/api/v1/search/explain", explain, "Why a package ranks where it does, or isn't found", limit=SEARCHES,
           parameters=EXPLAIN_PARAMETERS, answers={200: explaining.Explanation}),
 )  # fmt: skip

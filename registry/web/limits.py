@@ -1,12 +1,10 @@
-"""Rate limits by route class, shared through Redis when there is one (draft-ietf-httpapi-ratelimit-headers)."""
+"""Rate limits by class of routes, shared through Redis if there is one (draft-ietf-httpapi-ratelimit-headers)."""
 
 import asyncio
-import functools
-import ipaddress
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import coredis.exceptions
@@ -17,72 +15,76 @@ from limits.aio.storage import Storage
 from limits.errors import StorageError
 
 from registry.errors import SettingsError, TooManyRequests
-from registry.settings import WebSettings
+from registry.web.route import Limit
 from registry.web.windows import Windows
 
 log = logging.getLogger(__name__)
 
-DEFAULTS = {
-    "default": "50/hour",
-    "register": "5/hour",
-    "login": "10/hour",
-    "report": "100/hour",
-    "publish": "50/hour",
-    "delete": "50/hour",
-    "read": "1000/minute",
-    "search": "1000/minute",
-    "download": "1000/minute",
-}
-# How long memory stands in before Redis is asked again.
+# After a failure of Redis, limits are counted in memory for this long.
 REDIS_RETRY_SECONDS = 5.0
-# Reading an address takes longer than counting its request.
-ADDRESSES_KEPT = 10_000
-# What a request waits for Redis in all: one that answers each command late holds everybody up as well.
+# The longest that one request waits for Redis, over all commands.
 REDIS_SECONDS = 1.0
-_OVERRIDE = re.compile(r"\s*([a-z_]+)\s*[=:]\s*([0-9]{1,9}\s*(?:/|per)\s*[0-9]*\s*[a-z]+)\s*")
+# An address may send this many wrong credentials in one window, or as many as the route's limit if that is fewer.
+MOST_FAILURES = 100
+FAILURE_SECONDS = 60
+_OVERRIDE = re.compile(r"\s*([a-z_]+)\s*[=:]\s*(off|[0-9]{1,9}\s*(?:/|per)\s*[0-9]*\s*[a-z]+)\s*")
+
+Rates = Mapping[str, limits.RateLimitItem]
+"""The rate of each limited class, by the class's name."""
 
 
-class _Limit(NamedTuple):
-    """`quota` requests in `window` seconds, and what the answers call it."""
+class _Quota(NamedTuple):
+    """`amount` requests in `window` seconds. `policy` is the value of RateLimit-Policy."""
 
     item: limits.RateLimitItem
-    quota: int
+    amount: int
     window: int
     policy: str
 
 
 class RateLimiter:
-    """Counts requests of a client in fixed windows; without Redis each process counts for itself."""
+    """Counts requests in fixed windows, in Redis at `redis_url`, or in memory if that is "" or Redis is away."""
 
-    def __init__(self, settings: WebSettings) -> None:
-        self._limits = {name: _limit(name, item) for name, item in parse_limits(settings.rate_limits).items()}
+    def __init__(self, rates: Rates, redis_url: str = "") -> None:
+        self._quotas = {name: _quota(name, item) for name, item in rates.items()}
         self._memory = Windows()
+        self._failures = Windows()
         self._redis: Storage | None = None
-        if settings.redis_url:
-            shared = RedisLimiter(client_key, f"async+{settings.redis_url}", stream_timeout=1, connect_timeout=1)
-            self._redis = shared.db
+        if redis_url:
+            self._redis = RedisLimiter(_client_key, f"async+{redis_url}", stream_timeout=1, connect_timeout=1).db
         self._redis_away_until = 0.0
 
-    async def hit(self, name: str, key: str) -> Mapping[str, str]:
-        """Counts one request of class `name`; the headers that tell what is left, none when it is not limited.
+    async def hit(self, limit: Limit | None, key: str) -> Mapping[str, str]:
+        """Counts one request of the client `key`. Returns the rate-limit headers, none for an unlimited class.
 
         Raises TooManyRequests.
         """
-        limit = self._limits.get(name)
-        if limit is None:
+        quota = None if limit is None else self._quotas.get(limit.name)
+        if limit is None or quota is None:
             return {}
-        key = f"{name}:{key}"
-        counted = None if self._redis is None else await self._count_shared(self._redis, limit.item, key)
-        used, reset_at = counted or self._memory.count(key, limit.window)
-        reset = max(1, int(reset_at - time.time() + 0.999))
-        left = f'"{name}";r={max(limit.quota - used, 0)};t={reset}'
-        headers = {"RateLimit-Policy": limit.policy, "RateLimit": left}
-        if used > limit.quota:
-            raise TooManyRequests(
-                f"More than {limit.quota} requests in {limit.window} seconds. Try again in {reset} seconds.",
-                headers={"Retry-After": str(reset), **headers},
-            )
-        return headers
+        key = f"{limit.name}:{key}"
+        counted = None if self._redis is None else await self._count_shared(self._redis, quota.item, key)
+        used, end = counted or self._memory.count(key, quota.window)
+        if used > quota.amount:
+            reset = _seconds_until(end)
+            raise _too_many(limit, quota, reset, f"More than {quota.amount} requests in {quota.window} seconds.")
+        return _headers(limit, quota, quota.amount - used, _seconds_until(end))
+
+    def count_failure(self, limit: Limit | None, key: str) -> None:
+        """Counts wrong credentials of the client `key`. Each process counts for itself, without asking Redis."""
+        if limit is not None and limit.name in self._quotas:
+            quota = self._quotas[limit.name]
+            self._failures.count(f"{limit.name}:{key}", min(quota.window, FAILURE_SECONDS))
+
+    def refusal(self, limit: Limit | None, key: str) -> TooManyRequests | None:
+        """The error for the client `key` if it has sent too many wrong credentials in its current window."""
+        quota = None if limit is None else self._quotas.get(limit.name)
+        if limit is None or quota is None:
+            return None
+        used, end = self._failures.read(f"{limit.name}:{key}", min(quota.window, FAILURE_SECONDS))
+        if used < min(quota.amount, MOST_FAILURES):
+            return None
+        return _too_many(limit, quota, _seconds_until(end), "Too many wrong credentials came from your address.")
 
     async def _count_shared(self, redis: Storage, item: limits.RateLimitItem, key: str) -> tuple[int, float] | None:
         """As Windows.count(); None while Redis is away."""
@@ -90,104 +92,59 @@ class RateLimiter:
             return None
         try:
             async with asyncio.timeout(REDIS_SECONDS):
-                return await _incr(redis, item, key)
+                return await _increment(redis, item, key)
         except (StorageError, coredis.exceptions.RedisError, OSError, TimeoutError) as error:
             self._redis_away_until = time.monotonic() + REDIS_RETRY_SECONDS
-            log.warning("redis unavailable, limits are kept in memory", extra={"reason": type(error).__name__})
+            log.warning("Redis is unavailable; limits are counted in memory", extra={"reason": type(error).__name__})
             return None
 
 
-def _limit(name: str, item: limits.RateLimitItem) -> _Limit:
+def _quota(name: str, item: limits.RateLimitItem) -> _Quota:
     window = item.get_expiry()
-    return _Limit(item, item.amount, window, f'"{name}";q={item.amount};w={window}')
+    return _Quota(item, item.amount, window, f'"{name}";q={item.amount};w={window}')
 
 
-async def _incr(storage: Storage, item: limits.RateLimitItem, key: str) -> tuple[int, float]:
+def _headers(limit: Limit, quota: _Quota, remaining: int, reset: int) -> dict[str, str]:
+    return {"RateLimit-Policy": quota.policy, "RateLimit": f'"{limit.name}";r={remaining};t={reset}'}
+
+
+def _too_many(limit: Limit, quota: _Quota, reset: int, reason: str) -> TooManyRequests:
+    headers = {"Retry-After": str(reset), **_headers(limit, quota, 0, reset)}
+    return TooManyRequests(f"{reason} Try again in {reset} seconds.", headers=headers)
+
+
+def _seconds_until(end: float) -> int:
+    """Whole seconds until the Unix time `end`, rounded up, at least 1."""
+    return max(1, int(end - time.time() + 0.999))
+
+
+async def _increment(storage: Storage, item: limits.RateLimitItem, key: str) -> tuple[int, float]:
     full = item.key_for(key)
     used = await storage.incr(full, item.get_expiry())
     return used, await storage.get_expiry(full)
 
 
-def parse_limits(text: str) -> Mapping[str, limits.RateLimitItem]:
-    """The default limits with the overrides of `text` (`publish=200/hour,read=5000/minute`); none for `off`.
+def _client_key(request: web.Request) -> str:
+    """The key for the library's own decorator. RedisLimiter needs one, though only its storage is used here."""
+    return request.remote or ""
 
-    Raises SettingsError.
+
+def parse_limits(text: str, known: Iterable[Limit]) -> Rates:
+    """The rates of the `known` classes with the overrides in `text`, such as `publish=200/hour,read=off`.
+
+    `off` alone lifts every limit. Raises SettingsError.
     """
     if text.strip().lower() == "off":
         return {}
-    chosen = dict(DEFAULTS)
+    rates = {limit.name: limit.default for limit in known}
     for entry in filter(None, (part.strip() for part in re.split(r"[,;]", text))):
         found = _OVERRIDE.fullmatch(entry)
-        if entry.partition("=")[2].strip() == "off" and entry.partition("=")[0].strip() in DEFAULTS:
-            chosen.pop(entry.partition("=")[0].strip())
-            continue
-        if not found or found[1] not in DEFAULTS:
-            names = ", ".join(DEFAULTS)
-            raise SettingsError(f"REGISTRY_RATE_LIMITS wants `off` or entries like publish=200/hour; names: {names}")
-        chosen[found[1]] = found[2]
+        if not found or found[1] not in rates:
+            raise SettingsError(
+                f"REGISTRY_RATE_LIMITS wants `off` or entries like publish=200/hour; names: {', '.join(rates)}"
+            )
+        rates[found[1]] = found[2]
     try:
-        return {name: limits.parse(rate) for name, rate in chosen.items()}
+        return {name: limits.parse(rate) for name, rate in rates.items() if rate != "off"}
     except ValueError as error:
         raise SettingsError(f"REGISTRY_RATE_LIMITS can't be read: {error}") from error
-
-
-def client_key(request: web.Request) -> str:
-    """The limiter key of a request without credentials."""
-    return f"ip:{request.remote}"
-
-
-@functools.lru_cache(ADDRESSES_KEPT)
-def network_key(address: str) -> str:
-    """The limiter key of a client's address: one for a whole IPv6 /64, of which a client may use any address."""
-    if not _is_address(address):
-        return f"ip:{address}"
-    parsed = ipaddress.ip_address(address)
-    if isinstance(parsed, ipaddress.IPv4Address) or parsed.ipv4_mapped:
-        return f"ip:{getattr(parsed, 'ipv4_mapped', None) or parsed}"
-    return f"ip:{ipaddress.IPv6Network((int(parsed), 64), strict=False)}"
-
-
-class ClientAddress:
-    """Finds a request's client: X-Forwarded-For counts only as far as trusted proxies wrote it."""
-
-    def __init__(self, trusted: tuple[str, ...], country_header: str = "") -> None:
-        self._trusted = [ipaddress.ip_network(item, strict=False) for item in trusted]
-        self._country_header = country_header
-
-    def of(self, request: web.Request) -> str:
-        """The address nearest to us that is not a trusted proxy; `unknown` for a socket without one."""
-        address = request.remote or "unknown"
-        if not self._trusted or not self._is_trusted(address):
-            return address
-        for hop in reversed(",".join(request.headers.getall("X-Forwarded-For", [])).split(",")):
-            candidate = hop.strip()
-            if not _is_address(candidate):
-                break
-            address = candidate
-            if not self._is_trusted(address):
-                break
-        return address
-
-    def country(self, request: web.Request) -> str:
-        """Two capital letters when a trusted proxy told the client's country, else ""."""
-        if not self._country_header:
-            return ""
-        told = request.headers.get(self._country_header, "")
-        known = re.fullmatch(r"[A-Za-z]{2}", told) and self._is_trusted(request.remote or "")
-        return told.upper() if known else ""
-
-    def _is_trusted(self, address: str) -> bool:
-        if not _is_address(address):
-            return False
-        parsed = ipaddress.ip_address(address)
-        if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped:
-            parsed = parsed.ipv4_mapped  # how a socket for both families names its IPv4 peers
-        return any(parsed in network for network in self._trusted)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
+from registry.web.access import needs_credentials
 from registry.web.problems import Problem
-from registry.web.route import OPEN, SIGNED_IN, Route
+from registry.web.route import OPEN, Route
 
 _REFS = "#/components/schemas/{model}"
 DESCRIPTION = "Publish, find and install packages. Every error has the shape `Problem`; its `code` is stable."
@@ -66,15 +67,20 @@ def _operation(route: Route, schemas: dict[str, Any], private: bool, shared: Map
     if route.body:
         operation["requestBody"] = {"required": route.body.get("x-required", True), "content": _content(route, schemas)}
     if route.access != OPEN:
-        needed = route.access == SIGNED_IN or private
+        needed = needs_credentials(route, private=private)
         operation["security"] = [{"bearer": []}] if needed else [{}, {"bearer": []}]
     for status in sorted(_errors(route)):
         operation["responses"].setdefault(str(status), _problem(status))
+    if route.limit is not None:
+        for answer in operation["responses"].values():
+            answer["headers"] = RATE_HEADERS
     return operation
 
 
 def _errors(route: Route) -> set[int]:
-    always = {429, 503, 400}
+    always = {400, 503}
+    if route.limit is not None:
+        always.add(429)
     if route.access != OPEN:
         always |= {401, 403}
     if "{" in route.path:
@@ -88,7 +94,6 @@ def _problem(status: int) -> dict[str, Any]:
     ref = {"$ref": _REFS.format(model="Problem")}
     return {
         "description": STATUS_TEXT[status],
-        "headers": RATE_HEADERS,
         "content": {"application/json": {"schema": ref}, "application/problem+json": {"schema": ref}},
     }
 
@@ -99,7 +104,7 @@ def _content(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
 
 def _answer(status: int, kind: Any, schemas: dict[str, Any]) -> dict[str, Any]:
     """`kind` is None (no body), a media type for plain bytes, a type that pydantic describes, or a tuple of those."""
-    answer: dict[str, Any] = {"description": STATUS_TEXT[status], "headers": RATE_HEADERS}
+    answer: dict[str, Any] = {"description": STATUS_TEXT[status]}
     content: dict[str, Any] = {}
     for each in kind if isinstance(kind, tuple) else (kind,):
         if isinstance(each, str):

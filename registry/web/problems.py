@@ -56,9 +56,16 @@ class _HeadersTooLarge(RegistryError):
     status, code, title = 431, "headers_too_large", "Request headers too large"
 
 
-def render(error: RegistryError, *, request_id: str, accept: str = "") -> web.Response:
-    """The answer for `error`; `accept` is the request's Accept header."""
-    accepts_problem = PROBLEM in accept.lower()
+def render(request: web.Request, error: RegistryError, request_id: str) -> web.Response:
+    """The answer for `error`, as problem+json if the client accepts that, else as plain JSON."""
+    accepts_problem = PROBLEM in ",".join(request.headers.getall(hdrs.ACCEPT, [])).lower()
+    response = problem_response(error, request_id, PROBLEM if accepts_problem else "application/json")
+    response.headers[hdrs.VARY] = hdrs.ACCEPT
+    return response
+
+
+def problem_response(error: RegistryError, request_id: str, content_type: str = "application/json") -> web.Response:
+    """The answer for `error` in one of the two JSON media types. No cache may store it."""
     body: Problem = {
         "type": f"urn:synapse-registry:error:{error.code}",
         "title": error.title,
@@ -73,9 +80,9 @@ def render(error: RegistryError, *, request_id: str, accept: str = "") -> web.Re
     return web.Response(
         body=orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS),
         status=error.status,
-        headers=error.headers,
-        content_type=PROBLEM if accepts_problem else "application/json",
-        charset=None if accepts_problem else "utf-8",
+        headers={hdrs.CACHE_CONTROL: "no-store", **error.headers},
+        content_type=content_type,
+        charset="utf-8" if content_type == "application/json" else None,
     )
 
 
@@ -125,7 +132,7 @@ def _handle_error(
     metrics.REQUESTS.count("other", "malformed", failure.status)
     request_id = secrets.token_hex(16)
     log.info("malformed request", extra={"request_id": request_id, "status": failure.status, "client": request.remote})
-    response = render(failure, request_id=request_id)
+    response = problem_response(failure, request_id)
     response.headers["X-Request-ID"] = request_id
     response.force_close()
     return response

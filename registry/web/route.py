@@ -1,4 +1,4 @@
-"""A route as data: what serves it, who may call it, how often, and what the API page says of it."""
+"""A route as data: its handler, its access rule, its rate limit, and its part of the API description."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,39 +6,83 @@ from typing import Any
 
 from aiohttp import web
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+from registry.errors import RegistryError
+from registry.web import problems
 
-OPEN = "open"  # answers anyone, credentials are not looked at
-READ = "read"  # answers anyone in a public registry; needs credentials in a private one
-SIGNED_IN = "signed in"  # always needs credentials
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+ExpectHandler = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
+ErrorRenderer = Callable[[web.Request, RegistryError, str], web.StreamResponse]
+"""Turns (request, error, request id) into an answer."""
+
+OPEN = "open"  # anyone may call it; the middleware ignores credentials
+READ = "read"  # anyone in a public registry, signed-in users in a private one
+SIGNED_IN = "signed in"  # signed-in users only
+
+BEARER = "bearer"  # credentials come in the header `Authorization: Bearer <token>`
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A class of routes that share one rate limit.
+
+    `name` is the name in REGISTRY_RATE_LIMITS. `default` is a rate such as `50/hour`.
+    """
+
+    name: str
+    default: str
+
+
+DEFAULT = Limit("default", "50/hour")
+READS = Limit("read", "1000/minute")
 
 
 @dataclass(frozen=True)
 class Route:
-    """One method of one path. `body` and `answers` hold JSON Schemas or types that pydantic can describe."""
+    """One method of one path.
+
+    `limit` is None for a route without a rate limit. `credentials` names the source of the caller's credentials.
+    `body` and `answers` hold JSON Schemas, or types that pydantic can describe. `errors` lists the statuses of errors
+    that only this route has. `expect` decides when a client that sent `Expect: 100-continue` may send its body.
+    """
 
     method: str
     path: str
     handler: Handler
     summary: str
     access: str = READ
-    limit: str = "read"
+    limit: Limit | None = DEFAULT
     parameters: Sequence[Mapping[str, Any]] = ()
     body: Mapping[str, Any] | None = None
     answers: Mapping[int, Any] = field(default_factory=dict)
     errors: Sequence[int] = ()
     documented: bool = True
+    credentials: str = BEARER
+    render_error: ErrorRenderer = problems.render
+    expect: ExpectHandler | None = None
 
     @property
     def id(self) -> str:
         return f"{self.method} {self.path}"
 
+    @property
+    def is_negotiated(self) -> bool:
+        """Whether the request's Accept header chooses one of several media types."""
+        return any(isinstance(kind, tuple) for kind in self.answers.values())
 
-def query(name: str, schema: Mapping[str, Any], description: str, *, required: bool = False) -> dict[str, Any]:
-    """An OpenAPI query parameter."""
-    return {"name": name, "in": "query", "required": required, "description": description, "schema": dict(schema)}
+
+def query(name: str, schema: Mapping[str, Any], description: str, **more: Any) -> dict[str, Any]:
+    """An OpenAPI query parameter; `more` holds other members of it, such as `required=True`."""
+    return _parameter("query", name, schema, description, more)
 
 
 def header(name: str, schema: Mapping[str, Any], description: str) -> dict[str, Any]:
     """An OpenAPI header parameter."""
-    return {"name": name, "in": "header", "required": False, "description": description, "schema": dict(schema)}
+    return _parameter("header", name, schema, description, {})
+
+
+def _parameter(
+    place: str, name: str, schema: Mapping[str, Any], description: str, more: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        "name": name, "in": place, "required": False, "description": description, "schema": dict(schema), **more,
+    }  # fmt: skip

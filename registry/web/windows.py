@@ -1,28 +1,40 @@
-"""Counting in fixed windows, in this process's memory: what stands in for Redis."""
+"""Counters with fixed windows, in the memory of this process."""
 
 import time
+from collections.abc import Callable
 
-TIDY_FIRST_AT = 10_000
+# With fewer keys than this, ended windows are not worth removing.
+CLEAN_UP_SIZE = 10_000
 
 
 class Windows:
-    """Counts by key. Ended windows are dropped whenever twice as many are there as were left the last time."""
+    """Counts by key. Removes ended windows whenever the number of keys has doubled. `clock` gives Unix time."""
 
-    def __init__(self) -> None:
-        self._open: dict[str, tuple[int, float]] = {}
-        self._tidy_at = TIDY_FIRST_AT
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._windows: dict[str, tuple[int, float]] = {}
+        self._clean_up_at = CLEAN_UP_SIZE
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self._windows)
 
     def count(self, key: str, seconds: int) -> tuple[int, float]:
-        """Counts one: (how many in the window of `key`, the Unix time it ends), a new window after an ended one."""
-        now = time.time()
-        used, end = self._open.get(key, (0, 0.0))
-        if end <= now or end > now + seconds:  # the clock was set back
-            used, end = 0, now + seconds
-        self._open[key] = used + 1, end
-        if len(self._open) >= self._tidy_at:
-            self._open = {key: window for key, window in self._open.items() if window[1] > now}
-            self._tidy_at = max(TIDY_FIRST_AT, 2 * len(self._open))
+        """Adds one to `key`. Returns its count and the Unix time at which its window ends.
+
+        A key without an open window starts one of `seconds`.
+        """
+        used, end = self.read(key, seconds)
+        now = self._clock()
+        end = end or now + seconds
+        self._windows[key] = used + 1, end
+        if len(self._windows) >= self._clean_up_at:
+            self._windows = {key: window for key, window in self._windows.items() if window[1] > now}
+            self._clean_up_at = max(CLEAN_UP_SIZE, 2 * len(self._windows))
         return used + 1, end
+
+    def read(self, key: str, seconds: int) -> tuple[int, float]:
+        """The count of `key` and the end of its window of `seconds`; (0, 0.0) without an open window."""
+        now = self._clock()
+        used, end = self._windows.get(key, (0, 0.0))
+        # A window that ends later than a new one would began before the clock was set back.
+        return (used, end) if now < end <= now + seconds else (0, 0.0)

@@ -15,15 +15,15 @@ import aiohttp
 from aiohttp import web
 from ephemeral_port_reserve import reserve
 
+from registry.app import LIMITS as LIMIT_CLASSES
 from registry.devstack.up import ADDRESSES
 from registry.settings import Settings
-from registry.web.limits import DEFAULTS
 from tests.bench.catalogue import Entry, load
 from tests.client import PASSWORD, Registry, User
 from tests.deploy.outside import running
 
 # Counted as ever, refused never.
-LIMITS = ",".join(f"{name}=999999999/minute" for name in DEFAULTS)
+LIMITS = ",".join(f"{name}=999999999/minute" for name in LIMIT_CLASSES)
 START_SECONDS = 300
 
 

@@ -7,11 +7,12 @@ import re
 import pytest
 
 from registry.accounts import tokens
-from registry.app import ROUTES
+from registry.app import LIMITS, ROUTES
 from registry.errors import SettingsError
-from registry.settings import Settings
-from registry.web import limits
-from registry.web.limits import DEFAULTS, ClientAddress, RateLimiter, parse_limits
+from registry.web import addresses, limits
+from registry.web.addresses import ClientAddress
+from registry.web.limits import RateLimiter, parse_limits
+from registry.web.route import Limit
 from tests.client import PASSWORD, Answer, Registry, tarball
 from tests.conftest import MakeRegistry
 from tests.servers import Redis
@@ -68,8 +69,16 @@ async def test_every_route_has_its_documented_default(make_registry: MakeRegistr
             assert 0 <= remaining(answer) < wanted[1]
 
 
-def test_every_route_is_limited_by_a_known_name():
-    assert {route.limit for route in ROUTES} == set(DEFAULTS)
+def test_no_two_limits_have_one_name():
+    assert {route.limit for route in ROUTES if route.limit} == set(LIMITS.values())
+
+
+def test_health_alone_is_never_limited():
+    assert {route.path.removeprefix("/api/v1") for route in ROUTES if route.limit is None} == {
+        "/health",
+        "/health/live",
+        "/health/ready",
+    }
 
 
 async def test_the_sixth_registration_in_an_hour_is_429(make_registry: MakeRegistry):
@@ -203,13 +212,14 @@ class _Headers:
 
 
 def test_overrides_change_what_they_name_alone():
-    chosen = parse_limits("publish=200/hour, read=5000/minute ; login=off")
+    known = LIMITS.values()
+    chosen = parse_limits("publish=200/hour, read=5000/minute ; login=off", known)
     assert (chosen["publish"].amount, chosen["publish"].get_expiry()) == (200, HOUR)
     assert (chosen["read"].amount, chosen["read"].get_expiry()) == (5000, MINUTE)
     assert "login" not in chosen
     assert chosen["register"].amount == 5
-    assert parse_limits("") == parse_limits(" , ")
-    assert parse_limits("OFF") == {}
+    assert parse_limits("", known) == parse_limits(" , ", known)
+    assert parse_limits("OFF", known) == {}
 
 
 @pytest.mark.parametrize(
@@ -217,7 +227,7 @@ def test_overrides_change_what_they_name_alone():
 )
 def test_overrides_that_can_not_be_read_are_refused(text: str):
     with pytest.raises(SettingsError, match="REGISTRY_RATE_LIMITS"):
-        parse_limits(text)
+        parse_limits(text, LIMITS.values())
 
 
 async def test_redis_shares_the_limits_of_two_services(make_registry: MakeRegistry, redis: Redis):
@@ -273,10 +283,11 @@ async def test_a_window_ends(make_registry: MakeRegistry):
 
 
 async def test_limits_of_users_and_classes_never_share_a_count():
-    limiter = RateLimiter(Settings.read({"REGISTRY_RATE_LIMITS": "read=9/minute,search=9/minute"}).web)
-    for name in ("read", "search"):
+    classes = [Limit("read", "9/minute"), Limit("search", "9/minute")]
+    limiter = RateLimiter(parse_limits("", classes))
+    for limit in classes:
         for key in ("user:1", "user:11", "ip:1"):
-            headers = await limiter.hit(name, key)
+            headers = await limiter.hit(limit, key)
             assert ";r=8;" in headers["RateLimit"]
 
 
@@ -292,7 +303,7 @@ async def test_limits_of_users_and_classes_never_share_a_count():
     ],
 )
 def test_addresses_of_one_ipv6_network_are_one_client(one: str, other: str, together: bool):
-    assert (limits.network_key(one) == limits.network_key(other)) is together
+    assert (addresses.network_key(one) == addresses.network_key(other)) is together
 
 
 async def test_an_ipv6_client_gains_nothing_by_another_address(make_registry: MakeRegistry):

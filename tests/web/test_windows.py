@@ -9,14 +9,14 @@ from registry.web.windows import Windows
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    clock = SimpleNamespace(now=1_000_000.0, time=lambda: clock.now)
-    monkeypatch.setattr(windows, "time", clock)
+def clock() -> SimpleNamespace:
+    clock = SimpleNamespace(now=1_000_000.0)
+    clock.time = lambda: clock.now
     return clock
 
 
 def test_a_window_begins_with_its_first_and_ends_after_its_seconds(clock):
-    counts = Windows()
+    counts = Windows(clock.time)
     assert counts.count("a", 60) == (1, 1_000_060.0)
     clock.now += 59
     assert counts.count("a", 60) == (2, 1_000_060.0)
@@ -26,17 +26,26 @@ def test_a_window_begins_with_its_first_and_ends_after_its_seconds(clock):
 
 
 def test_a_clock_that_steps_back_locks_nobody_out(clock):
-    counts = Windows()
+    counts = Windows(clock.time)
     counts.count("a", 60)
     clock.now -= 3600
     assert counts.count("a", 60) == (1, 1_000_060.0 - 3600)
 
 
 def test_ended_windows_take_no_memory(clock):
-    counts = Windows()
-    for number in range(windows.TIDY_FIRST_AT - 1):
+    counts = Windows(clock.time)
+    for number in range(windows.CLEAN_UP_SIZE - 1):
         counts.count(f"old {number}", 60)
     clock.now += 60
-    for number in range(windows.TIDY_FIRST_AT - 1):
+    for number in range(windows.CLEAN_UP_SIZE - 1):
         counts.count(f"new {number}", 60)
-    assert len(counts) == windows.TIDY_FIRST_AT - 1
+    assert len(counts) == windows.CLEAN_UP_SIZE - 1
+
+
+def test_reading_a_count_changes_nothing(clock):
+    counts = Windows(clock.time)
+    assert counts.read("a", 60) == (0, 0.0)
+    counts.count("a", 60)
+    assert counts.read("a", 60) == counts.read("a", 60) == (1, 1_000_060.0)
+    clock.now += 60
+    assert counts.read("a", 60) == (0, 0.0)

@@ -12,7 +12,7 @@ from registry.keys import DB, SETTINGS
 from registry.packages import read
 from registry.packages.requests import PACKAGE, at_its_real_name, name_of
 from registry.web.responses import matches, metadata_response, rendered_response, tag_of
-from registry.web.route import Route, query
+from registry.web.route import READS, Route, query
 
 BADGES = ("version", "downloads", "license")
 BADGE_MAX_AGE = 300
@@ -109,10 +109,10 @@ def _group_by(groups: tuple[str, ...]) -> dict[str, object]:
 
 
 ROUTES = (
-    Route("GET", f"{PACKAGE}/stats", get_package_stats, "Downloads of a package, and over time",
+    Route("GET", f"{PACKAGE}/stats", get_package_stats, "Downloads of a package, and over time", limit=READS,
           parameters=(*_SERIES, _group_by(GROUPS)), answers={200: (PackageStats, "text/csv"), 301: None, 304: None}),
-    Route("GET", "/api/v1/stats", get_registry_stats, "Figures of the registry, and downloads over time",
+    Route("GET", "/api/v1/stats", get_registry_stats, "Figures of the registry, and downloads over time", limit=READS,
           parameters=(*_SERIES, _group_by(tuple(TRAITS))), answers={200: (RegistryStats, "text/csv"), 304: None}),
-    Route("GET", f"{PACKAGE}/badge/{{badge}}.svg", get_badge, "A picture of version, downloads or license",
+    Route("GET", f"{PACKAGE}/badge/{{badge}}.svg", get_badge, "A picture of version, downloads or license", limit=READS,
           answers={200: "image/svg+xml", 301: None, 304: None}),
 )  # fmt: skip

@@ -1,0 +1,21 @@
+"""Who may call a route."""
+
+from typing import Any
+
+from registry.errors import Unauthorized
+from registry.web.route import READ, SIGNED_IN, Route
+
+NEEDS_CREDENTIALS = "Credentials are needed: send `Authorization: Bearer <token>`; POST /api/v1/auth/login gives one."
+
+
+def authorise(route: Route, principal: Any, *, private: bool) -> None:
+    """Raises Unauthorized or Forbidden unless `principal`, None for a stranger, may call `route`."""
+    if principal is None and needs_credentials(route, private=private):
+        raise Unauthorized(NEEDS_CREDENTIALS)
+    if principal is not None and route.access == READ and private:
+        principal.require("read")
+
+
+def needs_credentials(route: Route, *, private: bool) -> bool:
+    """Whether `route` is for signed-in users only; `private` is for a registry whose reads need credentials."""
+    return route.access == SIGNED_IN or (route.access == READ and private)

@@ -1,0 +1,41 @@
+"""What the middleware knows about one request, and about all requests in flight."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from registry.web import metrics
+from registry.web.route import Route
+
+
+@dataclass(slots=True)
+class Context:
+    """One request. `client` is the client's address in its shortest form, or `unknown`.
+
+    `route` is None when no route matches. `country` is two capital letters, or "". `headers` holds the rate-limit
+    headers of the answer. `started` is true once a handler has sent the head of its answer.
+    """
+
+    request_id: str
+    route: Route | None
+    client: str
+    country: str = ""
+    principal: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+    started: bool = False
+
+
+CONTEXT = web.RequestKey("context", Context)
+
+
+class InFlight:
+    """The number of requests in flight. Once `closing` is true, each answer closes its connection."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.closing = False
+        metrics.IN_FLIGHT.set_function(lambda: self.count)
+
+
+IN_FLIGHT = web.AppKey("in_flight", InFlight)
