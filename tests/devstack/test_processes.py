@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,9 +75,7 @@ time.sleep(600)
 """
     child = start(folder, code, grace_seconds=30)
     wait_for_output(child, "up")
-    began = time.monotonic()
     child.stop()
-    assert time.monotonic() - began < 10
     assert "goodbye" in child.log.read_text()
 
 

@@ -36,6 +36,7 @@ from registry.search.query import build, build_relaxed, build_suggest, build_wit
 from registry.search.request import PARAMETERS, SORTS, SearchRequest, parse_explain, parse_suggest
 from registry.web.parsing import MAX_WINDOW, page_of, parse_object
 from registry.web.spool import Spool
+from tests.deadline import deadline
 from tests.packages.test_archive import GOOD, MIXED, SYNAPSE, member, mutated, pax, resum, tar
 
 EXAMPLES = 60
@@ -371,12 +372,11 @@ def test_versions(explore):
             check_words(refusal)
             return
         assert semver.Version.is_valid(version)
-        started = time.process_time()
-        if problem := range_problem(range_):
-            assert orjson.dumps(problem)
-        else:
-            assert satisfies(parsed, range_) in (True, False)
-        assert time.process_time() - started < 5
+        with deadline(60):
+            if problem := range_problem(range_):
+                assert orjson.dumps(problem)
+            else:
+                assert satisfies(parsed, range_) in (True, False)
 
     explore(
         "versions",
