@@ -15,7 +15,8 @@ from registry.db.engine import open_database
 from registry.downloads import handlers as downloads
 from registry.downloads.record import open_recorder
 from registry.downloads.statistics import handlers as statistics
-from registry.keys import DB, SETTINGS, SPOOL, STORAGE
+from registry.events.announcements import Announcements
+from registry.keys import ANNOUNCEMENTS, DB, SETTINGS, SPOOL, STORAGE
 from registry.operations import handlers as operations
 from registry.packages import handlers as packages
 from registry.packages import names, versions
@@ -27,6 +28,7 @@ from registry.search.index import open_search
 from registry.search.keys import SEARCH
 from registry.settings import Settings, WebSettings
 from registry.storage.opened import open_storage
+from registry.tasks import running
 from registry.web import openapi
 from registry.web.addresses import ClientAddress
 from registry.web.answers import CACHE_POLICY, CachePolicy
@@ -38,7 +40,7 @@ from registry.web.parsing import MAX_JSON_BODY
 from registry.web.problems import speak_json_for_malformed_http
 from registry.web.route import BEARER, Limit, Route
 from registry.web.spool import Spool
-from registry.worker import background, running
+from registry.worker import CHANNELS, background
 
 # The router tries them in this order: first what is asked for most.
 ROUTES: tuple[Route, ...] = (
@@ -121,12 +123,13 @@ def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterat
             app[SPOOL] = Spool(settings.limits.spool_path)
             stack.callback(app[SPOOL].close)
             app[packages.RECEIVER] = Receiver(app[SPOOL], settings.limits.max_tarball)
-            app[CACHE] = cache = PackageCache()
-            await stack.enter_async_context(running([cache.listen(db)]))
+            app[ANNOUNCEMENTS] = announcements = Announcements(db, CHANNELS)
+            app[CACHE] = PackageCache(announcements)
+            await stack.enter_async_context(running({"announcements": announcements.listen}))
             app[SEARCH] = index = await stack.enter_async_context(open_search(settings.search))
             app[downloads.RECORDER] = await stack.enter_async_context(open_recorder(db, settings.limits.spool_path))
             if with_background:
-                await stack.enter_async_context(background(settings, db, storage, index))
+                await stack.enter_async_context(background(settings, db, announcements, storage, index))
             yield
 
     return opened

@@ -3,12 +3,10 @@
 Any number of processes may run it: one of them leads each consumer and runs each job, the others stand by.
 """
 
-import asyncio
 import contextlib
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
-from typing import Any
+from functools import partial
 
 from registry.accounts import administer
 from registry.accounts.delays import attempt
@@ -16,22 +14,30 @@ from registry.analytics import consumer as analytics
 from registry.analytics.index import open_analytics
 from registry.db.engine import Database, open_database
 from registry.downloads.record import forget_batches
+from registry.events import consumer as event_consumer
+from registry.events import log as event_log
+from registry.events.announcements import Announcements
 from registry.events.periodic import every
 from registry.packages import sweep
+from registry.packages.cached import DOWNLOADED
 from registry.search import consumer, counts
 from registry.search.index import SearchIndex, open_search
 from registry.search.reconcile import reconcile
 from registry.settings import Settings
 from registry.storage.base import Storage
 from registry.storage.opened import open_storage
+from registry.tasks import Task, running
 
-log = logging.getLogger(__name__)
+CHANNELS = (event_log.CHANNEL, event_consumer.PROGRESS, DOWNLOADED)
+"""What a process listens for."""
 
 Job = Callable[[], Awaitable[object]]
 
 
 @contextlib.asynccontextmanager
-async def background(settings: Settings, db: Database, storage: Storage, index: SearchIndex) -> AsyncIterator[None]:
+async def background(
+    settings: Settings, db: Database, announcements: Announcements, storage: Storage, index: SearchIndex
+) -> AsyncIterator[None]:
     """Everything in the background, for as long as the block lasts."""
     jobs: dict[str, tuple[timedelta, Job]] = {
         "sweep deleted": (
@@ -49,51 +55,27 @@ async def background(settings: Settings, db: Database, storage: Storage, index: 
         )
         # Not at once: after a start the consumers may still be catching up.
         minute = timedelta(minutes=1)
-        followers = [
-            consumer.follow(db, index),
-            every(
-                db,
-                "sweep orphans",
+        tasks: dict[str, Task] = {"index": lambda: consumer.follow(db, announcements, index)}
+        later: dict[str, tuple[timedelta, timedelta, Job]] = {
+            "sweep orphans": (
                 timedelta(hours=6),
+                10 * minute,
                 lambda: sweep.sweep_orphans(db, storage, settle=sweep.SETTLE),
-                first_after=10 * minute,
-            ),
-        ]
+            )
+        }
         if dashboards is not None:
-            followers += [
-                analytics.follow(db, dashboards),
-                every(db, "sample lags", minute, lambda: analytics.sample_lags(db, dashboards), first_after=minute),
-                every(
-                    db,
-                    "refresh downloads",
-                    10 * minute,
-                    lambda: counts.refresh_downloads(db, index),
-                    first_after=minute,
-                ),
-                every(db, "reconcile", timedelta(days=1), lambda: reconcile(db, index), first_after=timedelta(hours=1)),
-            ]
-        followers += [every(db, name, interval, job) for name, (interval, job) in jobs.items()]
-        async with running(followers):
+            tasks["dashboards"] = lambda: analytics.follow(db, announcements, dashboards)
+            later |= {
+                "sample lags": (minute, minute, lambda: analytics.sample_lags(db, dashboards)),
+                "refresh downloads": (10 * minute, minute, lambda: counts.refresh_downloads(db, index)),
+                "reconcile": (timedelta(days=1), timedelta(hours=1), lambda: reconcile(db, index)),
+            }
+        for name, (interval, job) in jobs.items():
+            tasks[name] = partial(every, db, name, interval, job)
+        for name, (interval, first_after, job) in later.items():
+            tasks[name] = partial(every, db, name, interval, job, first_after=first_after)
+        async with running(tasks):
             yield
-
-
-@contextlib.asynccontextmanager
-async def running(work: Iterable[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
-    """Runs `work` beside the block, and ends it with the block."""
-    tasks = [asyncio.create_task(each) for each in work]
-    for task in tasks:
-        task.add_done_callback(_tell_failure)
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _tell_failure(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled() and (error := task.exception()):
-        log.error("work in the background ended", exc_info=error)
 
 
 @contextlib.asynccontextmanager
@@ -103,6 +85,10 @@ async def run_worker(settings: Settings) -> AsyncIterator[Database]:
         open_database(settings.database) as db,
         open_storage(settings.storage) as storage,
         open_search(settings.search) as index,
-        background(settings, db, storage, index),
     ):
-        yield db
+        announcements = Announcements(db, CHANNELS)
+        async with (
+            running({"announcements": announcements.listen}),
+            background(settings, db, announcements, storage, index),
+        ):
+            yield db

@@ -1,12 +1,13 @@
 """The real servers, one of each for the session, and the real service on top of them, one for each test that asks."""
 
+import asyncio
 import os
 import shutil
 import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,11 @@ from registry.devstack.distribution import S3PROXY, elasticsearch_home, maven_ja
 from registry.devstack.elasticsearch import Elasticsearch
 from registry.devstack.java import find_java
 from registry.devstack.postgres import Postgres
+from registry.events.announcements import Announcements
 from registry.server import serving
 from registry.settings import AccountSettings, Settings
+from registry.tasks import running
+from registry.worker import CHANNELS
 from tests.client import Registry
 from tests.servers import Redis, S3Proxy, cache_folder
 
@@ -71,6 +75,17 @@ class Given:
     url: str
     access_key: str = S3Proxy.access_key
     secret_key: str = S3Proxy.secret_key
+
+
+@asynccontextmanager
+async def listening(db: Database) -> AsyncIterator[Announcements]:
+    """A hub on `db`, as a process has it, that listens already."""
+    hub = Announcements(db, CHANNELS)
+    async with running({"announcements": hub.listen}):
+        async with asyncio.timeout(20):
+            while not hub.is_listening:
+                await asyncio.sleep(0.01)
+        yield hub
 
 
 @pytest.fixture(scope="session")
@@ -143,6 +158,13 @@ def database_url(postgres: Postgres) -> Iterator[str]:
 async def db(database_url: str) -> AsyncIterator[Database]:
     async with open_database(Settings.read({"REGISTRY_DB_URL": database_url}).database) as database:
         yield database
+
+
+@pytest.fixture
+async def announcements(db: Database) -> AsyncIterator[Announcements]:
+    """The hub of a process, listening."""
+    async with listening(db) as hub:
+        yield hub
 
 
 @pytest.fixture

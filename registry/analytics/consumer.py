@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 from registry.analytics import documents, store
 from registry.analytics.documents import DOWNLOADS, EVENTS
@@ -11,6 +12,7 @@ from registry.db.engine import Connection, Database, Row
 from registry.downloads import store as downloads
 from registry.events import consumer
 from registry.events import log as event_log
+from registry.events.announcements import Announcements
 from registry.events.log import LOST, Event
 
 CONSUMERS = (DOWNLOADS, EVENTS)
@@ -20,7 +22,7 @@ GATHER_SECONDS = 5.0
 LONGEST_RETENTION = timedelta(days=36_500)
 
 
-async def follow(db: Database, index: AnalyticsIndex) -> None:
+async def follow(db: Database, announcements: Announcements, index: AnalyticsIndex) -> None:
     """Writes every download and event for ever; ends only by cancellation."""
 
     async def write_downloads(rows: Sequence[Row]) -> None:
@@ -32,11 +34,10 @@ async def follow(db: Database, index: AnalyticsIndex) -> None:
             owners = await store.owners(conn, {each.package_id for each in events if each.package_id is not None})
         await index.write([documents.event(each, owners.get(each.package_id)) for each in events])
 
+    follow_log = partial(consumer.follow, db, announcements, pause=GATHER_SECONDS)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(
-            consumer.follow(db, DOWNLOADS, write_downloads, read=downloads.read_after, pause=GATHER_SECONDS)
-        )
-        tasks.create_task(consumer.follow(db, EVENTS, write_events, pause=GATHER_SECONDS))
+        tasks.create_task(follow_log(DOWNLOADS, write_downloads, read=downloads.read_after))
+        tasks.create_task(follow_log(EVENTS, write_events))
 
 
 async def lags(conn: Connection) -> list[tuple[str, int, float]]:

@@ -6,6 +6,7 @@ import logging
 import os
 import select
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import aiopg.connection
@@ -32,6 +33,7 @@ class Connection(aiopg.Connection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._watched = _socket(self._conn)
+        self.on_notify: Callable[[str, str], None] | None = None
 
     @staticmethod
     def _ready(weak_self: "weakref.ref[Connection]") -> None:
@@ -42,7 +44,11 @@ class Connection(aiopg.Connection):
         try:
             state = self._conn.poll()
             while self._conn.notifies:
-                self._notifies.put_nowait(self._conn.notifies.pop(0))
+                notification = self._conn.notifies.pop(0)
+                # Before the statement whose answer came after it goes on.
+                if self.on_notify:
+                    self.on_notify(notification.channel, notification.payload)
+                self._notifies.put_nowait(notification)
         except (psycopg2.Warning, psycopg2.Error) as error:
             failure = error
             self._notifies_proxy.close(error)

@@ -249,11 +249,18 @@ class Database:
                         listener(channel, payload)
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[tuple[Connection, Any]]:
-        """A connection outside the pool with its queue of notifications: for LISTEN and session-long locks."""
+    async def session(
+        self, on_notify: Callable[[str, str], None] | None = None
+    ) -> AsyncIterator[tuple[Connection, Any]]:
+        """A connection outside the pool with its queue of notifications: for LISTEN and session-long locks.
+
+        `on_notify` is called with (channel, payload) of each notification, before any statement that PostgreSQL
+        answered after it returns.
+        """
         before = cancellations()
         with errors_named():
             raw = await aiopg.connect(self._dsn)
+        raw.on_notify = on_notify  # type: ignore[attr-defined]  # every connection is the driver's own
         try:
             hear_cancellation(before)
             with errors_named():
@@ -310,6 +317,11 @@ def dsn(settings: DatabaseSettings) -> str:
         "application_name": f"synapse-registry {os.getpid()}",
         "options": f"-c statement_timeout={int(settings.statement_timeout.total_seconds() * 1000)} {SESSION_OPTIONS}",
         "connect_timeout": "5",
+        # The client's own keepalives: without them it learns of a server that vanished after hours.
+        "keepalives_idle": "2",
+        "keepalives_interval": "1",
+        "keepalives_count": "2",
+        "tcp_user_timeout": "3000",
     }
     parts |= {name: str(value) for name, value in url.query.items()}
     return str(psycopg2.extensions.make_dsn(**{k: v for k, v in parts.items() if v}))

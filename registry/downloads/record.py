@@ -24,6 +24,7 @@ from registry.db.engine import ConstraintViolated, Database
 from registry.downloads import agents, store
 from registry.downloads.store import Download
 from registry.errors import DatabaseUnavailable
+from registry.tasks import running
 
 log = logging.getLogger(__name__)
 
@@ -148,13 +149,10 @@ async def open_recorder(db: Database, folder: Path) -> AsyncIterator[DownloadRec
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True, mode=0o750)
     await asyncio.to_thread(agents.parse, "Mozilla/5.0")  # reads the browsers' patterns, which takes a moment
     recorder = DownloadRecorder(db, folder)
-    tasks = [asyncio.create_task(recorder.flush_forever()), asyncio.create_task(recorder.replay_forever())]
     try:
-        yield recorder
+        async with running({"count downloads": recorder.flush_forever, "replay downloads": recorder.replay_forever}):
+            yield recorder
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         await recorder.finish()
 
 

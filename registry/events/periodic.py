@@ -10,7 +10,7 @@ from prometheus_client import Counter
 
 from registry.db.engine import Database
 from registry.errors import Unavailable
-from registry.events.consumer import try_lock
+from registry.events.locks import try_lock
 
 log = logging.getLogger(__name__)
 

@@ -1,11 +1,10 @@
 """What was read of packages lately, kept until anything of the package changes.
 
-Whatever changes a package announces its id with the commit: this process hears of it before the commit's caller does,
-others through PostgreSQL within milliseconds. A process that can't hear keeps nothing.
+Each change of a package announces the package's id with its commit. This process gets the announcement before the code
+that committed goes on, other processes get it through PostgreSQL within milliseconds. While the process does not
+receive announcements, nothing is served from the cache.
 """
 
-import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -13,20 +12,15 @@ from typing import Protocol, TypeVar
 
 from cachetools import LRUCache, TTLCache
 
-from registry.db.engine import Database
-from registry.errors import DatabaseUnavailable
+from registry.events.announcements import Announcements
 from registry.events.log import CHANNEL
-
-log = logging.getLogger(__name__)
 
 DOWNLOADED = "registry_downloads"
 """Announces ids of packages whose downloads were counted."""
 
 MAX_BYTES = 64 << 20
-# What no announcement tells of shows after so long: a new day in the windows of downloads, a connection that died
-# without a word.
+# No announcement says that a new day began, which moves the windows of download counts.
 SECONDS = 5.0
-RETRY_SECONDS = 1.0
 OVERHEAD = 1_000
 STAMPS = 100_000
 
@@ -57,12 +51,14 @@ def _weight(entry: _Entry) -> int:
 class PackageCache:
     """Moments are counted in changes heard of: an entry holds unless its package changed since its reading began."""
 
-    def __init__(self) -> None:
+    def __init__(self, announcements: Announcements) -> None:
         self._entries: LRUCache[tuple[str, ...], _Entry] = LRUCache(MAX_BYTES, getsizeof=_weight)
         self._changed: TTLCache[tuple[str, int], int] = TTLCache(float("inf"), 2 * SECONDS)
         self._stamps: LRUCache[int, object] = LRUCache(STAMPS)
         self._now = 0
-        self._listening_since: int | None = None
+        self._listening_since = 0
+        self._announcements = announcements
+        announcements.subscribe(CHANNEL, DOWNLOADED, announced=self._hear, resumed=self._resume)
 
     async def get(self, key: tuple[str, ...], read: Callable[[], Awaitable[Kept]], *, counts: bool = False) -> Kept:
         """What is kept under `key`, else what `read` gives; with `counts`, that tells of downloads.
@@ -75,13 +71,14 @@ class PackageCache:
         read_at, until = self._now, time.monotonic() + SECONDS
         value = await read()
         entry = _Entry(value, (CHANNEL, DOWNLOADED) if counts else (CHANNEL,), read_at, until)
-        if self._listening_since is not None and _weight(entry) <= MAX_BYTES:
+        if self._announcements.is_listening and _weight(entry) <= MAX_BYTES:
             self._entries[key] = entry
         return value
 
     def _holds(self, entry: _Entry) -> bool:
-        since = self._listening_since
-        if since is None or entry.read_at < since or entry.until < time.monotonic():
+        if not self._announcements.is_listening:
+            return False
+        if entry.read_at < self._listening_since or entry.until < time.monotonic():
             return False
         if entry.read_at == self._now:
             return True
@@ -102,7 +99,7 @@ class PackageCache:
         found: object = self._stamps.setdefault(package_id, object())
         return found
 
-    def hear(self, channel: str, payload: str) -> None:
+    def _hear(self, channel: str, payload: str) -> None:
         """Takes an announcement: ids of packages, separated by blanks."""
         self._now += 1
         for package_id in payload.split():
@@ -110,24 +107,8 @@ class PackageCache:
             if channel == CHANNEL:
                 self._stamps.pop(int(package_id), None)
 
-    async def listen(self, db: Database) -> None:
-        """Hears what other processes announce, for ever; ends only by cancellation."""
-        db.on_announced(self.hear)
-        while True:
-            try:
-                async with db.session() as (conn, notifies):
-                    for channel in (CHANNEL, DOWNLOADED):
-                        await conn.command(f"LISTEN {channel}")
-                    self._now += 1
-                    self._listening_since = self._now
-                    self._stamps.clear()
-                    while True:
-                        heard = await notifies.get()
-                        self.hear(heard.channel, heard.payload)
-            except DatabaseUnavailable:
-                log.info("nothing is kept of packages until the database is back")
-            except Exception:  # whatever it is must not end the loop: until it hears again, nothing is kept
-                log.exception("changes of packages can't be heard of")
-            finally:
-                self._listening_since = None
-            await asyncio.sleep(RETRY_SECONDS)
+    def _resume(self) -> None:
+        """Listening starts: changes before this may have been missed."""
+        self._now += 1
+        self._listening_since = self._now
+        self._stamps.clear()

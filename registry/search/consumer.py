@@ -8,6 +8,7 @@ from registry.db.engine import Database
 from registry.elastic import IndexMissing
 from registry.errors import Unavailable
 from registry.events import consumer as event_consumer
+from registry.events.announcements import Announcements
 from registry.events.consumer import Handler
 from registry.events.log import Event
 from registry.search.index import SearchIndex
@@ -35,14 +36,14 @@ def handler(db: Database, index: SearchIndex) -> Handler:
     return handle
 
 
-async def follow(db: Database, index: SearchIndex) -> None:
+async def follow(db: Database, announcements: Announcements, index: SearchIndex) -> None:
     """Indexes for ever; ends only by cancellation, or at once when no Elasticsearch is configured."""
     if not index.is_configured:
         log.warning("no search engine is configured; PostgreSQL answers searches")
         return
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_keep_healed(db, index))
-        tasks.create_task(event_consumer.follow(db, CONSUMER, handler(db, index), pause=GATHER_SECONDS))
+        tasks.create_task(event_consumer.follow(db, announcements, CONSUMER, handler(db, index), pause=GATHER_SECONDS))
 
 
 async def _keep_healed(db: Database, index: SearchIndex) -> None:

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from registry.keys import DB
+from registry.keys import ANNOUNCEMENTS, DB
 from registry.search import explain as explaining
 from registry.search import search as use_case
 from registry.search.keys import SEARCH
@@ -21,7 +21,8 @@ from registry.web.route import Limit, Route
 
 async def search(request: web.Request) -> web.StreamResponse:
     wanted = SearchRequest.parse(list(request.query.items()))
-    return json_response(await use_case.search(request.app[DB], request.app[SEARCH], wanted))
+    app = request.app
+    return json_response(await use_case.search(app[DB], app[SEARCH], app[ANNOUNCEMENTS], wanted))
 
 
 async def suggest(request: web.Request) -> web.StreamResponse:

@@ -3,16 +3,14 @@
 The consumer writes to the generation being built as well, so that nothing is lost between the last page and the swap.
 """
 
-import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 from registry.db.engine import Database
 from registry.errors import SearchUnavailable
 from registry.events import log as event_log
-from registry.events.consumer import try_lock
+from registry.events.locks import held
 from registry.search import store
 from registry.search.documents import PACKAGES, VERSIONS
 from registry.search.index import SearchIndex
@@ -25,7 +23,6 @@ Progress = Callable[[str, int, int], None]
 
 PAGE = 500
 EVENTS = 500
-LOCK_RETRY_SECONDS = 0.5
 # Beside the session locks of consumers and of periodic jobs.
 LOCK_CLASS, LOCK_KEY = 4204, 0
 CHECKS = 5
@@ -39,7 +36,7 @@ async def rebuild(db: Database, index: SearchIndex, progress: Progress | None = 
     Raises SearchUnavailable when Elasticsearch goes away or the new indices don't hold what they should; the old ones
     are searched on then. Waits for a rebuild that runs elsewhere.
     """
-    async with _alone(db):
+    async with held(db, LOCK_CLASS, LOCK_KEY):
         await _rebuild(db, index, progress)
 
 
@@ -47,7 +44,7 @@ async def heal(db: Database, index: SearchIndex) -> bool:
     """Rebuilds when the indices are missing or of another mapping than this code has; whether it did."""
     if await index.is_current():
         return False
-    async with _alone(db):
+    async with held(db, LOCK_CLASS, LOCK_KEY):
         if await index.is_current():
             return False
         log.warning("search index is missing or outdated")
@@ -60,7 +57,7 @@ async def rollback(db: Database, index: SearchIndex) -> None:
 
     Raises IndexMissing when none is kept.
     """
-    async with _alone(db):
+    async with held(db, LOCK_CLASS, LOCK_KEY):
         seq = await index.revive_previous()
         await _replace(db, index, seq)
     log.warning("search index rolled back", extra={"from_seq": seq})
@@ -133,12 +130,3 @@ async def _replace(db: Database, index: SearchIndex, seq: int) -> None:
     async with db.read() as conn:
         handled = await event_log.position(conn, CONSUMER)
     await index.swap(handled)
-
-
-@asynccontextmanager
-async def _alone(db: Database) -> AsyncIterator[None]:
-    """Waits until no other process rebuilds; a dead one's lock ends with its session."""
-    async with db.session() as (conn, _):
-        while not await try_lock(conn, LOCK_CLASS, LOCK_KEY):
-            await asyncio.sleep(LOCK_RETRY_SECONDS)
-        yield

@@ -1,6 +1,5 @@
 """Searching and completing: from the index, or from PostgreSQL while that is away."""
 
-import asyncio
 import logging
 import time
 
@@ -10,6 +9,8 @@ from typing_extensions import TypedDict
 from registry.db.engine import Database, Row
 from registry.errors import SearchUnavailable
 from registry.events import log as event_log
+from registry.events.announcements import Announcements
+from registry.events.consumer import wait_until_handled
 from registry.search import query
 from registry.search.documents import PACKAGES, VERSIONS, Document, timestamp
 from registry.search.fallback import store as fallback
@@ -29,18 +30,17 @@ class Suggestions(TypedDict):
 
 
 WAIT_SECONDS = 5.0
-WAIT_POLL_SECONDS = 0.05
 SUGGESTIONS = 10
 
 
-async def search(db: Database, index: SearchIndex, request: SearchRequest) -> Page:
+async def search(db: Database, index: SearchIndex, announcements: Announcements, request: SearchRequest) -> Page:
     """The page of `request`, `degraded` when it comes from PostgreSQL.
 
     Raises DatabaseUnavailable when that is needed and away too.
     """
     started = time.monotonic()
     if request.min_seq and not index.is_away:
-        await _wait_for(db, request.min_seq)
+        await _wait_for(db, announcements, request.min_seq)
     try:
         page = await _from_index(index, request)
     except SearchUnavailable:
@@ -104,15 +104,10 @@ def _result(row: Row) -> Result:
     }
 
 
-async def _wait_for(db: Database, seq: int) -> None:
+async def _wait_for(db: Database, announcements: Announcements, seq: int) -> None:
     """Returns when the index has the change `seq`, when there is no such change yet, or after WAIT_SECONDS."""
     async with db.read() as conn:
         if seq > await event_log.last_seq(conn):
             return
-    deadline = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < deadline:
-        async with db.read() as conn:
-            if await event_log.position(conn, CONSUMER) >= seq:
-                return
-        await asyncio.sleep(WAIT_POLL_SECONDS)
-    log.warning("search index is behind", extra={"seq": seq})
+    if not await wait_until_handled(db, announcements, CONSUMER, seq, WAIT_SECONDS):
+        log.warning("search index is behind", extra={"seq": seq})

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from registry.tasks import running
 from registry.web import metrics
 
 log = logging.getLogger(__name__)
@@ -102,11 +103,8 @@ class Connections:
     @contextlib.asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
         """Within the block, connections whose clients don't take their answers are closed."""
-        watching = asyncio.create_task(self._watch())
-        try:
+        async with running({"watch connections": self._watch}):
             yield
-        finally:
-            watching.cancel()
 
     async def _watch(self) -> None:
         while True:

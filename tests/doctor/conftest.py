@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,12 +16,14 @@ from registry.db.engine import Database, Statement
 from registry.doctor import blobs, check, search, spool
 from registry.doctor.check import Registry
 from registry.doctor.examine import opened
+from registry.events.announcements import Announcements
 from registry.keys import DB
 from registry.packages import sweep
 from registry.search import consumer, reconcile
 from registry.server import serving
 from registry.settings import Settings
-from registry.worker import running
+from registry.tasks import running
+from registry.worker import CHANNELS
 from tests.client import Registry as Client
 from tests.client import remove_indices
 from tests.conftest import ITERATIONS, SECRET
@@ -76,8 +79,13 @@ async def settings(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> 
 async def catch_up(registry: Registry) -> None:
     """What consumers of a running service do."""
     assert registry.dashboards is not None
-    work = [analytics.follow(registry.db, registry.dashboards), consumer.follow(registry.db, registry.index)]
-    async with running(work):
+    hub = Announcements(registry.db, CHANNELS)
+    tasks = {
+        "announcements": hub.listen,
+        "dashboards": partial(analytics.follow, registry.db, hub, registry.dashboards),
+        "index": partial(consumer.follow, registry.db, hub, registry.index),
+    }
+    async with running(tasks):
         await _caught_up(registry.db)
 
 

@@ -10,6 +10,7 @@ from registry.db.engine import Database, Statement
 from registry.errors import SearchUnavailable
 from registry.events import consumer
 from registry.events import log as event_log
+from registry.events.announcements import Announcements
 from registry.events.log import Event
 from registry.events.periodic import every
 
@@ -66,14 +67,14 @@ async def test_a_reader_never_sees_a_number_before_a_lower_one(db: Database):
     assert seen == list(range(1, 51))
 
 
-async def test_a_consumer_handles_every_event_once_and_in_order(db: Database):
+async def test_a_consumer_handles_every_event_once_and_in_order(db: Database, announcements: Announcements):
     handled: list[int] = []
 
     async def handle(events: Sequence[Event]) -> None:
         handled.extend(event.seq for event in events)
 
     await append(db, "before")
-    task = asyncio.create_task(consumer.follow(db, "test", handle))
+    task = asyncio.create_task(consumer.follow(db, announcements, "test", handle))
     for index in range(10):
         await append(db, f"p{index}")
     await until(db, "test", 11)
@@ -81,7 +82,9 @@ async def test_a_consumer_handles_every_event_once_and_in_order(db: Database):
     assert handled == list(range(1, 12))
 
 
-async def test_what_comes_while_a_consumer_rests_from_a_long_batch_is_one_batch(db: Database):
+async def test_what_comes_while_a_consumer_rests_from_a_long_batch_is_one_batch(
+    db: Database, announcements: Announcements
+):
     batches: list[list[int]] = []
 
     async def handle(events: Sequence[Event]) -> None:
@@ -89,7 +92,7 @@ async def test_what_comes_while_a_consumer_rests_from_a_long_batch_is_one_batch(
         await asyncio.sleep(0.3)
 
     await append(db, "long")
-    task = asyncio.create_task(consumer.follow(db, "test", handle))
+    task = asyncio.create_task(consumer.follow(db, announcements, "test", handle))
     await until(db, "test", 1)
     for index in range(3):
         await append(db, f"p{index}")
@@ -99,7 +102,7 @@ async def test_what_comes_while_a_consumer_rests_from_a_long_batch_is_one_batch(
     assert batches == [[1], [2, 3, 4]]
 
 
-async def test_a_batch_that_fails_comes_again_and_none_is_skipped(db: Database):
+async def test_a_batch_that_fails_comes_again_and_none_is_skipped(db: Database, announcements: Announcements):
     handled: list[int] = []
     failures = iter([SearchUnavailable("away"), ValueError("a bug")])
 
@@ -110,13 +113,13 @@ async def test_a_batch_that_fails_comes_again_and_none_is_skipped(db: Database):
 
     await append(db, "one")
     await append(db, "two")
-    task = asyncio.create_task(consumer.follow(db, "test", handle))
+    task = asyncio.create_task(consumer.follow(db, announcements, "test", handle))
     await until(db, "test", 2)
     task.cancel()
     assert handled == [1, 2]
 
 
-async def test_of_two_consumers_one_leads_and_the_other_takes_over(db: Database):
+async def test_of_two_consumers_one_leads_and_the_other_takes_over(db: Database, announcements: Announcements):
     handled: dict[str, list[int]] = {"a": [], "b": []}
 
     def handler(who: str) -> consumer.Handler:
@@ -125,7 +128,7 @@ async def test_of_two_consumers_one_leads_and_the_other_takes_over(db: Database)
 
         return handle
 
-    tasks = {who: asyncio.create_task(consumer.follow(db, "test", handler(who))) for who in handled}
+    tasks = {who: asyncio.create_task(consumer.follow(db, announcements, "test", handler(who))) for who in handled}
     await append(db, "one")
     await until(db, "test", 1)
     leader = next(who for who, seqs in handled.items() if seqs)
@@ -138,13 +141,13 @@ async def test_of_two_consumers_one_leads_and_the_other_takes_over(db: Database)
     assert handled == {leader: [1], other: [2]}
 
 
-async def test_a_consumer_goes_on_after_its_session_was_cut(db: Database):
+async def test_a_consumer_goes_on_after_its_session_was_cut(db: Database, announcements: Announcements):
     handled: list[int] = []
 
     async def handle(events: Sequence[Event]) -> None:
         handled.extend(event.seq for event in events)
 
-    task = asyncio.create_task(consumer.follow(db, "test", handle))
+    task = asyncio.create_task(consumer.follow(db, announcements, "test", handle))
     await append(db, "one")
     await until(db, "test", 1)
     async with db.read() as conn:
@@ -162,14 +165,14 @@ async def test_a_consumer_goes_on_after_its_session_was_cut(db: Database):
     assert handled == [1, 2]
 
 
-async def test_a_replayed_consumer_handles_everything_again(db: Database):
+async def test_a_replayed_consumer_handles_everything_again(db: Database, announcements: Announcements):
     handled: list[int] = []
 
     async def handle(events: Sequence[Event]) -> None:
         handled.extend(event.seq for event in events)
 
     await append(db, "one")
-    task = asyncio.create_task(consumer.follow(db, "test", handle))
+    task = asyncio.create_task(consumer.follow(db, announcements, "test", handle))
     await until(db, "test", 1)
     async with db.transaction() as conn:
         await consumer.replay(conn, "test")
@@ -178,11 +181,11 @@ async def test_a_replayed_consumer_handles_everything_again(db: Database):
     assert handled == [1, 1]
 
 
-async def test_the_lag_tells_how_many_events_wait_and_how_long(db: Database):
+async def test_the_lag_tells_how_many_events_wait_and_how_long(db: Database, announcements: Announcements):
     async def handle(_: Sequence[Event]) -> None:
         return
 
-    task = asyncio.create_task(consumer.follow(db, "test", handle))
+    task = asyncio.create_task(consumer.follow(db, announcements, "test", handle))
     await append(db, "one")
     await until(db, "test", 1)
     task.cancel()

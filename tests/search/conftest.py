@@ -12,6 +12,8 @@ from registry.db.engine import Database, json, statement
 from registry.db.tables import download_days, package_versions, packages, users
 from registry.devstack.elasticsearch import Elasticsearch
 from registry.events import log as event_log
+from registry.events.announcements import Announcements
+from registry.events.consumer import PROGRESS
 from registry.events.log import VERSION_DELETED, VERSION_PUBLISHED
 from registry.packages import store as packages_store
 from registry.packages import versions
@@ -22,6 +24,7 @@ from registry.search.rebuild import heal
 from registry.search.request import SearchRequest
 from registry.search.search import search
 from registry.settings import SearchSettings, Settings
+from registry.worker import CHANNELS
 
 
 def search_settings(elasticsearch_url: str) -> SearchSettings:
@@ -105,6 +108,9 @@ class Shelf:
     index: SearchIndex
     user: int = 0
 
+    def __post_init__(self) -> None:
+        self.announcements = Announcements(self.db, CHANNELS)
+
     async def publish(self, name: str, version: str = "1.0.0", *, downloads: int = 0, **fields: Any) -> int:
         """Adds a version; the seq of its event."""
         parsed = versions.parse(version)
@@ -175,20 +181,21 @@ class Shelf:
             await conn.run(_COUNT, of=name, count=downloads)
             await conn.run(_DOWNLOADED_TODAY, of=name)
 
-    async def drain(self) -> None:
-        """What the consumer does: everything new is indexed and the cursor saved."""
+    async def drain(self, most: int = 10_000) -> None:
+        """What the consumer does: up to `most` new events are indexed and the cursor is saved."""
         async with self.db.read() as conn:
-            events = await event_log.read_after(conn, await event_log.position(conn, CONSUMER), 10_000)
+            events = await event_log.read_after(conn, await event_log.position(conn, CONSUMER), most)
         if events:
             await handler(self.db, self.index)(events)
             async with self.db.transaction() as conn:
                 await conn.run(_SAVE, name=CONSUMER, seq=events[-1].seq)
+                conn.announce(PROGRESS, f"{CONSUMER} {events[-1].seq}")
 
     async def find(self, q: str, **params: Any) -> Any:
         """The page of a search; `params` as in the address."""
         lists = {name: value if isinstance(value, list) else [value] for name, value in params.items()}
         pairs = [(name, str(value)) for name, values in lists.items() for value in values]
-        return await search(self.db, self.index, SearchRequest.parse([("q", q), *pairs]))
+        return await search(self.db, self.index, self.announcements, SearchRequest.parse([("q", q), *pairs]))
 
     async def names(self, q: str, **params: Any) -> list[str]:
         page = await self.find(q, **params)

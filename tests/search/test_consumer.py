@@ -10,6 +10,7 @@ from elasticsearch import AsyncElasticsearch
 from registry.db.engine import Database, statement
 from registry.db.tables import index_failures
 from registry.events import consumer as event_consumer
+from registry.events.announcements import Announcements
 from registry.search import consumer, indexing
 from registry.search.counts import refresh_downloads
 from registry.search.documents import PACKAGES, VERSIONS
@@ -206,10 +207,12 @@ async def test_a_lost_index_heals_at_the_next_event(shelf: Shelf) -> None:
     assert await shelf.names("after") == ["after"]
 
 
-async def test_following_builds_a_missing_index_and_indexes_on(db: Database, index: SearchIndex) -> None:
+async def test_following_builds_a_missing_index_and_indexes_on(
+    db: Database, announcements: Announcements, index: SearchIndex
+) -> None:
     shelf = Shelf(db, index)
     await shelf.publish("first")
-    following = asyncio.create_task(consumer.follow(db, index))
+    following = asyncio.create_task(consumer.follow(db, announcements, index))
     try:
         async with asyncio.timeout(60):
             while not await index.is_current():
@@ -225,7 +228,7 @@ async def test_following_builds_a_missing_index_and_indexes_on(db: Database, ind
 
 
 async def test_following_outlives_any_failure_to_look_at_the_index(
-    db: Database, index: SearchIndex, monkeypatch: pytest.MonkeyPatch
+    db: Database, announcements: Announcements, index: SearchIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shelf = Shelf(db, index)
     failures = iter([KeyError("a bug")])
@@ -238,7 +241,7 @@ async def test_following_outlives_any_failure_to_look_at_the_index(
     monkeypatch.setattr(consumer, "heal", fail)
     monkeypatch.setattr(consumer, "HEAL_SECONDS", 0.1)
     await rebuild(db, index)
-    following = asyncio.create_task(consumer.follow(db, index))
+    following = asyncio.create_task(consumer.follow(db, announcements, index))
     await asyncio.sleep(0.3)
     try:
         seq = await shelf.publish("first")

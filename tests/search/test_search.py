@@ -13,6 +13,7 @@ from registry.search.breaker import SLOW_IN_A_ROW, Breaker
 from registry.search.index import SearchIndex, open_search
 from registry.search.search import suggest
 from registry.settings import Settings
+from tests.conftest import listening
 from tests.search.conftest import Shelf
 
 PACKAGES: list[dict[str, Any]] = [
@@ -148,6 +149,27 @@ async def test_min_seq_waits_for_the_consumer(stocked: Shelf) -> None:
     assert not search.done()
     await stocked.drain()
     assert (await search)["results"][0]["name"] == "brand-new"
+
+
+async def test_min_seq_asks_postgresql_three_times_however_long_it_waits(stocked: Shelf) -> None:
+    class Counting(Database):
+        reads = 0
+
+        def read(self, **more: bool) -> Any:
+            self.reads += 1
+            return super().read(**more)
+
+    seqs = [await stocked.publish(f"new-{number}") for number in range(8)]
+    db = Counting(stocked.db._pool, stocked.db._dsn)
+    async with listening(db) as announcements:
+        shelf = Shelf(db, stocked.index)
+        shelf.announcements = announcements
+        searching = asyncio.create_task(shelf.find("new-7", min_seq=seqs[-1]))
+        for _ in seqs:
+            assert not searching.done()
+            await stocked.drain(1)
+        assert (await searching)["results"][0]["name"] == "new-7"
+    assert db.reads == 3  # is there such a change; is it indexed; after the announcement that it is
 
 
 async def test_min_seq_waits_no_longer_than_its_time(stocked: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:

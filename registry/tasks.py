@@ -1,0 +1,51 @@
+"""Runs background tasks for as long as a block lasts, and restarts a task that fails.
+
+A loop that should never end must not end unnoticed. Each failure is logged with its traceback and counted in
+`registry_task_failures_total`, and the task starts again after a pause that grows with each failure.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from typing import Any
+
+from prometheus_client import Counter
+
+log = logging.getLogger(__name__)
+
+FAILURES = Counter("registry_task_failures_total", "Background tasks that failed and were started again", ["task"])
+RESTART_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+Task = Callable[[], Coroutine[Any, Any, None]]
+"""Starts the work. Called again after a failure."""
+
+
+@contextlib.asynccontextmanager
+async def running(tasks: Mapping[str, Task]) -> AsyncIterator[None]:
+    """Runs `tasks` (name → task) during the block, and cancels and awaits them at its end.
+
+    A task that returns is finished and does not start again.
+    """
+    started = [asyncio.create_task(_keep_running(name, task), name=name) for name, task in tasks.items()]
+    try:
+        yield
+    finally:
+        for each in started:
+            each.cancel()
+        await asyncio.gather(*started, return_exceptions=True)
+
+
+async def _keep_running(name: str, task: Task) -> None:
+    FAILURES.labels(name)  # creates the series at 0, so that alerts see the first failure as an increase
+    failures = 0
+    while True:
+        try:
+            await task()
+        except Exception:  # the task starts again; the log has the traceback and the counter raises the alarm
+            FAILURES.labels(name).inc()
+            log.exception("background task failed", extra={"task": name})
+        else:
+            return
+        await asyncio.sleep(RESTART_SECONDS[min(failures, len(RESTART_SECONDS) - 1)])
+        failures += 1

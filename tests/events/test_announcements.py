@@ -1,0 +1,173 @@
+"""One connection hears for the whole process: who is told, when, and what happens while nothing can be heard."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from registry.db.engine import Database, Statement, open_database
+from registry.devstack.postgres import Postgres
+from registry.events.announcements import DEAF_SECONDS, Announcements
+from registry.events.log import CHANNEL
+from registry.packages.cached import DOWNLOADED, PackageCache
+from registry.settings import Settings
+from tests.conftest import listening
+from tests.faults.toxic import Toxic, toxic, unix
+from tests.packages.test_cached import Reads
+
+LISTENERS = Statement(
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+    "AND backend_type = 'client backend'",
+    {},
+)
+
+
+class Heard:
+    """A subscriber that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.payloads: list[str] = []
+        self.resumed = 0
+
+    def announced(self, _: str, payload: str) -> None:
+        if payload not in self.payloads:  # announcements of this process arrive a second time from PostgreSQL
+            self.payloads.append(payload)
+
+    def resume(self) -> None:
+        self.resumed += 1
+
+    async def until(self, payload: str) -> None:
+        async with asyncio.timeout(20):
+            while payload not in self.payloads:
+                await asyncio.sleep(0.01)
+
+
+async def announce(db: Database, channel: str, payload: str) -> None:
+    async with db.transaction() as conn:
+        conn.announce(channel, payload)
+
+
+@pytest.fixture
+async def elsewhere(database_url: str) -> AsyncIterator[Database]:
+    """Another process, as far as the hub can tell."""
+    async with open_database(Settings.read({"REGISTRY_DB_URL": database_url}).database) as other:
+        yield other
+
+
+@asynccontextmanager
+async def through(wire: Toxic, url: str) -> AsyncIterator[Database]:
+    address = make_url(url).set(host="127.0.0.1", port=wire.port, query={})
+    text = address.render_as_string(hide_password=False)
+    async with open_database(Settings.read({"REGISTRY_DB_URL": text}).database) as db:
+        yield db
+
+
+async def test_a_commit_is_heard_here_before_its_caller_goes_on_and_elsewhere_soon(announcements, db, elsewhere):
+    heard = Heard()
+    announcements.subscribe(CHANNEL, announced=heard.announced)
+    await announce(db, CHANNEL, "1")
+    assert heard.payloads == ["1"]
+    await announce(elsewhere, CHANNEL, "2")
+    await heard.until("2")
+
+
+async def test_each_subscriber_hears_its_own_channels_and_nothing_after_it_left(announcements, db):
+    events, downloads = Heard(), Heard()
+    leave = announcements.subscribe(CHANNEL, announced=events.announced)
+    announcements.subscribe(DOWNLOADED, announced=downloads.announced)
+    await announce(db, CHANNEL, "1")
+    leave()
+    await announce(db, CHANNEL, "2")
+    await announce(db, DOWNLOADED, "3")
+    assert events.payloads == ["1"]
+    assert downloads.payloads == ["3"]
+
+
+async def test_a_channel_nobody_listens_on_is_refused(announcements):
+    with pytest.raises(ValueError, match="misspelt"):
+        announcements.subscribe("misspelt", announced=Heard().announced)
+
+
+async def test_a_subscriber_that_fails_keeps_nothing_from_the_others(announcements, db):
+    heard = Heard()
+
+    def fail(*_: str) -> None:
+        raise KeyError("a bug")
+
+    announcements.subscribe(CHANNEL, announced=fail)
+    announcements.subscribe(CHANNEL, announced=heard.announced)
+    await announce(db, CHANNEL, "1")
+    assert heard.payloads == ["1"]
+
+
+async def test_many_subscribers_share_one_connection(announcements, elsewhere):
+    many = [Heard() for _ in range(1000)]
+    for heard in many:
+        announcements.subscribe(CHANNEL, announced=heard.announced)
+    await announce(elsewhere, CHANNEL, "1")
+    await many[-1].until("1")
+    assert all(heard.payloads == ["1"] for heard in many)
+    async with elsewhere.read() as conn:
+        assert await conn.value(LISTENERS) == 1
+
+
+async def test_a_lost_connection_is_noticed_and_made_anew(announcements, elsewhere):
+    heard = Heard()
+    announcements.subscribe(CHANNEL, announced=heard.announced, resumed=heard.resume)
+    async with elsewhere.read() as conn:
+        await conn.all(
+            Statement(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+                {},
+            )
+        )
+    async with asyncio.timeout(20):
+        while heard.resumed < 2 or not announcements.is_listening:
+            await asyncio.sleep(0.01)
+    await announce(elsewhere, CHANNEL, "1")
+    await heard.until("1")
+
+
+async def test_what_was_announced_while_nothing_was_answered_is_not_trusted_away(db):
+    """A process that was frozen finds the clock further on: it must not serve from its cache before it caught up."""
+    now = 0.0
+    hub = Announcements(db, [CHANNEL, DOWNLOADED], clock=lambda: now)
+    task = asyncio.create_task(hub.listen())
+    async with asyncio.timeout(20):
+        while not hub.is_listening:
+            await asyncio.sleep(0.01)
+        now += DEAF_SECONDS + 1
+        assert not hub.is_listening
+        while not hub.is_listening:
+            await asyncio.sleep(0.01)
+    task.cancel()
+
+
+async def test_a_cache_whose_connection_fell_silent_serves_nothing_stale(
+    postgres: Postgres, database_url: str, elsewhere: Database
+):
+    """Nobody hangs up: packets of the listening connection just don't arrive any more."""
+    socket = f"{postgres._socket_dir}/.s.PGSQL.5432"
+    async with toxic(unix(socket)) as wire, through(wire, database_url) as db, listening(db) as hub:
+        cache, reads = PackageCache(hub), Reads()
+        await cache.get(("page", "a"), reads)
+        assert (await cache.get(("page", "a"), reads)).number == 1
+        wire.silent = True
+        await announce(elsewhere, CHANNEL, "1")
+        async with asyncio.timeout(30):
+            while True:
+                before = reads.count
+                for _ in range(3):
+                    await cache.get(("page", "a"), reads)
+                if reads.count == before + 3:
+                    break
+                await asyncio.sleep(0.05)
+        wire.silent = False
+        async with asyncio.timeout(30):
+            while not hub.is_listening:
+                await asyncio.sleep(0.05)
+        seen = (await cache.get(("page", "a"), reads)).number
+        assert (await cache.get(("page", "a"), reads)).number == seen == reads.count

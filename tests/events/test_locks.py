@@ -1,0 +1,86 @@
+"""One process at a time holds a lock, whatever happens to it."""
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from registry.db.engine import Database, Statement
+from registry.errors import DatabaseUnavailable
+from registry.events import locks
+from tests.events.holder import CLASS, KEY
+
+_END_SESSIONS = Statement(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    {},
+)
+
+
+@asynccontextmanager
+async def holder(url: str) -> AsyncIterator[Process]:
+    """A process that holds the lock."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.events.holder", url, stdout=PIPE)
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(60):
+            assert await process.stdout.readline() == b"held\n"
+        yield process
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def take(db: Database) -> None:
+    async with asyncio.timeout(60), locks.held(db, CLASS, KEY):
+        return
+
+
+async def test_a_lock_is_free_once_its_holder_is_done(db: Database):
+    await take(db)
+    await take(db)
+
+
+async def test_a_second_holder_waits_for_the_first(db: Database):
+    async with locks.held(db, CLASS, KEY):
+        waiting = asyncio.create_task(take(db))
+        async with db.read() as conn:
+            ungranted = Statement("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted", {})
+            assert await conn.value(ungranted) == 1
+        assert not waiting.done()
+    await waiting
+
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
+async def test_the_lock_of_a_killed_or_frozen_process_is_taken_over(db: Database, database_url: str, blow: int):
+    async with holder(database_url) as process:
+        os.kill(process.pid, blow)
+        await take(db)
+
+
+async def test_a_holder_that_lost_its_session_stops(db: Database):
+    working = asyncio.Event()
+
+    async def hold() -> None:
+        async with locks.held(db, CLASS, KEY):
+            working.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(hold())
+    await working.wait()
+    async with db.read() as conn:
+        await conn.all(_END_SESSIONS)
+    async with asyncio.timeout(60):
+        with pytest.raises(DatabaseUnavailable):
+            await task
+
+
+async def test_an_error_of_the_holder_is_its_own(db: Database):
+    with pytest.raises(ZeroDivisionError):
+        async with locks.held(db, CLASS, KEY):
+            raise ZeroDivisionError
