@@ -27,6 +27,7 @@ from registry.worker import run_worker
 
 KEEP_ALIVE_SECONDS = 75.0
 READY_SECONDS = 10.0
+MAX_READY_PAUSE_SECONDS = 2.0
 # For what is written after its request was answered: the rest is the shutdown grace's.
 LAST_WRITE_SECONDS = 2.0
 
@@ -63,11 +64,17 @@ async def serve(
 
 
 async def _announce(app: web.Application, ready: Callable[[], None]) -> None:
-    """On its first start a service answers a moment before its search index is there."""
+    """Calls `ready` once every server is there, after READY_SECONDS at the latest.
+
+    On its first start a service answers a moment before its search index is there. Each failed attempt logs a warning,
+    so the pauses grow.
+    """
+    pause = 0.1
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(READY_SECONDS):
             while (await app_health(app))["status"] != HEALTHY:
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, MAX_READY_PAUSE_SECONDS)
     ready()
 
 

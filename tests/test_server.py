@@ -2,17 +2,21 @@
 
 import asyncio
 import json
+import os
 import signal
 from pathlib import Path
 
 import aiohttp
 import pytest
+from ephemeral_port_reserve import reserve
 
 from registry.db.engine import Database, Statement
 from registry.devstack.elasticsearch import Elasticsearch
+from registry.server import serve
+from registry.settings import Settings
 from tests.client import PASSWORD, tarball
 from tests.conftest import ITERATIONS, SECRET
-from tests.service import Service, serving_process
+from tests.service import Service, command_environment, serving_process
 
 DOWNLOADS = Statement("SELECT coalesce(sum(download_count), 0) FROM package_versions", {})
 
@@ -125,6 +129,22 @@ async def test_an_idle_service_ends_at_once_with_status_0(
         async with asyncio.timeout(20):
             assert await service.process.wait() == 0
         assert not [line for line in service.log_lines if line["level"] in ("ERROR", "CRITICAL")]
+
+
+async def test_a_start_without_elasticsearch_is_announced_and_asks_for_it_less_and_less(
+    environ: dict[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    settings = Settings.read(command_environment(tmp_path, {**environ, "REGISTRY_PORT": str(reserve())}))
+    ready = asyncio.Event()
+    stop_reading, stop_writing = os.pipe()
+    service = asyncio.create_task(serve(settings, with_background=False, ready=ready.set, parent=stop_reading))
+    async with asyncio.timeout(60):
+        await ready.wait()
+        os.close(stop_writing)
+        await service
+    os.close(stop_reading)
+    warnings = [record for record in caplog.records if record.getMessage() == "search engine unavailable"]
+    assert 1 <= len(warnings) <= 10
 
 
 async def refused(service: Service) -> None:

@@ -130,7 +130,8 @@ def test_only_nginx_is_published_beyond_this_machine_and_it_by_tls_alone(secrets
         for port in service.get("ports", ()):
             assert filled(port, secrets).startswith("127.0.0.1:"), name
     published = services(*FILES)
-    beyond = {name for name, s in published.items() for port in s.get("ports", ()) if port.count(":") == 1}
+    ports = [(name, filled(port, secrets)) for name, service in published.items() for port in service.get("ports", ())]
+    beyond = {name for name, port in ports if not port.startswith("127.0.0.1:")}
     assert beyond == {"nginx"}
 
 
@@ -180,7 +181,29 @@ def test_postgres_keeps_its_data_where_version_18_puts_it():
     assert "postgres:/var/lib/postgresql" in EVERYTHING["postgres"]["volumes"]
 
 
-def test_the_repository_never_takes_in_the_secrets():
-    ignored = subprocess.run(["git", "check-ignore", "-q", ".env"], cwd=ROOT, timeout=30)
-    assert ignored.returncode == 0
+def test_the_build_is_sent_only_what_is_named():
     assert (ROOT / ".dockerignore").read_text().splitlines()[1] == "*"
+
+
+def test_one_service_builds_the_image_and_running_a_command_never_builds():
+    """`pull_policy: build` made every `docker compose run registry` build and retag the image in production."""
+    assert [name for name, service in EVERYTHING.items() if "build" in service] == ["registry"]
+    ours = {name for name, service in EVERYTHING.items() if service["image"].startswith("synapse-registry:")}
+    assert {EVERYTHING[name]["pull_policy"] for name in ours} == {"never"}
+
+
+def test_the_number_of_registry_containers_is_set_in_the_env_file():
+    replicas = EVERYTHING["registry"]["deploy"]["replicas"]
+    assert [filled(replicas, given) for given in ({}, {"SYNAPSE_REPLICAS": "3"})] == ["1", "3"]
+
+
+def test_no_port_is_published_over_ipv6():
+    """The networks have no IPv6: Docker's proxy would carry such clients over, all with the gateway's address."""
+    for name, service in EVERYTHING.items():
+        for port in service.get("ports", ()):
+            assert re.match(r"\d+\.\d+\.\d+\.\d+:", filled(port, {})), name
+
+
+@pytest.mark.parametrize("file", [".env", "backups/2026-11-28/registry.dump", "registry.dump", "objects.tar.gz"])
+def test_the_repository_never_takes_in_secrets_or_backups(file):
+    assert subprocess.run(["git", "check-ignore", "-q", file], cwd=ROOT, timeout=30).returncode == 0

@@ -48,6 +48,11 @@ def test_it_runs_as_an_ordinary_user_who_owns_its_folders():
     assert "-o 10001 -g 10001" in instructions("RUN")[-1]
 
 
+def test_it_declares_no_volumes():
+    """Docker would make an anonymous volume for each container and leave it behind."""
+    assert instructions("VOLUME") == []
+
+
 def test_the_last_stage_builds_and_installs_nothing():
     last = TEXT[TEXT.rindex("\nFROM ") :]
     assert not re.search(r"pip|apt-get|gcc|curl", last.replace("/opt/registry", ""))
