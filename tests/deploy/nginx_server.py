@@ -23,7 +23,7 @@ def readable(folder: Path) -> Path:
 
 
 class Nginx(Server):
-    """`with` starts and stops it; with `certificates`, by tls.conf instead of plain.conf.
+    """`with` starts and stops it; with `certificates`, by tls/ instead of plain/.
 
     `blobs` is the folder of the tarballs that it sends itself: see `readable()`.
     """
@@ -61,22 +61,25 @@ class Nginx(Server):
         self.temporary.mkdir(exist_ok=True)  # a port comes round again
         places = {
             "/tmp/": f"{self.temporary}/",  # noqa: S108 - first: the others bring paths of their own
-            "/etc/nginx/server.conf": f"{self.folder}/{'tls' if self._certificates else 'plain'}.conf",
+            "/etc/nginx/server/": f"{self.folder}/{'tls' if self._certificates else 'plain'}/",
             "/etc/nginx/certificates": str(self._certificates),
-            "/etc/nginx": str(self.folder),
+            "/etc/nginx/registry/": f"{self.folder}/",
             "/var/lib/registry/packages/blobs": str(self._blobs),
             "/dev/stdout": f"{self.folder}/access.log",
-            # Asking again is for names, and for nginx from 1.27.3 on; Debian's is older.
+            # nginx knows `resolve` from 1.27.3 on; Debian's is older.
             "registry-behind-nginx:8080 resolve": self._registry,
             "listen 8080": f"listen 127.0.0.1:{self.port}",
             "listen 8443": f"listen 127.0.0.1:{self.tls_port}",
             "listen 127.0.0.1:8081": f"listen 127.0.0.1:{self._alive_port}",
         }
-        for file in (ROOT / "deploy" / "nginx").glob("*.conf"):
+        source = ROOT / "deploy" / "nginx"
+        for file in source.rglob("*.conf"):
             text = file.read_text()
             for place, here in places.items():
                 text = text.replace(place, here)
-            (self.folder / file.name).write_text(text)
+            copy = self.folder / file.relative_to(source)
+            copy.parent.mkdir(exist_ok=True)
+            copy.write_text(text)
 
     def _command(self) -> list[str | Path]:
         return [self._program, "-e", "stderr", "-p", self.folder, "-c", self.folder / "nginx.conf", "-g", "daemon off;"]

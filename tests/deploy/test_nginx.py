@@ -22,7 +22,7 @@ from registry.devstack.processes import hand_over, unprivileged_user
 from registry.keys import STORAGE
 from tests.client import Registry, sha256, tarball
 from tests.deploy.nginx_server import Nginx
-from tests.deploy.stack import ROOT
+from tests.deploy.stack import FILES, services
 from tests.web.raw import request, send_raw
 from tests.web.shape import case, check_error
 
@@ -337,6 +337,8 @@ def certificate(folder: Path) -> Path:
 
 
 def test_the_files_it_is_made_of_are_those_that_compose_mounts():
-    mounted = (ROOT / "docker-compose.yml").read_text()
-    for name in ("nginx.conf", "registry.conf", "plain.conf"):
-        assert f"./deploy/nginx/{name}:/etc/nginx/" in mounted
+    """Folders: a container keeps a mounted file that Git has replaced, and a reload would not see the new one."""
+    plain, tls = (services(*files)["nginx"]["volumes"] for files in (FILES[:1], FILES))
+    assert plain == ["./deploy/nginx:/etc/nginx/registry:ro", "./deploy/nginx/plain:/etc/nginx/server:ro"]
+    assert plain[0] in tls
+    assert "./deploy/nginx/tls:/etc/nginx/server:ro" in tls
