@@ -11,13 +11,15 @@ PATTERN = r"^[a-z0-9](?:[a-z0-9_-]{0,212}[a-z0-9])?$"
 _NAME = re.compile(PATTERN)
 _LEGAL_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 
-# Words the API's own paths use or may come to use, and names people would take for the registry's.
+# Words that the API's paths use or may come to use, and names that people would take for the registry's own.
 _RESERVED_WORDS = (
     "admin advisories api auth badge docs graphql health latest "
     "login metrics mirror openapi packages publish registry root search "
     "stats suggest synapse system tokens users v1 versions webhooks"
 )
-RESERVED = frozenset(_RESERVED_WORDS.split())
+# Windows opens a device under these names, so no package folder can have them.
+WINDOWS_DEVICES = frozenset({"aux", "con", "nul", "prn", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
+RESERVED = frozenset(_RESERVED_WORDS.split()) | WINDOWS_DEVICES
 
 
 def validate_name(name: str) -> str:

@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 
 from tests.client import Registry, sha256, tarball
-from tests.packages.ways import WAYS, Way, by_json, by_multipart, kept, package, spooled
+from tests.packages.ways import WAYS, Way, by_json, by_multipart, by_put, kept, package, spooled
 
 FIELDS = {
     "author": "Ada Lovelace",
@@ -247,11 +247,14 @@ async def test_a_name_that_differs_by_a_hyphen_is_409_for_everybody(registry: Re
         assert (answer.status, answer.json["code"]) == (409, "name_too_similar")
 
 
-async def test_reserved_names_are_for_admins(registry: Registry, way: Way):
-    fields, data = package("synapse")
-    refused = await way(await registry.user("ada"), fields, data)
-    assert (refused.status, refused.json["code"]) == (403, "name_reserved")
-    assert (await way(await registry.user("root", admin=True), fields, data)).status == 201
+@pytest.mark.parametrize("name", ["synapse", "nul", "con", "aux", "prn", "com0", "com9", "lpt0", "lpt9"])
+async def test_reserved_names_are_for_admins(registry: Registry, name: str):
+    fields, data = package(name)
+    ada, root = await registry.user("ada"), await registry.user("root", admin=True)
+    for way in WAYS.values():
+        refused = await way(ada, fields, data)
+        assert (refused.status, refused.json["code"]) == (403, "name_reserved")
+    assert (await by_put(root, fields, data)).status == 201
 
 
 async def test_publishing_needs_credentials_that_hold(registry: Registry, way: Way):
