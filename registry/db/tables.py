@@ -127,7 +127,10 @@ package_versions = sa.Table(
     _text("homepage"),
     _text("repository"),
     _text("readme"),
-    sa.Column("manifest", JSONB, nullable=False),
+    # Written by releases before 1.1 only. NULL in manifest_text means that it holds the manifest.
+    sa.Column("manifest", JSONB, nullable=False, server_default="{}"),
+    # synapse.json as it was published.
+    sa.Column("manifest_text", sa.Text),
     sa.Column("dependencies_json", JSONB, nullable=False),
     sa.Column("keywords_json", JSONB, nullable=False),
     sa.Column("checksum", sa.Text, nullable=False),

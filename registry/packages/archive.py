@@ -9,11 +9,10 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from registry.errors import InvalidArchive, InvalidManifest
 from registry.packages.gunzip import Gunzip
-from registry.packages.manifest import MAX_MANIFEST, MAX_README, clip_readme, parse_manifest
+from registry.packages.manifest import MAX_MANIFEST, MAX_README, Manifest, clip_readme, parse_manifest
 
 BLOCK = 512
 MAX_EXTENSION = 1024 * 1024
@@ -53,7 +52,7 @@ class Archive:
     `unpacked_size` counts every byte under the gzip layer, headers and padding included.
     """
 
-    manifest: dict[str, Any]
+    manifest: Manifest
     readme: str
     member_count: int
     unpacked_size: int
@@ -249,7 +248,7 @@ class _Found:
             return root
         return self.places.get(next(iter(self.tops)), _Place())
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> Manifest:
         data = self._chosen().manifest
         if data is None:
             raise InvalidManifest("The tarball holds no synapse.json at its root or in its single top folder.")

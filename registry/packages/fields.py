@@ -5,6 +5,7 @@ A reader takes the field's name, for the errors, and a parsed JSON value that js
 
 import math
 import re
+import sys
 from collections.abc import Collection
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ MAX_KEYWORDS = 50
 MAX_KEYWORD = 64
 MAX_DEPENDENCIES = 1_000
 MAX_DEPTH = 100
+MAX_NUMBER = int(sys.float_info.max)
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -61,9 +63,10 @@ def _scalar_problem(value: Any) -> str | None:
     if isinstance(value, str):
         return text_problem(value)
     if isinstance(value, float) and not math.isfinite(value):
-        return "must not hold NaN or an infinite number"
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        return "must not hold an integer beyond 64 bits"
+        return "must not hold NaN, an infinite number or a number beyond 1.8e308"
+    # Many JSON readers keep a number as a double, and fail when it is larger than any.
+    if isinstance(value, int) and abs(value) > MAX_NUMBER:
+        return "must not hold a number beyond 1.8e308"
     return None
 
 

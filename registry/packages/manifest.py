@@ -1,6 +1,8 @@
 """What a version says about itself: its synapse.json, under the fields a request gives."""
 
 import json
+import math
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,14 +18,29 @@ MAX_ERRORS = 200
 REQUIRED = ("name", "version", "description")
 FIELDS = (*REQUIRED, "author", "license", "homepage", "repository", "keywords", "dependencies", "readme")
 
+# Digits of the largest double, and a sign.
+_LONGEST_WHOLE_NUMBER = 310
+_LONG_NUMBER = re.compile("[0-9]{20}")
 _NO_VERSION = Version("", "", "", "", "", "")
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class Manifest:
+    """A parsed synapse.json.
+
+    `text` is its JSON as it was published, without a byte order mark. Every JSON parser reads it, once `merge` has
+    accepted its members.
+    """
+
+    members: dict[str, Any]
+    text: str
+
+
+@dataclass(frozen=True)
 class Metadata:
-    """A version's fields, all of them good and none of them None; `manifest` is synapse.json as it was published."""
+    """A version's valid fields. An optional field that was left out is empty; `manifest` is the manifest's text."""
 
     name: str
     version: Version
@@ -35,13 +52,22 @@ class Metadata:
     keywords: tuple[str, ...]
     dependencies: dict[str, str]
     readme: str
-    manifest: dict[str, Any]
+    manifest: str
 
 
-def parse_manifest(data: bytes) -> dict[str, Any]:
-    """The object synapse.json holds; InvalidManifest for anything else. `data` has at most MAX_MANIFEST bytes."""
+def parse_manifest(data: bytes) -> Manifest:
+    """Parse synapse.json, which has at most MAX_MANIFEST bytes. Raises InvalidManifest unless it is a JSON object."""
+    repeated = False
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal repeated
+        found = dict(pairs)
+        repeated = repeated or len(found) < len(pairs)
+        return found
+
     try:
-        manifest = json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        text = data.decode("utf-8-sig")
+        manifest = json.loads(text, object_pairs_hook=members, parse_int=_whole_number, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise InvalidManifest("synapse.json is not UTF-8") from error
     except RecursionError as error:
@@ -50,21 +76,32 @@ def parse_manifest(data: bytes) -> dict[str, Any]:
         raise InvalidManifest(f"synapse.json is not JSON: {error}") from error
     if not isinstance(manifest, dict):
         raise InvalidManifest("synapse.json must hold a JSON object")
-    return manifest
+    # Parsers disagree on which of two equal keys counts, so readers get the one that was checked.
+    return Manifest(manifest, json.dumps(manifest, ensure_ascii=False) if repeated else text)
+
+
+def manifest_text_of_jsonb(stored: str) -> str:
+    """The text of a manifest that an earlier release kept as JSONB; `stored` is PostgreSQL's text of it.
+
+    PostgreSQL writes 1e-300 out in 300 digits. Those releases took no whole number beyond 64 bits, so each longer
+    number was a double when it was published. Parsing may take long: call it in a thread.
+    """
+    if not _LONG_NUMBER.search(stored):
+        return stored
+    return json.dumps(json.loads(stored, parse_int=_number_of_jsonb), ensure_ascii=False)
 
 
 def merge(
-    request: Mapping[str, Any], manifest: dict[str, Any], *, readme: str = "", required: Collection[str] = ()
+    request: Mapping[str, Any], manifest: Manifest, *, readme: str = "", required: Collection[str] = ()
 ) -> Metadata:
-    """The metadata of a version: the request's fields (null = left out) over those of `manifest`.
+    """Merge the request's fields (null counts as left out) over the manifest's.
 
-    `readme` is the archive's, for a request without one; `required` names the fields the request itself must give.
-    Reports every problem at once, the first MAX_ERRORS of them: InvalidManifest when only synapse.json is at fault,
-    else InvalidInput.
-    Reading 1,000 of the slowest ranges takes seconds: call it in a thread.
+    `readme` is the archive's README, for a request without one. `required` names the fields the request must have.
+    Collects up to MAX_ERRORS problems. Raises InvalidManifest when all are in synapse.json, else InvalidInput.
+    Parsing 1,000 of the slowest ranges takes seconds: call it in a thread.
     """
-    sources = _Sources(request, manifest, required)
-    metadata = _read(sources, readme, manifest)
+    sources = _Sources(request, manifest.members, required)
+    metadata = _read(sources, readme, manifest.text)
     sources.raise_problems()
     return metadata
 
@@ -72,11 +109,11 @@ def merge(
 def request_problems(request: Mapping[str, Any], required: Collection[str] = ()) -> list[FieldError]:
     """What is wrong with the request's own fields, whatever the archive holds. Call it in a thread, as `merge`."""
     sources = _Sources(request, {}, required)
-    _read(sources, "", {})
+    _read(sources, "", "")
     return sources.request_errors[:MAX_ERRORS]
 
 
-def _read(sources: "_Sources", readme: str, manifest: dict[str, Any]) -> Metadata:
+def _read(sources: "_Sources", readme: str, manifest: str) -> Metadata:
     return Metadata(
         name=sources.take("name", fields.read_name, ""),
         version=sources.take("version", fields.read_version, _NO_VERSION),
@@ -157,6 +194,15 @@ def _unkeepable(source: Mapping[str, Any]) -> list[FieldError]:
 
 def _in_manifest(error: FieldError) -> FieldError:
     return fields.wrong(error["field"], f"{error['message']} (in synapse.json)")
+
+
+def _whole_number(digits: str) -> int | float:
+    """Python refuses to parse very long whole numbers; as infinity they get the error text of a number too large."""
+    return int(digits) if len(digits) <= _LONGEST_WHOLE_NUMBER else math.inf
+
+
+def _number_of_jsonb(digits: str) -> int | float:
+    return int(digits) if len(digits) < 20 and -(2**63) <= int(digits) < 2**63 else float(digits)
 
 
 def _refuse_constant(constant: str) -> None:

@@ -1,13 +1,17 @@
 """Reading: what the API shows of packages and versions, as the shapes that the API page is generated from."""
 
+import asyncio
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
+import orjson
+from pydantic import WithJsonSchema
 from typing_extensions import TypedDict
 
 from registry.db.engine import Database, Row
 from registry.errors import InvalidInput, NotFound
 from registry.packages import store, versions
+from registry.packages.manifest import manifest_text_of_jsonb
 
 
 class ListedVersion(TypedDict):
@@ -61,7 +65,8 @@ class VersionInfo(TypedDict):
     keywords: list[str]
     dependencies: dict[str, str]
     readme: str
-    manifest: dict[str, Any]
+    # An orjson.Fragment of the text that was published: parsing it would block the event loop and change its numbers.
+    manifest: Annotated[Any, WithJsonSchema({"type": "object", "additionalProperties": True})]
     checksum: str
     tarball_size: int
     tarball_url: str
@@ -161,6 +166,9 @@ async def version_info(db: Database, name: str, version: str) -> VersionInfo:
     if row is None:
         raise no_version(name, version)
     same(row, name)
+    manifest = row.manifest
+    if row.is_manifest_jsonb:
+        manifest = await asyncio.to_thread(manifest_text_of_jsonb, manifest)
     return {
         "name": row.name,
         "version": row.version,
@@ -172,7 +180,7 @@ async def version_info(db: Database, name: str, version: str) -> VersionInfo:
         "keywords": row.keywords_json,
         "dependencies": row.dependencies_json,
         "readme": row.readme,
-        "manifest": row.manifest,
+        "manifest": orjson.Fragment(manifest),
         "checksum": row.checksum,
         "tarball_size": row.tarball_size,
         "tarball_url": tarball_url(row.name, row.version),

@@ -42,7 +42,7 @@ _VERSION_STATE = prepared(
 )
 _VERSION_COLUMNS = (
     "package_id", "version", "canonical", "sort_key", "is_prerelease", "description", "author", "license", "homepage",
-    "repository", "readme", "manifest", "dependencies_json", "keywords_json", "checksum", "tarball_path",
+    "repository", "readme", "manifest_text", "dependencies_json", "keywords_json", "checksum", "tarball_path",
     "tarball_size", "published_by",
 )  # fmt: skip
 _INSERT_VERSION = prepared(
@@ -126,8 +126,14 @@ _VERSION_NAMES = statement(
     .where(packages.c.similarity_key == p("key"), LIVE)
     .order_by(v.c.sort_key)
 )
+# The JSONB column only holds manifests that an earlier release published.
+_MANIFEST = (
+    sa.func.coalesce(v.c.manifest_text, sa.cast(v.c.manifest, sa.Text)).label("manifest"),
+    v.c.manifest_text.is_(None).label("is_manifest_jsonb"),
+)
+_OTHER_COLUMNS = [column for column in v.c if column.name not in ("manifest", "manifest_text")]
 _ONE = (
-    sa.select(v, packages.c.name, packages.c.deprecated)
+    sa.select(*_OTHER_COLUMNS, *_MANIFEST, packages.c.name, packages.c.deprecated)
     .join(packages, packages.c.id == v.c.package_id)
     .where(packages.c.similarity_key == p("key"), LIVE)
 )
@@ -135,14 +141,8 @@ _VERSION = statement(_ONE.where(v.c.canonical == p("canonical")))
 _LATEST = statement(_ONE.where(v.c.id == packages.c.latest_version_id))
 _BLOB = (
     sa.select(
-        v.c.id,
-        v.c.package_id,
-        packages.c.name,
-        v.c.version,
-        v.c.tarball_path,
-        v.c.checksum,
-        v.c.tarball_size,
-        v.c.published_at,
+        *(v.c.id, v.c.package_id, packages.c.name, v.c.version),
+        *(v.c.tarball_path, v.c.checksum, v.c.tarball_size, v.c.published_at),
     )
     .join(packages, packages.c.id == v.c.package_id)
     .where(packages.c.similarity_key == p("key"), LIVE)
@@ -249,7 +249,7 @@ async def add_version(
         homepage=meta.homepage,
         repository=meta.repository,
         readme=meta.readme,
-        manifest=json(meta.manifest),
+        manifest_text=meta.manifest,
         dependencies_json=json(meta.dependencies),
         keywords_json=json(list(meta.keywords)),
         checksum=checksum,

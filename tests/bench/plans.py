@@ -91,7 +91,7 @@ async def hot_paths(conn: Connection) -> dict[str, Callable[[], Awaitable[Any]]]
     name, day = some.name, datetime.now(UTC).date()
     version = await store.version(conn, name, None)
     fields = {"name": "growth-plan", "version": "9.9.9", "description": "A plan"}
-    meta = manifest.merge({}, fields, readme="")
+    meta = manifest.merge({}, manifest.Manifest(fields, json.dumps(fields)))
     arrived = downloads.Download(
         datetime.now(UTC), version.id, some.id, None, None, None, "plan", "", 200, 1, "unknown", "Other", "", "", ""
     )

@@ -72,3 +72,32 @@ def test_a_database_that_is_away_is_one_sentence():
     settings = Settings.read({"REGISTRY_DB_URL": "postgresql://nobody@127.0.0.1:1/none"}).database
     with pytest.raises(StackError, match="check REGISTRY_DB_URL"):
         migrate.upgrade(settings)
+
+
+def test_manifests_with_long_numbers_get_a_short_text(empty: DatabaseSettings):
+    """PostgreSQL writes each 1e-300 of a JSONB column in 300 digits."""
+    migrate.upgrade(empty, "0005")
+    manifests = ['{"a": [' + "1e-300, " * 1000 + "1e308]}", '{"a": 1.50}']
+    with connect(empty) as conn, conn.begin():
+        conn.execute(
+            sa.text("""
+                WITH ada AS (
+                    INSERT INTO users (username, password_hash, role) VALUES ('ada', 'x', 'user') RETURNING id
+                )
+                INSERT INTO packages (name, similarity_key, owner_id) SELECT 'demo', 'demo', id FROM ada
+            """)
+        )
+        for number, manifest in enumerate(manifests):
+            conn.execute(
+                sa.text("""
+                    INSERT INTO package_versions (package_id, version, canonical, sort_key, is_prerelease, manifest,
+                        dependencies_json, keywords_json, checksum, tarball_path, tarball_size, published_by)
+                    SELECT id, :version, :version, :version, false, CAST(:manifest AS jsonb), '{}', '[]', '', '', 0,
+                        owner_id FROM packages
+                """),
+                {"version": f"{number}.0.0", "manifest": manifest},
+            )
+    migrate.upgrade(empty)
+    with connect(empty) as conn:
+        texts = list(conn.execute(sa.text("SELECT manifest_text FROM package_versions ORDER BY version")).scalars())
+    assert texts == ['{"a": [' + "1e-300, " * 1000 + "1e+308]}", None]

@@ -1,0 +1,41 @@
+"""Write the numbers of earlier manifests as doubles again
+
+PostgreSQL writes a number of a JSONB column out in full: 1e-300 takes 300 digits, so that a manifest of 1 MiB takes 45.
+Only manifests with such numbers get a text here. The others are read from the JSONB column.
+"""
+
+import json
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0006"
+down_revision = "0005"
+
+LONG_NUMBER = "[0-9]{20}"
+
+
+def upgrade() -> None:
+    conn = op.get_bind()
+    ids = conn.execute(
+        sa.text("SELECT id FROM package_versions WHERE manifest_text IS NULL AND manifest::text ~ :long ORDER BY id"),
+        {"long": LONG_NUMBER},
+    ).scalars()
+    # One by one: a single text may have 45 MB.
+    for version_id in list(ids):
+        stored = conn.execute(
+            sa.text("SELECT manifest::text FROM package_versions WHERE id = :id"), {"id": version_id}
+        ).scalar_one()
+        conn.execute(
+            sa.text("UPDATE package_versions SET manifest_text = :text WHERE id = :id"),
+            {"id": version_id, "text": json.dumps(json.loads(stored, parse_int=number), ensure_ascii=False)},
+        )
+
+
+def number(digits: str) -> int | float:
+    """No whole number beyond 64 bits was accepted: a longer one was a double."""
+    return int(digits) if len(digits) < 20 and -(2**63) <= int(digits) < 2**63 else float(digits)
+
+
+def downgrade() -> None:
+    """The texts go with their column."""
