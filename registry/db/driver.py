@@ -131,7 +131,11 @@ def is_away(error: BaseException) -> bool:
     """
     away = isinstance(
         error,
-        psycopg2.OperationalError | psycopg2.InterfaceError | psycopg2.errors.ReadOnlySqlTransaction | TimeoutError,
+        psycopg2.OperationalError
+        | psycopg2.InterfaceError
+        | psycopg2.errors.ReadOnlySqlTransaction
+        | psycopg2.errors.IdleInTransactionSessionTimeout
+        | TimeoutError,
     )
     return away or type(error) is psycopg2.DatabaseError
 

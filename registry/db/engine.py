@@ -5,36 +5,41 @@ and pass them to a `Connection` with named values. Only `Database.transaction()`
 """
 
 import asyncio
-import os
-import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import aiopg
-import orjson
 import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
-from psycopg2.extras import Json, NamedTupleCursor
-from sqlalchemy.dialects.postgresql import psycopg2 as dialects
-from sqlalchemy.engine import make_url
-from sqlalchemy.sql import ClauseElement
+from psycopg2.extras import NamedTupleCursor
 
+from registry.db.connecting import (
+    TIMEOUT_MARGIN,
+    dsn,
+    open_session,
+    session_setup,
+    setting_up,
+)
 from registry.db.driver import cancellations, errors_named, hear_cancellation, is_away, is_readable
+from registry.db.statements import Statement, json, prepared, statement, together
 from registry.settings import DatabaseSettings
 
-DIALECT = dialects.dialect(paramstyle="pyformat")  # type: ignore[no-untyped-call]
-# A query that PostgreSQL doesn't end by itself (a dead network) is given up this much after its own timeout.
-TIMEOUT_MARGIN = 2.0
-# The keepalives are the server's: a machine that vanished loses its locks after these seconds (and milliseconds), not
-# after the system's two hours. PostgreSQL ignores them on a Unix socket.
-SESSION_OPTIONS = (
-    "-c timezone=UTC -c client_min_messages=warning -c tcp_keepalives_idle=2 -c tcp_keepalives_interval=1"
-    " -c tcp_keepalives_count=2 -c tcp_user_timeout=3000"
-)
-_PLACE = re.compile(r"%\((\w+)\)s")
+__all__ = [
+    "Connection",
+    "ConstraintViolated",
+    "Database",
+    "Row",
+    "Statement",
+    "json",
+    "open_database",
+    "prepared",
+    "statement",
+    "together",
+]
+
 
 # Which connection has prepared what: it lasts as long as the connection, whatever its transactions come to.
 _PREPARED: WeakKeyDictionary[aiopg.Connection, set[str]] = WeakKeyDictionary()
@@ -49,52 +54,6 @@ class ConstraintViolated(Exception):
     def __init__(self, constraint: str) -> None:
         super().__init__(constraint)
         self.constraint = constraint
-
-
-class Statement:
-    """One SQL text with `%(name)s` places, compiled from SQLAlchemy Core when it is made.
-
-    `parts` are those that were put `together()`, else itself; `prepares` what each connection runs once before.
-    """
-
-    def __init__(self, sql: str, defaults: Mapping[str, Any], *, prepares: "tuple[Statement, ...]" = ()) -> None:
-        self.sql = sql
-        self.defaults = dict(defaults)
-        self.prepares = prepares
-        self.parts: tuple[Statement, ...] = (self,)
-
-
-def statement(clause: ClauseElement) -> Statement:
-    """Compiles `clause` for aiopg. Its bindparams without a value are given at each call."""
-    compiled = DIALECT.statement_compiler(DIALECT, clause)
-    defaults = {name: value for name, value in compiled.params.items() if not compiled.binds[name].required}
-    return Statement(str(compiled), defaults)
-
-
-def together(*statements: Statement) -> Statement:
-    """All of them in one trip, each seeing what the one before did; the rows are those of the last."""
-    defaults = dict(item for each in statements for item in each.defaults.items())
-    if len(defaults) < sum(len(each.defaults) for each in statements):
-        raise ValueError("two statements have a default of the same name")
-    prepares = tuple(each for stmt in statements for each in stmt.prepares)
-    joined = Statement("; ".join(each.sql for each in statements), defaults, prepares=prepares)
-    joined.parts = tuple(part for each in statements for part in each.parts)
-    return joined
-
-
-def prepared(name: str, stmt: Statement) -> Statement:
-    """`stmt`, planned once by each connection instead of at each call, its defaults with it; `name` is its own."""
-    given = [place for place in dict.fromkeys(_PLACE.findall(stmt.sql)) if place not in stmt.defaults]
-    numbers = {place: f"${number}" for number, place in enumerate(given, 1)}
-    sql = _PLACE.sub(lambda found: numbers.get(found[1], found[0]), stmt.sql)
-    values = ", ".join(f"%({place})s" for place in given)
-    call = f"EXECUTE {name}({values})" if given else f"EXECUTE {name}"
-    return Statement(call, {}, prepares=(Statement(f"PREPARE {name} AS {sql}", stmt.defaults),))
-
-
-def json(value: Any) -> Json:
-    """`value` as a JSON parameter."""
-    return Json(value, dumps=lambda v: orjson.dumps(v, option=orjson.OPT_UTC_Z).decode())
 
 
 class Connection:
@@ -207,9 +166,9 @@ class Database:
     Both raise DatabaseUnavailable when PostgreSQL is away, too slow, or ends the statement by its timeout.
     """
 
-    def __init__(self, pool: aiopg.Pool, dsn: str) -> None:
+    def __init__(self, pool: aiopg.Pool, settings: DatabaseSettings) -> None:
         self._pool = pool
-        self._dsn = dsn
+        self._settings = settings
         self._listeners: list[Callable[[str, str], None]] = []
 
     def on_announced(self, listener: Callable[[str, str], None]) -> None:
@@ -259,7 +218,7 @@ class Database:
         """
         before = cancellations()
         with errors_named():
-            raw = await aiopg.connect(self._dsn)
+            raw = await open_session(self._settings)
         raw.on_notify = on_notify  # type: ignore[attr-defined]  # every connection is the driver's own
         try:
             hear_cancellation(before)
@@ -303,40 +262,20 @@ class Database:
         return pool.size - pool.freesize, pool.size, pool.maxsize or 0
 
 
-def dsn(settings: DatabaseSettings) -> str:
-    """libpq's connection text of `settings`, with the password and TLS options that stand beside the address."""
-    url = make_url(settings.url)
-    parts: dict[str, str] = {
-        "host": url.host or "",
-        "port": str(url.port or ""),
-        "user": url.username or "",
-        "password": str(url.password or "") or settings.password,
-        "dbname": url.database or "",
-        "sslmode": settings.sslmode,
-        "sslrootcert": settings.sslrootcert,
-        "application_name": f"synapse-registry {os.getpid()}",
-        "options": f"-c statement_timeout={int(settings.statement_timeout.total_seconds() * 1000)} {SESSION_OPTIONS}",
-        "connect_timeout": "5",
-        # The client's own keepalives: without them it learns of a server that vanished after hours.
-        "keepalives_idle": "2",
-        "keepalives_interval": "1",
-        "keepalives_count": "2",
-        "tcp_user_timeout": "3000",
-    }
-    parts |= {name: str(value) for name, value in url.query.items()}
-    return str(psycopg2.extensions.make_dsn(**{k: v for k, v in parts.items() if v}))
-
-
 @asynccontextmanager
 async def open_database(settings: DatabaseSettings) -> AsyncIterator[Database]:
     """The pool, closed at the end. Connections are made when first needed, so PostgreSQL may come later."""
-    text = dsn(settings)
-    timeout = settings.statement_timeout.total_seconds() + TIMEOUT_MARGIN
     pool = await aiopg.create_pool(
-        text, minsize=0, maxsize=settings.pool_size, timeout=timeout, enable_hstore=False, enable_uuid=False
+        dsn(settings),
+        minsize=0,
+        maxsize=settings.pool_size,
+        timeout=settings.statement_timeout.total_seconds() + TIMEOUT_MARGIN,
+        enable_hstore=False,
+        enable_uuid=False,
+        on_connect=setting_up(session_setup(settings)),
     )
     try:
-        yield Database(pool, text)
+        yield Database(pool, settings)
     finally:
         pool.terminate()
         await pool.wait_closed()

@@ -14,7 +14,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from registry.db.engine import dsn
+from registry.db.connecting import connect_blocking
 from registry.db.tables import metadata
 from registry.errors import StackError
 from registry.settings import DatabaseSettings
@@ -29,6 +29,9 @@ LOCK_TIMEOUT = "1s"
 PAUSE_SECONDS = 2.0
 TRIES = 200
 _BLOCKED = (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected)
+
+# Process numbers are used again after a restart, so its start belongs to what tells one.
+_SERVER_PROCESS = sa.text("SELECT pid, backend_start FROM pg_stat_get_activity(pg_backend_pid())")
 
 Say = Callable[[str], None]
 
@@ -45,6 +48,7 @@ def upgrade(settings: DatabaseSettings, revision: str = "head", say: Say = _log_
     """
     engine = _engine(settings)
     try:
+        _require_own_sessions(engine)
         with engine.connect() as conn:
             conn.execute(sa.text("SET statement_timeout = 0"))
             conn.commit()
@@ -119,6 +123,7 @@ def pending(settings: DatabaseSettings) -> bool:
     """Whether the schema is older than the code; one of a later release is not. Blocking: call it in a thread."""
     engine = _engine(settings)
     try:
+        _require_own_sessions(engine)
         with engine.connect() as conn:
             current = MigrationContext.configure(conn).get_current_revision()
             return current != head() and not _is_of_a_later_release(current)
@@ -150,6 +155,23 @@ def lacking(settings: DatabaseSettings) -> list[str]:
     return [" ".join([change[0], *(str(part) for part in change[1:] if part is not None)]) for change in changes]
 
 
+def _require_own_sessions(engine: sa.Engine) -> None:
+    """Raises StackError when two connections share one server process, as behind a pooler in transaction mode.
+
+    There session locks, LISTEN, prepared statements and settings get lost or reach other clients.
+    """
+    with engine.connect() as first, engine.connect() as second:
+        processes = []
+        for conn in (first, second):
+            processes.append(tuple(conn.execute(_SERVER_PROCESS).one()))
+            conn.commit()
+    if processes[0] == processes[1]:
+        raise StackError(
+            "REGISTRY_DB_URL leads to a connection pooler in transaction or statement mode. The registry needs"
+            " sessions of its own: set pool_mode = session in PgBouncer."
+        )
+
+
 def _is_ours(_: object, __: str | None, ___: str, reflected: bool, counterpart: object) -> bool:
     """Whether alembic's comparison should look at it: what only the database has is nobody's business here."""
     return not (reflected and counterpart is None)
@@ -179,6 +201,4 @@ def configuration() -> Config:
 
 
 def _engine(settings: DatabaseSettings) -> sa.Engine:
-    return sa.create_engine(
-        "postgresql+psycopg2://", creator=lambda: psycopg2.connect(dsn(settings)), poolclass=sa.NullPool
-    )
+    return sa.create_engine("postgresql+psycopg2://", creator=lambda: connect_blocking(settings), poolclass=sa.NullPool)

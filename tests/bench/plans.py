@@ -17,7 +17,8 @@ import aiopg
 
 from registry.accounts import store as accounts
 from registry.accounts.delays import store as delays
-from registry.db.engine import Connection, Statement, dsn
+from registry.db.connecting import dsn
+from registry.db.engine import Connection, Statement
 from registry.downloads import store as downloads
 from registry.downloads.statistics import store as statistics
 from registry.events import log as event_log

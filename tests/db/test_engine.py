@@ -9,11 +9,11 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.sql import bindparam as p
 
+from registry.db.connecting import dsn
 from registry.db.engine import (
     ConstraintViolated,
     Database,
     Statement,
-    dsn,
     open_database,
     prepared,
     statement,

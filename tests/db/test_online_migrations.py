@@ -40,6 +40,7 @@ def use_all(conn: sa.Connection) -> int:
 def long_transaction(settings: DatabaseSettings) -> Iterator[sa.Connection]:
     """A transaction that has read and written every table, and stays open."""
     with connect(settings) as conn:
+        conn.execute(sa.text("SET idle_in_transaction_session_timeout = 0"))
         use_all(conn)
         yield conn
 

@@ -1,0 +1,100 @@
+"""How a connection to PostgreSQL is opened and set up, directly or through a pooler.
+
+The settings of a session are sent by SET after connecting: PgBouncer refuses them as start-up options.
+"""
+
+import os
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import aiopg
+import psycopg2
+import psycopg2.extensions
+from sqlalchemy.engine import make_url
+
+from registry.settings import DatabaseSettings
+
+# The client gives up this many seconds after PostgreSQL should have ended the statement (a dead network).
+TIMEOUT_MARGIN = 2.0
+# A process that stands still inside a transaction (SIGSTOP, a paused machine) holds its locks, and every publish waits
+# for the event log's lock. PostgreSQL ends such a transaction after this time, well before the waiting statements
+# reach their own timeout. Between two statements of a transaction we only compute, for milliseconds.
+IDLE_IN_TRANSACTION = timedelta(seconds=5)
+
+_SETTINGS = {
+    "timezone": "UTC",
+    "client_min_messages": "warning",
+    # A machine that vanished loses its locks after these seconds (and milliseconds), not after the system's two hours.
+    # PostgreSQL ignores them on a Unix socket.
+    "tcp_keepalives_idle": "2",
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "2",
+    "tcp_user_timeout": "3000",
+}
+
+
+def dsn(settings: DatabaseSettings) -> str:
+    """libpq's connection string for `settings`, with the password and TLS options that have settings of their own."""
+    url = make_url(settings.url)
+    parts: dict[str, str] = {
+        "host": url.host or "",
+        "port": str(url.port or ""),
+        "user": url.username or "",
+        "password": str(url.password or "") or settings.password,
+        "dbname": url.database or "",
+        "sslmode": settings.sslmode,
+        "sslrootcert": settings.sslrootcert,
+        "application_name": f"synapse-registry {os.getpid()}",
+        "connect_timeout": "5",
+        # The client's own keepalives: without them it learns of a server that vanished after hours.
+        "keepalives_idle": "2",
+        "keepalives_interval": "1",
+        "keepalives_count": "2",
+        "tcp_user_timeout": "3000",
+    }
+    parts |= {name: str(value) for name, value in url.query.items()}
+    return str(psycopg2.extensions.make_dsn(**{k: v for k, v in parts.items() if v}))
+
+
+def session_setup(settings: DatabaseSettings) -> str:
+    """The statement that sets up a session."""
+    idle = min(IDLE_IN_TRANSACTION, settings.statement_timeout / 2)
+    values = _SETTINGS | {
+        "statement_timeout": _milliseconds(settings.statement_timeout),
+        "idle_in_transaction_session_timeout": _milliseconds(idle),
+    }
+    return "SELECT " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in values.items())
+
+
+def setting_up(sql: str) -> Callable[[aiopg.Connection], Awaitable[None]]:
+    """Runs `sql` on a new connection, which it closes when that fails."""
+
+    async def set_up(raw: aiopg.Connection) -> None:
+        try:
+            async with raw.cursor() as cursor:
+                await cursor.execute(sql)
+        except BaseException:
+            await raw.close()
+            raise
+
+    return set_up
+
+
+async def open_session(settings: DatabaseSettings) -> aiopg.Connection:
+    """A connection for LISTEN and session-long locks."""
+    timeout = settings.statement_timeout.total_seconds() + TIMEOUT_MARGIN
+    raw = await aiopg.connect(dsn(settings), timeout=timeout, enable_hstore=False, enable_uuid=False)
+    await setting_up(session_setup(settings))(raw)
+    return raw
+
+
+def connect_blocking(settings: DatabaseSettings) -> psycopg2.extensions.connection:
+    """A connection for a thread."""
+    connection = psycopg2.connect(dsn(settings))
+    with connection, connection.cursor() as cursor:
+        cursor.execute(session_setup(settings))
+    return connection
+
+
+def _milliseconds(duration: timedelta) -> str:
+    return str(int(duration.total_seconds() * 1000))
