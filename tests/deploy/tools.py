@@ -10,7 +10,12 @@ from pathlib import Path
 
 import fasteners
 
-PACKAGES = {"nginx": ("nginx",), "promtool": ("prometheus",), "wrk": ("wrk", "libluajit-5.1-2")}
+PACKAGES = {
+    "nginx": ("nginx",),
+    "pgbouncer": ("pgbouncer", "libc-ares2", "libevent-2.1-7"),
+    "promtool": ("prometheus",),
+    "wrk": ("wrk", "libluajit-5.1-2"),
+}
 FOLDERS = ("usr/sbin", "usr/bin")
 
 
