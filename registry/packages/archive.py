@@ -1,252 +1,121 @@
-"""Reads a published tarball once, in constant memory, and refuses what no honest packer writes.
+"""Reads a published tarball once, in bounded memory, and refuses what no honest packer writes.
 
-Every limit is checked before what it bounds is read, so that a bomb costs neither memory nor time.
+Every limit is checked before the data that it limits is read, so an archive bomb costs neither memory nor time.
 """
 
 import codecs
-import re
-import tarfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from registry.errors import InvalidArchive, InvalidManifest
 from registry.packages.gunzip import Gunzip
 from registry.packages.manifest import MAX_MANIFEST, MAX_README, Manifest, clip_readme, parse_manifest
-
-BLOCK = 512
-MAX_EXTENSION = 1024 * 1024
-# All of them together: reading them takes most of the time an archive may cost.
-MAX_EXTENSIONS = 32 * 1024 * 1024
+from registry.packages.member_names import ArchiveWarning, Names
+from registry.packages.tar import BLOCK, Member, read_members
 
 _MANIFEST = "synapse.json"
+# The first of these that the folder holds is the README.
 _READMES = ("readme.md", "readme.rst", "readme.txt", "readme")
-_PAX_RECORD = re.compile(rb"([0-9]{1,10}) ([^=]+)=")
-_PAX_SIZE = re.compile(rb"[0-9]{1,20}")
-_UNSAFE_NAMES = [
-    (re.compile(r"\A\Z"), "has an empty name"),
-    (re.compile(r".{1025}", re.DOTALL), "has a name of more than 1,024 characters"),
-    (re.compile("[\ud800-\udfff]"), "has a name that is not UTF-8"),
-    (re.compile("[\x00-\x1f\x7f-\x9f]"), "has a control character in its name"),
-    (re.compile(r"\\"), "has a backslash in its name"),
-    # Windows takes C: for a drive behind ./ as well.
-    (re.compile(r"\A(?:/|[./]*[A-Za-z]:)"), "has an absolute name"),
-    (re.compile(r"(?:\A|/)\.\.(?:/|\Z)"), "leads out of the package by '..'"),
-]
-_EXTENSIONS = {
-    tarfile.XHDTYPE: "pax",
-    tarfile.SOLARIS_XHDTYPE: "pax",
-    tarfile.XGLTYPE: "global pax",
-    tarfile.GNUTYPE_LONGNAME: "long name",
-    tarfile.GNUTYPE_LONGLINK: "long link",
-}
-_FILES = frozenset({tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE})
-_LINKS = frozenset({tarfile.SYMTYPE, tarfile.LNKTYPE})
-_DEVICES = frozenset({tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE})
 
 
 @dataclass(frozen=True)
 class Archive:
-    """What a tarball holds: its synapse.json, the README beside it ("" without one) and its measures.
+    """What a tarball holds: its manifest, its README ("" without one), its measures, and warnings about its names.
 
-    `unpacked_size` counts every byte under the gzip layer, headers and padding included.
+    `unpacked_size` counts every byte below the gzip layer, headers and padding included.
     """
 
     manifest: Manifest
     readme: str
     member_count: int
     unpacked_size: int
+    warnings: list[ArchiveWarning]
 
 
 def inspect(path: Path, *, max_unpacked: int = 1 << 30, max_ratio: int = 1000, max_members: int = 100_000) -> Archive:
-    """Read the gzipped tar at `path` to its last byte; blocks, so call it in a thread.
+    """Read the gzipped tar at `path` to its last byte. It blocks: call it in a thread.
 
-    Sizes are in bytes; `max_ratio` is unpacked to packed. Raises InvalidArchive and InvalidManifest only, whatever
-    the file's bytes are (and OSError when the file itself can't be read).
+    Sizes are in bytes; `max_ratio` is unpacked size to packed size. Raises only InvalidArchive and InvalidManifest,
+    whatever the file's bytes are, and OSError when the file can't be read.
     """
     with path.open("rb") as file:
         stream = Gunzip(file, path.stat().st_size, max_unpacked=max_unpacked, max_ratio=max_ratio)
-        found = _Found()
+        contents, names = _Contents(), Names()
         count = 0
-        for count, member in enumerate(_members(stream), 1):
+        for count, member in enumerate(read_members(stream), 1):
             if count > max_members:
                 raise InvalidArchive(f"The tarball holds more than {max_members:,} members.")
             if member.size > max_unpacked:
                 raise InvalidArchive(f"The tarball unpacks to more than {max_unpacked:,} bytes.")
-            found.take(member, stream)
+            names.add(member.parts, is_file=member.is_file)
+            contents.take(member, stream)
         stream.expect_only_zeros()
-        return Archive(found.manifest(), found.readme(), count, stream.count)
-
-
-@dataclass(frozen=True)
-class _Member:
-    """A file or a folder: the parts of its name, none of them "." or "..", and its content's size in bytes."""
-
-    parts: tuple[str, ...]
-    is_file: bool
-    size: int
-
-
-def _members(stream: Gunzip) -> Iterator[_Member]:
-    """The members up to the two zero blocks behind them; who takes one moves the stream to the end of its content."""
-    extensions: dict[str, bytes] = {}
-    extended = 0
-    while (header := _read_header(stream)) is not None:
-        kind = _EXTENSIONS.get(header.type)
-        if kind is None:
-            yield _member(header, extensions)
-            extensions = {}
-            continue
-        if kind in extensions:
-            raise InvalidArchive(f"The tarball gives one member two {kind} headers.")
-        if not 0 <= header.size <= MAX_EXTENSION:
-            raise InvalidArchive(f"The tarball has a {kind} header of more than {MAX_EXTENSION:,} bytes.")
-        extended += header.size
-        if extended > MAX_EXTENSIONS:
-            raise InvalidArchive(f"The tarball has more than {MAX_EXTENSIONS:,} bytes of pax and long name headers.")
-        extensions[kind] = stream.read(header.size)
-        stream.skip(-header.size % BLOCK)
-    if extensions:
-        raise InvalidArchive("The tarball ends in a header without its member.")
-
-
-def _read_header(stream: Gunzip) -> tarfile.TarInfo | None:
-    at_start = stream.count == 0
-    block = stream.read(BLOCK)
-    if not any(block):
-        if any(stream.read(BLOCK)):
-            raise InvalidArchive("The tarball goes on behind its end.")
-        return None
-    try:
-        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-    except tarfile.HeaderError as error:
-        raise InvalidArchive(
-            "The tarball is not a tar archive." if at_start else "The tarball has a damaged member header."
-        ) from error
-
-
-def _member(header: tarfile.TarInfo, extensions: dict[str, bytes]) -> _Member:
-    """The member `header` and the extension headers before it describe, if it is one we take."""
-    name, size = _name_and_size(header, extensions)
-    parts = _safe_parts(name)
-    if header.type in _FILES and not name.endswith("/"):
-        if not parts or size < 0:
-            raise _refusal(name, "has no file name" if not parts else "has a negative size")
-        return _Member(parts, is_file=True, size=size)
-    if header.isdir() or header.type in _FILES:
-        # Readers disagree on whether a folder's content is skipped: then two of them see two archives.
-        if size:
-            raise _refusal(name, "is a folder with content")
-        return _Member(parts, is_file=False, size=0)
-    if header.type in _LINKS:
-        raise _refusal(name, "is a link")
-    raise _refusal(name, "is a device" if header.type in _DEVICES else "is neither a file nor a folder")
-
-
-def _name_and_size(header: tarfile.TarInfo, extensions: dict[str, bytes]) -> tuple[str, int]:
-    """What the extension headers make of the member's name and size."""
-    name, size = header.name, header.size
-    if "long name" in extensions:
-        name = _decode(extensions["long name"].partition(b"\x00")[0])
-    shared = _pax_records(extensions.get("global pax", b""))
-    own = _pax_records(extensions.get("pax", b""))
-    if b"path" in shared or b"size" in shared or any(key.startswith(b"GNU.sparse.") for key in shared | own):
-        raise InvalidArchive("The tarball uses sparse files or a shared name or size, which are not supported.")
-    if b"path" in own:
-        name = _decode(own[b"path"])
-    if b"size" in own:
-        if not _PAX_SIZE.fullmatch(own[b"size"]):
-            raise InvalidArchive("The tarball has a damaged pax header.")
-        size = int(own[b"size"])
-    return name, size
-
-
-def _safe_parts(name: str) -> tuple[str, ...]:
-    """The parts of a member's name; refused unless it stays below the folder it is unpacked in, on any system."""
-    for pattern, problem in _UNSAFE_NAMES:
-        if pattern.search(name):
-            raise _refusal(name, problem)
-    return tuple(part for part in name.split("/") if part not in ("", "."))
-
-
-def _pax_records(data: bytes) -> dict[bytes, bytes]:
-    records: dict[bytes, bytes] = {}
-    start = 0
-    while start < len(data):
-        match = _PAX_RECORD.match(data, start)
-        end = start + int(match[1]) if match else 0
-        if match is None or not match.end() < end <= len(data) or data[end - 1 : end] != b"\n":
-            raise InvalidArchive("The tarball has a damaged pax header.")
-        if match[2] in records:
-            raise InvalidArchive("The tarball has a pax header with a repeated record.")
-        records[match[2]] = data[match.end() : end - 1]
-        start = end
-    return records
-
-
-def _decode(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape")
-
-
-def _refusal(name: str, problem: str) -> InvalidArchive:
-    return InvalidArchive(f"The tarball's member {name[:100]!a} {problem}.")
+        names.raise_conflicts()
+        return Archive(contents.manifest(), contents.readme(), count, stream.count, names.warnings())
 
 
 @dataclass
-class _Place:
-    """The root or the top folder: what lies in it that we look for."""
+class _Folder:
+    """The manifest and README of the root or of a top folder."""
 
     manifest: bytes | None = None
+    manifest_name: str = ""
     readme: bytes = b""
     readme_rank: int = len(_READMES)
 
 
 @dataclass
-class _Found:
-    """Manifests and READMEs seen so far. Only the first top folder is followed: with a second there's no single one."""
+class _Contents:
+    """The manifests and READMEs of the root and of the first top folder.
 
-    tops: set[str] = field(default_factory=set)
-    places: dict[str, _Place] = field(default_factory=dict)
+    Two top folders are remembered: then the manifest can only be at the root.
+    """
 
-    def take(self, member: _Member, stream: Gunzip) -> None:
-        """Keep the member's content if we look for it, and leave the stream behind its padding."""
+    top_names: set[str] = field(default_factory=set)
+    folders: dict[str, _Folder] = field(default_factory=dict)
+
+    def take(self, member: Member, stream: Gunzip) -> None:
+        """Keep a manifest's or README's content, and move the stream past the member's content and padding."""
         content = b""
-        place = self._place_of(member)
-        if place is not None and member.is_file:
-            content = self._keep(place, member, stream)
+        folder = self._folder_of(member)
+        if folder is not None and member.is_file:
+            content = self._read(folder, member, stream)
         stream.skip(member.size - len(content) + -member.size % BLOCK)
 
-    def _place_of(self, member: _Member) -> _Place | None:
-        # macOS puts a ._twin of extended attributes beside the folder it packs.
+    def _folder_of(self, member: Member) -> _Folder | None:
+        # macOS stores extended attributes in a file `._name` next to each file or folder.
         if not member.parts or member.parts[0].startswith("._"):
             return None
-        if len(self.tops) < 2:
-            self.tops.add(member.parts[0])
+        if len(self.top_names) < 2:
+            self.top_names.add(member.parts[0])
         folder = "/".join(member.parts[:-1])
-        if len(member.parts) > 2 or (folder and len(self.tops) > 1):
+        if len(member.parts) > 2 or (folder and len(self.top_names) > 1):
             return None
-        return self.places.setdefault(folder, _Place())
+        return self.folders.setdefault(folder, _Folder())
 
     @staticmethod
-    def _keep(place: _Place, member: _Member, stream: Gunzip) -> bytes:
+    def _read(folder: _Folder, member: Member, stream: Gunzip) -> bytes:
         name = member.parts[-1]
-        if name == _MANIFEST:
-            if place.manifest is not None:
-                raise InvalidArchive("The tarball holds synapse.json twice.")
-            place.manifest = stream.read(min(member.size, MAX_MANIFEST + 1))
-            return place.manifest
+        if name.casefold() == _MANIFEST:
+            if folder.manifest_name:
+                raise _two_manifests(folder.manifest_name, name)
+            folder.manifest_name = name
+            if name != _MANIFEST:
+                return b""
+            folder.manifest = stream.read(min(member.size, MAX_MANIFEST + 1))
+            return folder.manifest
         rank = _READMES.index(name.lower()) if name.lower() in _READMES else len(_READMES)
-        if rank >= place.readme_rank:
+        if rank >= folder.readme_rank:
             return b""
-        place.readme_rank = rank
-        place.readme = stream.read(min(member.size, MAX_README))
-        return place.readme
+        folder.readme_rank = rank
+        folder.readme = stream.read(min(member.size, MAX_README))
+        return folder.readme
 
-    def _chosen(self) -> _Place:
-        root = self.places.get("", _Place())
-        if root.manifest is not None or len(self.tops) != 1:
+    def _chosen(self) -> _Folder:
+        root = self.folders.get("", _Folder())
+        if root.manifest is not None or len(self.top_names) != 1:
             return root
-        return self.places.get(next(iter(self.tops)), _Place())
+        return self.folders.get(next(iter(self.top_names)), _Folder())
 
     def manifest(self) -> Manifest:
         data = self._chosen().manifest
@@ -257,7 +126,13 @@ class _Found:
         return parse_manifest(data)
 
     def readme(self) -> str:
-        # A character cut in two at the limit is left out, not replaced.
+        # A character that the limit cuts in two is left out, not replaced.
         decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
         data = self._chosen().readme
         return clip_readme(decoder.decode(data, final=len(data) < MAX_README))
+
+
+def _two_manifests(first: str, second: str) -> InvalidArchive:
+    if first == second:
+        return InvalidArchive("The tarball holds synapse.json twice.")
+    return InvalidArchive(f"The tarball holds both {first} and {second}, which some systems unpack to the same file.")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from registry.errors import InvalidArchive, InvalidManifest
 from registry.packages.archive import inspect
 from registry.packages.manifest import MAX_MANIFEST, MAX_README
+from registry.packages.member_names import Names
 
 MANIFEST = {"name": "my-library", "version": "1.0.0", "description": "A library"}
 SYNAPSE = json.dumps(MANIFEST).encode()
@@ -237,7 +238,7 @@ def test_data_behind_the_tars_end(refused, garbage):
 
 
 def test_a_lone_zero_block_is_no_end(refused):
-    assert "behind its end" in refused(packed=gzip.compress(tar(SYNAPSE_MEMBER, bytes(512), member("x"))))
+    assert "after its end" in refused(packed=gzip.compress(tar(SYNAPSE_MEMBER, bytes(512), member("x"))))
 
 
 def test_zeros_behind_the_tars_end_are_padding(look):
@@ -283,6 +284,8 @@ def test_members_of_other_kinds(refused, kind, message):
         ("a\x1b[2J", "control"),
         ("a\x7f", "control"),
         ("a\u0085", "control"),
+        *[(f"a{chr(code)}b", "bidirectional") for code in (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F))],
+        *[(f"a{chr(code)}b", "bidirectional") for code in range(0x2066, 0x206A)],
         (b"a\xff", "not UTF-8"),
         (b"a\xed\xa0\x80", "UTF-8"),
         ("a" * 1025, "1,024"),
@@ -312,14 +315,148 @@ def test_pax_sizes_that_hang_or_lie(refused, size):
     assert refused(pax(size=size), member("x"))
 
 
-def test_an_honest_pax_size(look):
-    big = pax(size="5") + member("x", b"hello", size=0)
-    assert look(gzip.compress(tar(big, SYNAPSE_MEMBER))).member_count == 2
+def test_a_pax_size_equals_the_headers(look, refused):
+    assert look(gzip.compress(tar(pax(size="5") + member("x", b"hello"), SYNAPSE_MEMBER))).member_count == 2
+    for size in (0, 4, 6):
+        assert "two sizes" in refused(pax(size="5") + member("x", b"hello", size=size))
 
 
 @pytest.mark.parametrize("size", [-1, -512, 2**40, 2**62])
 def test_header_sizes_that_lie(refused, size):
     assert refused(member("x", size=size))
+
+
+EVIL = "../../tmp/evil.sh"
+
+
+@pytest.mark.parametrize(
+    ("extensions", "message"),
+    [
+        ((member("long", EVIL.encode() + b"\0", kind=b"L"), pax(path="harmless")), "two names"),
+        ((pax(path="harmless"), member("long", EVIL.encode() + b"\0", kind=b"L")), "two names"),
+        ((pax(path="same"), member("long", b"same\0", kind=b"L")), "two names"),
+        ((pax(linkpath="a"), member("long", b"b\0", kind=b"K")), "two link targets"),
+        ((member("long", b"b\0", kind=b"K"), pax(linkpath="a")), "two link targets"),
+        ((pax(path="a"), member("pax", b"8 path=b\n", kind=b"X")), "two pax headers"),
+    ],
+)
+def test_a_member_with_two_names_or_link_targets(refused, extensions, message):
+    assert message in refused(*extensions, member("x"))
+    assert message in refused(*extensions, member("x", kind=tarfile.SYMTYPE, linkname="c"))
+
+
+@pytest.mark.parametrize("magic", [b"ustar  \0", bytes(8)])
+def test_a_name_prefix_that_only_some_programs_read(refused, magic):
+    header = bytearray(member("evil"))
+    header[257:265] = magic
+    header[345:348] = b"../"
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header[:512])
+    assert "two names" in refused(bytes(header))
+
+
+@pytest.mark.parametrize("size", [b"0o5", b"1_0", b"+5", b"\x005", b"5\x00x", bytes(11), b" " * 11])
+def test_sizes_that_only_some_programs_read(refused, size):
+    header = bytearray(member("x", b"hello"))
+    header[124:136] = size.ljust(12, b"\0")
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header[:512])
+    assert "damaged member header" in refused(bytes(header))
+
+
+def test_a_pax_key_that_ends_early_for_programs_in_c(refused):
+    record = b"path\0x=../evil\n"
+    assert "damaged pax header" in refused(member("pax", b"%d " % (len(record) + 3) + record, kind=b"x"), member("x"))
+
+
+def test_a_file_by_one_name_and_a_folder_by_the_other(refused):
+    for name in (pax(path="x"), member("long", b"x\0", kind=b"L")):
+        assert "folder by the other" in refused(name, member("x/", kind=tarfile.AREGTYPE))
+    assert "folder by the other" in refused(pax(path="x/"), member("x", kind=tarfile.AREGTYPE))
+
+
+@pytest.mark.parametrize("top", ["", "package/"])
+@pytest.mark.parametrize("twin", ["Synapse.json", "SYNAPSE.JSON", "\u017fynapse.json"])
+def test_a_manifest_whose_name_differs_by_case(refused, top, twin):
+    for names in ((twin, "synapse.json"), ("synapse.json", twin)):
+        files = [member(f"{top}{name}", SYNAPSE) for name in names]
+        detail = refused(packed=gzip.compress(tar(*files)))
+        assert all(name in detail for name in names), detail
+
+
+def test_readmes_that_differ_by_case_are_taken(look):
+    files = [member(name, b"text") for name in ("README.md", "readme.md")]
+    assert look(gzip.compress(tar(SYNAPSE_MEMBER, *files))).member_count == 3
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a", "a/b"],
+        ["a/b", "a"],
+        ["./a", "a!", "a-b", "a/b/c"],
+        ["a/b/", "a"],
+        ["a", "a/"],
+        ["a", "a", "a/b"],
+        [*(f"f{number}" for number in range(5000)), "f17/x"],
+    ],
+)
+def test_a_file_where_another_member_needs_a_folder(refused, names):
+    members = [member(name, kind=tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE) for name in names]
+    assert "is a file" in refused(*members)
+
+
+def test_names_that_only_begin_alike_are_no_conflict(look):
+    names = ["a", "a!", "a.b", "a-b/c", "ab/c", "b/", "b/c", "c/d", "a", "b/c"]
+    members = [member(name, kind=tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE) for name in names]
+    assert look(gzip.compress(tar(SYNAPSE_MEMBER, *members))).member_count == len(names) + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("docs/a:b", "reserved_character"),
+        ("x?", "reserved_character"),
+        ('src/"x".py', "reserved_character"),
+        ("notes.", "trailing_dot_or_blank"),
+        ("folder /x", "trailing_dot_or_blank"),
+        ("aux.py", "reserved_name"),
+        ("src/NUL", "reserved_name"),
+        ("com1.tar.gz/x", "reserved_name"),
+        ("lpt\u00b9", "reserved_name"),
+        ("x" * 256, "long_name"),
+        ("\u00fc" * 128, "long_name"),
+    ],
+)
+def test_names_that_not_every_system_can_unpack(look, name, code):
+    for path in (name, f"top/{name}"):
+        found = look(gzip.compress(tar(SYNAPSE_MEMBER, pax(path=path), member("x")))).warnings
+        assert [(each["code"], each["path"]) for each in found] == [(code, path)]
+        assert found[0]["message"]
+
+
+def test_names_that_every_system_can_unpack(look):
+    names = [
+        "x" * 255,
+        "\u00fc" * 127,
+        "auxiliary.py",
+        ".hidden",
+        "a b",
+        "a..b",
+        "com10",
+        "conf",
+        "console.log",
+        "a'b(c)[d]",
+    ]
+    members = [part for name in names for part in (pax(path=name), member("x"))]
+    assert look(gzip.compress(tar(SYNAPSE_MEMBER, *members))).warnings == []
+
+
+def test_the_list_of_warnings_is_bounded(look):
+    found = look(gzip.compress(tar(SYNAPSE_MEMBER, *(member(f"{number}?") for number in range(1234))))).warnings
+    assert len(found) == 101
+    assert found[-1]["code"] == "more_warnings"
+    assert "1,134" in found[-1]["message"]
 
 
 def test_a_folder_with_content(refused):
@@ -359,10 +496,11 @@ def test_damaged_pax_headers(refused, data):
     assert "pax header" in refused(member("x", data, kind=b"x"), member("x"))
 
 
-def test_sparse_files_and_shared_names(refused):
-    assert "sparse" in refused(pax(GNU_sparse_major="1"), member("x"))
-    for record in (b"10 path=x\n", b"10 size=5\n"):
-        assert "shared" in refused(member("x", record, kind=b"g"), member("x"))
+def test_sparse_files_and_global_names(refused):
+    for key in ("GNU_sparse_major", "SCHILY_realsize", "SUN_holesdata"):
+        assert "sparse" in refused(pax(**{key: "1"}), member("x"))
+    for record in (b"10 path=x\n", b"10 size=5\n", b"14 linkpath=x\n"):
+        assert "global pax" in refused(member("x", record, kind=b"g"), member("x"))
 
 
 def test_a_shared_comment_as_git_archive_writes_it(look):
@@ -399,7 +537,7 @@ def bomb(path, unpacked, start):
     [
         SYNAPSE_MEMBER,
         SYNAPSE_MEMBER + member("zeros", size=10 * 2**30)[:512],
-        SYNAPSE_MEMBER + pax(size=str(99 * 2**20)) + member("zeros"),
+        SYNAPSE_MEMBER + pax(size=str(99 * 2**20)) + member("zeros", size=99 * 2**20)[:512],
         member("synapse.json", size=99 * 2**20)[:512],
         member("README", size=99 * 2**20)[:512],
         member("x", size=2**30, kind=b"x")[:512],
@@ -485,3 +623,15 @@ def test_a_changed_header_never_makes_a_reader_see_another_file(tmp_path, positi
         assert len(archive.getmembers()) == found.member_count
         names = [info for info in archive if Path(info.name).name == "synapse.json"]
         assert [json.load(archive.extractfile(info)) for info in names] == [found.manifest.members]
+
+
+def test_a_hundred_thousand_names_take_little_memory():
+    tracemalloc.start()
+    try:
+        names = Names()
+        for number in range(100_000):
+            names.add(("folder", f"{number:060}"), is_file=True)
+        names.raise_conflicts()
+        assert tracemalloc.get_traced_memory()[1] < 24 * 2**20
+    finally:
+        tracemalloc.stop()
