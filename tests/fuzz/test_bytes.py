@@ -8,6 +8,8 @@ import gzip
 import io
 import json
 import os
+import shutil
+import subprocess
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -27,8 +29,10 @@ from yarl import URL
 
 from registry.errors import InvalidInput, RegistryError, TooLarge
 from registry.packages.archive import inspect
+from registry.packages.gunzip import Gunzip
 from registry.packages.manifest import Manifest, Metadata, merge, parse_manifest, request_problems
 from registry.packages.ranges import range_problem, satisfies
+from registry.packages.tar import BLOCK, read_members
 from registry.packages.upload import REQUIRED, Receiver
 from registry.packages.versions import MAX_VERSION, parse
 from registry.search import cursor
@@ -84,25 +88,69 @@ def check_words(refusal: RegistryError) -> None:
 
 # Archives
 
-NAMES = st.sampled_from(
-    ["synapse.json", "./synapse.json", "a/synapse.json", "b/x", "README.md", "a/README", "a/", ".", "./", "..", "a//b"]
-) | st.text("ab/.\\:\u00fc\x00", max_size=12)
+NAMES = (
+    st.sampled_from(["synapse.json", "./synapse.json", "Synapse.json", "a/synapse.json", "README.md", "a/README"])
+    | st.sampled_from(
+        ["a", "a/", "a/b", "b/x", ".", "./", "..", "../x", "/x", "C:/x", "a//b", "aux.py", "b?", "b ", "-x"]
+    )
+    | st.text("ab/.\\:\u00fc\u202e\x00", max_size=12)
+    | st.text(max_size=20)
+    | st.integers(80, 300).map(lambda length: "a/" + "b" * length)
+)
 KINDS = st.sampled_from([tarfile.REGTYPE] * 6 + [tarfile.DIRTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE, b"2", b"S", b"V"])
 CONTENTS = st.sampled_from([SYNAPSE, b"{}", b"", b"# Hello"]) | st.binary(max_size=600)
 RECORDS = st.dictionaries(
-    st.sampled_from(["path", "size", "mtime", "linkpath", "GNU_sparse_major", "hdrcharset", "uid"]),
-    st.sampled_from(["synapse.json", "a/b", "5", "0", "1.5", "BINARY", "-1"]) | st.text(max_size=8),
+    st.sampled_from(["path", "path", "size", "mtime", "linkpath", "GNU_sparse_major", "hdrcharset", "uid"]),
+    NAMES | st.sampled_from(["5", "0", "1.5", "BINARY", "-1"]) | st.text(max_size=8),
     max_size=2,
 )
+
+
+def raw_header(name: str, prefix: str, magic: bytes, kind: bytes) -> bytes:
+    """A member whose name field and prefix field are filled to the last byte if the texts are long enough."""
+    header = bytearray(member("x", kind=kind))
+    header[:100] = name.encode()[:100].ljust(100, b"\0")
+    header[257:265] = magic
+    header[345:500] = prefix.encode()[:155].ljust(155, b"\0")
+    return resum(bytes(header)) if magic[:5] == b"ustar" else summed(header)
+
+
+def summed(header: bytearray) -> bytes:
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
 MEMBERS = st.one_of(
-    st.builds(lambda name, data, kind: member(name[:90], data, kind=kind), NAMES, CONTENTS, KINDS),
+    st.builds(lambda name, data, kind: member(name.encode()[:100], data, kind=kind), NAMES, CONTENTS, KINDS),
     st.builds(
         lambda records: pax(**{key: value.encode("utf-8", "replace") for key, value in records.items()}), RECORDS
     ),
-    st.builds(lambda name: member("long", name.encode() + b"\0", kind=b"L"), NAMES),
+    st.builds(
+        lambda name, kind: member("long", name.encode() + b"\0", kind=kind), NAMES, st.sampled_from([b"L", b"L", b"K"])
+    ),
+    st.builds(raw_header, NAMES, NAMES, st.sampled_from([b"ustar\x0000", b"ustar  \0", bytes(8)]), KINDS),
     st.builds(lambda size, data: member("x", data, size=size), st.integers(-600, 2000), CONTENTS),
 )
-TARS = st.lists(MEMBERS, max_size=6).map(lambda members: tar(*members)) | mutated(MIXED) | mutated(MIXED).map(resum)
+# Names that most archives may have, in each of the forms that packers write.
+HONEST_NAMES = st.from_regex(r"[a-c]{1,3}(/[a-c\u00fc:?. x-]{1,90}){0,3}/?", fullmatch=True)
+HONEST = st.one_of(
+    st.builds(lambda name, data: member(name.encode()[:100], data), HONEST_NAMES, CONTENTS),
+    st.builds(lambda name, data: pax(path=name) + member("x", data), HONEST_NAMES, CONTENTS),
+    st.builds(
+        lambda name, data: member("l", name.encode() + b"\0", kind=b"L") + member("x", data), HONEST_NAMES, CONTENTS
+    ),
+    st.builds(lambda prefix, name: raw_header(name, prefix, b"ustar\x0000", b"0"), HONEST_NAMES, HONEST_NAMES),
+)
+ROOT = member("synapse.json", SYNAPSE)
+TARS = st.one_of(
+    st.lists(MEMBERS, max_size=6).map(lambda members: tar(*members)),
+    st.lists(MEMBERS | HONEST, max_size=3).map(lambda members: tar(ROOT, *members)),
+    st.lists(HONEST, max_size=5).map(lambda members: tar(ROOT, *members)),
+    mutated(MIXED),
+    mutated(MIXED).map(resum),
+    st.lists(HONEST, max_size=3).flatmap(lambda members: mutated(tar(ROOT, *members))).map(resum),
+)
 ARCHIVES = st.one_of(
     TARS.map(gzip.compress),
     TARS.flatmap(lambda data: mutated(gzip.compress(data, mtime=0))),
@@ -111,17 +159,46 @@ ARCHIVES = st.one_of(
 )
 
 
-def test_archives(explore, tmp_path: Path):
-    """Where one is taken, Python's own reader sees as many members and the same manifest."""
+@pytest.fixture(scope="session")
+def gnu_tar() -> str:
+    """GNU tar, the second reader of each archive that is accepted."""
+    found = shutil.which("tar")
+    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout if found else ""
+    if found is None or "GNU tar" not in version:
+        pytest.fail("This test needs GNU tar. Install it (Debian: apt-get install tar) and put it on the PATH.")
+    return found
+
+
+def names_here(path: Path) -> list[str]:
+    """The members' names as the registry reads them."""
+    names = []
+    with path.open("rb") as file:
+        stream = Gunzip(file, path.stat().st_size, max_unpacked=1 << 20, max_ratio=1000)
+        for each in read_members(stream):
+            stream.skip(each.size + -each.size % BLOCK)
+            names.append("/".join(each.parts))
+    return names
+
+
+def plain(name: str) -> str:
+    """A name without what every reader ignores: "." parts and doubled slashes."""
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
+
+
+def test_archives(explore, tmp_path: Path, gnu_tar: str):
+    """Of an accepted archive, Python's tarfile and GNU tar list the same names, and none leads out of the folder."""
     path = tmp_path / "any.tar.gz"
+    accepted = 0
 
     def check(data: bytes) -> None:
+        nonlocal accepted
         path.write_bytes(data)
         try:
             found = inspect(path, max_unpacked=1 << 20, max_members=100)
         except InvalidInput as refusal:
             check_words(refusal)
             return
+        accepted += 1
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
             members = archive.getmembers()
             manifests = [
@@ -129,11 +206,20 @@ def test_archives(explore, tmp_path: Path):
                 for each in members
                 if Path(each.name).name == "synapse.json" and each.isfile()
             ]
-        assert len(members) == found.member_count
+        listed = subprocess.run(
+            [gnu_tar, "--list", "--gzip", "--quoting-style=literal", f"--file={path}"],
+            env={**os.environ, "LC_ALL": "C.UTF-8"}, capture_output=True, check=False,
+        )  # fmt: skip
+        names = names_here(path)
+        assert len(names) == found.member_count
+        assert [plain(each.name) for each in members] == names
+        assert [plain(name) for name in listed.stdout.decode().splitlines()] == names, listed.stderr
+        assert not any(".." in name.split("/") or name.startswith("/") or "\\" in name for name in names)
         assert found.manifest.members in [json.loads(text.decode("utf-8-sig")) for text in manifests if readable(text)]
         check_metadata({}, found.manifest, found.readme)
 
     explore("archives", ARCHIVES, check)
+    assert accepted
 
 
 def readable(text: bytes) -> bool:
