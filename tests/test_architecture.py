@@ -87,6 +87,13 @@ def test_no_use_case_knows_of_requests():
         assert not names & {"match_info", "rel_url", "StreamResponse"}, path
 
 
+def test_only_stores_name_the_column_that_package_owners_replaced():
+    """Who may do what with a package is decided by packages/rights.py from the table of owners."""
+    for path, file in modules():
+        if "owner_id" in file.read_text("utf-8"):
+            assert path == "db/tables.py" or "migrations" in path or Path(path).name == "store.py", path
+
+
 def test_modules_stay_small():
     for path, file in modules():
         if "migrations" not in path:

@@ -6,15 +6,16 @@ import sqlalchemy as sa
 from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, statement
-from registry.db.tables import packages, users
+from registry.db.tables import packages
+from registry.packages.owners.store import FIRST_OWNER
 
 _OWNERS = statement(
-    sa.select(packages.c.id, users.c.username)
-    .join(users, users.c.id == packages.c.owner_id)
-    .where(packages.c.id == sa.any_(p("ids", type_=sa.ARRAY(sa.BigInteger))))
+    sa.select(packages.c.id, FIRST_OWNER.label("username")).where(
+        packages.c.id == sa.any_(p("ids", type_=sa.ARRAY(sa.BigInteger)))
+    )
 )
 
 
 async def owners(conn: Connection, package_ids: Iterable[int]) -> dict[int | None, str]:
-    """The owner's name by package id."""
+    """The username of each package's first owner, by package id."""
     return {row.id: row.username for row in await conn.all(_OWNERS, ids=list(package_ids))}

@@ -110,6 +110,19 @@ sa.Index("packages_updated_idx", packages.c.updated_at.desc(), packages.c.name, 
 sa.Index("packages_created_idx", packages.c.created_at.desc(), packages.c.name, postgresql_where=_SHOWN)
 sa.Index("packages_shown_name_idx", packages.c.name, postgresql_where=_SHOWN)
 
+# Who may change a package. A trigger on `packages` adds the first owner (migration 0007).
+package_owners = sa.Table(
+    "package_owners",
+    metadata,
+    sa.Column("package_id", sa.BigInteger, sa.ForeignKey("packages.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("user_id", sa.BigInteger, sa.ForeignKey("users.id"), primary_key=True, index=True),
+    sa.Column(
+        "role", sa.Text, sa.CheckConstraint("role IN ('owner', 'maintainer')", "package_owners_role_check"),
+        nullable=False,
+    ),
+    _now("since"),
+)  # fmt: skip
+
 package_versions = sa.Table(
     "package_versions",
     metadata,

@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Row, Statement, json, prepared, statement, together
-from registry.db.tables import consumers, download_batches, downloads, package_versions, packages, users
+from registry.db.tables import consumers, download_batches, downloads, package_versions, packages
 from registry.packages.cached import DOWNLOADED
+from registry.packages.owners.store import FIRST_OWNER
 
 # An arbitrary number that only `add()` uses.
 ADD_LOCK = 4_202_251_103
@@ -105,11 +106,10 @@ _AFTER = statement(
         package_versions.c.version.label("package_version"),
         package_versions.c.checksum,
         package_versions.c.tarball_size,
-        users.c.username.label("owner"),
+        FIRST_OWNER.label("owner"),
     )
     .outerjoin(package_versions, package_versions.c.id == downloads.c.package_version_id)
     .outerjoin(packages, packages.c.id == package_versions.c.package_id)
-    .outerjoin(users, users.c.id == packages.c.owner_id)
     .where(downloads.c.id > p("after"))
     .order_by(downloads.c.id)
     .limit(p("count"))

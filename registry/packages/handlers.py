@@ -12,6 +12,7 @@ from registry.packages import fields, manage, manifest, names, publish, read, ve
 from registry.packages.listing import page as listing
 from registry.packages.listing.store import SORTS
 from registry.packages.requests import CACHE, PACKAGE, PACKAGES, VERSION, at_its_real_name, name_of, version_of
+from registry.packages.rights import Action, check_credentials
 from registry.packages.upload import REQUIRED, TARBALL_TYPES, Receiver, continue_later
 from registry.web.parsing import LIMIT_SCHEMA, OFFSET_SCHEMA, Body, flag_of, page_of, read_body
 from registry.web.responses import json_response, metadata_response, render, rendered_response
@@ -29,7 +30,7 @@ class Page(NamedTuple):
 
 
 async def publish_body(request: web.Request) -> web.StreamResponse:
-    principal_of(request).require("publish")
+    check_credentials(principal_of(request), Action.PUBLISH)
     receiver = request.app[RECEIVER]
     if request.content_type == "multipart/form-data":
         receiving = receiver.multipart(request)
@@ -47,7 +48,7 @@ async def publish_tarball(request: web.Request) -> web.StreamResponse:
     # A dry run goes on: it tells of the tarball's problems, too.
     if problems and not flag_of(request, "dry_run"):
         raise InvalidInput.of(problems)
-    principal_of(request).require("publish", name)
+    check_credentials(principal_of(request), Action.PUBLISH, name)
     async with request.app[RECEIVER].raw(request, name, version) as upload:
         return await _publish(request, upload)
 

@@ -1,52 +1,58 @@
-"""What owners and admins do to what is published: delete, restore, yank, deprecate.
+"""Changes to published packages: delete, restore, yank, deprecate.
 
-Each locks the package row, checks the right, changes one thing, refreshes what the package shows and appends the event.
+Each change locks the package row, checks the rights, writes one thing, refreshes what the package shows and appends
+an event.
 """
 
 from typing import Any
 
 from registry.accounts.identity import Principal
 from registry.db.engine import Connection, Database
-from registry.errors import Conflict, Forbidden
+from registry.errors import Conflict
 from registry.events import log as event_log
 from registry.packages import store
 from registry.packages.read import canonical_of, no_package, no_version, same
+from registry.packages.rights import Action, authorize
 
 
 async def delete_version(db: Database, who: Principal, name: str, version: str) -> None:
-    """Leaves a tombstone: gone from every read, its number spent. Raises NotFound, Elsewhere, Forbidden."""
+    """Deletes a version: it leaves a tombstone, so that its number is never used again.
+
+    Raises NotFound, Elsewhere, Forbidden.
+    """
     async with db.transaction() as conn:
-        package, state = await _owned(conn, who, name, version)
+        package, state = await _find_version(conn, who, Action.DELETE, name, version)
         await store.delete_version(conn, state.id)
         await _conclude(conn, who, package, state.version, event_log.VERSION_DELETED)
 
 
 async def restore_version(db: Database, who: Principal, name: str, version: str) -> None:
-    """Brings a deleted version back within its grace. Admins only.
+    """Restores a deleted version within its grace period. Admins only.
 
     Raises Forbidden, NotFound, Elsewhere, and Conflict when it is not deleted or its tarball is gone.
     """
-    if not who.is_admin:
-        raise Forbidden("Only an admin can restore a deleted version.")
+    authorize(who, Action.RESTORE, name, None)
     async with db.transaction() as conn:
-        package = same(await store.find(conn, name, lock=True), name)
+        package = same(await store.find(conn, name, who.user_id, lock=True), name)
         state = await store.version_state(conn, package.id, canonical_of(version))
         if state is None:
             raise no_version(name, version)
         if state.deleted_at is None:
             raise Conflict(f"{package.name} {state.version} is not deleted.")
         if not await store.restore_version(conn, state.id):
-            raise Conflict(f"{package.name} {state.version} can't be restored: its grace is over and its tarball gone.")
+            raise Conflict(
+                f"{package.name} {state.version} can't be restored: its grace period is over and its tarball is gone."
+            )
         await _conclude(conn, who, package, state.version, event_log.VERSION_RESTORED)
 
 
 async def yank_version(db: Database, who: Principal, name: str, version: str, yanked: bool, reason: str) -> None:
-    """Marks a version as one that nobody should newly depend on (or unmarks it); it stays installable.
+    """Yanks a version or takes the yank back. A yanked version stays installable, but is not offered any more.
 
     Raises NotFound, Elsewhere, Forbidden.
     """
     async with db.transaction() as conn:
-        package, state = await _owned(conn, who, name, version)
+        package, state = await _find_version(conn, who, Action.YANK, name, version)
         reason = reason if yanked else ""
         if (state.yanked, state.yank_reason) == (yanked, reason):
             return
@@ -56,40 +62,34 @@ async def yank_version(db: Database, who: Principal, name: str, version: str, ya
 
 
 async def deprecate_package(db: Database, who: Principal, name: str, text: str | None) -> None:
-    """Sets the sentence that tells users what to take instead; None takes it back.
+    """Deprecates a package with a text that tells users what to use instead; None ends the deprecation.
 
     Raises NotFound, Elsewhere, Forbidden.
     """
     async with db.transaction() as conn:
-        package = await _shown(conn, name)
-        _check_owner(who, package)
+        package = await _find_package(conn, who, name)
+        authorize(who, Action.DEPRECATE, package.name, package.role)
         await store.deprecate(conn, package.id, text)
         kind = event_log.PACKAGE_DEPRECATED if text else event_log.PACKAGE_UNDEPRECATED
         await _conclude(conn, who, package, None, kind, {"text": text} if text else None)
 
 
-async def _owned(conn: Connection, who: Principal, name: str, version: str) -> tuple[Any, Any]:
-    """The locked package and the live version, which `who` may change."""
-    package = await _shown(conn, name)
+async def _find_version(conn: Connection, who: Principal, action: Action, name: str, version: str) -> tuple[Any, Any]:
+    """Locks the package. Returns it and its live version, which `who` may do `action` with."""
+    package = await _find_package(conn, who, name)
     state = await store.version_state(conn, package.id, canonical_of(version))
     if state is None or state.deleted_at is not None:
         raise no_version(name, version)
-    _check_owner(who, package)
+    authorize(who, action, package.name, package.role)
     return package, state
 
 
-async def _shown(conn: Connection, name: str) -> Any:
-    """The locked package, which has a live version."""
-    package = same(await store.find(conn, name, lock=True), name)
+async def _find_package(conn: Connection, who: Principal, name: str) -> Any:
+    """Locks and returns the package, with the role of `who`. Raises NotFound when it has no live version."""
+    package = same(await store.find(conn, name, who.user_id, lock=True), name)
     if package.latest_version_id is None:
         raise no_package(name)
     return package
-
-
-def _check_owner(who: Principal, package: Any) -> None:
-    who.require("yank", package.name)
-    if package.owner_id != who.user_id and not who.is_admin:
-        raise Forbidden(f"{package.name} belongs to somebody else; only its owner or an admin can do this.")
 
 
 async def _conclude(

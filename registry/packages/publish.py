@@ -28,8 +28,9 @@ from registry.errors import (
     VersionBurned,
     VersionExists,
 )
-from registry.packages import archive, manifest, names, store, versions
+from registry.packages import archive, manifest, names, rights, store, versions
 from registry.packages.manifest import Metadata
+from registry.packages.rights import Action
 from registry.packages.versions import Version
 from registry.storage.base import Storage
 from registry.web.spool import Spooled
@@ -90,7 +91,7 @@ async def publish(db: Database, storage: Storage, who: Principal, upload: Upload
         return earlier
     try:
         async with db.read() as conn:
-            await _check(conn, who, meta.name, meta.version, await store.find(conn, meta.name))
+            await _check(conn, who, meta.name, meta.version, await store.find(conn, meta.name, who.user_id))
         key = f"{meta.name}/{meta.version}/{upload.tarball.sha256}-{secrets.token_hex(8)}.tar.gz"
         await storage.put(key, upload.tarball.path, size=upload.tarball.size, sha256=upload.tarball.sha256)
         return await _commit(db, who, meta, upload, key, fingerprint)
@@ -118,7 +119,7 @@ async def _rehearse(db: Database, who: Principal, upload: Upload) -> Published:
     if name and version:
         try:
             async with db.read() as conn:
-                await _check(conn, who, name, version, await store.find(conn, name))
+                await _check(conn, who, name, version, await store.find(conn, name, who.user_id))
         except (Forbidden, Conflict) as problem:
             field = "version" if isinstance(problem, VersionExists | VersionBurned) else "name"
             problem.errors.append({"field": field, "message": problem.detail})
@@ -162,15 +163,14 @@ def _read_metadata(upload: Upload) -> Metadata:
 
 async def _check(conn: Connection, who: Principal, name: str, version: Version, package: Any) -> None:
     """The rules about name, owner and number, on the package row as it is (None: a new name)."""
-    who.require("publish", name)
+    rights.check_credentials(who, Action.PUBLISH, name)
     if name in names.RESERVED and not who.is_admin:
         raise NameReserved(f"The name {name} is reserved; choose another.")
     if package is None:
         return
     if package.name != name:
         raise NameTooSimilar(f"{name} is too similar to {package.name}, which exists; choose another name.")
-    if package.owner_id != who.user_id:
-        raise Forbidden(f"{name} belongs to somebody else; publish under another name.")
+    rights.authorize(who, Action.PUBLISH, name, package.role)
     state = await store.version_state(conn, package.id, version.canonical)
     if state is None:
         return

@@ -12,6 +12,7 @@ from registry.db.engine import Database, Row
 from registry.errors import InvalidInput, NotFound
 from registry.packages import store, versions
 from registry.packages.manifest import manifest_text_of_jsonb
+from registry.packages.totals import store as totals_store
 
 
 class ListedVersion(TypedDict):
@@ -149,7 +150,7 @@ async def package_info(db: Database, name: str) -> PackageInfo:
         "repository": row.repository,
         "keywords": row.keywords,
         "dependencies": row.dependencies,
-        "owners": [row.owner],
+        "owners": row.owners,
         "deprecated": row.deprecated or "",
         "created_at": row.created_at,
         "updated_at": row.updated_at,
@@ -224,7 +225,7 @@ async def package_stats(db: Database, name: str) -> PackageStats:
 
 async def registry_stats(db: Database) -> RegistryStats:
     async with db.read() as conn:
-        totals, top = await store.totals(conn)
+        totals, top = await totals_store.totals(conn)
     return {
         # In whole seconds, so that the answer has a validator that can still hold.
         "timestamp": datetime.now(UTC).replace(microsecond=0),

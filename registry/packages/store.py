@@ -7,31 +7,35 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import bindparam as p
 
-from registry.db import tables
 from registry.db.engine import Connection, Row, json, prepared, statement, together
-from registry.db.tables import download_days, idempotency_keys, package_versions, packages, registry_days, users
+from registry.db.tables import download_days, idempotency_keys, package_versions, packages
 from registry.events import log as event_log
 from registry.packages.manifest import Metadata
 from registry.packages.names import similarity_key
+from registry.packages.owners.store import OWNERS, role_of
 
 v = package_versions
 LIVE = v.c.deleted_at.is_(None)
 
-_HEAD = (packages.c.id, packages.c.name, packages.c.owner_id, packages.c.latest_version_id, packages.c.deprecated)
-_OF_NAME = sa.select(*_HEAD).where(packages.c.similarity_key == p("key"))
+_USER = p("user_id", type_=sa.BigInteger)
+_HEAD = (packages.c.id, packages.c.name, packages.c.latest_version_id, packages.c.deprecated)
+_IS_NAMED = packages.c.similarity_key == p("key")
+_OF_NAME = sa.select(*_HEAD, role_of(_USER).label("role")).where(_IS_NAMED)
 _FIND = prepared("find_package", statement(_OF_NAME))
-_LOCK = statement(_OF_NAME.with_for_update())
-_NEW = sa.select(
-    p("name", type_=sa.Text), p("key", type_=sa.Text), sa.cast(p("owner_id", type_=sa.BigInteger), sa.BigInteger)
-).where(~sa.exists().where(packages.c.similarity_key == p("key")))
+# A statement of its own: one that waited for the lock would still read the roles of before.
+_LOCK_PACKAGE = prepared("lock_package", statement(sa.select(packages.c.id).where(_IS_NAMED).with_for_update()))
+_FIND_LOCKED = together(_LOCK_PACKAGE, _FIND)
+_NEW = sa.select(p("name", type_=sa.Text), p("key", type_=sa.Text), sa.cast(_USER, sa.BigInteger)).where(
+    ~sa.exists().where(packages.c.similarity_key == p("key"))
+)
 # Looks before it inserts: a conflict would use up an id for each version of a package.
 _CREATE = prepared(
     "create_package",
     statement(insert(packages).from_select(["name", "similarity_key", "owner_id"], _NEW).on_conflict_do_nothing()),
 )
 _IS_NEW = sa.literal_column("packages.xmin = pg_current_xact_id()::xid", sa.Boolean).label("is_new")
-_CLAIMED = statement(_OF_NAME.add_columns(_IS_NEW, sa.func.now().label("now")).with_for_update())
-_CLAIM = together(_CREATE, prepared("claim_package", _CLAIMED))
+_CLAIMED = statement(_OF_NAME.add_columns(_IS_NEW, sa.func.now().label("now")))
+_CLAIM = together(_CREATE, _LOCK_PACKAGE, prepared("claim_package", _CLAIMED))
 _VERSION_STATE = prepared(
     "version_state",
     statement(
@@ -87,7 +91,6 @@ _YANK = statement(
 )
 _DEPRECATE = statement(sa.update(packages).where(packages.c.id == p("of_package")).values(deprecated=p("to_text")))
 
-_SHOWN = packages.c.latest_version_id.is_not(None)
 _TODAY = sa.func.current_date()
 
 
@@ -103,14 +106,13 @@ def _window(days: int) -> sa.ScalarSelect[Any]:
 _PACKAGE = statement(
     sa.select(
         packages,
-        users.c.username.label("owner"),
+        OWNERS.label("owners"),
         v.c.version.label("latest_version"),
         v.c.dependencies_json.label("dependencies"),
         _window(7).label("week"),
         _window(30).label("month"),
     )
     .join(v, v.c.id == packages.c.latest_version_id)
-    .join(users, users.c.id == packages.c.owner_id)
     .where(packages.c.similarity_key == p("key"))
 )
 _VERSIONS = statement(
@@ -150,19 +152,6 @@ _BLOB = (
 _BLOB_OF_VERSION = statement(_BLOB.where(v.c.canonical == p("canonical")))
 _BLOB_OF_LATEST = statement(_BLOB.where(v.c.id == packages.c.latest_version_id))
 
-_TOTALS = statement(
-    sa.select(
-        sa.cast(sa.func.sum(tables.totals.c.packages), sa.BigInteger).label("packages"),
-        sa.cast(sa.func.sum(tables.totals.c.versions), sa.BigInteger).label("versions"),
-        sa.select(sa.func.coalesce(sa.func.sum(registry_days.c.count), 0)).scalar_subquery().label("downloads"),
-    )
-)
-_TOP = statement(
-    sa.select(packages.c.name, packages.c.download_count)
-    .where(_SHOWN)
-    .order_by(packages.c.download_count.desc(), packages.c.name)
-    .limit(10)
-)
 _EXPIRED = statement(
     sa.update(v)
     .where(
@@ -206,17 +195,20 @@ _REMEMBER_STATEMENT = statement(
 _FORGET = statement(sa.delete(idempotency_keys).where(idempotency_keys.c.created_at <= _A_DAY_AGO))
 
 
-async def find(conn: Connection, name: str, *, lock: bool = False) -> Row | None:
-    """id, name, owner_id, latest_version_id and deprecated of the package that `name` or a look-alike names."""
-    return await conn.one(_LOCK if lock else _FIND, key=similarity_key(name))
+async def find(conn: Connection, name: str, user_id: int, *, lock: bool = False) -> Row | None:
+    """id, name, latest_version_id and deprecated of the package with this name or a look-alike, and the user's role.
 
-
-async def claim(conn: Connection, name: str, owner_id: int) -> Row:
-    """As `find`, locked, made now when there was none: `is_new`. `now` is the transaction's time.
-
-    Of two claims at once one waits and gets the other's row.
+    `role` is owner, maintainer or None.
     """
-    return await conn.one(_CLAIM, name=name, key=similarity_key(name), owner_id=owner_id)
+    return await conn.one(_FIND_LOCKED if lock else _FIND, key=similarity_key(name), user_id=user_id)
+
+
+async def claim(conn: Connection, name: str, user_id: int) -> Row:
+    """As `find` with the lock, but creates the package, owned by the user, when there is none: then `is_new` is True.
+
+    `now` is the transaction's time. The second of two concurrent claims waits and gets the row of the first.
+    """
+    return await conn.one(_CLAIM, name=name, key=similarity_key(name), user_id=user_id)
 
 
 async def version_state(conn: Connection, package_id: int, canonical: str) -> Row | None:
@@ -283,7 +275,7 @@ async def deprecate(conn: Connection, package_id: int, text: str | None) -> None
 
 
 async def package(conn: Connection, name: str) -> Row | None:
-    """Every column of a shown package, its owner, latest_version, dependencies, week and month."""
+    """Every column of a shown package, its owners, latest_version, dependencies, week and month."""
     return await conn.one(_PACKAGE, key=similarity_key(name))
 
 
@@ -312,11 +304,6 @@ async def blob(conn: Connection, name: str, canonical: str | None) -> Row | None
     if canonical is None:
         return await conn.one(_BLOB_OF_LATEST, key=similarity_key(name))
     return await conn.one(_BLOB_OF_VERSION, key=similarity_key(name), canonical=canonical)
-
-
-async def totals(conn: Connection) -> tuple[Row, list[Row]]:
-    """(packages, versions, downloads) of the registry and its ten most downloaded packages."""
-    return await conn.one(_TOTALS), await conn.all(_TOP)
 
 
 async def expire(conn: Connection, grace: timedelta) -> list[str]:

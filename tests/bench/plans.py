@@ -25,6 +25,7 @@ from registry.events import log as event_log
 from registry.packages import manifest, store
 from registry.packages.listing import page
 from registry.packages.listing import store as listing
+from registry.packages.totals import store as totals
 from registry.search import store as search
 from registry.search.fallback import store as fallback
 from registry.settings import Settings
@@ -151,7 +152,7 @@ async def hot_paths(conn: Connection) -> dict[str, Callable[[], Awaitable[Any]]]
         "A page of a rebuild": lambda: search.packages_after(conn, some.id, 500),
         "A page of versions of a rebuild": lambda: search.versions_after(conn, version.id, 500),
         "Listing packages": listed,
-        "Totals": lambda: store.totals(conn),
+        "Totals": lambda: totals.totals(conn),
         "A package's downloads over time": lambda: statistics.series(conn, name, day - 30 * A_DAY, day, "day", None),
         "Why a package isn't found": lambda: search.standing(conn, some.similarity_key),
         "Completing without Elasticsearch": lambda: fallback.suggest(conn, name[:4], 10),

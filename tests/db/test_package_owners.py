@@ -1,0 +1,31 @@
+"""Every package has its owner in package_owners, whichever release published it."""
+
+import sqlalchemy as sa
+
+from registry.db import migrate
+from registry.settings import DatabaseSettings
+from tests.db.test_migrations import connect, empty
+
+__all__ = ["empty"]
+
+USER = "INSERT INTO users (username, password_hash, role) VALUES ('ada', '', 'user') RETURNING id"
+PACKAGE = "INSERT INTO packages (name, similarity_key, owner_id) VALUES (:name, :name, :user)"
+OWNERS = """
+    SELECT name, user_id, role, since = created_at FROM package_owners JOIN packages ON id = package_id ORDER BY name
+"""
+
+
+def test_packages_of_before_and_of_the_release_before_have_their_owner(empty: DatabaseSettings):
+    migrate.upgrade(empty, "0006")
+    with connect(empty) as conn:
+        user = conn.execute(sa.text(USER)).scalar()
+        conn.execute(sa.text(PACKAGE), {"name": "before", "user": user})
+        conn.commit()
+    migrate.upgrade(empty)
+    with connect(empty) as conn:
+        # As the release before inserts it: it knows nothing of the new table.
+        conn.execute(sa.text(PACKAGE), {"name": "since", "user": user})
+        assert [tuple(row) for row in conn.execute(sa.text(OWNERS))] == [
+            ("before", user, "owner", True),
+            ("since", user, "owner", True),
+        ]
