@@ -49,6 +49,8 @@ def database(url: str, **more: str) -> DatabaseSettings:
 async def test_a_statement_ends_after_its_timeout_behind_pgbouncer(pooled: Pooled, database_url: str):
     url = pooled("session", database_url)
     async with open_database(database(url, REGISTRY_DB_STATEMENT_TIMEOUT="1s")) as db:
+        async with db.read() as conn:
+            assert await conn.value(ONE, n=1) == 1
         with pytest.raises(DatabaseUnavailable):
             async with db.read() as conn:
                 await conn.value(SLEEP)

@@ -51,12 +51,15 @@ async def test_options_of_the_address_come_on_top(database_url: str):
 async def test_a_transaction_that_stands_still_loses_its_locks(database_url: str, db: Database):
     settings = options(database_url, REGISTRY_DB_STATEMENT_TIMEOUT="1s").database
     async with open_database(settings) as short:
+        taken_over = False
         with pytest.raises(DatabaseUnavailable):
             async with short.transaction() as conn:
                 await conn.run(LOCK)
                 async with db.transaction() as other:
                     await other.run(LOCK)  # waits until PostgreSQL has ended the first transaction
+                    taken_over = True
                 await conn.run(ONE)
+        assert taken_over
         async with short.read() as conn:
             assert await conn.value(ONE) == 1
 

@@ -1,10 +1,11 @@
-"""The command line of the registry in a process that dies at a named point of its work.
+"""The command line of the registry in a process that dies, or stands still, at a named point of its work.
 
     python -m tests.faults.killed FILE serve
 
 Wraps functions, statements and commits from outside; nothing in the registry knows of it. A point is `before` or
-`after`, then perhaps `commit of`, then `module:name`: of a function or a statement of a store. The process kills itself
-when it gets to the point that FILE says at that moment, and empties FILE before.
+`after`, then perhaps `commit of`, then `module:name`: of a function or a statement of a store. When the process gets to
+the point that FILE names at that moment, it empties FILE and kills itself. After `freeze POINT` it stops itself
+(SIGSTOP) instead, until it gets SIGCONT.
 """
 
 import functools
@@ -19,6 +20,8 @@ from typing import Any
 
 from registry import cli
 from registry.db.engine import Connection, Statement
+
+FREEZE = "freeze "
 
 _ADD_VERSION = "registry.packages.store:_ADD_VERSION"
 _NEXT_SEQ = "registry.events.log:APPEND"
@@ -112,12 +115,13 @@ class Killer:
         self._wrap_connection()
 
     def is_due(self, point: str) -> bool:
-        return point in POINTS and self._file.read_text("utf-8") == point
+        return point in POINTS and self._file.read_text("utf-8").removeprefix(FREEZE) == point
 
     def reach(self, point: str) -> None:
         if self.is_due(point):
+            blow = signal.SIGSTOP if self._file.read_text("utf-8").startswith(FREEZE) else signal.SIGKILL
             self._file.write_text("", "utf-8")
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), blow)
 
     def _dying(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)

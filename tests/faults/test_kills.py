@@ -84,8 +84,8 @@ async def victim(environ: dict[str, str], tmp_path: Path) -> AsyncIterator[Victi
             await victim.service.kill()
 
 
-def upload(name: str) -> dict[str, Any]:
-    data = tarball(name=name, version="1.0.0", description=f"About {name}")
+def upload(name: str, version: str = "1.0.0") -> dict[str, Any]:
+    data = tarball(name=name, version=version, description=f"About {name}")
     return {"data": data, "headers": {"Content-Type": "application/gzip"}}
 
 
@@ -99,13 +99,13 @@ async def until_indexed(db: Database) -> None:
             await asyncio.sleep(0.05)
 
 
-async def check_log_and_index(victim: Victim, db: Database, events: int) -> None:
+async def check_log_and_index(environ: dict[str, str], db: Database, events: int) -> None:
     """As many events as changes, without a gap, and the index shows what they led to."""
     async with db.read() as conn:
         counted = await conn.one(_EVENTS)
     assert (counted.count, counted.last) == (events, events)
     await until_indexed(db)
-    assert await index_differences(db, victim.environ) == {}
+    assert await index_differences(db, environ) == {}
 
 
 async def test_a_publish_cut_short_is_there_whole_or_not_at_all_and_can_be_repeated(victim: Victim, db: Database):
@@ -124,7 +124,7 @@ async def test_a_publish_cut_short_is_there_whole_or_not_at_all_and_can_be_repea
         assert again.status == (201 if with_key or not kept else 409), (point, again.body)
         assert (await victim.call("GET", f"{path}/tarball")).body == sent["data"], point
         assert (await victim.call("GET", f"/packages/{name}/versions")).json["versions"] == ["1.0.0"], point
-    await check_log_and_index(victim, db, len(points))
+    await check_log_and_index(victim.environ, db, len(points))
 
 
 async def test_a_deletion_cut_short_is_done_or_not_and_so_is_its_taking_back(victim: Victim, db: Database):
@@ -152,7 +152,7 @@ async def test_a_deletion_cut_short_is_done_or_not_and_so_is_its_taking_back(vic
         deleted = not undoes
         if undoes:
             assert (await victim.call("GET", f"{path}/tarball")).body == sent["data"], point
-    await check_log_and_index(victim, db, events)
+    await check_log_and_index(victim.environ, db, events)
 
 
 async def test_a_download_is_counted_once_when_the_client_got_all_of_it(victim: Victim):
@@ -178,7 +178,7 @@ async def test_what_was_published_is_found_whenever_the_indexing_process_dies(vi
         answer = await victim.killed_at(point, "PUT", path, **sent)
         assert answer is None or answer.status == 201, point
         await until_indexed(db)  # else what is indexed once more dies at the next point, before the next is published
-    await check_log_and_index(victim, db, len(points))
+    await check_log_and_index(victim.environ, db, len(points))
     page = await victim.call("GET", "/search?q=indexed")
     assert {result["name"] for result in page.json["results"]} == {f"indexed-{n}" for n in range(len(points))}
 
@@ -199,7 +199,7 @@ async def test_a_rebuild_cut_short_leaves_an_index_that_is_searched_and_can_be_r
         page = await victim.call("GET", found)
         assert [result["name"] for result in page.json["results"]] == ["demo"], point
         assert page.json["degraded"] is False, point
-    await check_log_and_index(victim, db, 1)
+    await check_log_and_index(victim.environ, db, 1)
 
 
 async def test_whenever_processes_are_killed_under_load_what_was_answered_holds(
