@@ -151,7 +151,7 @@ async def test_accounts_are_made_and_managed(database_url: str, tmp_path: Path):
     assert (await run("activate", "ada"))[:2] == (0, "ada can sign in.\n")
     other = await run("password", "ADA", stdin="Another-Horse-43\n")
     assert other[:2] == (0, "ADA has a new password; every login and API token from before has ended.\n")
-    for name, password, reason in (("ada", "password", "commonest"), ("nobody", "Another-Horse-43", "nobody")):
+    for name, password, reason in (("ada", "password", "most common"), ("nobody", "Another-Horse-43", "nobody")):
         refused = await run("password", name, stdin=f"{password}\n")
         assert refused[0] == 1
         assert reason in refused[2]

@@ -96,8 +96,18 @@ def _strong(password: str) -> str:
     return password
 
 
+def _short_enough(password: str) -> str:
+    if not passwords.is_short_enough(password):
+        raise ValueError(f"must have at most {passwords.MAX_LENGTH} characters")
+    return password
+
+
 MAX_ALERTS = 100
 PASSWORD = {"minLength": passwords.MIN_LENGTH, "maxLength": passwords.MAX_LENGTH}
+
+CurrentPassword = Annotated[
+    str, Field(json_schema_extra={"maxLength": passwords.MAX_LENGTH}), AfterValidator(_short_enough)
+]
 
 
 class Registration(Body):
@@ -114,16 +124,16 @@ class Credentials(Body):
     """`username` may be the e-mail address."""
 
     username: Annotated[str, Field(max_length=register.MAX_EMAIL)]
-    password: Annotated[str, Field(max_length=passwords.MAX_LENGTH)]
+    password: CurrentPassword
 
 
 class PasswordChange(Body):
-    current_password: Annotated[str, Field(max_length=passwords.MAX_LENGTH)]
+    current_password: CurrentPassword
     new_password: Annotated[str, Field(json_schema_extra=PASSWORD), AfterValidator(_strong)]
 
 
 class TokenText(Body):
-    token: str
+    token: Annotated[str, AfterValidator(str.strip)]
 
 
 class LeakedToken(Body):

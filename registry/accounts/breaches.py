@@ -4,7 +4,6 @@ The file is a sorted list of SHA-1 hashes in hex, one `HASH:COUNT` a line, as th
 writes it. It is tens of gigabytes large, so it is searched where it lies: some 40 short reads for each look-up.
 """
 
-import asyncio
 import hashlib
 import logging
 from pathlib import Path
@@ -16,15 +15,10 @@ _HEX_DIGITS = 40
 _LONGEST_LINE = 100
 
 
-async def is_breached(password: str, file: Path | None) -> bool:
-    """Whether `file` lists the password; no, without a file. Reads in a thread."""
-    return file is not None and await asyncio.to_thread(is_listed, password, file)
-
-
 def is_listed(password: str, file: Path) -> bool:
-    """The same, blocking.
+    """Whether `file` lists the password. Blocks for some 40 short reads.
 
-    A file that can't be read any more is an error in the log, not one of the user's: nobody could sign up else.
+    Logs an error and returns False if the file can't be read, so that users can still register.
     """
     # SHA-1 is the list's own; what protects a stored password is another hash.
     wanted = hashlib.sha1(password.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest().upper().encode()

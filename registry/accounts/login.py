@@ -4,7 +4,7 @@ import asyncio
 import logging
 from datetime import UTC, datetime
 
-from registry.accounts import breaches, passwords, store, tokens
+from registry.accounts import passwords, store, tokens
 from registry.accounts.delays import attempt
 from registry.accounts.identity import Principal, User
 from registry.db.engine import Database
@@ -29,13 +29,13 @@ async def login(
     trying = await attempt.begin(db, [account, *attempt.of_address(settings, address)])
     found = await _find(db, name_or_email)
     user, stored = found if found is not None and found[0].is_active else (None, None)
-    matches = await passwords.verify_password(password, stored, settings.pbkdf2_iterations)
-    if user is None or stored is None or not matches:
+    match = await passwords.verify_password(password, stored, settings.pbkdf2_iterations)
+    if user is None or stored is None or not match:
         log.info("login failed", extra={"user_id": found[0].id if found else None, "client": address})
         await trying.failed()
         raise Unauthorized(WRONG)
     await trying.succeeded(*(counter.key for counter in attempt.of_user(settings, user)))
-    if passwords.needs_rehash(stored, settings.pbkdf2_iterations):
+    if match is passwords.Match.OUTDATED:
         fresh = await passwords.hash_password(password, settings.pbkdf2_iterations)
         async with db.transaction() as conn:
             await store.rehash(conn, user.id, seen=stored, fresh=fresh)
@@ -44,7 +44,7 @@ async def login(
 
 async def warn_of_breach(settings: AccountSettings, user: User, password: str) -> bool:
     """Whether the password that `user` signed in with is known from a breach, which is logged then."""
-    breached = await breaches.is_breached(password, settings.breached_passwords)
+    breached = await passwords.is_breached(password, settings.breached_passwords)
     if breached:
         log.warning("login with a breached password", extra={"user_id": user.id})
     return breached

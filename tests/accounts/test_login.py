@@ -1,10 +1,11 @@
 import asyncio
+import base64
 import hashlib
 from dataclasses import replace
 
 import pytest
 
-from registry.accounts import administer
+from registry.accounts import administer, store
 from registry.accounts.api_tokens import create_api_token, list_api_tokens
 from registry.accounts.authenticate import authenticate, verify
 from registry.accounts.identity import Principal, User
@@ -18,6 +19,8 @@ from registry.settings import AccountSettings
 from .conftest import PASSWORD
 
 NEW = "Battery-Staple-43"
+COMPOSED = "Caf\u00e9-Horse-42"
+DECOMPOSED = "Cafe\u0301-Horse-42"
 
 
 @pytest.mark.parametrize("name", ["Ada", "ada", "ADA", "ada@example.com", "Ada@Example.com"])
@@ -76,6 +79,37 @@ async def test_the_hash_follows_the_setting_upwards_at_login(ada: User, db: Data
     assert after.startswith("pbkdf2_sha256$120000$")
     await login(db, settings, "ada", PASSWORD)
     assert await stored_hash(db) == after
+
+
+async def test_a_hash_from_before_normalization_is_replaced_at_login(
+    ada: User, db: Database, settings: AccountSettings
+):
+    raw = hashlib.pbkdf2_hmac("sha256", DECOMPOSED.encode(), b"NaClNaClNaCl", settings.pbkdf2_iterations)
+    stored = f"pbkdf2_sha256${settings.pbkdf2_iterations}$NaClNaClNaCl${base64.b64encode(raw).decode()}"
+    async with db.transaction() as conn:
+        await store.rehash(conn, ada.id, seen=await stored_hash(db), fresh=stored)
+    with pytest.raises(Unauthorized):
+        await login(db, settings, "ada", COMPOSED)
+    assert (await login(db, settings, "ada", DECOMPOSED))[0] == ada
+    assert await stored_hash(db) != stored
+    assert (await login(db, settings, "ada", COMPOSED))[0] == ada
+
+
+@pytest.mark.parametrize("name", ["ada", "nobody"])
+async def test_a_password_of_two_forms_costs_the_same_for_everybody(
+    name: str, ada: User, db: Database, settings: AccountSettings, monkeypatch: pytest.MonkeyPatch
+):
+    done: list[int] = []
+    compute = hashlib.pbkdf2_hmac
+
+    def counted(name: str, secret: bytes, salt: bytes, iterations: int) -> bytes:
+        done.append(iterations)
+        return compute(name, secret, salt, iterations)
+
+    monkeypatch.setattr(hashlib, "pbkdf2_hmac", counted)
+    with pytest.raises(Unauthorized):
+        await login(db, settings, name, DECOMPOSED)
+    assert done == [settings.pbkdf2_iterations] * 2
 
 
 async def stored_hash(db: Database) -> str:

@@ -4,9 +4,12 @@ import hashlib
 
 import pytest
 
-from registry.accounts.passwords import check_strength, hash_password, needs_rehash, verify_password
+from registry.accounts import passwords
+from registry.accounts.passwords import Match, check_strength, hash_password, verify_password
 
 WORK = 100_000
+COMPOSED = "Caf\u00e9-Horse-42"
+DECOMPOSED = "Cafe\u0301-Horse-42"
 
 
 async def test_a_hash_carries_its_parameters_and_verifies_only_its_password():
@@ -27,10 +30,9 @@ async def test_a_hash_made_by_django_verifies():
     # make_password("Correct-Horse-42", "NaClNaClNaCl", "pbkdf2_sha256") is this computation.
     raw = hashlib.pbkdf2_hmac("sha256", b"Correct-Horse-42", b"NaClNaClNaCl", 1000)
     stored = f"pbkdf2_sha256$1000$NaClNaClNaCl${base64.b64encode(raw).decode()}"
-    assert await verify_password("Correct-Horse-42", stored, WORK)
-    assert needs_rehash(stored, WORK)
-    assert not needs_rehash(stored, 1000)
-    assert not needs_rehash(stored, 999)
+    assert await verify_password("Correct-Horse-42", stored, WORK) is Match.OUTDATED
+    assert await verify_password("Correct-Horse-42", stored, 1000) is Match.RIGHT
+    assert await verify_password("Correct-Horse-42", stored, 999) is Match.RIGHT
 
 
 async def test_an_unknown_format_is_refused():
@@ -45,6 +47,27 @@ async def test_no_stored_hash_never_verifies():
 @pytest.mark.parametrize("password", ["\ud800" * 8, "a\0" * 8, "\x00", "", "x" * 1_000_000])
 async def test_any_text_can_be_tried(password: str):
     assert not await verify_password(password, await hash_password("Correct-Horse-42", WORK), WORK)
+
+
+@pytest.mark.parametrize("tried", [COMPOSED, DECOMPOSED, "\uff23afé-Horse-42"])
+@pytest.mark.parametrize("chosen", [COMPOSED, DECOMPOSED])
+async def test_every_spelling_of_a_password_is_the_same_password(chosen: str, tried: str):
+    assert await verify_password(tried, await hash_password(chosen, WORK), WORK) is Match.RIGHT
+    assert not await verify_password("Cafe-Horse-42", await hash_password(chosen, WORK), WORK)
+
+
+async def test_a_hash_from_before_normalization_verifies_and_is_outdated():
+    raw = hashlib.pbkdf2_hmac("sha256", DECOMPOSED.encode(), b"NaClNaClNaCl", WORK)
+    stored = f"pbkdf2_sha256${WORK}$NaClNaClNaCl${base64.b64encode(raw).decode()}"
+    assert await verify_password(DECOMPOSED, stored, WORK) is Match.OUTDATED
+    assert await verify_password(COMPOSED, stored, WORK) is Match.WRONG
+
+
+def test_normalization_is_bounded():
+    assert passwords.is_short_enough("e\u0301" * passwords.MAX_LENGTH)
+    assert not passwords.is_short_enough("e\u0301" * (passwords.MAX_LENGTH + 1))
+    assert passwords.is_short_enough("\ufdfa" * passwords.MAX_LENGTH)  # an older release took it
+    assert not passwords.is_short_enough("\u0301" * (passwords.MAX_SENT_LENGTH + 1))
 
 
 async def test_hashing_leaves_the_event_loop_free():
@@ -62,7 +85,9 @@ async def test_hashing_leaves_the_event_loop_free():
     assert beats > 20
 
 
-@pytest.mark.parametrize("password", ["x7#Kq9zP", "SecurePassword123!", "é" * 8, "z9" * 512, "        "])
+@pytest.mark.parametrize(
+    "password", ["x7#Kq9zP", "SecurePassword123!", "é" * 8, "z9" * 512, "e\u0301" * 1024, "        "]
+)
 def test_good_passwords(password: str):
     assert check_strength(password, username="ada", email="ada@example.com") == []
 
@@ -73,9 +98,14 @@ def test_good_passwords(password: str):
         ("", "8 to 1024"),
         ("x7#Kq9z", "8 to 1024"),
         ("z" * 1025, "8 to 1024"),
-        ("12345678", "commonest"),
-        ("PassWord1", "commonest"),
+        ("12345678", "most common"),
+        ("PassWord1", "most common"),
+        ("\uff50\uff41\uff53\uff53\uff57\uff4f\uff52\uff44\uff11", "most common"),
         ("Ada-Lovelace", "user name"),
+        ("\uff21da-Lovelace", "user name"),
+        ("e\u0301" * 7, "8 to 1024"),
+        ("\ufdfa" * 100, "8 to 1024"),
+        ("e\u0301" * 1025, "8 to 1024"),
         ("ADA@example.COM", "user name"),
         ("x7#Kq9zP\0", "NUL"),
         ("x7#Kq9zP\udcff", "surrogate"),
