@@ -61,9 +61,9 @@ async def read_user(db: Database, principal: Principal) -> User:
 
 
 def bearer_token(header_value: str | None) -> str | None:
-    """The token of an Authorization header with the scheme Bearer, else None."""
-    scheme, _, token = (header_value or "").strip(" \t").partition(" ")
-    return token.strip(" \t") if scheme.lower() == "bearer" else None
+    """The token of an Authorization header with the scheme Bearer, "" if it has no token; None for other schemes."""
+    scheme, *token = (header_value or "").split(None, 1) or [""]
+    return "".join(token).strip() if scheme.lower() == "bearer" else None
 
 
 async def _holder(db: Database, settings: AccountSettings, token: str) -> tuple[User, Principal]:

@@ -1,6 +1,7 @@
 """HTTP of accounts: parse, call the use case, answer."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from aiohttp import web
@@ -12,6 +13,7 @@ from registry.errors import InvalidInput, NotFound, Unauthorized
 from registry.keys import DB, SETTINGS
 from registry.web.access import NEEDS_CREDENTIALS
 from registry.web.context import CONTEXT
+from registry.web.credentials import CREDENTIAL_CHECK
 from registry.web.parsing import (
     check,
     parse_json,
@@ -24,20 +26,21 @@ from registry.web.parsing import (
 from registry.web.responses import json_response
 from registry.web.route import OPEN, READ, READS, SIGNED_IN, Limit, Route
 
-NewPassword = TypeVar("NewPassword", bodies.Registration, bodies.PasswordChange)
+Found = TypeVar("Found")
+WithPassword = TypeVar("WithPassword", bodies.Registration, bodies.Credentials, bodies.PasswordChange)
 
 
 async def register_user(request: web.Request) -> web.StreamResponse:
     settings = request.app[SETTINGS].accounts
     principal = request[CONTEXT].principal
     register.require_open(settings, principal if isinstance(principal, Principal) else None)
-    body = await _read_new_password(request, bodies.Registration)
+    body = await _read_with_password(request, bodies.Registration)
     user = await register.register(request.app[DB], settings, body.username, body.password, body.email)
     return json_response({"success": True, "user": bodies.user_info(user)}, status=201)
 
 
 async def log_in(request: web.Request) -> web.StreamResponse:
-    body = await read_body(request, bodies.Credentials)
+    body = await _read_with_password(request, bodies.Credentials)
     settings = request.app[SETTINGS].accounts
     user, token, expires_at = await login.login(
         request.app[DB], settings, body.username, body.password, request[CONTEXT].client
@@ -61,11 +64,13 @@ async def verify(request: web.Request) -> web.StreamResponse:
         require_json(request)
         data = parse_object(raw)
         if "token" in data:
-            user = await authenticate.verify(db, settings, check(bodies.TokenText, data).token)
+            text = check(bodies.TokenText, data).token
+            user = await _check(request, text, lambda: authenticate.verify(db, settings, text))
             return _no_store({"valid": False} if user is None else {"valid": True, "user": bodies.user_info(user)})
-    principal = await authenticate.authenticate(db, settings, request.headers.get("Authorization"))
-    if principal is None:
+    token = authenticate.bearer_token(request.headers.get("Authorization"))
+    if token is None:
         raise Unauthorized(NEEDS_CREDENTIALS)
+    principal = await _check(request, token, lambda: authenticate.authenticate_token(db, settings, token))
     return _no_store({"valid": True, "user": bodies.user_info(await authenticate.read_user(db, principal))})
 
 
@@ -75,7 +80,7 @@ async def me(request: web.Request) -> web.StreamResponse:
 
 
 async def change_password(request: web.Request) -> web.StreamResponse:
-    body = await _read_new_password(request, bodies.PasswordChange)
+    body = await _read_with_password(request, bodies.PasswordChange)
     user, token, expires_at = await login.change_password(
         request.app[DB],
         request.app[SETTINGS].accounts,
@@ -138,9 +143,17 @@ async def report_tokens(request: web.Request) -> web.StreamResponse:
     return _no_store(labels)
 
 
-async def _read_new_password(request: web.Request, model: type[NewPassword]) -> NewPassword:
-    # The first password that is checked has the list of common ones read.
+async def _read_with_password(request: web.Request, model: type[WithPassword]) -> WithPassword:
+    # Checking a password reads files and may normalize a long text.
     return await asyncio.to_thread(check, model, await read_json(request))
+
+
+async def _check(request: web.Request, token: str, look_up: Callable[[], Awaitable[Found]]) -> Found:
+    """The result of `look_up`. Raises TooManyRequests if too many wrong tokens came from the client's address."""
+    settings = request.app[SETTINGS].accounts
+    return await request.app[CREDENTIAL_CHECK].check(
+        request, token, look_up, lambda text: authenticate.is_signed(settings, text)
+    )
 
 
 def _no_store(data: object, status: int = 200) -> web.Response:

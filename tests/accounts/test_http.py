@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import jwt
 
+from registry.accounts import tokens
+from registry.web.limits import MOST_FAILURES
 from tests.client import PASSWORD, Answer, Registry
 from tests.conftest import SECRET, MakeRegistry
 
@@ -173,6 +175,34 @@ async def test_verify_of_a_token_in_the_body_is_always_200(registry: Registry):
             assert (answer.status, answer.json) == (200, {"valid": False}), token
             # The body's token is the one that is asked about, whoever asks.
             assert (await ada.call(method, "/auth/verify", json={"token": token})).json == {"valid": False}
+
+
+BLANKS = (" {} ", "{}\n", "\r\n{}\r\n", "\t{}", "\u00a0{}\u2028")
+
+
+async def test_verify_ignores_blanks_and_line_breaks_around_a_token(registry: Registry):
+    ada = await registry.user()
+    api = (await ada.call("POST", "/auth/tokens", json={"name": "ci", "scopes": ["read"]})).json["token"]
+    for token in (ada.token, api):
+        for blank in BLANKS:
+            answer = await registry.call("POST", "/auth/verify", json={"token": blank.format(token)})
+            assert (answer.status, answer.json["valid"]) == (200, True), blank
+        for value in (f"Bearer  {token}", f"Bearer\t{token} ", f" bearer \t {token}"):
+            for path in ("/auth/me", "/auth/verify"):
+                assert (await registry.get(path, headers={"Authorization": value})).status == 200, value
+
+
+async def test_verify_refuses_an_address_that_sent_too_many_wrong_tokens(make_registry: MakeRegistry):
+    registry = await make_registry(REGISTRY_RATE_LIMITS="read=1000/minute,register=off,login=off")
+    ada = await registry.user()
+    for _ in range(MOST_FAILURES):
+        answer = await registry.call("POST", "/auth/verify", json={"token": tokens.make_api_token()})
+        assert (answer.status, answer.json) == (200, {"valid": False})
+    for more in ({"json": {"token": tokens.make_api_token()}}, {"headers": bearer(tokens.make_api_token())}):
+        refused = await registry.call("POST", "/auth/verify", **more)
+        assert (refused.status, refused.json["code"]) == (429, "rate_limited")
+        assert "wrong credentials" in refused.json["detail"]
+    assert (await registry.call("POST", "/auth/verify", json={"token": ada.token})).json["valid"] is True
 
 
 async def test_verify_of_the_header_alone_is_200_or_401(registry: Registry):

@@ -10,6 +10,7 @@ import pytest
 
 from registry.accounts import tokens
 from tests.accounts.test_access_http import make, token_of
+from tests.accounts.test_http import BLANKS
 from tests.client import Answer, Registry
 from tests.conftest import MakeRegistry
 from tests.web.shape import check_error
@@ -64,6 +65,16 @@ async def test_a_reported_login_ends_and_no_other(registry: Registry):
         assert (await report(registry, {"token": ada.token})).json[0]["label"] == "true_positive"
     assert (await ada.call("GET", "/auth/me")).status == 401
     assert (await registry.get("/auth/me", headers={"Authorization": f"Bearer {other}"})).status == 200
+
+
+@pytest.mark.parametrize("blank", BLANKS)
+async def test_a_token_with_blanks_around_it_ends(blank: str, registry: Registry):
+    ada = await registry.user()
+    token = await token_of(ada)
+    for leaked in (token, ada):
+        answer = await report(registry, {"token": blank.format(leaked.token)})
+        assert answer.json[0]["label"] == "true_positive"
+        assert (await leaked.call("GET", "/auth/me")).status == 401
 
 
 async def test_a_list_of_alerts_is_answered_one_by_one(registry: Registry):
