@@ -13,7 +13,7 @@ from registry.downloads import store as downloads
 from registry.events import consumer
 from registry.events import log as event_log
 from registry.events.announcements import Announcements
-from registry.events.log import LOST, Event
+from registry.events.log import Event
 
 CONSUMERS = (DOWNLOADS, EVENTS)
 # Dashboards are looked at a little later; larger bulks cost the engine less.
@@ -29,7 +29,7 @@ async def follow(db: Database, announcements: Announcements, index: AnalyticsInd
         await index.write([documents.download(row) for row in rows])
 
     async def write_events(logged: Sequence[Event]) -> None:
-        events = [each for each in logged if each.type != LOST]
+        events = [each for each in logged if each.is_about_package]
         async with db.read() as conn:
             owners = await store.owners(conn, {each.package_id for each in events if each.package_id is not None})
         await index.write([documents.event(each, owners.get(each.package_id)) for each in events])

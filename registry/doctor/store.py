@@ -185,8 +185,8 @@ _CURSORS = statement(
 
 _EVENTS_WRITTEN = statement(
     sa.text(f"""
-    SELECT count(*) FILTER (WHERE type <> '{event_log.LOST}' AND seq <= coalesce(
-               (SELECT seq FROM consumers WHERE name = :consumer), 0)) AS least,
+    SELECT count(*) FILTER (WHERE type <> '{event_log.LOST}' AND subject_type = '{event_log.PACKAGE}'
+           AND seq <= coalesce((SELECT seq FROM consumers WHERE name = :consumer), 0)) AS least,
            count(*) AS most
     FROM events
     """)

@@ -20,6 +20,10 @@ CHANNEL = "registry_events"
 # An arbitrary number that only the append uses.
 APPEND_LOCK = 4_202_251_101
 
+PACKAGE = "package"
+USER = "user"
+TOKEN = "token"  # noqa: S105 - a kind of subject
+
 VERSION_PUBLISHED = "version.published"
 VERSION_DELETED = "version.deleted"
 VERSION_RESTORED = "version.restored"
@@ -42,6 +46,8 @@ _append = statement(
         version=p("version"),
         actor_id=p("actor_id"),
         data=p("data"),
+        subject_type=p("subject_type"),
+        subject_id=p("subject_id"),
     )
     .returning(events.c.seq)
 )
@@ -62,7 +68,11 @@ _LAG = statement(
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a package; `data` holds what only this type has."""
+    """A change of a subject: a package, or a user, a token and so on. `data` holds what only this type has.
+
+    `package_id`, `package` and `version` are set when the subject is a package, else None, "" and None. `subject_id` is
+    None for a package: its id is `package_id`.
+    """
 
     seq: int
     type: str
@@ -72,6 +82,13 @@ class Event:
     actor_id: int | None
     data: dict[str, Any]
     created_at: datetime
+    subject_type: str = PACKAGE
+    subject_id: int | None = None
+
+    @property
+    def is_about_package(self) -> bool:
+        """Whether a reader of packages has anything to do: False for other subjects and for a lost event."""
+        return self.subject_type == PACKAGE and self.type != LOST
 
 
 async def lock(conn: Connection) -> None:
@@ -83,15 +100,20 @@ async def append(
     conn: Connection,
     type_: str,
     *,
-    package_id: int | None,
-    package: str,
-    version: str | None,
     actor_id: int | None,
+    package_id: int | None = None,
+    package: str = "",
+    version: str | None = None,
+    subject_type: str = PACKAGE,
+    subject_id: int | None = None,
     data: dict[str, Any] | None = None,
     stmt: Statement = APPEND,
     **values: Any,
 ) -> int:
     """Adds an event and gives its seq. Must be the last write of the transaction: see the module.
+
+    The subject is the package `package_id`, named `package`, or else the `subject_id` of `subject_type`. Releases
+    before this column take every event for a package's: append others only after those releases have stopped.
 
     `stmt` may be other writes together with `APPEND`, of which `values` are: that saves a trip.
     """
@@ -105,6 +127,8 @@ async def append(
             version=version,
             actor_id=actor_id,
             data=json(data or {}),
+            subject_type=subject_type,
+            subject_id=subject_id,
         )
     )
     conn.announce(CHANNEL, str(package_id or ""))

@@ -7,7 +7,7 @@ from prometheus_client import Counter
 from registry.db.engine import Connection, Database, Row
 from registry.elastic import IndexMissing
 from registry.events import log as event_log
-from registry.events.log import LOST, Event
+from registry.events.log import Event
 from registry.search import store
 from registry.search.documents import PACKAGES, VERSIONS, document, package_id, version_id
 from registry.search.index import SearchIndex
@@ -27,7 +27,7 @@ async def index_events(
 
     Raises SearchUnavailable; IndexMissing when there is no index to write to.
     """
-    told = [event for event in events if event.type != LOST]
+    told = [event for event in events if event.is_about_package]
     async with db.read(snapshot=True) as conn:
         writes = await writes_of(
             conn, {event.package for event in told}, {(e.package, e.version) for e in told if e.version}

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
 
 import pytest
 
@@ -12,7 +11,6 @@ from registry.events import consumer
 from registry.events import log as event_log
 from registry.events.announcements import Announcements
 from registry.events.log import Event
-from registry.events.periodic import every
 
 
 async def append(db: Database, package: str, *, pause: float = 0.0, fail: bool = False) -> int:
@@ -48,6 +46,24 @@ async def test_numbers_have_no_gaps_whatever_fails(db: Database):
         else:
             await append(db, f"p{index}")
     assert [event.seq for event in await read(db)] == list(range(1, 14))
+
+
+async def test_an_event_may_be_about_a_user(db: Database):
+    async with db.transaction() as conn:
+        await event_log.append(conn, "user.left", subject_type=event_log.USER, subject_id=7, actor_id=None)
+    await append(db, "demo")
+    about_user, about_package = await read(db)
+    assert (about_user.subject_type, about_user.subject_id, about_user.package_id) == ("user", 7, None)
+    assert [each.is_about_package for each in (about_user, about_package)] == [False, True]
+
+
+async def test_an_event_that_the_former_release_appends_is_about_a_package(db: Database):
+    columns = "seq, type, package_id, package, version, actor_id, data"
+    async with db.transaction() as conn:
+        insert = f"INSERT INTO events ({columns}) VALUES (1, 'version.published', NULL, 'demo', '1.0.0', NULL, '{{}}')"
+        await conn.run(Statement(insert, {}))
+    [event] = await read(db)
+    assert (event.subject_type, event.package, event.is_about_package) == ("package", "demo", True)
 
 
 async def test_a_reader_never_sees_a_number_before_a_lower_one(db: Database):
@@ -196,21 +212,3 @@ async def test_the_lag_tells_how_many_events_wait_and_how_long(db: Database, ann
         [(name, behind, seconds)] = await event_log.lags(conn)
     assert (name, behind) == ("test", 2)
     assert seconds > 0
-
-
-async def test_a_job_that_fails_comes_round_again(db: Database):
-    runs: list[int] = []
-    done = asyncio.Event()
-
-    async def job() -> None:
-        runs.append(len(runs))
-        if len(runs) == 1:
-            raise ValueError("a bug")
-        if len(runs) == 3:
-            done.set()
-
-    task = asyncio.create_task(every(db, "test", timedelta(seconds=0.01), job))
-    async with asyncio.timeout(10):
-        await done.wait()
-    task.cancel()
-    assert runs[:3] == [0, 1, 2]

@@ -10,6 +10,7 @@ from elasticsearch import AsyncElasticsearch
 from registry.db.engine import Database, statement
 from registry.db.tables import index_failures
 from registry.events import consumer as event_consumer
+from registry.events import log as event_log
 from registry.events.announcements import Announcements
 from registry.search import consumer, indexing
 from registry.search.counts import refresh_downloads
@@ -205,6 +206,17 @@ async def test_a_lost_index_heals_at_the_next_event(shelf: Shelf) -> None:
     await shelf.drain()
     assert await shelf.names("before") == ["before"]
     assert await shelf.names("after") == ["after"]
+
+
+async def test_an_event_that_is_not_about_a_package_changes_nothing(shelf: Shelf, written: list[Write]) -> None:
+    await shelf.publish("demo")
+    await shelf.drain()
+    written.clear()
+    async with shelf.db.transaction() as conn:
+        await event_log.append(conn, "user.left", subject_type=event_log.USER, subject_id=7, actor_id=None)
+    await shelf.drain()
+    assert written == []
+    assert await shelf.names("demo") == ["demo"]
 
 
 async def test_following_builds_a_missing_index_and_indexes_on(
