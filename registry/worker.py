@@ -6,18 +6,19 @@ Any number of processes may run it: one of them leads each consumer and runs eac
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
-from functools import partial
 
 from registry.accounts import administer
 from registry.accounts.delays import attempt
 from registry.analytics import consumer as analytics
-from registry.analytics.index import open_analytics
+from registry.analytics.index import AnalyticsIndex, open_analytics
 from registry.db.engine import Database, open_database
 from registry.downloads.record import forget_batches
 from registry.events import consumer as event_consumer
 from registry.events import log as event_log
 from registry.events.announcements import Announcements
-from registry.events.periodic import every
+from registry.jobs import queue
+from registry.jobs.queue import Kind
+from registry.jobs.runner import Runner
 from registry.packages import sweep
 from registry.packages.cached import DOWNLOADED
 from registry.search import consumer, counts
@@ -28,54 +29,60 @@ from registry.storage.base import Storage
 from registry.storage.opened import open_storage
 from registry.tasks import Task, running
 
-CHANNELS = (event_log.CHANNEL, event_consumer.PROGRESS, DOWNLOADED)
+CHANNELS = (event_log.CHANNEL, event_consumer.PROGRESS, DOWNLOADED, queue.CHANNEL)
 """What a process listens for."""
 
-Job = Callable[[], Awaitable[object]]
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 
 
 @contextlib.asynccontextmanager
 async def background(
     settings: Settings, db: Database, announcements: Announcements, storage: Storage, index: SearchIndex
 ) -> AsyncIterator[None]:
-    """Everything in the background, for as long as the block lasts."""
-    jobs: dict[str, tuple[timedelta, Job]] = {
-        "sweep deleted": (
-            timedelta(seconds=10), lambda: sweep.sweep_deleted(db, storage, settings.limits.delete_grace)
-        ),
-        "forget answers": (timedelta(hours=1), lambda: sweep.forget_answers(db)),
-        "forget batches": (timedelta(hours=6), lambda: forget_batches(db)),
-        "purge password failures": (timedelta(hours=1), lambda: attempt.purge(db)),
-        "purge revoked tokens": (timedelta(hours=1), lambda: administer.purge_expired(db)),
-    }  # fmt: skip
+    """Runs the consumers and the jobs during the block."""
     async with open_analytics(settings.search) as dashboards:
-        jobs["keep downloads"] = (
-            timedelta(hours=12),
-            lambda: analytics.retain(db, dashboards, settings.downloads.retention),
-        )
-        # Not at once: after a start the consumers may still be catching up.
-        minute = timedelta(minutes=1)
+        kinds = _maintenance(settings, db, storage, dashboards)
         tasks: dict[str, Task] = {"index": lambda: consumer.follow(db, announcements, index)}
-        later: dict[str, tuple[timedelta, timedelta, Job]] = {
-            "sweep orphans": (
-                timedelta(hours=6),
-                10 * minute,
-                lambda: sweep.sweep_orphans(db, storage, settle=sweep.SETTLE),
-            )
-        }
         if dashboards is not None:
+            kinds += _search_maintenance(db, index, dashboards)
             tasks["dashboards"] = lambda: analytics.follow(db, announcements, dashboards)
-            later |= {
-                "sample lags": (minute, minute, lambda: analytics.sample_lags(db, dashboards)),
-                "refresh downloads": (10 * minute, minute, lambda: counts.refresh_downloads(db, index)),
-                "reconcile": (timedelta(days=1), timedelta(hours=1), lambda: reconcile(db, index)),
-            }
-        for name, (interval, job) in jobs.items():
-            tasks[name] = partial(every, db, name, interval, job)
-        for name, (interval, first_after, job) in later.items():
-            tasks[name] = partial(every, db, name, interval, job, first_after=first_after)
+        tasks["jobs"] = Runner(db, announcements, kinds).run
         async with running(tasks):
             yield
+
+
+def _maintenance(settings: Settings, db: Database, storage: Storage, dashboards: AnalyticsIndex | None) -> list[Kind]:
+    grace, retention = settings.limits.delete_grace, settings.downloads.retention
+    return [
+        _periodic("sweep deleted", SECOND * 10, lambda: sweep.sweep_deleted(db, storage, grace)),
+        _periodic(
+            "sweep orphans",
+            HOUR * 6,
+            lambda: sweep.sweep_orphans(db, storage, settle=sweep.SETTLE),
+            first_after=MINUTE * 10,
+        ),
+        _periodic("forget answers", HOUR, lambda: sweep.forget_answers(db)),
+        _periodic("forget batches", HOUR * 6, lambda: forget_batches(db)),
+        _periodic("purge password failures", HOUR, lambda: attempt.purge(db)),
+        _periodic("purge revoked tokens", HOUR, lambda: administer.purge_expired(db)),
+        _periodic("purge dead jobs", HOUR * 24, lambda: queue.purge(db)),
+        _periodic("keep downloads", HOUR * 12, lambda: analytics.retain(db, dashboards, retention)),
+    ]
+
+
+def _search_maintenance(db: Database, index: SearchIndex, dashboards: AnalyticsIndex) -> list[Kind]:
+    """What only a registry with Elasticsearch has. A new one fills its index first."""
+    return [
+        _periodic("sample lags", MINUTE, lambda: analytics.sample_lags(db, dashboards), first_after=MINUTE),
+        _periodic("refresh downloads", MINUTE * 10, lambda: counts.refresh_downloads(db, index), first_after=MINUTE),
+        _periodic("reconcile", HOUR * 24, lambda: reconcile(db, index), first_after=HOUR),
+    ]
+
+
+def _periodic(
+    name: str, every: timedelta, work: Callable[[], Awaitable[object]], *, first_after: timedelta = timedelta(0)
+) -> Kind:
+    return Kind(name, lambda _: work(), every=every, first_after=first_after)
 
 
 @contextlib.asynccontextmanager

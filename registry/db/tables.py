@@ -260,6 +260,9 @@ events = sa.Table(
     sa.Column("actor_id", sa.BigInteger, sa.ForeignKey("users.id")),
     sa.Column("data", JSONB, nullable=False),
     _now("created_at"),
+    # What changed: a package (whose id is package_id), a user, a token.
+    sa.Column("subject_type", sa.Text, nullable=False, server_default="package"),
+    sa.Column("subject_id", sa.BigInteger),
 )
 
 consumers = sa.Table(
@@ -269,6 +272,39 @@ consumers = sa.Table(
     sa.Column("seq", sa.BigInteger, nullable=False),
     _now("updated_at"),
 )
+
+# Work for the background; see registry/jobs/queue.py.
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    # Of two live jobs of a kind, no two have the same key.
+    sa.Column("key", sa.Text),
+    sa.Column("payload", JSONB, nullable=False, server_default="{}"),
+    sa.Column(
+        "state",
+        sa.Text,
+        sa.CheckConstraint("state IN ('queued', 'running', 'dead')", "jobs_state_check"),
+        nullable=False,
+        server_default="queued",
+    ),
+    # When the job may be leased: of a running one, the end of its lease.
+    _now("run_at"),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    # NULL: a periodic job, which never dies
+    sa.Column("max_attempts", sa.Integer),
+    sa.Column("lease", sa.Uuid),
+    _text("leased_by"),
+    _text("last_error"),
+    # When a periodic job was last done.
+    sa.Column("finished_at", sa.DateTime(timezone=True)),
+    _now("created_at"),
+    _now("updated_at"),
+)
+_LIVE = jobs.c.state != "dead"
+sa.Index("jobs_key_idx", jobs.c.kind, jobs.c.key, unique=True, postgresql_where=sa.and_(jobs.c.key.is_not(None), _LIVE))
+sa.Index("jobs_due_idx", jobs.c.kind, jobs.c.run_at, postgresql_where=_LIVE)
 
 index_failures = sa.Table(
     "index_failures",

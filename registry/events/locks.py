@@ -48,8 +48,3 @@ async def _send_heartbeats(conn: Connection) -> None:
         await asyncio.sleep(HEARTBEAT_SECONDS)
         async with asyncio.timeout(IDLE_SECONDS):
             await conn.value(_HEARTBEAT)
-
-
-async def try_lock(conn: Connection, class_: int, key: int) -> bool:
-    """Whether the session got the advisory lock, which it then holds to its end."""
-    return bool(await conn.value(_TRY_LOCK, class_=class_, key=key))

@@ -9,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 from registry.analytics import consumer as analytics
 from registry.db.engine import Database
 from registry.errors import DatabaseUnavailable
+from registry.jobs import store as job_store
 from registry.keys import DB, STORAGE
 from registry.operations import health
 from registry.search.keys import SEARCH
@@ -20,6 +21,8 @@ DOCUMENT: web.AppKey[Mapping[str, Any]] = web.AppKey("openapi", Mapping)
 
 LAG_EVENTS = Gauge("registry_consumer_lag_events", "Events a consumer has yet to handle", ["consumer"])
 LAG_SECONDS = Gauge("registry_consumer_lag_seconds", "Age of the oldest of them", ["consumer"])
+JOBS = Gauge("registry_job_queue", "Jobs in the queue", ["job", "state"])
+JOBS_LATE = Gauge("registry_job_late_seconds", "How long the first due job has waited", ["job"])
 POOL = Gauge("registry_db_connections", "Connections of the pool", ["state"])
 DATABASE_UP = Gauge("registry_db_up", "Whether the database answered the last scrape")
 
@@ -59,6 +62,7 @@ async def _measure(db: Database) -> None:
     try:
         async with db.read() as conn:
             lags = await analytics.lags(conn)
+            jobs = await job_store.figures(conn)
     except DatabaseUnavailable:
         DATABASE_UP.set(0)
         return
@@ -66,6 +70,12 @@ async def _measure(db: Database) -> None:
     for consumer, events, seconds in lags:
         LAG_EVENTS.labels(consumer).set(events)
         LAG_SECONDS.labels(consumer).set(seconds)
+    for gauge in (JOBS, JOBS_LATE):
+        gauge.clear()
+    for kind, state, number, late in jobs:
+        JOBS.labels(kind, state).set(number)
+        if state == job_store.QUEUED:
+            JOBS_LATE.labels(kind).set(late)
 
 
 async def get_openapi(request: web.Request) -> web.StreamResponse:

@@ -10,7 +10,10 @@ import pytest
 from aiohttp import ClientSession
 from ephemeral_port_reserve import reserve
 
+from registry.db.engine import Statement
 from registry.events import consumer
+from registry.jobs import queue
+from registry.keys import DB
 from registry.search import indexing
 from tests.client import Registry, tarball
 from tests.conftest import MakeRegistry
@@ -147,3 +150,17 @@ async def test_a_private_registry_tells_its_figures_on_a_port_of_their_own(make_
     inner = replace(registry, url=f"http://127.0.0.1:{port}")
     check_error(await inner.get("/packages"), 404)
     check_error(await inner.call("POST", f"{inner.url}/metrics"), 405)
+
+
+async def test_jobs_are_counted_by_kind_and_state(registry: Registry):
+    async with registry.app[DB].transaction() as conn:
+        await queue.enqueue(conn, "nobody's", {})
+    found = await figures(registry)
+    assert found("registry_job_queue", job="nobody's", state="queued") == 1
+    assert found("registry_job_late_seconds", job="nobody's") > 0
+    assert found("registry_job_queue", job="reconcile", state="queued") == 1
+    assert found("registry_job_late_seconds", job="reconcile") == 0
+    async with registry.app[DB].transaction() as conn:
+        await conn.run(Statement("DELETE FROM jobs WHERE kind = 'nobody''s'", {}))
+    found = await figures(registry)
+    assert found("registry_job_queue", job="nobody's", state="queued") == 0

@@ -1,0 +1,78 @@
+"""The job queue: work that must happen once a transaction has committed, however often processes die.
+
+A job is a row. `enqueue()` adds it on the caller's connection, so the job exists if and only if the transaction
+commits. A worker (`registry.jobs.runner`) leases it, runs it, and removes it. A job whose worker died, or lost its
+lease, runs again: handlers must be idempotent. A job that fails is retried with exponential back-off; after
+`max_attempts` it is dead. Dead jobs stay for 90 days, so that somebody can look at them and retry them.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from registry.db.engine import Connection, Database
+from registry.jobs import store
+
+CHANNEL = "registry_jobs"
+"""Announces the kind of a job that is due."""
+
+MAX_ATTEMPTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a handler gets. `attempt` is 1 at the first try."""
+
+    id: int
+    kind: str
+    payload: dict[str, Any]
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How jobs of one kind run: `concurrency` is how many at the same time in the whole registry.
+
+    With `every` the kind is periodic: one job that becomes due again `every` after it is done, and never dies. A new
+    registry runs it `first_after` its first start. To end a periodic kind for good, delete its row in a migration.
+    """
+
+    name: str
+    run: Callable[[Job], Awaitable[object]]
+    concurrency: int = 1
+    every: timedelta | None = None
+    first_after: timedelta = timedelta(0)
+
+
+async def enqueue(
+    conn: Connection,
+    kind: str,
+    payload: Mapping[str, Any],
+    *,
+    key: str | None = None,
+    delay: timedelta = timedelta(0),
+    max_attempts: int = MAX_ATTEMPTS,
+) -> int | None:
+    """Adds a job that is due after `delay`, in the transaction of `conn`. Returns its id.
+
+    With a `key`, a job of the same kind and key that waits or runs stands for the new one, and the result is None.
+    """
+    job = await store.enqueue(conn, kind, payload, key, delay, max_attempts)
+    if job is not None:
+        conn.announce(CHANNEL, kind)
+    return job
+
+
+async def retry(conn: Connection, job: int) -> bool:
+    """Makes the dead job due again. False when it isn't dead, or when a live job has the same kind and key."""
+    retried = await store.retry(conn, job)
+    if retried:
+        conn.announce(CHANNEL, "")
+    return retried
+
+
+async def purge(db: Database) -> int:
+    """Removes dead jobs that are older than 90 days; how many."""
+    async with db.transaction() as conn:
+        return await store.purge(conn)

@@ -1,0 +1,206 @@
+"""Leases due jobs and runs them, in any number of processes.
+
+A lease lasts LEASE and is renewed while the job runs. When a worker dies, the lease ends and another worker takes the
+job. A worker that was frozen finds its lease lost: it cancels the job, and can't mark it as done, because every
+change of a leased job names the lease.
+"""
+
+import asyncio
+import logging
+import os
+import random
+import socket
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from prometheus_client import Counter, Histogram
+
+from registry.db.engine import Database
+from registry.errors import Unavailable
+from registry.events.announcements import Announcements, wait
+from registry.jobs import store
+from registry.jobs.queue import CHANNEL, Job, Kind
+
+log = logging.getLogger(__name__)
+
+RUNS = Counter("registry_jobs_total", "Runs of jobs", ["job", "outcome"])
+SECONDS = Histogram(
+    "registry_job_seconds", "How long runs of jobs took", ["job"], buckets=(0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 1800)
+)
+DONE, FAILED, UNAVAILABLE, DIED, LOST = "done", "failed", "unavailable", "dead", "lost"
+
+LEASE = timedelta(seconds=30)
+RENEWALS_PER_LEASE = 3
+POLL_SECONDS = 1.0
+# Of one process, of all kinds together.
+MAX_RUNNING = 32
+FIRST_RETRY_SECONDS = 5.0
+LONGEST_RETRY_SECONDS = 3600.0
+MAX_ERROR = 2000
+
+
+def back_off(attempt: int, chance: float) -> timedelta:
+    """The pause after the failed `attempt` (from 1): it doubles each time; `chance` (0 to 1) shortens it by up to half.
+
+    The jitter keeps jobs that failed together from being retried together.
+    """
+    seconds = min(FIRST_RETRY_SECONDS * 2.0 ** min(attempt - 1, 30), LONGEST_RETRY_SECONDS)
+    return timedelta(seconds=seconds * (1 - chance / 2))
+
+
+class Runner:
+    """Runs jobs of `kinds` in this process. `run()` does it until it is cancelled."""
+
+    def __init__(
+        self,
+        db: Database,
+        announcements: Announcements,
+        kinds: Sequence[Kind],
+        *,
+        lease: timedelta = LEASE,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._db = db
+        self._announcements = announcements
+        self._kinds = {kind.name: kind for kind in kinds}
+        self._lease = lease
+        self._chance = chance
+        self._worker = f"{socket.gethostname()}:{os.getpid()}"
+        self._tasks: set[asyncio.Task[None]] = set()
+        # Jobs that run, by lease. A job that is being marked as done has left already.
+        self._leased: dict[UUID, asyncio.Task[None]] = {}
+        for name in self._kinds:
+            for outcome in (FAILED, DIED):
+                RUNS.labels(
+                    name, outcome
+                )  # creates the series at 0, so that alerts see the first failure as an increase
+
+    async def run(self) -> None:
+        """Leases and runs jobs for ever. When cancelled, it cancels the running jobs and gives them back."""
+        try:
+            with self._announcements.wakeups(CHANNEL) as wakeup:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._renew_forever())
+                    tasks.create_task(self._lease_forever(wakeup))
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _lease_forever(self, wakeup: asyncio.Event) -> None:
+        scheduled = False
+        while True:
+            wakeup.clear()
+            try:
+                if not scheduled:
+                    await self._schedule()
+                    scheduled = True
+                await self._lease_due(wakeup)
+            except Unavailable as error:
+                log.info("jobs wait", extra={"reason": error.detail})
+            await wait(wakeup, POLL_SECONDS)
+
+    async def _schedule(self) -> None:
+        async with self._db.transaction() as conn:
+            for kind in self._kinds.values():
+                if kind.every is not None:
+                    await store.schedule(conn, kind.name, kind.every, kind.first_after)
+
+    async def _lease_due(self, wakeup: asyncio.Event) -> None:
+        free = MAX_RUNNING - len(self._tasks)
+        if free <= 0:
+            return
+        limits = {name: kind.concurrency for name, kind in self._kinds.items()}
+        async with self._db.transaction() as conn:
+            rows = await store.lease(conn, limits, free, self._worker, self._lease)
+        for row in rows:
+            held = UUID(str(row.lease))
+            job = Job(row.id, row.kind, row.payload, row.attempts)
+            task = asyncio.create_task(self._work(self._kinds[job.kind], job, held), name=f"job {job.kind}")
+            self._leased[held] = task
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(lambda _: wakeup.set())
+
+    async def _renew_forever(self) -> None:
+        """Also cancels jobs whose lease is lost."""
+        renewed_at = time.monotonic()
+        while True:
+            await asyncio.sleep(self._lease.total_seconds() / RENEWALS_PER_LEASE)
+            leased = dict(self._leased)
+            began = time.monotonic()
+            lost: set[UUID] = set()
+            try:
+                if leased:
+                    async with self._db.transaction() as conn:
+                        lost = set(leased) - await store.renew(conn, list(leased), self._lease)
+                renewed_at = began
+            except Unavailable as error:
+                log.warning("leases can't be renewed", extra={"reason": error.detail})
+                if began - renewed_at >= self._lease.total_seconds():
+                    lost = set(leased)
+            for held in lost & set(self._leased):
+                self._leased.pop(held).cancel()
+
+    async def _work(self, kind: Kind, job: Job, held: UUID) -> None:
+        began = time.monotonic()
+        try:
+            error = await self._handle(kind, job)
+        except asyncio.CancelledError:
+            if self._leased.pop(held, None) is None:
+                self._count(kind, job, LOST, began)
+            else:
+                await self._give_back(kind, job, held)
+            raise
+        self._leased.pop(held, None)
+        outcome = LOST
+        try:
+            outcome = await self._settle(kind, job, held, error)
+        except Unavailable as unavailable:
+            log.warning("job's end can't be saved", extra={"job": kind.name, "reason": unavailable.detail})
+        self._count(kind, job, outcome, began)
+
+    def _count(self, kind: Kind, job: Job, outcome: str, began: float) -> None:
+        if outcome == LOST:
+            log.warning("job lost its lease and runs again", extra={"job": kind.name, "id": job.id})
+        RUNS.labels(kind.name, outcome).inc()
+        SECONDS.labels(kind.name).observe(time.monotonic() - began)
+
+    async def _handle(self, kind: Kind, job: Job) -> Exception | None:
+        try:
+            await kind.run(job)
+        except Unavailable as error:
+            log.warning("job can't run now", extra={"job": kind.name, "id": job.id, "reason": error.detail})
+            return error
+        except Exception as error:  # one job's bug must not end the others: the log has the traceback
+            log.exception("job failed", extra={"job": kind.name, "id": job.id, "attempt": job.attempt})
+            return error
+        return None
+
+    async def _settle(self, kind: Kind, job: Job, held: UUID, error: Exception | None) -> str:
+        """Saves what came of the job; the outcome."""
+        if error is None:
+            async with self._db.transaction() as conn:
+                return DONE if await store.finish(conn, job.id, held, kind.every) else LOST
+        delay = back_off(job.attempt, self._chance())
+        if kind.every is not None:
+            delay = min(delay, kind.every)
+        text = f"{type(error).__name__}: {error}".replace("\0", "")[:MAX_ERROR]
+        async with self._db.transaction() as conn:
+            state = await store.fail(conn, job.id, held, delay, text)
+        if state == store.DEAD:
+            log.error("job is dead", extra={"job": kind.name, "id": job.id, "error": text})
+            return DIED
+        if state is None:
+            return LOST
+        return UNAVAILABLE if isinstance(error, Unavailable) else FAILED
+
+    async def _give_back(self, kind: Kind, job: Job, held: UUID) -> None:
+        """So that another process need not wait for the end of the lease."""
+        try:
+            async with self._db.transaction() as conn:
+                await store.release(conn, job.id, held)
+        except Unavailable as error:
+            log.info("job can't be given back", extra={"job": kind.name, "id": job.id, "reason": error.detail})
