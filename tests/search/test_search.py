@@ -160,7 +160,7 @@ async def test_min_seq_asks_postgresql_three_times_however_long_it_waits(stocked
             return super().read(**more)
 
     seqs = [await stocked.publish(f"new-{number}") for number in range(8)]
-    db = Counting(stocked.db._pool, stocked.db._dsn)
+    db = Counting(stocked.db._pool, stocked.db._settings)
     async with listening(db) as announcements:
         shelf = Shelf(db, stocked.index)
         shelf.announcements = announcements
