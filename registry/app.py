@@ -6,7 +6,6 @@ from typing import Any
 
 import aiohttp_cors
 from aiohttp import web
-from cachetools import LRUCache, TTLCache
 
 from registry import __version__
 from registry.accounts import handlers as accounts
@@ -15,6 +14,7 @@ from registry.db.engine import open_database
 from registry.downloads import handlers as downloads
 from registry.downloads.record import open_recorder
 from registry.downloads.statistics import handlers as statistics
+from registry.downloads.tarballs import Tarballs
 from registry.events.announcements import Announcements
 from registry.keys import ANNOUNCEMENTS, DB, SETTINGS, SPOOL, STORAGE
 from registry.operations import handlers as operations
@@ -95,10 +95,6 @@ def create_app(settings: Settings, *, with_background: bool = True) -> web.Appli
     app[IN_FLIGHT] = InFlight()
     app[CREDENTIAL_CHECK] = CredentialCheck(limiter)
     app[CACHE_POLICY] = CachePolicy(private=private, cors=bool(settings.web.cors_origins))
-    app[downloads.SERVED] = LRUCache(downloads.SERVED_SIZE)
-    small: LRUCache[str, bytes] = LRUCache(downloads.ALL_SMALL_BYTES, getsizeof=len)
-    app[downloads.SMALL] = small
-    app[downloads.WHOLE] = TTLCache(downloads.WHOLE_SIZE, downloads.WHOLE_SECONDS)
     app[operations.DOCUMENT] = openapi.document(
         ROUTES, version=__version__, private=private, parameters=PATH_PARAMETERS
     )
@@ -124,7 +120,8 @@ def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterat
             stack.callback(app[SPOOL].close)
             app[packages.RECEIVER] = Receiver(app[SPOOL], settings.limits.max_tarball)
             app[ANNOUNCEMENTS] = announcements = Announcements(db, CHANNELS)
-            app[CACHE] = PackageCache(announcements)
+            app[CACHE] = cache = PackageCache(announcements)
+            app[downloads.TARBALLS] = Tarballs(db, storage, cache)
             await stack.enter_async_context(running({"announcements": announcements.listen}))
             app[SEARCH] = index = await stack.enter_async_context(open_search(settings.search))
             app[downloads.RECORDER] = await stack.enter_async_context(open_recorder(db, settings.limits.spool_path))

@@ -1,50 +1,35 @@
 """HTTP of tarballs: the exact bytes published, in ranges and conditionally, each download counted."""
 
+import asyncio
 import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
 from aiohttp import web
 from aiohttp.helpers import ETAG_ANY
-from cachetools import LRUCache, TTLCache
 
 from registry.db.engine import Row
 from registry.downloads import agents
 from registry.downloads.record import DownloadRecorder, client_hash, network_of
 from registry.downloads.store import Download
-from registry.errors import (
-    DatabaseUnavailable,
-    NotFound,
-    PreconditionFailed,
-    RangeNotSatisfiable,
-    RegistryError,
-    StorageUnavailable,
-)
-from registry.keys import DB, SETTINGS, STORAGE
+from registry.downloads.tarballs import Tarballs
+from registry.errors import DatabaseUnavailable, PreconditionFailed, RangeNotSatisfiable, RegistryError
+from registry.keys import SETTINGS, STORAGE
 from registry.packages import names, read, versions
-from registry.packages.requests import CACHE, VERSION, at_its_real_name, name_of, version_of
-from registry.storage.base import BlobMissing
+from registry.packages.requests import VERSION, at_its_real_name, name_of, version_of
 from registry.web.answers import send_headers
 from registry.web.context import CONTEXT
 from registry.web.responses import matches
 from registry.web.route import Limit, Route, header
 
 RECORDER = web.AppKey("recorder", DownloadRecorder)
-# What was served lately, for when PostgreSQL is away, each with its package's stamp: a few hundred bytes.
-SERVED: web.AppKey[LRUCache[tuple[str, str], tuple[Row, object]]] = web.AppKey("served", LRUCache)
-SERVED_SIZE = 10_000
-# The bytes of small tarballs served lately, by key: a blob never changes.
-SMALL: web.AppKey[LRUCache[str, bytes]] = web.AppKey("small", LRUCache)
-SMALL_BYTES = 64 << 10
-ALL_SMALL_BYTES = 64 << 20
-# Keys of tarballs that were found whole just now: each look at a file is a trip to another thread.
-WHOLE: web.AppKey[TTLCache[str, None]] = web.AppKey("whole", TTLCache)
-WHOLE_SIZE, WHOLE_SECONDS = 10_000, 10.0
+TARBALLS = web.AppKey("tarballs", Tarballs)
 PRESIGNED_SECONDS = 300
 TARBALL_TYPE = "application/gzip"
 IMMUTABLE = "max-age=31536000, immutable"
 MAX_USER_AGENT = 512
-TOO_SHORT = "The file of this version ends early in the package storage"
 # nginx would hold these against the file, of which it knows neither the checksum nor when it was published.
 _NGINX_CHECKS = {"If-Match", "If-Unmodified-Since"}
 _ONE_RANGE = re.compile(r"bytes=(?=[0-9-]*[0-9])([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
@@ -55,52 +40,37 @@ async def get_tarball(request: web.Request) -> web.StreamResponse:
     try:
         return await _serve(request)
     except DatabaseUnavailable:
-        raise  # nor could it be noted
+        raise  # the refusal can't be recorded either
     except RegistryError as error:
-        if request.method == "GET" and names.fold_name(request.match_info["name"]):
-            await _record(request, None, error.status, 0)
+        if request.method == "GET" and names.fold_name(request.match_info["name"]) and not _is_guess(request, error):
+            await request.app[RECORDER].record(_download(request, None, error.status, 0))
         raise
+
+
+def _is_guess(request: web.Request, error: RegistryError) -> bool:
+    """Whether an anonymous client asked for what does not exist. A record of each would let anyone fill the table."""
+    return error.status == 404 and request[CONTEXT].principal is None
 
 
 async def _serve(request: web.Request) -> web.StreamResponse:
     version = version_of(request)
-    row = await _find(request, name_of(request), version)
+    row = await request.app[TARBALLS].find(name_of(request), version)
     headers = _headers(request, row, version)
     _check_preconditions(request, row)
     if _is_unmodified(request, row):
         return web.Response(status=304, headers=headers)
-    start, end = _range(request, row)
-    counted = request.method == "GET" and start == 0
-    if request.app[SETTINGS].storage.s3_redirect and request.method == "GET":
-        redirect = await _redirect(request, row, headers, start, end)
-        if redirect is not None:
-            if counted:
-                await _record(request, row, redirect.status, end)
-            return redirect
-    whole = request.method == "GET" and end - start == row.tarball_size
-    handed = whole and request.headers.keys().isdisjoint(_NGINX_CHECKS)
-    if handed and request.app[SETTINGS].storage.accel_location:
+    part = _part(request, row)
+    if request.method == "HEAD":
+        return _prepared(row, headers, part)
+    storage = request.app[SETTINGS].storage
+    redirect = await _redirect(request, row, headers, part) if storage.s3_redirect else None
+    if redirect is not None:
+        if part.start == 0:
+            await _count(request, _download(request, row, redirect.status, part.end))
+        return redirect
+    if storage.accel_location and not part.partial and request.headers.keys().isdisjoint(_NGINX_CHECKS):
         return await _hand_over(request, row, headers)
-    return await _send(request, row, headers, start, end, counted)
-
-
-async def _find(request: web.Request, name: str, version: str) -> Row:
-    """The blob's row; when PostgreSQL is away the last known one, unless the package changed: installs go on."""
-    served, cache = request.app[SERVED], request.app[CACHE]
-    heard = cache.now
-    try:
-        row = await cache.get(("blob", name, version), lambda: read.blob(request.app[DB], name, version))
-    except DatabaseUnavailable:
-        row, stamp = served.get((name, version), (None, None))
-        if row is None or cache.stamp(row.package_id) is not stamp:
-            raise
-    except (NotFound, read.Elsewhere):
-        served.pop((name, version), None)
-        raise
-    else:
-        if not cache.has_changed(row.package_id, heard):
-            served[name, version] = row, cache.stamp(row.package_id)
-    return row
+    return await _send(request, row, headers, part)
 
 
 def _headers(request: web.Request, row: Row, version: str) -> dict[str, str]:
@@ -142,28 +112,43 @@ def _is_unmodified(request: web.Request, row: Row) -> bool:
     return since is not None and row.published_at.replace(microsecond=0) <= since
 
 
-def _range(request: web.Request, row: Row) -> tuple[int, int]:
-    """The bytes asked for, end exclusive; what is no single byte range of a GET asks for all (RFC 9110, 14.2).
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The bytes of an answer: `start` up to, not including, `end`. `partial` is set if the client asked for a range."""
 
-    Raises RangeNotSatisfiable when it begins beyond the end.
+    start: int
+    end: int
+    partial: bool
+
+    @property
+    def size(self) -> int:
+        return self.end - self.start
+
+
+def _part(request: web.Request, row: Row) -> Part:
+    """The bytes to send. Everything that is not a GET with one valid byte range gets the whole (RFC 9110, 14.2).
+
+    A range that covers everything is still answered with 206: axel asks for `bytes=0-` to learn whether ranges work.
+    Raises RangeNotSatisfiable when the range begins after the last byte.
     """
     size = row.tarball_size
+    whole = Part(0, size, partial=False)
     wanted = _ONE_RANGE.fullmatch(request.headers.get("Range", "").strip())
     if wanted is None or request.method != "GET" or not _if_range_holds(request, row):
-        return 0, size
+        return whole
     first, last = (int(digits) if digits else None for digits in wanted.groups())
     if first is None:
         start, end = max(0, size - (last or 0)), size
     elif last is not None and last < first:
-        return 0, size
+        return whole
     else:
         start, end = first, size if last is None else min(last + 1, size)
     if start >= end:
         raise RangeNotSatisfiable(
-            f"The tarball has {size} bytes; the range begins beyond them.",
+            f"The tarball has {size} bytes. The range begins after its end.",
             headers={"Content-Range": f"bytes */{size}"},
         )
-    return start, end
+    return Part(start, end, partial=True)
 
 
 def _if_range_holds(request: web.Request, row: Row) -> bool:
@@ -173,13 +158,11 @@ def _if_range_holds(request: web.Request, row: Row) -> bool:
     return request.if_range is not None and request.if_range == row.published_at.replace(microsecond=0)
 
 
-async def _redirect(
-    request: web.Request, row: Row, headers: dict[str, str], start: int, end: int
-) -> web.Response | None:
-    """302 to a presigned address; None when the storage has no such thing.
+async def _redirect(request: web.Request, row: Row, headers: dict[str, str], part: Part) -> web.Response | None:
+    """302 to a presigned address, or None when the storage can't make one.
 
-    What the storage can't say of the tarball stands beside it: for checking the bytes, and for a proxy that follows
-    the redirect itself and answers as we would.
+    The answer also carries the headers that the storage doesn't know. A client checks the bytes by them, and nginx,
+    which follows the redirect itself, sends them with the tarball.
     """
     filename = f"{row.name}-{row.version}.tar.gz"
     address = await request.app[STORAGE].presign(
@@ -191,105 +174,114 @@ async def _redirect(
         name: headers[name] for name in ("X-Checksum-SHA256", "Content-Location", "Last-Modified") if name in headers
     }
     told |= {"Location": address, "Cache-Control": "no-store"}
-    if end - start < row.tarball_size:
-        told["X-Tarball-Range"] = f"bytes={start}-{end - 1}"
+    if part.partial:
+        told["X-Tarball-Range"] = f"bytes={part.start}-{part.end - 1}"
     return web.Response(status=302, headers=told)
 
 
 async def _hand_over(request: web.Request, row: Row, headers: dict[str, str]) -> web.Response:
-    """Has nginx, which stands in front, send the whole file. What it can't know of the tarball stands beside it.
+    """Tells the nginx in front of the registry to send the whole file, with the headers that nginx can't know.
 
-    Raises BlobMissing and StorageUnavailable for what it could not send whole, so that this is not counted; a file that
-    went since it was last looked at, WHOLE_SECONDS ago at most, is.
+    Raises BlobMissing or another StorageUnavailable when the file is not whole; then nothing is counted.
     """
-    whole = request.app[WHOLE]
-    if row.tarball_path not in whole:
-        size = await request.app[STORAGE].stat(row.tarball_path)
-        if size is None:
-            raise BlobMissing
-        if size != row.tarball_size:
-            raise StorageUnavailable(TOO_SHORT)
-        whole[row.tarball_path] = None
-    await _record(request, row, 200, row.tarball_size)
+    await request.app[TARBALLS].check_size(row)
+    await _count(request, _download(request, row, 200, row.tarball_size))
     address = request.app[SETTINGS].storage.accel_location + row.tarball_path
     return web.Response(headers={**headers, "Content-Type": TARBALL_TYPE, "X-Accel-Redirect": address})
 
 
-async def _send(
-    request: web.Request, row: Row, headers: dict[str, str], start: int, end: int, counted: bool
-) -> web.StreamResponse:
-    partial = end - start < row.tarball_size
-    status = 206 if partial else 200
-    headers = {**headers, "Content-Type": TARBALL_TYPE}
-    if partial:
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{row.tarball_size}"
-    response = web.StreamResponse(status=status, headers=headers)
-    response.content_length = end - start
-    if request.method == "HEAD":
-        return response
-    small = request.app[SMALL]
-    if row.tarball_path in small:
-        return await _whole(request, row, small[row.tarball_path][start:end], status, headers, counted)
-    async with request.app[STORAGE].open(row.tarball_path, start, end) as chunks:
-        held = await anext(chunks, b"")
-        if len(held) == end - start:
-            if not partial and len(held) <= SMALL_BYTES:
-                small[row.tarball_path] = held
-            return await _whole(request, row, held, status, headers, counted)
-        if not held:
-            raise StorageUnavailable(TOO_SHORT)
-        await send_headers(request, response)
-        left = end - start - len(held)
-        async for chunk in chunks:
-            await response.write(held)
-            held, left = chunk, left - len(chunk)
-        if left:
-            raise StorageUnavailable(TOO_SHORT)
-        # Counted once the storage gave everything and while the last bytes wait: nobody has all of them uncounted.
-        if counted:
-            await _record(request, row, status, end)
-        await response.write(held)
-        await response.write_eof()
+def _prepared(row: Row, headers: dict[str, str], part: Part) -> web.StreamResponse:
+    response = web.StreamResponse(
+        status=206 if part.partial else 200, headers={**headers, "Content-Type": TARBALL_TYPE}
+    )
+    response.content_length = part.size
+    if part.partial:
+        response.headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{row.tarball_size}"
     return response
 
 
-async def _whole(
-    request: web.Request, row: Row, body: bytes, status: int, headers: dict[str, str], counted: bool
-) -> web.Response:
-    if counted:
-        await _record(request, row, status, len(body))
-    return web.Response(body=body, status=status, headers=headers)
+async def _send(request: web.Request, row: Row, headers: dict[str, str], part: Part) -> web.StreamResponse:
+    response = _prepared(row, headers, part)
+    download = _download(request, row, response.status, part.end) if part.start == 0 else None
+    async with request.app[TARBALLS].open(row, part.start, part.end) as chunks:
+        first = await anext(chunks)
+        if len(first) == part.size:
+            if download is not None:
+                await _count(request, download)
+            return web.Response(body=first, status=response.status, headers=response.headers)
+        await _stream(request, response, first, chunks, download)
+    return response
 
 
-async def _record(request: web.Request, row: Row | None, status: int, size: int) -> None:
-    """Counts the download of `row`; without one, notes a refusal."""
+async def _stream(
+    request: web.Request,
+    response: web.StreamResponse,
+    first: bytes,
+    chunks: AsyncIterator[bytes],
+    download: Download | None,
+) -> None:
+    """Writes `first` and then `chunks`, and counts `download` unless it is None.
+
+    The last chunk is sent after the count is committed, so a client that has the whole file is always counted. A client
+    that leaves after the first bytes is counted as well, because it may fetch the rest by later ranges, which don't
+    count. A transfer that the storage cuts short is not counted.
+    """
+    sent = _is_connected(request)
+    try:
+        await send_headers(request, response)
+        await response.write(first)
+        waiting = await anext(chunks)
+        async for chunk in chunks:
+            await response.write(waiting)
+            waiting = chunk
+    except (ConnectionError, asyncio.CancelledError):
+        if sent and download is not None:
+            request.app[RECORDER].record_soon(download)
+        raise
+    if download is not None:
+        await request.app[RECORDER].record(download)
+    await response.write(waiting)
+    await response.write_eof()
+
+
+def _is_connected(request: web.Request) -> bool:
+    return request.transport is not None and not request.transport.is_closing()
+
+
+async def _count(request: web.Request, download: Download) -> None:
+    """Counts a download just before its answer is sent. ConnectionResetError when there is no client to send it to."""
+    if not _is_connected(request):
+        raise ConnectionResetError("The client closed the connection before the answer was sent.")
+    await request.app[RECORDER].record(download)
+
+
+def _download(request: web.Request, row: Row | None, status: int, size: int) -> Download:
+    """The record of a download of `row`, or of a refused request when `row` is None; `size` is in bytes."""
     settings = request.app[SETTINGS]
     at, address = datetime.now(UTC), request[CONTEXT].client
-    told = _storable(request.headers.get("User-Agent", ""))
-    agent = agents.parse(told[: agents.MAX_PARSED])
-    await request.app[RECORDER].record(
-        Download(
-            at=at,
-            version_id=None if row is None else row.id,
-            package_id=None if row is None else row.package_id,
-            package=None if row is not None else names.fold_name(request.match_info["name"]),
-            version=None if row is not None else _storable(version_of(request))[: versions.MAX_VERSION],
-            address=network_of(address, full=settings.downloads.address == "full"),
-            user_agent=told[:MAX_USER_AGENT],
-            client_hash=client_hash(settings.accounts.secret_keys[0], at, address, told),
-            status=status,
-            bytes=size,
-            kind=agent.kind,
-            client=agent.name,
-            system=agent.system,
-            country=request[CONTEXT].country,
-            rule=agent.rule,
-        )
+    user_agent = _storable(request.headers.get("User-Agent", ""))
+    agent = agents.parse(user_agent[: agents.MAX_PARSED])
+    return Download(
+        at=at,
+        version_id=None if row is None else row.id,
+        package_id=None if row is None else row.package_id,
+        package=None if row is not None else names.fold_name(request.match_info["name"]),
+        version=None if row is not None else _storable(version_of(request))[: versions.MAX_VERSION],
+        address=network_of(address, full=settings.downloads.address == "full"),
+        user_agent=user_agent[:MAX_USER_AGENT],
+        client_hash=client_hash(settings.accounts.secret_keys[0], at, address, user_agent),
+        status=status,
+        bytes=size,
+        kind=agent.kind,
+        client=agent.name,
+        system=agent.system,
+        country=request[CONTEXT].country,
+        rule=agent.rule,
     )
 
 
 def _storable(text: str) -> str:
-    """Without what PostgreSQL has no place for: halves of surrogates, NUL."""
+    """`text` without the characters that PostgreSQL can't store: lone surrogates and NUL."""
     return text.encode("utf-8", "replace").decode().replace("\0", "")
 
 

@@ -44,7 +44,7 @@ class DownloadRecorder:
     def __init__(self, db: Database, folder: Path) -> None:
         self._db = db
         self._folder = folder
-        self._waiting: list[tuple[Download, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Download, asyncio.Future[None] | None]] = []
         self._arrived = asyncio.Event()
         self._settling: asyncio.Future[None] | None = None
 
@@ -54,6 +54,11 @@ class DownloadRecorder:
         self._waiting.append((download, done))
         self._arrived.set()
         await done
+
+    def record_soon(self, download: Download) -> None:
+        """Adds the download to the next batch without waiting for it. Only a process that is killed first loses it."""
+        self._waiting.append((download, None))
+        self._arrived.set()
 
     async def flush_forever(self) -> None:
         while True:
@@ -102,7 +107,7 @@ class DownloadRecorder:
             await asyncio.to_thread(file.unlink, missing_ok=True)
             SPOOLED.dec()
 
-    async def _settle(self, group: list[tuple[Download, "asyncio.Future[None]"]]) -> None:
+    async def _settle(self, group: list[tuple[Download, "asyncio.Future[None] | None"]]) -> None:
         batch = uuid4()
         downloads = [download for download, _ in group]
         failure: Exception | None = None
@@ -115,7 +120,7 @@ class DownloadRecorder:
             log.exception("downloads lost", extra={"count": len(downloads)})
             failure = error
         for _, done in group:
-            if done.done():
+            if done is None or done.done():
                 continue
             if failure is None:
                 done.set_result(None)

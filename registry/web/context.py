@@ -14,7 +14,8 @@ class Context:
     """One request. `client` is the client's address in its shortest form, or `unknown`.
 
     `route` is None when no route matches. `country` is two capital letters, or "". `headers` holds the rate-limit
-    headers of the answer. `started` is true once a handler has sent the head of its answer.
+    headers of the answer. `started` is true once a handler has sent the head of its answer. `failed_with` is the status
+    of the error that ended a started answer, or 0.
     """
 
     request_id: str
@@ -24,6 +25,7 @@ class Context:
     principal: Any = None
     headers: dict[str, str] = field(default_factory=dict)
     started: bool = False
+    failed_with: int = 0
 
 
 CONTEXT = web.RequestKey("context", Context)

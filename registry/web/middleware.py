@@ -66,7 +66,7 @@ class Gate:
                 return response
             finally:
                 in_flight.count -= 1
-                record(request, context, status, time.perf_counter() - began)
+                record(request, context, context.failed_with or status, time.perf_counter() - began)
 
         return gate
 
@@ -91,6 +91,7 @@ class Gate:
             failure = _named(error, context)
         if context.started:
             # Part of the answer is sent. Only a cut connection tells the client that the rest is missing.
+            context.failed_with = failure.status
             log.warning("answer cut short", extra={"request_id": context.request_id, "code": failure.code})
             raise ConnectionResetError(failure.detail)
         return _render(request, context, failure)

@@ -15,6 +15,10 @@ PACKAGES = {
     "pgbouncer": ("pgbouncer", "libc-ares2", "libevent-2.1-7"),
     "promtool": ("prometheus",),
     "wrk": ("wrk", "libluajit-5.1-2"),
+    "aria2c": ("aria2", "libaria2-0", "libc-ares2", "libssh2-1", "libxml2"),
+    "axel": ("axel",),
+    "curl": ("curl", "libcurl4"),
+    "wget": ("wget",),
 }
 FOLDERS = ("usr/sbin", "usr/bin")
 
@@ -40,7 +44,7 @@ def program(name: str, cache: Path) -> Path:
 
 
 def environment(found: Path) -> dict[str, str]:
-    """What a program of Debian's packages needs to find their libraries; nothing for one of the machine's own."""
+    """The variables with which a program from Debian's packages finds its libraries; none for an installed program."""
     libraries = next((found.parents[1] / "lib").glob("*-linux-gnu/libluajit*"), None)
     return {} if libraries is None or found.parents[1] == Path("/usr") else {"LD_LIBRARY_PATH": str(libraries.parent)}
 
@@ -77,4 +81,4 @@ def _run(command: Sequence[str | Path], folder: Path) -> None:
 
 
 def _names() -> list[str]:
-    return [name for names in PACKAGES.values() for name in names]
+    return sorted({name for names in PACKAGES.values() for name in names})

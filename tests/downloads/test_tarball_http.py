@@ -1,13 +1,13 @@
 """Tarballs over HTTP: exact bytes, validators, ranges, and which requests count."""
 
+import asyncio
+import logging
 import os
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
-from uuid import uuid4
 
 import aiohttp
 import pytest
-from aiobotocore.session import get_session
 
 from registry.keys import SETTINGS
 from tests.client import API, Registry, sha256, tarball
@@ -153,6 +153,30 @@ async def test_a_large_tarball_comes_whole_and_in_ranges(registry: Registry):
     assert part.body == data[1000000:2500001]
 
 
+@pytest.mark.parametrize(("cut", "status"), [("storage", 503), ("client", 499)])
+async def test_a_broken_transfer_is_recorded_with_the_status_of_the_side_that_broke_it(
+    registry: Registry, caplog: pytest.LogCaptureFixture, cut: str, status: int
+):
+    data = tarball(name="demo", version="1.0.0", files={"noise": os.urandom(20_000_000)})
+    await (await registry.user()).publish("demo", "1.0.0", data=data)
+    caplog.set_level(logging.INFO, logger="registry.access")
+    caplog.clear()
+    if cut == "storage":
+        [blob] = (registry.app[SETTINGS].storage.path / "blobs" / "demo" / "1.0.0").iterdir()
+        os.truncate(blob, 10_000_000)
+    async with registry.session.get(f"{registry.url}{API}{HERE}") as answer:
+        await answer.content.readexactly(1_000_000)
+        if cut == "storage":
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await answer.read()
+        else:
+            answer.close()
+    async with asyncio.timeout(20):
+        while not caplog.records:
+            await asyncio.sleep(0.02)
+    assert [record.status for record in caplog.records] == [status]
+
+
 async def test_a_private_registry_gives_tarballs_to_those_who_sign_in_alone(make_registry: MakeRegistry):
     public = await make_registry()
     ada = await public.user()
@@ -162,23 +186,6 @@ async def test_a_private_registry_gives_tarballs_to_those_who_sign_in_alone(make
         assert (await private.call(method, HERE)).status == 401
     answer = await private.get(HERE, headers=ada.headers)
     assert (answer.status, answer.headers["Cache-Control"]) == (200, "private, max-age=31536000, immutable")
-
-
-@pytest.fixture
-async def s3_variables(s3) -> dict[str, str]:
-    bucket = f"test-{uuid4().hex}"
-    async with get_session().create_client(
-        "s3", region_name="us-east-1", endpoint_url=s3.url,
-        aws_access_key_id=s3.access_key, aws_secret_access_key=s3.secret_key,
-    ) as client:  # fmt: skip
-        await client.create_bucket(Bucket=bucket)
-    return {
-        "REGISTRY_STORAGE_TYPE": "s3",
-        "REGISTRY_S3_BUCKET": bucket,
-        "REGISTRY_S3_ENDPOINT": s3.url,
-        "REGISTRY_S3_ACCESS_KEY": s3.access_key,
-        "REGISTRY_S3_SECRET_KEY": s3.secret_key,
-    }
 
 
 async def test_from_s3_tarballs_come_through_the_service(make_registry: MakeRegistry, s3_variables):
