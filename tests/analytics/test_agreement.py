@@ -183,7 +183,7 @@ async def test_ten_thousand_downloads_agree_everywhere_to_the_unit(
             killed += await process.wait() == -9
         assert cursor < await figure(db, CURSOR) < await figure(db, LAST), "killed too late to be in the middle"
     await downloads(web, ids, range(3 * share, TOTAL))
-    refused = await web.get("/packages/alpha/9.9.9/tarball")
+    refused = await ada.call("GET", "/packages/alpha/9.9.9/tarball")
     assert (killed, refused.status) == (3, 404)
     async with worker(environ):
         await caught_up(db)

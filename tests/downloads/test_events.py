@@ -119,11 +119,20 @@ def test_clients_of_a_day_are_told_apart_and_days_are_not_linked():
 )
 async def test_a_refusal_is_kept_and_counts_nowhere(demo: Registry, path: str, status: int):
     headers = {412: {"If-Match": '"other"'}, 416: {"Range": "bytes=999999999-"}}.get(status, {})
-    assert (await demo.get(path, headers=headers)).status == status
+    ada = await demo.user()
+    assert (await ada.call("GET", path, headers=headers)).status == status
     [row] = await rows(demo)
     assert (row.status, row.package_version_id, row.is_unique, row.bytes) == (status, None, False, 0)
     assert [row.package, row.version] == path.split("/")[2:4]
     assert await counted(demo) == 0
+
+
+async def test_an_anonymous_404_writes_no_row_and_other_refusals_do(demo: Registry):
+    for path in ("/packages/demo/9.9.9/tarball", "/packages/nobody/1.0.0/tarball", "/packages/demo/latest2/tarball"):
+        assert (await demo.get(path)).status == 404
+    assert await rows(demo) == []
+    assert (await demo.get(HERE, headers={"If-Match": '"other"'})).status == 412
+    assert [row.status for row in await rows(demo)] == [412]
 
 
 async def test_a_refused_head_is_not_kept(demo: Registry):
@@ -132,9 +141,10 @@ async def test_a_refused_head_is_not_kept(demo: Registry):
 
 
 async def test_what_can_be_no_name_is_not_kept_and_a_long_version_is_cut(demo: Registry):
+    ada = await demo.user()
     for name in ("-", "demo"):
-        assert (await demo.get(f"/packages/{name}/{'9' * 500}/tarball")).status == 404
-    assert (await demo.get("/packages/demo/1%002/tarball")).status == 404
+        assert (await ada.call("GET", f"/packages/{name}/{'9' * 500}/tarball")).status == 404
+    assert (await ada.call("GET", "/packages/demo/1%002/tarball")).status == 404
     assert [(row.package, row.version) for row in await rows(demo)] == [("demo", "9" * 128), ("demo", "12")]
 
 
