@@ -47,7 +47,7 @@ async def reset_password(db: Database, settings: AccountSettings, username: str,
     async with db.transaction() as conn:
         await store.set_password(conn, user.id, password_hash)
         await store.delete_api_tokens(conn, user.id)
-        await attempt.forget(conn, attempt.of_user(settings, user))
+        await attempt.forget(conn, settings, user)
     log.info("password reset", extra={"user_id": user.id})
     return user
 

@@ -7,6 +7,7 @@ from typing import TypeVar
 from aiohttp import web
 
 from registry.accounts import api_tokens, authenticate, bodies, leaks, login, register, tokens
+from registry.accounts.delays import attempt
 from registry.accounts.identity import Principal
 from registry.accounts.requests import principal_of
 from registry.errors import InvalidInput, NotFound, Unauthorized
@@ -161,7 +162,7 @@ def _no_store(data: object, status: int = 200) -> web.Response:
 
 
 REGISTER = Limit("register", "5/hour")
-LOGIN = Limit("login", "10/hour")
+LOGIN = Limit("login", "10/hour", attempt.USE_TOKENS)
 REPORTS = Limit("report", "100/hour")
 
 AUTH = "/api/v1/auth"

@@ -25,8 +25,8 @@ async def login(
     Raises Unauthorized, after the same work and with the same text, for an unknown or inactive user and for a wrong
     password; TooManyFailures, before any work, when this name or this address failed too often lately.
     """
-    account = attempt.of_account(settings, name_or_email)
-    trying = await attempt.begin(db, [account, *attempt.of_address(settings, address)])
+    known = await attempt.is_known(db, settings, name_or_email, address)
+    trying = await attempt.begin(db, attempt.of_login(settings, name_or_email, address, known=known))
     found = await _find(db, name_or_email)
     user, stored = found if found is not None and found[0].is_active else (None, None)
     match = await passwords.verify_password(password, stored, settings.pbkdf2_iterations)
@@ -34,7 +34,9 @@ async def login(
         log.info("login failed", extra={"user_id": found[0].id if found else None, "client": address})
         await trying.failed()
         raise Unauthorized(WRONG)
-    await trying.succeeded(*(counter.key for counter in attempt.of_user(settings, user)))
+    await trying.succeeded(
+        attempt.of_user(settings, user, address, known=known), attempt.sign_ins(settings, user, address)
+    )
     if match is passwords.Match.OUTDATED:
         fresh = await passwords.hash_password(password, settings.pbkdf2_iterations)
         async with db.transaction() as conn:
@@ -81,7 +83,7 @@ async def change_password(
         log.info("current password wrong", extra={"user_id": user.id, "client": address})
         await trying.failed()
     else:
-        await trying.succeeded(session.key)
+        await trying.succeeded([session])
     problems += await asyncio.to_thread(
         passwords.check_strength,
         new,
@@ -98,6 +100,8 @@ async def change_password(
         if changed is None:
             raise Conflict("The password was changed meanwhile. Sign in again.")
         await store.delete_api_tokens(conn, user.id)
+        await attempt.forget_networks(conn, settings, user)
+        await attempt.remember_network(conn, settings, user, address)
     log.info("password changed", extra={"user_id": user.id})
     return changed, *tokens.issue(changed, settings, datetime.now(UTC))
 

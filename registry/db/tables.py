@@ -80,6 +80,16 @@ password_failures = sa.Table(
     sa.Column("next_try_at", sa.DateTime(timezone=True)),
 )
 
+# Networks from which accounts signed in. Failed logins from there are counted apart from those of strangers.
+sign_in_networks = sa.Table(
+    "sign_in_networks",
+    metadata,
+    # Keyed hashes: of the account's name together with the network, and of the name alone.
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("account", sa.Text, nullable=False, index=True),
+    sa.Column("signed_in_at", sa.DateTime(timezone=True), nullable=False, index=True),
+)
+
 packages = sa.Table(
     "packages",
     metadata,

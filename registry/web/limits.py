@@ -110,7 +110,7 @@ def _headers(limit: Limit, quota: _Quota, remaining: int, reset: int) -> dict[st
 
 def _too_many(limit: Limit, quota: _Quota, reset: int, reason: str) -> TooManyRequests:
     headers = {"Retry-After": str(reset), **_headers(limit, quota, 0, reset)}
-    return TooManyRequests(f"{reason} Try again in {reset} seconds.", headers=headers)
+    return TooManyRequests(f"{reason} Try again in {reset} seconds. {limit.advice}".rstrip(), headers=headers)
 
 
 def _seconds_until(end: float) -> int:

@@ -25,11 +25,12 @@ BEARER = "bearer"  # credentials come in the header `Authorization: Bearer <toke
 class Limit:
     """A class of routes that share one rate limit.
 
-    `name` is the name in REGISTRY_RATE_LIMITS. `default` is a rate such as `50/hour`.
+    `name` is the name in REGISTRY_RATE_LIMITS. `default` is a rate such as `50/hour`. `advice` ends the text of a 429.
     """
 
     name: str
     default: str
+    advice: str = ""
 
 
 DEFAULT = Limit("default", "50/hour")

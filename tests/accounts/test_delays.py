@@ -5,6 +5,7 @@ import hashlib
 import logging
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 
@@ -149,7 +150,7 @@ async def test_a_right_guess_in_a_flood_is_not_told(ada: User, db: Database, set
     for _ in range(FREE):
         await other.failed()
     with pytest.raises(TooManyFailures) as right:
-        await late.succeeded(attempt.of_account(settings, "ada").key)
+        await late.succeeded([attempt.of_account(settings, "ada")])
     with pytest.raises(TooManyFailures) as wrong:
         await late.failed()
     assert (right.value.detail, right.value.headers) == (wrong.value.detail, wrong.value.headers)
@@ -233,6 +234,151 @@ async def test_an_operator_who_sets_the_password_ends_the_delay(
     await fail(db, settings, FREE)
     await administer.reset_password(db, settings, "ada", NEW)
     assert (await login(db, settings, "ada", NEW))[0].id == ada.id
+
+
+HOME, NEXT_DOOR, STRANGER = "198.51.100.7", "198.51.100.99", "203.0.113.{}"
+
+
+async def guess_from_everywhere(db: Database, settings: AccountSettings, name: str = "ada", times: int = 40) -> int:
+    """Wrong guesses, each from an address of its own; how many were answered."""
+    answered = 0
+    for number in range(times):
+        try:
+            await login(db, settings, name, "wrong-password", STRANGER.format(number))
+        except Unauthorized:
+            answered += 1
+        except TooManyFailures:
+            await hold(db)
+    return answered
+
+
+@pytest.mark.parametrize("name", ["ada", "ADA@example.com"])
+@pytest.mark.parametrize(("home", "again"), [(HOME, NEXT_DOOR), ("2001:db8::1", "2001:db8::2")])
+async def test_strangers_do_not_delay_a_network_that_signed_in(
+    home: str, again: str, name: str, hashed: list[int], ada: User, db: Database, settings: AccountSettings
+):
+    await login(db, settings, "ada", PASSWORD, home)
+    assert await guess_from_everywhere(db, settings, name) == FREE
+    assert (await login(db, settings, name, PASSWORD, again))[0] == ada
+    with pytest.raises(TooManyFailures):
+        await login(db, settings, name, PASSWORD, "192.0.2.1")
+
+
+async def test_the_owners_logins_give_strangers_no_more_guesses(
+    hashed: list[int], ada: User, db: Database, settings: AccountSettings
+):
+    await login(db, settings, "ada", PASSWORD, HOME)
+    assert await guess_from_everywhere(db, settings) == FREE
+    for name in ("ada", "ada@example.com"):
+        await login(db, settings, name, PASSWORD, HOME)
+    assert await guess_from_everywhere(db, settings) == 0
+
+
+async def test_a_guesser_in_a_known_network_is_delayed(
+    hashed: list[int], ada: User, db: Database, settings: AccountSettings
+):
+    await login(db, settings, "ada", PASSWORD, HOME)
+    await fail(db, settings, FREE, "ada", NEXT_DOOR)
+    assert await delay(db, settings, "ada", HOME) == 1
+    await login(db, settings, "ada", PASSWORD, "192.0.2.1")
+
+
+async def test_a_network_is_known_to_the_account_that_signed_in_alone(
+    hashed: list[int], ada: User, db: Database, settings: AccountSettings
+):
+    await login(db, settings, "ada", PASSWORD, HOME)
+    for name in ("nobody", "bob", "ada\0", "\ud800"):
+        assert not await attempt.is_known(db, settings, name, HOME)
+    for address in ("192.0.2.1", "127.0.0.1", "unknown", ""):
+        await login(db, settings, "ada", PASSWORD, address)
+    assert await attempt.is_known(db, settings, "Ada", NEXT_DOOR)
+    assert not await attempt.is_known(db, settings, "ada", "198.51.101.7")
+    assert not await attempt.is_known(db, settings, "ada", "127.0.0.1")
+
+
+async def test_a_failed_login_makes_no_network_known(
+    hashed: list[int], ada: User, db: Database, settings: AccountSettings
+):
+    await fail(db, settings, 1, "ada", HOME)
+    assert not await attempt.is_known(db, settings, "ada", HOME)
+
+
+async def test_a_network_is_forgotten_after_thirty_days(
+    hashed: list[int], ada: User, db: Database, settings: AccountSettings
+):
+    await login(db, settings, "ada", PASSWORD, HOME)
+    await attempt.purge(db)
+    assert await attempt.is_known(db, settings, "ada", HOME)
+    async with db.transaction() as conn:
+        await conn.run(Statement("UPDATE sign_in_networks SET signed_in_at = now() - interval '30 days 1 minute'", {}))
+    assert not await attempt.is_known(db, settings, "ada", HOME)
+    await attempt.purge(db)
+    assert await networks(db) == []
+    await login(db, settings, "ada", PASSWORD, HOME)
+    async with db.transaction() as conn:
+        await conn.run(Statement("UPDATE sign_in_networks SET signed_in_at = now() - interval '29 days'", {}))
+    await login(db, settings, "ada", PASSWORD, HOME)  # starts the thirty days again
+    async with db.transaction() as conn:
+        assert await store.purge_networks(conn, datetime.now(UTC) - timedelta(days=28)) == 0
+
+
+async def networks(db: Database) -> list[Any]:
+    async with db.read() as conn:
+        return await conn.all(Statement("SELECT * FROM sign_in_networks", {}))
+
+
+async def test_a_new_password_makes_other_networks_unknown(
+    hashed: list[int], ada: User, ada_login: Principal, db: Database, settings: AccountSettings
+):
+    await login(db, settings, "ada", PASSWORD, HOME)
+    await change_password(db, settings, ada_login, PASSWORD, NEW, "192.0.2.1")
+    assert not await attempt.is_known(db, settings, "ada", HOME)
+    assert await attempt.is_known(db, settings, "ada", "192.0.2.1")
+    await administer.reset_password(db, settings, "ada", PASSWORD)
+    assert await networks(db) == []
+
+
+async def test_an_account_has_so_many_known_networks_and_no_more(
+    hashed: list[int], ada: User, db: Database, settings: AccountSettings
+):
+    for number in range(attempt.MOST_NETWORKS + 2):
+        await login(db, settings, "ada", PASSWORD, f"198.51.{number}.7")
+    assert len(await networks(db)) == 2 * attempt.MOST_NETWORKS  # for the name and for the e-mail address
+    assert not await attempt.is_known(db, settings, "ada", "198.51.1.7")
+    assert await attempt.is_known(db, settings, "ada", "198.51.2.7")
+
+
+async def test_what_is_kept_of_a_network_names_nobody(
+    hashed: list[int], ada: User, db: Database, settings: AccountSettings
+):
+    await login(db, settings, "ada", PASSWORD, HOME)
+    kept = str(await networks(db))
+    assert "198.51" not in kept
+    assert "ada" not in kept.lower().replace("datetime", "")
+    assert hashlib.sha256(b"network\x00198.51.100.0/24\0ada").hexdigest() not in kept
+
+
+async def test_over_http_an_owner_signs_in_while_strangers_guess(make_registry: MakeRegistry, hashed: list[int]):
+    variables = {"REGISTRY_RATE_LIMITS": "off", "REGISTRY_TRUSTED_PROXIES": "127.0.0.1"}
+    registry = await make_registry(**variables)
+    await registry.user()
+    assert (await attempt_login(registry, "ada", PASSWORD, HOME)).status == 200
+    statuses = [
+        (await attempt_login(registry, "ada", "wrong-password", STRANGER.format(number))).status for number in range(40)
+    ]
+    assert statuses[:FREE] == [401] * FREE
+    await hold(registry.app[DB])
+    refused = await attempt_login(registry, "ada", "wrong-password", STRANGER.format(41))
+    assert (refused.status, "API token" in refused.json["detail"]) == (429, True)
+    assert (await attempt_login(registry, "ada", PASSWORD, NEXT_DOOR)).status == 200
+
+
+async def test_a_login_over_the_rate_limit_is_told_of_api_tokens(make_registry: MakeRegistry, hashed: list[int]):
+    registry = await make_registry(REGISTRY_RATE_LIMITS="login=1/hour,read=1/hour")
+    for path, body in (("/auth/login", {"username": "ada", "password": "x"}), ("/auth/verify", {"token": "x"})):
+        answers = [await registry.call("POST", path, json=body) for _ in range(2)]
+        assert answers[1].status == 429
+        assert ("API token" in answers[1].json["detail"]) == (path == "/auth/login")
 
 
 async def attempt_login(registry: Registry, username: str, password: str, address: str) -> Answer:

@@ -1,7 +1,10 @@
-"""Attempts at a password, each of which waits longer once too many have failed (NIST SP 800-63B, 5.2.2).
+"""Delays guesses at passwords: after too many failures each attempt waits longer (NIST SP 800-63B, 5.2.2).
 
-What was submitted is counted, whether or not such an account exists, so that a delay tells nothing. A key is a keyed
-hash: people type passwords into the field of the name.
+Failures are counted by the submitted name, whether or not the account exists, so a delay doesn't reveal which accounts
+there are. Every key in the database is a keyed hash, because people type passwords into the field of the name.
+
+Strangers can't delay the owner of an account: a login from a network from which the account signed in during the last
+30 days has a counter of its own. (The idea is OWASP's device cookie, with a network in place of the cookie.)
 """
 
 import hashlib
@@ -23,15 +26,24 @@ log = logging.getLogger(__name__)
 FREE_OF_ACCOUNT = 30
 FREE_OF_ADDRESS = 100
 LONGEST_WAIT = timedelta(minutes=15)
-# After this long without another failure all of them are forgotten.
+# A counter is deleted this long after its last failure.
 REMEMBERED = timedelta(days=1)
-# IPv6 gives a whole network of this prefix to each customer.
+# How long, and how many, networks of an account are remembered after a sign-in.
+NETWORK_REMEMBERED = timedelta(days=30)
+MOST_NETWORKS = 50
+# Providers give each customer an IPv6 network of this size, so it counts as one address.
 IPV6_PREFIX = 64
+# IPv4 addresses change within a network of this size when a customer reconnects.
+IPV4_PREFIX = 24
+
+USE_TOKENS = "Programs should use API tokens, which this does not affect."
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True)
 class Counter:
-    """What failures are counted under, and how many of them cost nothing."""
+    """A counter of failures. The first `free` failures cause no delay."""
 
     key: str
     free: int
@@ -39,14 +51,14 @@ class Counter:
 
 @dataclass(frozen=True)
 class Attempt:
-    """An attempt that may be made now. `claimed` are the delayed keys whose one attempt it is."""
+    """An attempt that may be made now. `claimed` are the delayed keys whose one attempt this is."""
 
     db: Database
     counters: Sequence[Counter]
     claimed: frozenset[str]
 
     async def failed(self) -> None:
-        """Counts the failure. Raises TooManyFailures when others have used up the attempts meanwhile."""
+        """Counts the failure. Raises TooManyFailures if concurrent attempts have used up the free ones."""
         too_many = False
         async with self.db.transaction() as conn:
             for counter in self.counters:
@@ -56,27 +68,28 @@ class Attempt:
         if too_many:
             raise _too_many(1)
 
-    async def succeeded(self, *keys: str) -> None:
-        """Forgets the failures under `keys`.
+    async def succeeded(self, reset: Sequence[Counter], sign_ins: Sequence[store.SignIn] = ()) -> None:
+        """Deletes the counters `reset` and remembers the networks of `sign_ins`.
 
-        Raises TooManyFailures when others have used up the attempts meanwhile: of guesses sent all at once no more
-        are answered than of guesses sent one by one.
+        Raises TooManyFailures if concurrent attempts have used up the free ones: guesses that are sent all at once
+        get no more answers than guesses sent one by one.
         """
         async with self.db.transaction() as conn:
             rows = await store.delayed(conn, [counter.key for counter in self.counters])
             late = [row for row in rows if row.key not in self.claimed]
             if not late:
-                await store.forget(conn, keys)
+                await store.forget(conn, [counter.key for counter in reset])
+                await store.remember_networks(conn, sign_ins, most=MOST_NETWORKS)
         if late:
-            raise _too_many(1)  # as a wrong one is told
+            raise _too_many(1)  # the same answer as for a wrong password
 
 
 async def begin(db: Database, counters: Sequence[Counter]) -> Attempt:
-    """Leave for one attempt, asked for before any hashing. Raises TooManyFailures while it has to wait."""
+    """Starts one attempt; call it before hashing. Raises TooManyFailures while the attempt has to wait."""
     free = {counter.key: counter.free for counter in counters}
     async with db.read() as conn:
         rows = await store.delayed(conn, list(free))
-    # A wait longer than the longest is one of before the clock was set back.
+    # A wait beyond the longest one is left over from before the clock was set back. It doesn't count.
     waits = [row.wait for row in rows if 0 < row.wait <= LONGEST_WAIT.total_seconds()]
     if waits:
         raise _too_many(max(waits))
@@ -89,47 +102,115 @@ async def begin(db: Database, counters: Sequence[Counter]) -> Attempt:
     return Attempt(db, counters, frozenset(row.key for row in rows))
 
 
+async def is_known(db: Database, settings: AccountSettings, name_or_email: str, address: str) -> bool:
+    """Whether this account signed in from the network of `address` during the last 30 days."""
+    since = datetime.now(UTC) - NETWORK_REMEMBERED
+    keys = [counter.key for counter in of_network(settings, name_or_email, address)]
+    async with db.read() as conn:
+        return await store.is_known(conn, keys, since)
+
+
+def of_login(settings: AccountSettings, name_or_email: str, address: str, *, known: bool) -> list[Counter]:
+    """The counters of a login; `known` is the result of `is_known`."""
+    account = of_network(settings, name_or_email, address) if known else [of_account(settings, name_or_email)]
+    return [*account, *of_address(settings, address)]
+
+
 def of_account(settings: AccountSettings, name_or_email: str) -> Counter:
-    """What failed logins of this name are counted under, whatever the case of its letters."""
+    """The counter of failed logins with this name, in any case, from networks that are not known."""
     return Counter(_key(settings, "account", name_or_email.lower()), FREE_OF_ACCOUNT)
 
 
+def of_network(settings: AccountSettings, name_or_email: str, address: str) -> list[Counter]:
+    """The counter of failed logins with this name from the network of `address`; empty if the network can't be known.
+
+    A loopback address can't: it may stand for everybody behind a proxy that is not in REGISTRY_TRUSTED_PROXIES.
+    """
+    client = _client(address)
+    if client is None:
+        return []
+    prefix = IPV4_PREFIX if client.version == 4 else IPV6_PREFIX
+    network = ipaddress.ip_network((client, prefix), strict=False)
+    return [Counter(_key(settings, "network", f"{network}\0{name_or_email.lower()}"), FREE_OF_ACCOUNT)]
+
+
 def of_session(settings: AccountSettings, user_id: int) -> Counter:
-    """What wrong current passwords are counted under: apart, so that no stranger's logins delay the signed-in."""
+    """The counter of wrong current passwords. Failed logins don't count here, so they can't delay a signed-in user."""
     return Counter(_key(settings, "session", str(user_id)), FREE_OF_ACCOUNT)
 
 
-def of_user(settings: AccountSettings, user: User) -> list[Counter]:
-    """Everything that failures at this user's password are counted under."""
-    names = [user.username, user.email] if user.email else [user.username]
-    return [of_session(settings, user.id), *(of_account(settings, name) for name in names)]
+def of_user(settings: AccountSettings, user: User, address: str, *, known: bool) -> list[Counter]:
+    """The counters that a right password of `user` resets.
+
+    A login from a known network leaves the counter of the other networks as it is. Otherwise every login of the owner
+    would give strangers their free guesses again.
+    """
+    counters = [of_session(settings, user.id)]
+    for name in _names(user):
+        counters += of_network(settings, name, address)
+        if not known:
+            counters.append(of_account(settings, name))
+    return counters
 
 
 def of_address(settings: AccountSettings, address: str) -> list[Counter]:
-    """What failures from this address are counted under.
+    """The counter of failures from this address, over all names.
 
-    Nothing for the machine's own: those are its commands, or everybody behind a proxy that nobody declared.
+    Empty for loopback addresses: those are commands on the machine itself, or everybody behind a proxy that is not in
+    REGISTRY_TRUSTED_PROXIES.
     """
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
+    client = _client(address)
+    if client is None:
         return []
-    if isinstance(parsed, ipaddress.IPv6Address):
-        parsed = parsed.ipv4_mapped or parsed
-    if parsed.is_loopback:
-        return []
-    client = parsed if parsed.version == 4 else ipaddress.ip_network((parsed, IPV6_PREFIX), strict=False)
-    return [Counter(_key(settings, "address", str(client)), FREE_OF_ADDRESS)]
+    counted = client if client.version == 4 else ipaddress.ip_network((client, IPV6_PREFIX), strict=False)
+    return [Counter(_key(settings, "address", str(counted)), FREE_OF_ADDRESS)]
 
 
-async def forget(conn: Connection, counters: Sequence[Counter]) -> None:
-    await store.forget(conn, [counter.key for counter in counters])
+def sign_ins(settings: AccountSettings, user: User, address: str) -> list[store.SignIn]:
+    """What to remember of a sign-in of `user` from `address`: one entry for each name of the user."""
+    return [
+        store.SignIn(key=counter.key, account=of_account(settings, name).key)
+        for name in _names(user)
+        for counter in of_network(settings, name, address)
+    ]
+
+
+async def remember_network(conn: Connection, settings: AccountSettings, user: User, address: str) -> None:
+    """Makes the network of `address` known."""
+    await store.remember_networks(conn, sign_ins(settings, user, address), most=MOST_NETWORKS)
+
+
+async def forget(conn: Connection, settings: AccountSettings, user: User) -> None:
+    """Ends every delay of the user's logins. No network is known any more."""
+    await store.forget(conn, [counter.key for counter in of_user(settings, user, "", known=False)])
+    await forget_networks(conn, settings, user)
+
+
+async def forget_networks(conn: Connection, settings: AccountSettings, user: User) -> None:
+    """Makes every network unknown: a new password ends the trust in whoever signed in with the old one."""
+    await store.forget_networks(conn, [of_account(settings, name).key for name in _names(user)])
 
 
 async def purge(db: Database) -> int:
-    """Forgets those whose last failure is REMEMBERED ago; how many."""
+    """Deletes counters and networks that are too old to matter. Returns how many counters."""
+    now = datetime.now(UTC)
     async with db.transaction() as conn:
-        return await store.purge(conn, datetime.now(UTC) - REMEMBERED)
+        await store.purge_networks(conn, now - NETWORK_REMEMBERED)
+        return await store.purge(conn, now - REMEMBERED)
+
+
+def _names(user: User) -> list[str]:
+    return [user.username, user.email] if user.email else [user.username]
+
+
+def _client(address: str) -> IPAddress | None:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return None
+    if isinstance(parsed, ipaddress.IPv6Address):
+        parsed = parsed.ipv4_mapped or parsed
+    return None if parsed.is_loopback else parsed
 
 
 def _key(settings: AccountSettings, kind: str, text: str) -> str:
@@ -141,5 +222,6 @@ def _too_many(seconds: float) -> TooManyFailures:
     wait = max(1, int(seconds))
     log.warning("password attempt delayed", extra={"wait": wait})
     return TooManyFailures(
-        f"Too many wrong passwords. Wait {wait} seconds before you try again.", headers={"Retry-After": str(wait)}
+        f"Too many wrong passwords. Wait {wait} seconds before you try again. {USE_TOKENS}",
+        headers={"Retry-After": str(wait)},
     )
