@@ -76,6 +76,14 @@ PATH_PARAMETERS: dict[str, Any] = {
     },
 }  # fmt: skip
 
+SECURITY_SCHEMES = {
+    BEARER: {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A token of POST /api/v1/auth/login, or an API token (syn_…)",
+    }
+}
+
 
 def create_app(settings: Settings, *, with_background: bool = True) -> web.Application:
     """The service as an aiohttp application; `with_background` runs the consumers and jobs in it, too."""
@@ -96,7 +104,7 @@ def create_app(settings: Settings, *, with_background: bool = True) -> web.Appli
     app[CREDENTIAL_CHECK] = CredentialCheck(limiter)
     app[CACHE_POLICY] = CachePolicy(private=private, cors=bool(settings.web.cors_origins))
     app[operations.DOCUMENT] = openapi.document(
-        ROUTES, version=__version__, private=private, parameters=PATH_PARAMETERS
+        ROUTES, version=__version__, private=private, parameters=PATH_PARAMETERS, security=SECURITY_SCHEMES
     )
     app.cleanup_ctx.append(_resources(with_background))
     routes.update(_add_routes(app, settings))

@@ -9,10 +9,9 @@ from aiohttp import web
 from registry.accounts import api_tokens, authenticate, bodies, leaks, login, register, tokens
 from registry.accounts.delays import attempt
 from registry.accounts.identity import Principal
-from registry.accounts.requests import principal_of
+from registry.accounts.requests import NEEDS_CREDENTIALS, principal_of
 from registry.errors import InvalidInput, NotFound, Unauthorized
 from registry.keys import DB, SETTINGS
-from registry.web.access import NEEDS_CREDENTIALS
 from registry.web.context import CONTEXT
 from registry.web.credentials import CREDENTIAL_CHECK
 from registry.web.parsing import (

@@ -7,8 +7,9 @@ from registry.accounts.identity import Principal
 from registry.errors import Unauthorized
 from registry.keys import DB
 from registry.settings import AccountSettings
-from registry.web.access import NEEDS_CREDENTIALS
 from registry.web.context import CONTEXT
+
+NEEDS_CREDENTIALS = "Credentials are needed: send `Authorization: Bearer <token>`; POST /api/v1/auth/login gives one."
 
 
 def principal_of(request: web.Request) -> Principal:
@@ -21,6 +22,8 @@ def principal_of(request: web.Request) -> Principal:
 
 class BearerHeader:
     """Credentials in the header `Authorization: Bearer <token>`: a login or an API token."""
+
+    hint = NEEDS_CREDENTIALS
 
     def __init__(self, settings: AccountSettings) -> None:
         self._settings = settings

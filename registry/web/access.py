@@ -5,13 +5,14 @@ from typing import Any
 from registry.errors import Unauthorized
 from registry.web.route import READ, SIGNED_IN, Route
 
-NEEDS_CREDENTIALS = "Credentials are needed: send `Authorization: Bearer <token>`; POST /api/v1/auth/login gives one."
 
+def authorise(route: Route, principal: Any, *, private: bool, hint: str) -> None:
+    """Raises Unauthorized or Forbidden unless `principal`, None for a stranger, may call `route`.
 
-def authorise(route: Route, principal: Any, *, private: bool) -> None:
-    """Raises Unauthorized or Forbidden unless `principal`, None for a stranger, may call `route`."""
+    `hint` tells a stranger how to send credentials.
+    """
     if principal is None and needs_credentials(route, private=private):
-        raise Unauthorized(NEEDS_CREDENTIALS)
+        raise Unauthorized(hint)
     if principal is not None and route.access == READ and private:
         principal.require("read")
 

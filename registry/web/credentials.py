@@ -18,7 +18,12 @@ REMEMBERED = 10_000
 
 
 class CredentialSource(Protocol):
-    """Where the credentials of a route come from, such as the Authorization header."""
+    """Where the credentials of a route come from, such as the Authorization header.
+
+    `hint` tells a client without credentials how to send them.
+    """
+
+    hint: str
 
     def find(self, request: web.Request) -> str | None:
         """The credentials in `request`, None without any. Does no I/O."""

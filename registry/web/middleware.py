@@ -105,7 +105,8 @@ class Gate:
                 raise
             await self._limit(context, context.route)
             _refuse_encoded_body(request)
-            authorise(context.route, context.principal, private=self.private)
+            hint = self.sources[context.route.credentials].hint
+            authorise(context.route, context.principal, private=self.private, hint=hint)
         return await handler(request)
 
     async def _identify(self, request: web.Request, context: Context, route: Route) -> None:

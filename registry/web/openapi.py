@@ -26,8 +26,19 @@ RATE_HEADERS = {
 }
 
 
-def document(routes: Iterable[Route], *, version: str, private: bool, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The API description; `parameters` holds the OpenAPI parameter of each `{name}` in a path."""
+def document(
+    routes: Iterable[Route],
+    *,
+    version: str,
+    private: bool,
+    parameters: Mapping[str, Any],
+    security: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The API description.
+
+    `parameters` holds the OpenAPI parameter of each `{name}` in a path. `security` holds the OpenAPI security scheme
+    of each name in `Route.credentials`.
+    """
     schemas: dict[str, Any] = {}
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
@@ -46,12 +57,7 @@ def document(routes: Iterable[Route], *, version: str, private: bool, parameters
         "paths": paths,
         "components": {
             "schemas": dict(sorted(schemas.items())),
-            "securitySchemes": {
-                "bearer": {
-                    "type": "http", "scheme": "bearer",
-                    "description": "A token of POST /api/v1/auth/login, or an API token (syn_…)",
-                }
-            },
+            "securitySchemes": dict(security),
         },
     }  # fmt: skip
 
@@ -68,7 +74,7 @@ def _operation(route: Route, schemas: dict[str, Any], private: bool, shared: Map
         operation["requestBody"] = {"required": route.body.get("x-required", True), "content": _content(route, schemas)}
     if route.access != OPEN:
         needed = needs_credentials(route, private=private)
-        operation["security"] = [{"bearer": []}] if needed else [{}, {"bearer": []}]
+        operation["security"] = [{route.credentials: []}] if needed else [{}, {route.credentials: []}]
     for status in sorted(_errors(route)):
         operation["responses"].setdefault(str(status), _problem(status))
     if route.limit is not None:

@@ -95,6 +95,7 @@ async def test_a_tarball_comes_with_the_registrys_own_bytes_and_headers(through,
         "Accept-Ranges",
         "X-Content-Type-Options",
         "RateLimit-Policy",
+        "Vary",
     ):
         assert answer.headers.getall(name) == head.headers.getall(name), name
     assert answer.headers["X-Checksum-SHA256"] == sha256(PACKED)
