@@ -1,4 +1,4 @@
-"""From an Authorization header (RFC 6750) or a bare token to the Principal behind it."""
+"""Finds the Principal of a token, which may come in an Authorization header (RFC 6750)."""
 
 import logging
 from datetime import UTC, datetime, timedelta
@@ -20,17 +20,11 @@ API_TOKEN_LEAKED = "The API token was found in public and revoked. Make another.
 API_TOKEN_EXPIRED = "The API token has expired. Make another."  # noqa: S105 - a message
 
 
-async def authenticate(db: Database, settings: AccountSettings, header_value: str | None) -> Principal | None:
-    """Who sent the Authorization header `header_value`; None without one, or when its scheme isn't Bearer.
+async def authenticate(db: Database, settings: AccountSettings, token: str) -> Principal:
+    """The principal of a login's or an API token's text.
 
     Raises Unauthorized when the token is malformed, forged, expired or revoked, or its user is no longer active.
     """
-    token = bearer_token(header_value)
-    return None if token is None else await authenticate_token(db, settings, token)
-
-
-async def authenticate_token(db: Database, settings: AccountSettings, token: str) -> Principal:
-    """The principal of a login's or an API token's text. Raises Unauthorized as `authenticate` does."""
     return (await _holder(db, settings, token))[1]
 
 

@@ -70,7 +70,7 @@ async def verify(request: web.Request) -> web.StreamResponse:
     token = authenticate.bearer_token(request.headers.get("Authorization"))
     if token is None:
         raise Unauthorized(NEEDS_CREDENTIALS)
-    principal = await _check(request, token, lambda: authenticate.authenticate_token(db, settings, token))
+    principal = await _check(request, token, lambda: authenticate.authenticate(db, settings, token))
     return _no_store({"valid": True, "user": bodies.user_info(await authenticate.read_user(db, principal))})
 
 
@@ -128,19 +128,21 @@ async def report_tokens(request: web.Request) -> web.StreamResponse:
         alerts = [check(bodies.LeakedToken, data)]
     else:
         raise InvalidInput("The body must be a JSON object, or a list of them.")
-    db, settings = request.app[DB], request.app[SETTINGS].accounts
-    labels = []
-    for alert in alerts:
-        token = alert.token.strip()
-        ours = await leaks.revoke_leaked(db, settings, token, alert.url or "", alert.source or "")
-        labels.append(
-            {
-                "token_hash": tokens.hash_api_token(alert.token),
-                "token_type": alert.type or bodies.TOKEN_TYPE,
-                "label": "true_positive" if ours else "false_positive",
-            }
-        )
-    return _no_store(labels)
+    return _no_store([await _label(request, alert) for alert in alerts])
+
+
+async def _label(request: web.Request, alert: bodies.LeakedToken) -> dict[str, str]:
+    """Ends the token of one alert. The answer to it says whether the token was one of ours."""
+    db, settings, token = request.app[DB], request.app[SETTINGS].accounts, alert.token.strip()
+
+    async def revoke() -> bool:
+        return await leaks.revoke_leaked(db, settings, token, alert.url or "", alert.source or "")
+
+    return {
+        "token_hash": tokens.hash_api_token(alert.token),
+        "token_type": alert.type or bodies.TOKEN_TYPE,
+        "label": "true_positive" if await _check(request, token, revoke) else "false_positive",
+    }
 
 
 async def _read_with_password(request: web.Request, model: type[WithPassword]) -> WithPassword:

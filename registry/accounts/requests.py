@@ -35,4 +35,4 @@ class BearerHeader:
         return authenticate.is_signed(self._settings, credentials)
 
     async def look_up(self, request: web.Request, credentials: str) -> Principal:
-        return await authenticate.authenticate_token(request.app[DB], self._settings, credentials)
+        return await authenticate.authenticate(request.app[DB], self._settings, credentials)

@@ -24,9 +24,7 @@ async def ada_token(db: Database, settings: AccountSettings, ada: User) -> str:
 
 @pytest.fixture
 async def ada_login(db: Database, settings: AccountSettings, ada_token: str) -> Principal:
-    principal = await authenticate(db, settings, f"Bearer {ada_token}")
-    assert principal is not None
-    return principal
+    return await authenticate(db, settings, ada_token)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ async def test_a_password_that_is_set_ends_everything_from_before(
     await administer.reset_password(db, settings, "ADA", NEW)
     for ended in (ada_token, api_token):
         with pytest.raises(Unauthorized):
-            await authenticate(db, settings, f"Bearer {ended}")
+            await authenticate(db, settings, ended)
     with pytest.raises(Unauthorized):
         await login(db, settings, "ada", PASSWORD)
     assert (await login(db, settings, "ada", NEW))[0].username == "Ada"

@@ -81,11 +81,10 @@ async def test_an_admin_can_make_an_admin_token_for_no_packages_in_particular(
     ada_token: str, db: Database, settings: AccountSettings
 ):
     await administer.set_role(db, "ada", "admin")
-    admin = await authenticate(db, settings, f"Bearer {ada_token}")
+    admin = await authenticate(db, settings, ada_token)
     assert admin is not None
     _, text = await create_api_token(db, admin, "ops", ["admin"])
-    principal = await authenticate(db, settings, f"Bearer {text}")
-    assert principal is not None
+    principal = await authenticate(db, settings, text)
     assert principal.is_admin
     with pytest.raises(InvalidInput, match="packages"):
         await create_api_token(db, admin, "ops", ["admin"], ["p"])
@@ -93,8 +92,7 @@ async def test_an_admin_can_make_an_admin_token_for_no_packages_in_particular(
 
 async def test_an_api_token_manages_no_tokens(ada_login: Principal, db: Database, settings: AccountSettings):
     kept, text = await create_api_token(db, ada_login, "ci", ["publish", "yank", "read"])
-    principal = await authenticate(db, settings, f"Bearer {text}")
-    assert principal is not None
+    principal = await authenticate(db, settings, text)
     with pytest.raises(Forbidden):
         await create_api_token(db, principal, "more", ["read"])
     with pytest.raises(Forbidden):
@@ -106,7 +104,7 @@ async def test_an_api_token_manages_no_tokens(ada_login: Principal, db: Database
 async def test_tokens_of_others_are_out_of_sight(ada_login: Principal, db: Database, settings: AccountSettings):
     kept, _ = await create_api_token(db, ada_login, "ci", ["read"])
     await register(db, settings, "eve", PASSWORD)
-    eve = await authenticate(db, settings, f"Bearer {(await login(db, settings, 'eve', PASSWORD))[1]}")
+    eve = await authenticate(db, settings, (await login(db, settings, "eve", PASSWORD))[1])
     assert eve is not None
     assert await list_api_tokens(db, eve) == []
     for token_id in (kept.id, 0, -1, 2**63, 10**30):

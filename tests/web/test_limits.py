@@ -8,7 +8,9 @@ import pytest
 
 from registry.accounts import tokens
 from registry.app import LIMITS, ROUTES
+from registry.db.engine import Statement
 from registry.errors import SettingsError
+from registry.keys import DB
 from registry.web import addresses, limits
 from registry.web.addresses import ClientAddress
 from registry.web.limits import RateLimiter, parse_limits
@@ -172,6 +174,27 @@ async def test_an_address_counts_as_forwarded_only_by_a_trusted_proxy(make_regis
         ("10.0.0.1", ["203.0.113.7, 10.0.0.2"], "203.0.113.7"),
         ("10.0.0.1", ["2001:db8::1"], "2001:db8::1"),
         ("::ffff:10.0.0.1", ["203.0.113.7"], "203.0.113.7"),
+        ("10.0.0.1", ["203.0.113.9:51234"], "203.0.113.9"),
+        ("10.0.0.1", ['"203.0.113.9"'], "203.0.113.9"),
+        ("10.0.0.1", ['"203.0.113.9:51234"'], "203.0.113.9"),
+        ("10.0.0.1", ["[2001:db8::1]"], "2001:db8::1"),
+        ("10.0.0.1", ["[2001:db8::1]:443"], "2001:db8::1"),
+        ("10.0.0.1", ['"[2001:db8::1]:443"'], "2001:db8::1"),
+        ("10.0.0.1", ["2001:DB8:0:0::1"], "2001:db8::1"),
+        ("10.0.0.1", ["::ffff:203.0.113.9"], "203.0.113.9"),
+        ("10.0.0.1", ["1.1.1.1:9, 203.0.113.7:80, 10.0.0.2:80"], "203.0.113.7"),
+        ("10.0.0.1", ["fe80::1%eth0"], "fe80::1"),
+        ("10.0.0.1", ["[fe80::1%eth0]:443"], "fe80::1"),
+        ("fe80::1%eth0", [], "fe80::1"),
+        ("10.0.0.1", ["203.0.113.9:"], "10.0.0.1"),
+        ("10.0.0.1", ["203.0.113.9:http"], "10.0.0.1"),
+        ("10.0.0.1", ["203.0.113.9%eth0"], "10.0.0.1"),
+        ("10.0.0.1", ["[203.0.113.9]"], "10.0.0.1"),
+        ("10.0.0.1", ["[2001:db8::1"], "10.0.0.1"),
+        ("10.0.0.1", ["2001:db8::1]"], "10.0.0.1"),
+        ("10.0.0.1", ["[]"], "10.0.0.1"),
+        ("10.0.0.1", ['"'], "10.0.0.1"),
+        ("10.0.0.1", ["203.0.113.999"], "10.0.0.1"),
         ("10.0.0.1", ["nonsense"], "10.0.0.1"),
         ("10.0.0.1", ["1.1.1.1, unknown"], "10.0.0.1"),
         ("10.0.0.1", [""], "10.0.0.1"),
@@ -192,6 +215,41 @@ async def test_the_access_log_names_the_client_also_where_nothing_is_served(
         await registry.get(address, headers={"X-Forwarded-For": "203.0.113.7"})
     logged = [(record.status, record.client) for record in caplog.records if record.name == "registry.access"]  # type: ignore[attr-defined]
     assert logged == [(200, "203.0.113.7"), (404, "203.0.113.7")]
+
+
+async def test_clients_behind_a_proxy_that_adds_ports_each_have_their_own_limit_and_address(
+    make_registry: MakeRegistry,
+):
+    registry = await make_registry(
+        REGISTRY_RATE_LIMITS="download=2/minute,register=50/hour",
+        REGISTRY_TRUSTED_PROXIES="127.0.0.0/8",
+        REGISTRY_DOWNLOAD_IP="full",
+    )
+    await (await registry.user("ada")).publish("demo")
+    sent = ["203.0.113.9:51234", "203.0.113.9:51235", '"203.0.113.10"', "[2001:db8::1]:443", "fe80::1%eth0"]
+    for forwarded in sent:
+        with case(forwarded):
+            answer = await registry.get("/packages/demo/1.0.0/tarball", headers={"X-Forwarded-For": forwarded})
+            assert answer.status == 200
+    assert (await registry.get("/packages/demo/stats")).json["downloads"]["total"] == len(sent)
+    async with registry.app[DB].read() as conn:
+        rows = await conn.all(Statement("SELECT DISTINCT host(ip_address) AS address FROM downloads", {}))
+    assert {row.address for row in rows} == {"203.0.113.9", "203.0.113.10", "2001:db8::1", "fe80::1"}
+
+
+async def test_health_is_never_limited_and_needs_no_redis(make_registry: MakeRegistry):
+    limits_ = "default=1/hour,read=1/hour"
+    registry = await make_registry(REGISTRY_RATE_LIMITS=limits_, REGISTRY_REDIS_URL="redis://127.0.0.1:9/0")
+    for path in ("/health", "/health/live", "/health/ready"):
+        for address in (registry.url + path, path):
+            for _ in range(3):
+                with case(address):
+                    answer = await registry.get(address)
+                    assert answer.status == 200
+                    assert not {"RateLimit", "RateLimit-Policy"} & set(answer.headers)
+    for path in ("/metrics", "/openapi.json", "/docs"):
+        with case(path):
+            assert policy(await registry.get(path))[0] == "read"
 
 
 class _Request:
