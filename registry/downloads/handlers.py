@@ -83,8 +83,9 @@ def _headers(request: web.Request, row: Row, version: str) -> dict[str, str]:
         "Accept-Ranges": "bytes",
         "Last-Modified": format_datetime(row.published_at.astimezone(UTC), usegmt=True),
     }
-    if version == "latest":
+    if version == read.LATEST:
         headers["Cache-Control"] = "no-cache"
+    if version != row.version:
         headers["Content-Location"] = read.tarball_url(row.name, row.version)
     return headers
 

@@ -76,8 +76,10 @@ async def get_package(request: web.Request) -> web.StreamResponse:
 async def get_version(request: web.Request) -> web.StreamResponse:
     version = version_of(request)
     info = await read.version_info(request.app[DB], name_of(request), version)
-    here = f"/api/v1/packages/{info['name']}/{info['version']}"
-    return metadata_response(request, info, headers={"Content-Location": here} if version == "latest" else None)
+    if version == info["version"]:
+        return metadata_response(request, info)
+    location = read.version_url(info["name"], info["version"])
+    return metadata_response(request, info, headers={"Content-Location": location})
 
 
 @at_its_real_name

@@ -11,7 +11,7 @@ from registry.db.engine import Connection, Database
 from registry.errors import Conflict
 from registry.events import log as event_log
 from registry.packages import store
-from registry.packages.read import canonical_of, no_package, no_version, same
+from registry.packages.read import canonical_of, is_address_of, no_package, no_version, same
 from registry.packages.rights import Action, authorize
 
 
@@ -35,7 +35,7 @@ async def restore_version(db: Database, who: Principal, name: str, version: str)
     async with db.transaction() as conn:
         package = same(await store.find(conn, name, who.user_id, lock=True), name)
         state = await store.version_state(conn, package.id, canonical_of(version))
-        if state is None:
+        if state is None or not is_address_of(version, state.version):
             raise no_version(name, version)
         if state.deleted_at is None:
             raise Conflict(f"{package.name} {state.version} is not deleted.")
@@ -78,7 +78,7 @@ async def _find_version(conn: Connection, who: Principal, action: Action, name: 
     """Locks the package. Returns it and its live version, which `who` may do `action` with."""
     package = await _find_package(conn, who, name)
     state = await store.version_state(conn, package.id, canonical_of(version))
-    if state is None or state.deleted_at is not None:
+    if state is None or state.deleted_at is not None or not is_address_of(version, state.version):
         raise no_version(name, version)
     authorize(who, action, package.name, package.role)
     return package, state

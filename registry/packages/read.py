@@ -14,6 +14,9 @@ from registry.packages import store, versions
 from registry.packages.manifest import manifest_text_of_jsonb
 from registry.packages.totals import store as totals_store
 
+LATEST = "latest"
+"""Stands for the latest version where an address names a version."""
+
 
 class ListedVersion(TypedDict):
     version: str
@@ -126,16 +129,27 @@ def no_version(name: str, version: str) -> NotFound:
 
 
 def canonical_of(version: str) -> str:
-    """What a version in an address is looked up by; a text that is no version finds nothing."""
+    """The key that a version in an address is looked up by: "" for a text that is no version, which finds nothing.
+
+    Versions that differ only by their build metadata have one key: check what was found with `is_address_of`.
+    """
     try:
         return versions.parse(version).canonical
     except InvalidInput:
         return ""
 
 
+def is_address_of(version: str, published: str) -> bool:
+    """Whether an address may name the published version in this way: as it was published, or without build metadata.
+
+    Both must have the same `canonical_of`.
+    """
+    return version == published or "+" not in version
+
+
 async def package_info(db: Database, name: str) -> PackageInfo:
-    """A package with its live versions. Raises NotFound, Elsewhere."""
-    async with db.read() as conn:
+    """A package with its live versions, all of one moment. Raises NotFound, Elsewhere."""
+    async with db.read(snapshot=True) as conn:
         row = same(await store.package(conn, name), name)
         listed = await store.versions(conn, row.id)
     return {
@@ -163,10 +177,8 @@ async def package_info(db: Database, name: str) -> PackageInfo:
 async def version_info(db: Database, name: str, version: str) -> VersionInfo:
     """One version; `latest` is the latest. Raises NotFound, Elsewhere."""
     async with db.read() as conn:
-        row = await store.version(conn, name, None if version == "latest" else canonical_of(version))
-    if row is None:
-        raise no_version(name, version)
-    same(row, name)
+        row = await store.version(conn, name, None if version == LATEST else canonical_of(version))
+    row = _of_address(row, name, version)
     manifest = row.manifest
     if row.is_manifest_jsonb:
         manifest = await asyncio.to_thread(manifest_text_of_jsonb, manifest)
@@ -196,10 +208,8 @@ async def version_info(db: Database, name: str, version: str) -> VersionInfo:
 async def blob(db: Database, name: str, version: str) -> Row:
     """What serving a tarball needs; `latest` is the latest. Columns as in store.blob(). Raises NotFound, Elsewhere."""
     async with db.read() as conn:
-        row = await store.blob(conn, name, None if version == "latest" else canonical_of(version))
-    if row is None:
-        raise no_version(name, version)
-    return same(row, name)
+        row = await store.blob(conn, name, None if version == LATEST else canonical_of(version))
+    return _of_address(row, name, version)
 
 
 async def version_names(db: Database, name: str) -> VersionNames:
@@ -211,8 +221,8 @@ async def version_names(db: Database, name: str) -> VersionNames:
 
 
 async def package_stats(db: Database, name: str) -> PackageStats:
-    """A package's downloads. Raises NotFound, Elsewhere."""
-    async with db.read() as conn:
+    """A package's downloads, all of one moment. Raises NotFound, Elsewhere."""
+    async with db.read(snapshot=True) as conn:
         row = same(await store.package(conn, name), name)
         listed = await store.versions(conn, row.id)
     return {
@@ -224,7 +234,7 @@ async def package_stats(db: Database, name: str) -> PackageStats:
 
 
 async def registry_stats(db: Database) -> RegistryStats:
-    async with db.read() as conn:
+    async with db.read(snapshot=True) as conn:
         totals, top = await totals_store.totals(conn)
     return {
         # In whole seconds, so that the answer has a validator that can still hold.
@@ -234,8 +244,23 @@ async def registry_stats(db: Database) -> RegistryStats:
     }
 
 
+def version_url(name: str, version: str) -> str:
+    """The address of a version, in the spelling that was published."""
+    return f"/api/v1/packages/{name}/{version}"
+
+
 def tarball_url(name: str, version: str) -> str:
-    return f"/api/v1/packages/{name}/{version}/tarball"
+    return f"{version_url(name, version)}/tarball"
+
+
+def _of_address(row: Row | None, name: str, version: str) -> Row:
+    """The row that was looked up by an address. Raises NotFound, Elsewhere when it is not what the address names."""
+    if row is None:
+        raise no_version(name, version)
+    same(row, name)
+    if version != LATEST and not is_address_of(version, row.version):
+        raise no_version(name, version)
+    return row
 
 
 def same(row: Row | None, name: str) -> Row:

@@ -41,7 +41,7 @@ class SearchIndex:
         self._client = client
         self._prefix = prefix
         self._breaker = Breaker()
-        self._heaviest = LEAST_HEAVIEST
+        self._heaviest: float | None = None
         self._heaviest_until = 0.0
 
     @property
@@ -99,10 +99,15 @@ class SearchIndex:
 
     async def heaviest(self) -> float:
         """The highest `popularity` of all packages, at most HEAVIEST_SECONDS old."""
-        if time.monotonic() >= self._heaviest_until:
+        if self._heaviest is None or time.monotonic() >= self._heaviest_until:
+            # Concurrent searches go on with the last value while this one asks for a new one.
             self._heaviest_until = time.monotonic() + HEAVIEST_SECONDS
             body = {"size": 0, "aggs": {"heaviest": {"max": {"field": "popularity"}}}}
-            answer = await self.search(PACKAGES, body)
+            try:
+                answer = await self.search(PACKAGES, body)
+            except BaseException:
+                self._heaviest_until = 0.0
+                raise
             self._heaviest = max(answer["aggregations"]["heaviest"]["value"] or 0.0, LEAST_HEAVIEST)
         return self._heaviest
 

@@ -1,10 +1,15 @@
 """Reading packages and versions over HTTP."""
 
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
+from registry.db.engine import Connection, Database
 from registry.keys import DB
+from registry.packages import read
 from tests.client import API, Registry, sha256, tarball
 
 GETS = ("/packages/demo", "/packages/demo/1.0.0", "/packages/demo/latest", "/packages/demo/versions",
@@ -86,9 +91,72 @@ async def test_latest_is_answered_in_place_with_its_own_address(registry: Regist
     answer = await registry.get("/packages/Demo/latest")
     assert (answer.status, answer.headers["Content-Location"]) == (200, f"{API}/packages/demo/1.1.0+b")
     assert answer.json == (await registry.get("/packages/demo/1.1.0")).json
-    assert "Content-Location" not in (await registry.get("/packages/demo/1.1.0")).headers
     assert (await ada.call("DELETE", "/packages/demo/latest")).status == 404
     assert (await registry.get("/packages/demo/LATEST")).status == 404
+
+
+REAL, BARE = "1.0.0+real", "1.0.0"
+
+
+async def test_a_version_has_two_addresses_as_published_and_without_build_metadata(registry: Registry):
+    data = tarball(name="demo", version=REAL, description="Demo")
+    await (await registry.user()).publish("demo", REAL, data=data)
+    for path, canonical in ((f"/{BARE}", f"/{REAL}"), (f"/{BARE}/tarball", f"/{REAL}/tarball")):
+        answer = await registry.get(f"/packages/demo{path}")
+        assert (answer.status, answer.headers["Content-Location"]) == (200, f"{API}/packages/demo{canonical}")
+        for spelling in (canonical, canonical.replace("+", "%2B")):
+            same = await registry.get(f"/packages/demo{spelling}")
+            assert (same.status, same.body) == (200, answer.body)
+            assert "Content-Location" not in same.headers
+
+
+async def test_no_other_build_metadata_is_an_address(registry: Registry):
+    ada, admin = await registry.user(), await registry.user("root", admin=True)
+    await ada.publish("demo", REAL)
+    await ada.publish("demo", "2.0.0")
+    yank = {"json": {"yanked": True}}
+    others = [("demo/1.0.0+other"), ("demo/1.0.0+REAL"), ("demo/2.0.0+real"), ("demo/1.0.0%2Bother")]
+    for path in others:
+        for tail in ("", "/tarball"):
+            assert (await registry.get(f"/packages/{path}{tail}")).status == 404
+        assert (await ada.call("PATCH", f"/packages/{path}", **yank)).status == 404
+        assert (await ada.call("DELETE", f"/packages/{path}")).status == 404
+    for path in ("demo/1.0.0", "demo/1.0.0+real"):
+        assert (await ada.call("PATCH", f"/packages/{path}", **yank)).status == 200
+    assert (await ada.call("DELETE", f"/packages/demo/{REAL}")).status == 204
+    assert (await admin.call("POST", "/packages/demo/1.0.0+other/restore")).status == 404
+    assert (await admin.call("POST", "/packages/demo/1.0.0/restore")).status == 200
+
+
+class WritesBetween:
+    """A database whose first statement of each block of `read()` is followed by a write of somebody else."""
+
+    def __init__(self, db: Database, write: Callable[[], Awaitable[object]]) -> None:
+        self._db = db
+        self._write = write
+
+    @asynccontextmanager
+    async def read(self, **how: bool) -> AsyncIterator[Connection]:
+        async with self._db.read(**how) as conn:
+            first = conn.one
+
+            async def one(*args: Any, **values: Any) -> Any:
+                row = await first(*args, **values)
+                await self._write()
+                return row
+
+            conn.one = one  # type: ignore[method-assign]
+            yield conn
+
+
+@pytest.mark.parametrize("use", [read.package_info, read.package_stats])
+async def test_a_package_and_its_versions_are_of_one_moment(registry: Registry, use: Callable[..., Any]):
+    ada = await registry.user()
+    await ada.publish("demo", "1.0.0")
+    db = WritesBetween(registry.app[DB], lambda: ada.publish("demo", "2.0.0"))
+    info = await use(db, "demo")
+    assert [item["version"] for item in info["versions"]] == ["1.0.0"]
+    assert info.get("latest_version", "1.0.0") == "1.0.0"
 
 
 async def test_capitals_are_folded_at_reading(registry: Registry):

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -341,3 +342,15 @@ async def test_nothing_creates_an_index_by_writing(db: Database, index: SearchIn
     with pytest.raises(IndexMissing):
         await index.targets(PACKAGES)
     assert await indices(own) == {}
+
+
+async def test_a_failed_look_for_the_most_popular_package_is_repeated_by_the_next_search(
+    db: Database, index: SearchIndex
+):
+    with pytest.raises(SearchUnavailable):
+        await index.heaviest()
+    await heal(db, index)
+    shelf = Shelf(db, index)
+    await shelf.publish("popular", downloads=5_000_000)
+    await shelf.drain()
+    assert await index.heaviest() == pytest.approx(math.log1p(5_000_000), rel=1e-6)
