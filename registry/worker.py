@@ -1,6 +1,6 @@
-"""What runs in the background: the consumers of the event log and the periodic jobs.
+"""The background work: the consumers of the event log, and the jobs.
 
-Any number of processes may run it: one of them leads each consumer and runs each job, the others stand by.
+Any number of processes may run it. At any time, one of them runs each consumer and each periodic job.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from registry.storage.opened import open_storage
 from registry.tasks import Task, running
 
 CHANNELS = (event_log.CHANNEL, event_consumer.PROGRESS, DOWNLOADED, queue.CHANNEL)
-"""What a process listens for."""
+"""The channels that a process listens on."""
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 
@@ -71,7 +71,7 @@ def _maintenance(settings: Settings, db: Database, storage: Storage, dashboards:
 
 
 def _search_maintenance(db: Database, index: SearchIndex, dashboards: AnalyticsIndex) -> list[Kind]:
-    """What only a registry with Elasticsearch has. A new one fills its index first."""
+    """Jobs that need Elasticsearch. In a new registry they wait until its index is built."""
     return [
         _periodic("sample lags", MINUTE, lambda: analytics.sample_lags(db, dashboards), first_after=MINUTE),
         _periodic("refresh downloads", MINUTE * 10, lambda: counts.refresh_downloads(db, index), first_after=MINUTE),
@@ -87,7 +87,7 @@ def _periodic(
 
 @contextlib.asynccontextmanager
 async def run_worker(settings: Settings) -> AsyncIterator[Database]:
-    """The background with resources of its own, of which the block gets the database: a process without the web."""
+    """Runs the background work without the API, and yields the database."""
     async with (
         open_database(settings.database) as db,
         open_storage(settings.storage) as storage,

@@ -34,7 +34,8 @@ DONE, FAILED, UNAVAILABLE, DIED, LOST = "done", "failed", "unavailable", "dead",
 LEASE = timedelta(seconds=30)
 RENEWALS_PER_LEASE = 3
 POLL_SECONDS = 1.0
-# Of one process, of all kinds together.
+SCHEDULE_SECONDS = 60.0
+# The number of jobs of all kinds that one process runs at the same time.
 MAX_RUNNING = 32
 FIRST_RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 3600.0
@@ -61,12 +62,14 @@ class Runner:
         *,
         lease: timedelta = LEASE,
         chance: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._db = db
         self._announcements = announcements
         self._kinds = {kind.name: kind for kind in kinds}
         self._lease = lease
         self._chance = chance
+        self._clock = clock
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._tasks: set[asyncio.Task[None]] = set()
         # Jobs that run, by lease. A job that is being marked as done has left already.
@@ -90,19 +93,20 @@ class Runner:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _lease_forever(self, wakeup: asyncio.Event) -> None:
-        scheduled = False
+        schedule_at = self._clock()
         while True:
             wakeup.clear()
             try:
-                if not scheduled:
+                if self._clock() >= schedule_at:
                     await self._schedule()
-                    scheduled = True
+                    schedule_at = self._clock() + SCHEDULE_SECONDS
                 await self._lease_due(wakeup)
             except Unavailable as error:
                 log.info("jobs wait", extra={"reason": error.detail})
             await wait(wakeup, POLL_SECONDS)
 
     async def _schedule(self) -> None:
+        """Adds periodic jobs that are missing: in a new registry, or after a restore from a backup."""
         async with self._db.transaction() as conn:
             for kind in self._kinds.values():
                 if kind.every is not None:
@@ -126,11 +130,11 @@ class Runner:
 
     async def _renew_forever(self) -> None:
         """Also cancels jobs whose lease is lost."""
-        renewed_at = time.monotonic()
+        renewed_at = self._clock()
         while True:
             await asyncio.sleep(self._lease.total_seconds() / RENEWALS_PER_LEASE)
             leased = dict(self._leased)
-            began = time.monotonic()
+            began = self._clock()
             lost: set[UUID] = set()
             try:
                 if leased:
@@ -145,7 +149,7 @@ class Runner:
                 self._leased.pop(held).cancel()
 
     async def _work(self, kind: Kind, job: Job, held: UUID) -> None:
-        began = time.monotonic()
+        began = self._clock()
         try:
             error = await self._handle(kind, job)
         except asyncio.CancelledError:
@@ -166,7 +170,7 @@ class Runner:
         if outcome == LOST:
             log.warning("job lost its lease and runs again", extra={"job": kind.name, "id": job.id})
         RUNS.labels(kind.name, outcome).inc()
-        SECONDS.labels(kind.name).observe(time.monotonic() - began)
+        SECONDS.labels(kind.name).observe(self._clock() - began)
 
     async def _handle(self, kind: Kind, job: Job) -> Exception | None:
         try:

@@ -14,7 +14,7 @@ from registry.errors import StorageUnavailable
 from registry.events.announcements import Announcements
 from registry.jobs import queue, store
 from registry.jobs.queue import Job, Kind
-from registry.jobs.runner import LONGEST_RETRY_SECONDS, Runner, back_off
+from registry.jobs.runner import LONGEST_RETRY_SECONDS, SCHEDULE_SECONDS, Runner, back_off
 from registry.tasks import running
 
 HOUR = timedelta(hours=1)
@@ -325,6 +325,17 @@ async def test_a_periodic_job_that_fails_never_dies_and_comes_round_soon(db, ann
             return row.finished_at is not None
 
         await until(recovered)
+
+
+async def test_a_periodic_job_that_vanished_is_added_again(db, announcements):
+    """A restore from an older backup may have removed its row."""
+    now = 0.0
+    kind = Kind("test", Work(), every=HOUR, first_after=HOUR)
+    async with running({"jobs": Runner(db, announcements, [kind], clock=lambda: now).run}):
+        await state(db, "queued", 0)
+        await run(db, Statement("DELETE FROM jobs", {}))
+        now += SCHEDULE_SECONDS
+        await state(db, "queued", 0)
 
 
 async def test_a_new_registry_runs_a_periodic_job_first_after_its_pause(db, announcements):
