@@ -45,7 +45,7 @@ from tests.packages.test_archive import GOOD, MIXED, SYNAPSE, member, mutated, p
 
 EXAMPLES = 60
 ROUND = 1000
-SUBJECTS = 6
+SUBJECTS = 7
 MINUTES = float(os.environ.get("REGISTRY_FUZZ_MINUTES", "0"))
 Check = Callable[[Any], None]
 
@@ -132,15 +132,25 @@ MEMBERS = st.one_of(
     st.builds(raw_header, NAMES, NAMES, st.sampled_from([b"ustar\x0000", b"ustar  \0", bytes(8)]), KINDS),
     st.builds(lambda size, data: member("x", data, size=size), st.integers(-600, 2000), CONTENTS),
 )
+
+
+def long_name(name: str) -> bytes:
+    return member("l", name.encode() + b"\0", kind=b"L")
+
+
 # Names that most archives may have, in each of the forms that packers write.
 HONEST_NAMES = st.from_regex(r"[a-c]{1,3}(/[a-c\u00fc:?. x-]{1,90}){0,3}/?", fullmatch=True)
 HONEST = st.one_of(
     st.builds(lambda name, data: member(name.encode()[:100], data), HONEST_NAMES, CONTENTS),
     st.builds(lambda name, data: pax(path=name) + member("x", data), HONEST_NAMES, CONTENTS),
-    st.builds(
-        lambda name, data: member("l", name.encode() + b"\0", kind=b"L") + member("x", data), HONEST_NAMES, CONTENTS
-    ),
+    st.builds(lambda name, data: long_name(name) + member("x", data), HONEST_NAMES, CONTENTS),
     st.builds(lambda prefix, name: raw_header(name, prefix, b"ustar\x0000", b"0"), HONEST_NAMES, HONEST_NAMES),
+)
+# Two of these forms at once: some programs take one name, others the other.
+TWICE_NAMED = st.one_of(
+    st.builds(lambda a, b: long_name(a) + pax(path=b) + member("x"), HONEST_NAMES, HONEST_NAMES),
+    st.builds(lambda a, b: pax(path=a) + long_name(b) + member("x"), HONEST_NAMES, HONEST_NAMES),
+    st.builds(lambda prefix: raw_header("x", prefix, b"ustar  \0", b"0"), HONEST_NAMES),
 )
 ROOT = member("synapse.json", SYNAPSE)
 TARS = st.one_of(
@@ -151,6 +161,7 @@ TARS = st.one_of(
     mutated(MIXED).map(resum),
     st.lists(HONEST, max_size=3).flatmap(lambda members: mutated(tar(ROOT, *members))).map(resum),
 )
+NAMED = st.lists(HONEST | TWICE_NAMED, min_size=1, max_size=2).map(lambda members: gzip.compress(tar(ROOT, *members)))
 ARCHIVES = st.one_of(
     TARS.map(gzip.compress),
     TARS.flatmap(lambda data: mutated(gzip.compress(data, mtime=0))),
@@ -219,6 +230,7 @@ def test_archives(explore, tmp_path: Path, gnu_tar: str):
         check_metadata({}, found.manifest, found.readme)
 
     explore("archives", ARCHIVES, check)
+    explore("names in archives", NAMED, check)
     assert accepted
 
 
