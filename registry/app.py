@@ -21,6 +21,7 @@ from registry.operations import handlers as operations
 from registry.packages import handlers as packages
 from registry.packages import names, versions
 from registry.packages.cached import PackageCache
+from registry.packages.inspection import InspectionPool
 from registry.packages.requests import CACHE
 from registry.packages.upload import Receiver
 from registry.search import handlers as search
@@ -126,7 +127,9 @@ def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterat
             app[STORAGE] = storage = await stack.enter_async_context(open_storage(settings.storage))
             app[SPOOL] = Spool(settings.limits.spool_path)
             stack.callback(app[SPOOL].close)
-            app[packages.RECEIVER] = Receiver(app[SPOOL], settings.limits.max_tarball)
+            app[packages.INSPECTIONS] = inspections = InspectionPool()
+            stack.callback(inspections.close)
+            app[packages.RECEIVER] = Receiver(app[SPOOL], inspections, settings.limits.max_tarball)
             app[ANNOUNCEMENTS] = announcements = Announcements(db, CHANNELS)
             app[CACHE] = cache = PackageCache(announcements)
             app[downloads.TARBALLS] = Tarballs(db, storage, cache)

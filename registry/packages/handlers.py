@@ -9,6 +9,7 @@ from registry.accounts.requests import principal_of
 from registry.errors import InvalidInput, UnsupportedMediaType
 from registry.keys import DB, STORAGE
 from registry.packages import fields, manage, manifest, names, publish, read, versions
+from registry.packages.inspection import InspectionPool
 from registry.packages.listing import page as listing
 from registry.packages.listing.store import SORTS
 from registry.packages.requests import CACHE, PACKAGE, PACKAGES, VERSION, at_its_real_name, name_of, version_of
@@ -19,6 +20,7 @@ from registry.web.responses import json_response, metadata_response, render, ren
 from registry.web.route import READS, SIGNED_IN, Limit, Route, header, query
 
 RECEIVER = web.AppKey("receiver", Receiver)
+INSPECTIONS = web.AppKey("inspections", InspectionPool)
 
 
 class Page(NamedTuple):
@@ -54,7 +56,9 @@ async def publish_tarball(request: web.Request) -> web.StreamResponse:
 
 
 async def _publish(request: web.Request, upload: publish.Upload) -> web.StreamResponse:
-    answer = await publish.publish(request.app[DB], request.app[STORAGE], principal_of(request), upload)
+    answer = await publish.publish(
+        request.app[DB], request.app[STORAGE], request.app[INSPECTIONS], principal_of(request), upload
+    )
     if upload.dry_run:
         return json_response({**answer, "dry_run": True})
     return json_response(answer, status=201, headers={"Location": answer["package"]["url"]})

@@ -1,11 +1,11 @@
-"""Publishing: inspect the tarball, check, store the blob, then rows and event in one transaction."""
+"""Publishing: inspect the tarball, check the rules, store the tarball, commit the rows and the event together."""
 
-import asyncio
+import contextlib
 import hashlib
 import logging
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +14,7 @@ import orjson
 from typing_extensions import TypedDict
 
 from registry.accounts.identity import Principal
-from registry.db.engine import Connection, Database
+from registry.db.engine import Connection, ConstraintViolated, Database
 from registry.errors import (
     ChecksumMismatch,
     Conflict,
@@ -29,7 +29,9 @@ from registry.errors import (
     VersionExists,
 )
 from registry.packages import archive, manifest, names, rights, store, versions
+from registry.packages.inspection import InspectionPool
 from registry.packages.manifest import Metadata
+from registry.packages.member_names import ArchiveWarning
 from registry.packages.rights import Action
 from registry.packages.versions import Version
 from registry.storage.base import Storage
@@ -53,20 +55,21 @@ class PublishedPackage(TypedDict):
 
 
 class Published(TypedDict):
-    """The answer to a publish."""
+    """The answer to a publish. `warnings` lists names in the tarball that not every system can unpack."""
 
     success: bool
     package: PublishedPackage
     checksum: str
     size: int
     seq: int
+    warnings: list[ArchiveWarning]
 
 
 @dataclass(frozen=True)
 class Upload:
-    """What was sent: the fields of the request, the spooled tarball, and how it is to be taken.
+    """An upload: the request's fields, the spooled tarball and the options of the request.
 
-    `required` names the fields the request itself must give. Texts of headers come as sent, None when absent.
+    `required` names the fields that the request must have. Texts of headers are as sent, None when absent.
     """
 
     request: Mapping[str, Any]
@@ -77,61 +80,88 @@ class Upload:
     dry_run: bool = False
 
 
-async def publish(db: Database, storage: Storage, who: Principal, upload: Upload) -> Published:
-    """Publishes `upload` as `who`, and gives the answer: id and seq are 0 for a dry run, which keeps nothing.
+@dataclass(frozen=True)
+class _Inspected:
+    """What inspecting the upload found. `fingerprint` is equal for two uploads that ask for the same."""
+
+    meta: Metadata
+    warnings: list[ArchiveWarning]
+    fingerprint: str
+
+
+class _Problems:
+    """Raises the first problem of the steps; a dry run collects the problems of all steps instead."""
+
+    def __init__(self, *, collect: bool) -> None:
+        self._collect = collect
+        self.found: list[RegistryError] = []
+
+    @contextlib.contextmanager
+    def step(self) -> Iterator[None]:
+        """One step. An error that the client can mend is collected; others are raised in a dry run too."""
+        try:
+            yield
+        except (InvalidInput, Forbidden, Conflict) as problem:
+            if not self._collect:
+                raise
+            self.found.append(problem)
+
+    def combined(self) -> RegistryError:
+        """The first problem, with the texts and fields of all the others added to it."""
+        details = "; ".join(problem.detail for problem in self.found)
+        return type(self.found[0])(details, errors=[error for each in self.found for error in _errors_of(each)])
+
+
+async def publish(
+    db: Database, storage: Storage, inspections: InspectionPool, who: Principal, upload: Upload
+) -> Published:
+    """Publish `upload` as `who`. A dry run takes the same steps but the last, which stores; its id and seq are 0.
 
     Raises InvalidArchive, InvalidManifest, InvalidInput, ChecksumMismatch, Forbidden, NameReserved, NameTooSimilar,
-    VersionExists, VersionBurned, IdempotencyKeyReused, and Unavailable when a server is away.
+    VersionExists, VersionBurned, IdempotencyKeyReused, and Unavailable when a server is away. A dry run raises the
+    first problem with all the others added to it.
     """
-    if upload.dry_run:
-        return await _rehearse(db, who, upload)
-    _check_checksum(upload)
-    meta, fingerprint = await asyncio.to_thread(lambda: (_read_metadata(upload), _fingerprint(upload)))
-    if upload.idempotency_key and (earlier := await _earlier_answer(db, who, upload, fingerprint)):
-        return earlier
+    problems = _Problems(collect=upload.dry_run)
+    with problems.step():
+        _check_checksum(upload)
+    found = None
+    with problems.step():
+        found = await inspections.run(lambda: _inspect(upload))
+    with problems.step():
+        if found is not None and (earlier := await _earlier_answer(db, who, upload, found)) and not problems.found:
+            return earlier
+    name, version = (found.meta.name, found.meta.version) if found is not None else _requested(upload)
     try:
-        async with db.read() as conn:
-            await _check(conn, who, meta.name, meta.version, await store.find(conn, meta.name, who.user_id))
-        key = f"{meta.name}/{meta.version}/{upload.tarball.sha256}-{secrets.token_hex(8)}.tar.gz"
-        await storage.put(key, upload.tarball.path, size=upload.tarball.size, sha256=upload.tarball.sha256)
-        return await _commit(db, who, meta, upload, key, fingerprint)
+        with problems.step():
+            if name and version:
+                async with db.read() as conn:
+                    await _check(conn, who, name, version, await store.find(conn, name, who.user_id))
+        if found is None or problems.found:
+            raise problems.combined()
+        if upload.dry_run:
+            return _answer(0, found, upload.tarball, 0, datetime.now(UTC))
+        return await _keep(db, storage, who, upload, found)
     except VersionExists:
-        # Of two repeats at once one loses here, and its answer is the other's.
-        if upload.idempotency_key and (earlier := await _earlier_answer(db, who, upload, fingerprint)):
+        # Two requests with the same Idempotency-Key ran at once. This one lost, and repeats the other's answer.
+        if found is not None and (earlier := await _earlier_answer(db, who, upload, found)):
             return earlier
         raise
 
 
-async def _rehearse(db: Database, who: Principal, upload: Upload) -> Published:
-    """Everything but keeping it. Raises the first problem with the texts and errors of all the others added to it."""
-    problems: list[RegistryError] = []
-    meta = None
-    name, version = _asked_for(upload)
-    try:
-        _check_checksum(upload)
-    except InvalidInput as problem:
-        problems.append(problem)
-    try:
-        meta = await asyncio.to_thread(_read_metadata, upload)
-        name, version = meta.name, meta.version
-    except InvalidInput as problem:
-        problems.append(problem)
-    if name and version:
-        try:
-            async with db.read() as conn:
-                await _check(conn, who, name, version, await store.find(conn, name, who.user_id))
-        except (Forbidden, Conflict) as problem:
-            field = "version" if isinstance(problem, VersionExists | VersionBurned) else "name"
-            problem.errors.append({"field": field, "message": problem.detail})
-            problems.append(problem)
-    if meta is None or problems:
-        details = "; ".join(problem.detail for problem in problems)
-        raise type(problems[0])(details, errors=[error for problem in problems for error in problem.errors])
-    return _answer(0, meta, upload.tarball, 0, datetime.now(UTC))
+def _errors_of(problem: RegistryError) -> list[FieldError]:
+    """One error at least for each problem, so that a dry run names a field for each."""
+    if problem.errors or isinstance(problem, InvalidInput):
+        return problem.errors
+    fields: dict[type[RegistryError], str] = {
+        VersionExists: "version",
+        VersionBurned: "version",
+        IdempotencyKeyReused: "Idempotency-Key",
+    }
+    return [{"field": fields.get(type(problem), "name"), "message": problem.detail}]
 
 
-def _asked_for(upload: Upload) -> tuple[str | None, Version | None]:
-    """The name and version of the request, each None when it can't be read."""
+def _requested(upload: Upload) -> tuple[str | None, Version | None]:
+    """The name and version of the request, each None when it is not valid."""
     name, version = (upload.request.get(field) for field in ("name", "version"))
     try:
         parsed = versions.parse(version) if isinstance(version, str) else None
@@ -150,19 +180,20 @@ def _check_checksum(upload: Upload) -> None:
         raise ChecksumMismatch(message, errors=[{"field": "X-Checksum-SHA256", "message": message}])
 
 
-def _read_metadata(upload: Upload) -> Metadata:
-    """Inspects the archive and merges the fields, with the problems of both in one error. For a thread."""
+def _inspect(upload: Upload) -> _Inspected:
+    """Inspect the archive and merge the fields. An error has the problems of both. It blocks: call it in a thread."""
     try:
         found = archive.inspect(upload.tarball.path)
     except InvalidInput as problem:
         own = problem.errors or [FieldError(field="tarball", message=problem.detail)]
         requested = manifest.request_problems(upload.request, upload.required)
         raise type(problem)(problem.detail, errors=[*requested, *own]) from problem
-    return manifest.merge(upload.request, found.manifest, readme=found.readme, required=upload.required)
+    meta = manifest.merge(upload.request, found.manifest, readme=found.readme, required=upload.required)
+    return _Inspected(meta, found.warnings, _fingerprint(upload))
 
 
 async def _check(conn: Connection, who: Principal, name: str, version: Version, package: Any) -> None:
-    """The rules about name, owner and number, on the package row as it is (None: a new name)."""
+    """Check the rules about the name, the user's rights and the version. `package` is its row, None for a new name."""
     rights.check_credentials(who, Action.PUBLISH, name)
     if name in names.RESERVED and not who.is_admin:
         raise NameReserved(f"The name {name} is reserved; choose another.")
@@ -176,57 +207,84 @@ async def _check(conn: Connection, who: Principal, name: str, version: Version, 
         return
     if state.deleted_at is not None:
         raise VersionBurned(f"{name} {version} was deleted; a number is never used again. Raise the version.")
-    raise VersionExists(
-        f"{name} {state.version} exists, and published versions never change. Raise the version to publish."
-    )
+    raise _version_exists(name, state.version)
 
 
-async def _commit(
-    db: Database, who: Principal, meta: Metadata, upload: Upload, key: str, fingerprint: str
-) -> Published:
-    tarball = upload.tarball
-    async with db.transaction() as conn:
-        package = await store.claim(conn, meta.name, who.user_id)
-        if not package.is_new:
-            await _check(conn, who, meta.name, meta.version, package)
-        seq = await store.add_version(
-            conn, package.id, meta, checksum=tarball.sha256, key=key, size=tarball.size, user_id=who.user_id
-        )
-        answer = _answer(package.id, meta, tarball, seq, package.now)
-        idempotent = upload.idempotency_key
-        if idempotent and not await store.remember(conn, who.user_id, idempotent, fingerprint, answer):
-            raise IdempotencyKeyReused(KEY_REUSED)
+async def _keep(db: Database, storage: Storage, who: Principal, upload: Upload, found: _Inspected) -> Published:
+    """The last step: store the tarball, then insert the version and its event in one transaction."""
+    meta, tarball = found.meta, upload.tarball
+    key = f"{meta.name}/{meta.version}/{tarball.sha256}-{secrets.token_hex(8)}.tar.gz"
+    await storage.put(key, tarball.path, size=tarball.size, sha256=tarball.sha256)
+    with _races_named(meta):
+        async with db.transaction() as conn:
+            package = await store.claim(conn, meta.name, who.user_id)
+            if not package.is_new:
+                await _check(conn, who, meta.name, meta.version, package)
+            seq = await store.add_version(
+                conn, package.id, meta, checksum=tarball.sha256, key=key, size=tarball.size, user_id=who.user_id
+            )
+            answer = _answer(package.id, found, tarball, seq, package.now)
+            idempotent = upload.idempotency_key
+            if idempotent and not await store.remember(conn, who.user_id, idempotent, found.fingerprint, answer):
+                raise IdempotencyKeyReused(KEY_REUSED)
     log.info("published", extra={"package": meta.name, "version": meta.version.text, "seq": seq})
     return answer
 
 
-def _answer(package_id: int, meta: Metadata, tarball: Spooled, seq: int, published_at: datetime) -> Published:
+@contextlib.contextmanager
+def _races_named(meta: Metadata) -> Iterator[None]:
+    """Turn a violated constraint, which another publish caused, into the error that the check would have raised."""
+    try:
+        yield
+    except ConstraintViolated as error:
+        if error.constraint == "package_versions_canonical_key":
+            raise _version_exists(meta.name, meta.version.text) from error
+        if error.constraint in ("packages_name_key", "packages_similarity_key_key"):
+            raise NameTooSimilar(f"{meta.name} was just published in this spelling or a similar one.") from error
+        raise
+
+
+def _version_exists(name: str, version: str) -> VersionExists:
+    return VersionExists(f"{name} {version} exists, and published versions never change. Raise the version to publish.")
+
+
+def _answer(package_id: int, found: _Inspected, tarball: Spooled, seq: int, published_at: datetime) -> Published:
+    name, version = found.meta.name, found.meta.version.text
     package: PublishedPackage = {
         "id": package_id,
-        "name": meta.name,
-        "version": meta.version.text,
+        "name": name,
+        "version": version,
         "published_at": published_at,
-        "url": f"/api/v1/packages/{meta.name}/{meta.version}",
+        "url": f"/api/v1/packages/{name}/{version}",
         "checksum": tarball.sha256,
         "size": tarball.size,
         "seq": seq,
     }
-    return {"success": True, "package": package, "checksum": tarball.sha256, "size": tarball.size, "seq": seq}
+    return {
+        "success": True,
+        "package": package,
+        "checksum": tarball.sha256,
+        "size": tarball.size,
+        "seq": seq,
+        "warnings": found.warnings,
+    }
 
 
 def _fingerprint(upload: Upload) -> str:
-    """Equal for two uploads that ask for the same."""
     fields = {name: value for name, value in upload.request.items() if name in manifest.FIELDS}
     text = orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(text + upload.tarball.sha256.encode()).hexdigest()
 
 
-async def _earlier_answer(db: Database, who: Principal, upload: Upload, fingerprint: str) -> Published | None:
+async def _earlier_answer(db: Database, who: Principal, upload: Upload, found: _Inspected) -> Published | None:
+    """The answer that this Idempotency-Key got within the last day. Raises IdempotencyKeyReused for another upload."""
+    if not upload.idempotency_key:
+        return None
     async with db.read() as conn:
-        row = await store.answer_of(conn, who.user_id, upload.idempotency_key or "")
+        row = await store.answer_of(conn, who.user_id, upload.idempotency_key)
     if row is None:
         return None
-    if row.fingerprint != fingerprint:
+    if row.fingerprint != found.fingerprint:
         raise IdempotencyKeyReused(KEY_REUSED)
     answer: Published = row.answer
     return answer

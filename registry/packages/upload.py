@@ -21,6 +21,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from registry.errors import InvalidInput, TooLarge, UnsupportedMediaType
 from registry.packages.fields import shown
+from registry.packages.inspection import InspectionPool
 from registry.packages.manifest import request_problems
 from registry.packages.publish import Upload
 from registry.web.parsing import MAX_JSON_BODY, flag_of, parse_object, require_json
@@ -43,8 +44,9 @@ for _category in (BadContentDispositionHeader, BadContentDispositionParam):
 class Receiver:
     """Receives uploads into `spool`, tarballs of at most `max_tarball` bytes."""
 
-    def __init__(self, spool: Spool, max_tarball: int) -> None:
+    def __init__(self, spool: Spool, inspections: InspectionPool, max_tarball: int) -> None:
         self._spool = spool
+        self._inspections = inspections
         self._max_tarball = max_tarball
         self._too_large = f"The tarball is too large: {max_tarball} bytes are the most."
         # A JSON body is parsed as a whole, several times its size in memory: two at a time.
@@ -82,7 +84,7 @@ class Receiver:
                 try:
                     tarball = await stack.enter_async_context(self._receive(_decoded(encoded)))
                 except InvalidInput as problem:
-                    raise await _with_those_of(fields, problem) from None
+                    raise await self._with_field_problems(fields, problem) from None
                 del encoded
             yield Upload(fields, tarball, required=REQUIRED, **options)
 
@@ -105,8 +107,13 @@ class Receiver:
             if fields is None or tarball is None:
                 missing = [name for name, part in (("metadata", fields), ("tarball", tarball)) if part is None]
                 problem = InvalidInput.of([{"field": name, "message": "this part is required"} for name in missing])
-                raise problem if fields is None else await _with_those_of(fields, problem)
+                raise problem if fields is None else await self._with_field_problems(fields, problem)
             yield Upload(fields, tarball, required=REQUIRED, **options)
+
+    async def _with_field_problems(self, fields: dict[str, Any], problem: InvalidInput) -> InvalidInput:
+        """The tarball's `problem`, with the problems of the other fields before it."""
+        found = await self._inspections.run(lambda: request_problems(fields, REQUIRED))
+        return InvalidInput.of([*found, *problem.errors])
 
     def _receive(self, chunks: AsyncIterator[bytes]) -> contextlib.AbstractAsyncContextManager[Spooled]:
         return self._spool.receive(chunks, limit=self._max_tarball, too_large=self._too_large)
@@ -143,11 +150,6 @@ def _parsed(file: Path) -> dict[str, Any]:
     if sum(body.count(mark) for mark in b"[{,") > MAX_JSON_BODY:
         raise TooLarge(FIELDS_TOO_LARGE)
     return parse_object(body)
-
-
-async def _with_those_of(fields: dict[str, Any], problem: InvalidInput) -> InvalidInput:
-    """`problem` of the tarball together with what is wrong with the other fields."""
-    return InvalidInput.of([*await asyncio.to_thread(request_problems, fields, REQUIRED), *problem.errors])
 
 
 async def _decoded(encoded: Any) -> AsyncIterator[bytes]:

@@ -30,6 +30,7 @@ from yarl import URL
 from registry.errors import InvalidInput, RegistryError, TooLarge
 from registry.packages.archive import inspect
 from registry.packages.gunzip import Gunzip
+from registry.packages.inspection import InspectionPool
 from registry.packages.manifest import Manifest, Metadata, merge, parse_manifest, request_problems
 from registry.packages.ranges import range_problem, satisfies
 from registry.packages.tar import BLOCK, read_members
@@ -340,7 +341,7 @@ class Forms:
 
     def __init__(self, runner: asyncio.Runner, folder: Path) -> None:
         self.run, self.folder = runner.run, folder
-        self.receiver = Receiver(Spool(folder), max_tarball=2000)
+        self.receiver = Receiver(Spool(folder), InspectionPool(), max_tarball=2000)
 
     async def received(self, pieces: list[bytes]) -> tuple[dict[str, Any], bytes]:
         protocol = BaseProtocol(asyncio.get_running_loop())

@@ -100,3 +100,27 @@ async def test_a_key_that_is_junk_is_400(registry: Registry):
         answer = await ada.put("demo", "1.0.0", headers={"Idempotency-Key": key})
         assert answer.status == 400, key
         assert answer.json["errors"][0]["field"] == "Idempotency-Key"
+
+
+@pytest.mark.parametrize(
+    ("table", "constraint", "code"),
+    [
+        ("package_versions", "package_versions_canonical_key", "version_exists"),
+        ("packages", "packages_name_key", "name_too_similar"),
+        ("packages", "packages_similarity_key_key", "name_too_similar"),
+    ],
+)
+async def test_a_constraint_that_decides_a_race_is_a_named_error(
+    registry: Registry, table: str, constraint: str, code: str
+):
+    """The trigger stands for a writer that takes no lock on the package and commits between check and insert."""
+    ada = await registry.user()
+    async with registry.app[DB].transaction() as conn:
+        await conn.command(f"""
+            CREATE FUNCTION lose_the_race() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN RAISE unique_violation USING CONSTRAINT = '{constraint}'; END $$;
+            CREATE TRIGGER lose_the_race BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION lose_the_race()
+        """)
+    answer = await ada.put("demo", "1.0.0")
+    assert (answer.status, answer.json["code"]) == (409, code)
+    assert await value(registry, "SELECT count(*) FROM package_versions") == 0

@@ -280,6 +280,43 @@ async def test_a_dry_run_refuses_what_a_publish_would(registry: Registry, way: W
     assert await kept(registry) == before
 
 
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+async def test_names_that_not_every_system_can_unpack_are_warned_of(registry: Registry, way: Way):
+    ada = await registry.user()
+    fields, _ = package()
+    data = tarball(fields, {"docs/a:b": b"", "aux.py": b"", "fine.py": b""})
+    rehearsed = await way(ada, fields, data, query="?dry_run=true")
+    published = await way(ada, fields, data)
+    assert (rehearsed.status, published.status) == (200, 201)
+    for answer in (rehearsed, published):
+        found = [(each["code"], each["path"]) for each in answer.json["warnings"]]
+        assert found == [("reserved_character", "docs/a:b"), ("reserved_name", "aux.py")]
+        assert all(each["message"] for each in answer.json["warnings"])
+
+
+async def test_an_archive_with_a_file_that_takes_two_names_is_refused(registry: Registry):
+    ada = await registry.user()
+    fields, _ = package()
+    data = tarball(fields, {"a": b"", "a/b": b""})
+    for query in ("", "?dry_run=true"):
+        answer = await by_put(ada, fields, data, query=query)
+        assert (answer.status, answer.json["code"]) == (400, "invalid_archive")
+        assert [error["field"] for error in answer.json["errors"]] == ["tarball"]
+
+
+async def test_a_dry_run_knows_its_idempotency_key(registry: Registry):
+    ada = await registry.user()
+    fields, data = package()
+    headers = {"Idempotency-Key": "k"}
+    first = await by_put(ada, fields, data, headers=headers)
+    again = await by_put(ada, fields, data, query="?dry_run=true", headers=headers)
+    assert (again.status, again.json) == (200, {**first.json, "dry_run": True})
+    other, other_data = package("other")
+    refused = await by_put(ada, other, other_data, query="?dry_run=true", headers=headers)
+    assert (refused.status, refused.json["code"]) == (409, "idempotency_key_reused")
+    assert [error["field"] for error in refused.json["errors"]] == ["Idempotency-Key"]
+
+
 async def test_a_dry_run_tells_every_problem_at_once(registry: Registry):
     ada, eve = await registry.user("ada"), await registry.user("eve")
     await ada.publish("demo")
@@ -292,7 +329,7 @@ async def test_a_dry_run_tells_every_problem_at_once(registry: Registry):
         assert (answer.status, answer.json["code"]) == (400, "checksum_mismatch")
         fields = {error["field"] for error in answer.json["errors"]}
         assert fields == {"X-Checksum-SHA256", "description", "license", "dependencies.a", "tarball", "name"}
-        assert "belongs to somebody else" in answer.json["error"]
+        assert "You may not publish versions of demo" in answer.json["error"]
     bad = {"name": "Demo", "version": "1", "description": "d"}
     by_address = await by_put(eve, bad, b"junk", query="?dry_run=true", headers=checksum)
     assert by_address.status == 400

@@ -1,0 +1,26 @@
+"""The threads that inspect uploads."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+# An archive may take seconds. Downloads and spooling have their own threads, and these leave them the processor.
+THREADS = 2
+
+T = TypeVar("T")
+
+
+class InspectionPool:
+    """Runs functions that inspect uploads, THREADS at a time. The others wait in order."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="inspect")
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """The result of `function()`. A caller that is cancelled while it waits leaves the queue."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function)
+
+    def close(self) -> None:
+        """Ends the threads once they are idle; functions that still wait are not run."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
