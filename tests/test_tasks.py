@@ -1,4 +1,4 @@
-"""Background tasks end with their block, and one that dies is noticed and started again."""
+"""Background tasks end with their block, and a task that fails is logged, counted and restarted."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ def failures(task: str) -> float:
     return REGISTRY.get_sample_value("registry_task_failures_total", {"task": task}) or 0.0
 
 
-async def test_a_task_that_dies_is_logged_counted_and_started_again(caplog: pytest.LogCaptureFixture):
+async def test_a_task_that_fails_is_logged_counted_and_restarted(caplog: pytest.LogCaptureFixture):
     starts = 0
     alive = asyncio.Event()
 
@@ -35,7 +35,7 @@ async def test_a_task_that_dies_is_logged_counted_and_started_again(caplog: pyte
     assert (record.message, record.__dict__["task"]) == ("background task failed", "dying")
 
 
-async def test_a_task_that_returns_is_done():
+async def test_a_task_that_returns_is_not_restarted():
     starts: list[int] = []
 
     async def work() -> None:
@@ -44,17 +44,17 @@ async def test_a_task_that_returns_is_done():
     async with running({"short": work}):
         while not starts:
             await asyncio.sleep(0)
-        assert await asyncio.wait_for(_only_we_are_left("short"), 20)
+        assert await asyncio.wait_for(_ended("short"), 20)
     assert starts == [1]
 
 
-async def _only_we_are_left(name: str) -> bool:
+async def _ended(name: str) -> bool:
     while any(task.get_name() == name for task in asyncio.all_tasks()):
         await asyncio.sleep(0)
     return True
 
 
-async def test_tasks_are_over_when_the_block_is():
+async def test_tasks_have_ended_when_the_block_ends():
     ended: list[str] = []
 
     async def work() -> None:

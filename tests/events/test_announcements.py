@@ -1,4 +1,4 @@
-"""One connection hears for the whole process: who is told, when, and what happens while nothing can be heard."""
+"""The announcement hub: who gets an announcement and when, and what happens while the connection is lost."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,8 +24,8 @@ LISTENERS = Statement(
 )
 
 
-class Heard:
-    """A subscriber that keeps what it was told."""
+class Received:
+    """A subscriber that records the payloads it gets."""
 
     def __init__(self) -> None:
         self.payloads: list[str] = []
@@ -51,7 +51,7 @@ async def announce(db: Database, channel: str, payload: str) -> None:
 
 @pytest.fixture
 async def elsewhere(database_url: str) -> AsyncIterator[Database]:
-    """Another process, as far as the hub can tell."""
+    """A database pool of its own, as another process has one."""
     async with open_database(Settings.read({"REGISTRY_DB_URL": database_url}).database) as other:
         yield other
 
@@ -64,58 +64,60 @@ async def through(wire: Toxic, url: str) -> AsyncIterator[Database]:
         yield db
 
 
-async def test_a_commit_is_heard_here_before_its_caller_goes_on_and_elsewhere_soon(announcements, db, elsewhere):
-    heard = Heard()
-    announcements.subscribe(CHANNEL, announced=heard.announced)
+async def test_a_commit_reaches_local_subscribers_before_its_caller_goes_on_and_other_processes_soon(
+    announcements, db, elsewhere
+):
+    received = Received()
+    announcements.subscribe(CHANNEL, announced=received.announced)
     await announce(db, CHANNEL, "1")
-    assert heard.payloads == ["1"]
+    assert received.payloads == ["1"]
     await announce(elsewhere, CHANNEL, "2")
-    await heard.until("2")
+    await received.until("2")
 
 
-async def test_each_subscriber_hears_its_own_channels_and_nothing_after_it_left(announcements, db):
-    events, downloads = Heard(), Heard()
-    leave = announcements.subscribe(CHANNEL, announced=events.announced)
+async def test_a_subscriber_gets_only_its_channels_and_nothing_after_it_unsubscribed(announcements, db):
+    events, downloads = Received(), Received()
+    unsubscribe = announcements.subscribe(CHANNEL, announced=events.announced)
     announcements.subscribe(DOWNLOADED, announced=downloads.announced)
     await announce(db, CHANNEL, "1")
-    leave()
+    unsubscribe()
     await announce(db, CHANNEL, "2")
     await announce(db, DOWNLOADED, "3")
     assert events.payloads == ["1"]
     assert downloads.payloads == ["3"]
 
 
-async def test_a_channel_nobody_listens_on_is_refused(announcements):
+async def test_subscribing_to_an_unknown_channel_is_refused(announcements):
     with pytest.raises(ValueError, match="misspelt"):
-        announcements.subscribe("misspelt", announced=Heard().announced)
+        announcements.subscribe("misspelt", announced=Received().announced)
 
 
-async def test_a_subscriber_that_fails_keeps_nothing_from_the_others(announcements, db):
-    heard = Heard()
+async def test_an_error_in_a_subscriber_does_not_affect_the_others(announcements, db):
+    received = Received()
 
     def fail(*_: str) -> None:
         raise KeyError("a bug")
 
     announcements.subscribe(CHANNEL, announced=fail)
-    announcements.subscribe(CHANNEL, announced=heard.announced)
+    announcements.subscribe(CHANNEL, announced=received.announced)
     await announce(db, CHANNEL, "1")
-    assert heard.payloads == ["1"]
+    assert received.payloads == ["1"]
 
 
 async def test_many_subscribers_share_one_connection(announcements, elsewhere):
-    many = [Heard() for _ in range(1000)]
-    for heard in many:
-        announcements.subscribe(CHANNEL, announced=heard.announced)
+    many = [Received() for _ in range(1000)]
+    for received in many:
+        announcements.subscribe(CHANNEL, announced=received.announced)
     await announce(elsewhere, CHANNEL, "1")
     await many[-1].until("1")
-    assert all(heard.payloads == ["1"] for heard in many)
+    assert all(received.payloads == ["1"] for received in many)
     async with elsewhere.read() as conn:
         assert await conn.value(LISTENERS) == 1
 
 
-async def test_a_lost_connection_is_noticed_and_made_anew(announcements, elsewhere):
-    heard = Heard()
-    announcements.subscribe(CHANNEL, announced=heard.announced, resumed=heard.resume)
+async def test_the_hub_reconnects_after_its_connection_was_closed(announcements, elsewhere):
+    received = Received()
+    announcements.subscribe(CHANNEL, announced=received.announced, resumed=received.resume)
     async with elsewhere.read() as conn:
         await conn.all(
             Statement(
@@ -125,14 +127,14 @@ async def test_a_lost_connection_is_noticed_and_made_anew(announcements, elsewhe
             )
         )
     async with asyncio.timeout(20):
-        while heard.resumed < 2 or not announcements.is_listening:
+        while received.resumed < 2 or not announcements.is_listening:
             await asyncio.sleep(0.01)
     await announce(elsewhere, CHANNEL, "1")
-    await heard.until("1")
+    await received.until("1")
 
 
-async def test_what_was_announced_while_nothing_was_answered_is_not_trusted_away(db):
-    """A process that was frozen finds the clock further on: it must not serve from its cache before it caught up."""
+async def test_a_process_that_was_frozen_is_not_listening_until_its_next_ping(db):
+    """The clock has moved on meanwhile. Caches must not be used before the missed announcements were received."""
     now = 0.0
     hub = Announcements(db, [CHANNEL, DOWNLOADED], clock=lambda: now)
     task = asyncio.create_task(hub.listen())
@@ -146,10 +148,10 @@ async def test_what_was_announced_while_nothing_was_answered_is_not_trusted_away
     task.cancel()
 
 
-async def test_a_cache_whose_connection_fell_silent_serves_nothing_stale(
+async def test_a_cache_serves_nothing_stale_when_its_connection_is_silently_lost(
     postgres: Postgres, database_url: str, elsewhere: Database
 ):
-    """Nobody hangs up: packets of the listening connection just don't arrive any more."""
+    """The connection is not closed. Its packets just don't arrive any more."""
     socket = f"{postgres._socket_dir}/.s.PGSQL.5432"
     async with toxic(unix(socket)) as wire, through(wire, database_url) as db, listening(db) as hub:
         cache, reads = PackageCache(hub), Reads()

@@ -1,4 +1,4 @@
-"""The event log and its consumers: order, gaps, leaders, retries."""
+"""The event log and its consumers: order, gaps, leaders, retries, subjects."""
 
 import asyncio
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ async def until(db: Database, name: str, seq: int) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_numbers_have_no_gaps_whatever_fails(db: Database):
+async def test_numbers_have_no_gaps_when_transactions_fail(db: Database):
     for index in range(20):
         if index % 3 == 0:
             with pytest.raises(KeyError):
@@ -57,7 +57,7 @@ async def test_an_event_may_be_about_a_user(db: Database):
     assert [each.is_about_package for each in (about_user, about_package)] == [False, True]
 
 
-async def test_an_event_that_the_former_release_appends_is_about_a_package(db: Database):
+async def test_an_event_appended_by_the_former_release_is_about_a_package(db: Database):
     columns = "seq, type, package_id, package, version, actor_id, data"
     async with db.transaction() as conn:
         insert = f"INSERT INTO events ({columns}) VALUES (1, 'version.published', NULL, 'demo', '1.0.0', NULL, '{{}}')"
@@ -67,7 +67,7 @@ async def test_an_event_that_the_former_release_appends_is_about_a_package(db: D
 
 
 async def test_a_reader_never_sees_a_number_before_a_lower_one(db: Database):
-    """Fifty writers at once; a reader that follows must never find something behind itself."""
+    """Fifty transactions append at once. A reader must never miss a number that appears later."""
     seen: list[int] = []
 
     async def follow() -> None:
@@ -98,9 +98,7 @@ async def test_a_consumer_handles_every_event_once_and_in_order(db: Database, an
     assert handled == list(range(1, 12))
 
 
-async def test_what_comes_while_a_consumer_rests_from_a_long_batch_is_one_batch(
-    db: Database, announcements: Announcements
-):
+async def test_events_that_arrive_while_a_consumer_rests_are_one_batch(db: Database, announcements: Announcements):
     batches: list[list[int]] = []
 
     async def handle(events: Sequence[Event]) -> None:
@@ -118,7 +116,7 @@ async def test_what_comes_while_a_consumer_rests_from_a_long_batch_is_one_batch(
     assert batches == [[1], [2, 3, 4]]
 
 
-async def test_a_batch_that_fails_comes_again_and_none_is_skipped(db: Database, announcements: Announcements):
+async def test_a_failed_batch_is_retried_and_no_event_is_skipped(db: Database, announcements: Announcements):
     handled: list[int] = []
     failures = iter([SearchUnavailable("away"), ValueError("a bug")])
 
@@ -157,7 +155,7 @@ async def test_of_two_consumers_one_leads_and_the_other_takes_over(db: Database,
     assert handled == {leader: [1], other: [2]}
 
 
-async def test_a_consumer_goes_on_after_its_session_was_cut(db: Database, announcements: Announcements):
+async def test_a_consumer_continues_after_its_session_was_terminated(db: Database, announcements: Announcements):
     handled: list[int] = []
 
     async def handle(events: Sequence[Event]) -> None:
@@ -174,7 +172,7 @@ async def test_a_consumer_goes_on_after_its_session_was_cut(db: Database, announ
                 {},
             )
         )
-    await asyncio.sleep(0.1)  # until the pool's connections have heard of it
+    await asyncio.sleep(0.1)  # until the pool's connections are closed, too
     await append(db, "two")
     await until(db, "test", 2)
     task.cancel()
@@ -197,7 +195,7 @@ async def test_a_replayed_consumer_handles_everything_again(db: Database, announ
     assert handled == [1, 1]
 
 
-async def test_the_lag_tells_how_many_events_wait_and_how_long(db: Database, announcements: Announcements):
+async def test_the_lag_is_the_number_and_age_of_events_not_handled(db: Database, announcements: Announcements):
     async def handle(_: Sequence[Event]) -> None:
         return
 

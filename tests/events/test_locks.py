@@ -1,4 +1,4 @@
-"""One process at a time holds a lock, whatever happens to it."""
+"""Locks of the whole registry: one holder at a time, and a dead or frozen holder loses the lock."""
 
 import asyncio
 import os
@@ -57,10 +57,10 @@ async def test_a_second_holder_waits_for_the_first(db: Database):
     await waiting
 
 
-@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
-async def test_the_lock_of_a_killed_or_frozen_process_is_taken_over(db: Database, database_url: str, blow: int):
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSTOP])
+async def test_the_lock_of_a_killed_or_frozen_process_is_taken_over(db: Database, database_url: str, sent: int):
     async with holder(database_url) as process:
-        os.kill(process.pid, blow)
+        os.kill(process.pid, sent)
         await take(db)
 
 
@@ -81,7 +81,7 @@ async def test_a_holder_that_lost_its_session_stops(db: Database):
             await task
 
 
-async def test_an_error_of_the_holder_is_its_own(db: Database):
+async def test_an_error_in_the_block_is_raised_unchanged(db: Database):
     with pytest.raises(ZeroDivisionError):
         async with locks.held(db, CLASS, KEY):
             raise ZeroDivisionError

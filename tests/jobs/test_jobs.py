@@ -35,7 +35,7 @@ def outcomes() -> Callable[[str], float]:
 
 
 class Work:
-    """A handler that notes what it got, and fails or waits as it is told."""
+    """A handler that records its jobs. It raises `failures` one by one, and waits while `go_on` is not set."""
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
@@ -120,7 +120,7 @@ async def test_a_job_runs_once_and_is_gone(db, announcements, outcomes):
     assert outcomes("done") == 1
 
 
-async def test_a_job_of_a_transaction_that_fails_does_not_exist(db):
+async def test_a_job_is_not_added_when_its_transaction_fails(db):
     with pytest.raises(ZeroDivisionError):
         async with db.transaction() as conn:
             await queue.enqueue(conn, "test", {})
@@ -128,7 +128,7 @@ async def test_a_job_of_a_transaction_that_fails_does_not_exist(db):
     assert await rows(db) == []
 
 
-async def test_of_two_live_jobs_with_one_key_there_is_one(db, announcements):
+async def test_a_key_is_unique_among_live_jobs(db, announcements):
     work = Work()
     assert await enqueue(db, key="a")
     assert await enqueue(db, key="a") is None
@@ -149,7 +149,7 @@ async def test_a_job_is_not_due_before_its_delay(db, announcements):
     assert (row.state, row.is_due) == ("queued", False)
 
 
-async def test_a_job_that_fails_is_retried_and_dies_after_its_attempts(db, announcements, outcomes):
+async def test_a_failed_job_is_retried_and_is_dead_after_its_last_attempt(db, announcements, outcomes):
     work = Work()
     work.failures = [ValueError("a bug\0"), StorageUnavailable("away"), ValueError("still a bug")]
     await enqueue(db, max_attempts=3)
@@ -169,7 +169,7 @@ async def test_a_job_that_fails_is_retried_and_dies_after_its_attempts(db, annou
     assert [outcomes(each) for each in ("failed", "unavailable", "dead", "done")] == [1, 1, 1, 1]
 
 
-async def test_a_dead_job_is_not_revived_next_to_a_live_one_of_its_key(db, announcements):
+async def test_a_dead_job_is_not_retried_while_a_live_job_has_its_key(db, announcements):
     work = Work()
     work.failures = [ValueError("a bug")]
     await enqueue(db, key="a", max_attempts=1)
@@ -214,14 +214,14 @@ async def test_many_workers_do_each_job_once(db, announcements):
     assert len(done) == len(set(done)) == 40
 
 
-async def test_no_more_of_a_kind_run_in_the_whole_registry_than_its_limit(db, announcements):
+async def test_the_concurrency_of_a_kind_is_limited_across_workers(db, announcements):
     work = Work()
     work.go_on.clear()
     for _ in range(6):
         await enqueue(db)
     async with runner(db, announcements, work, concurrency=2), runner(db, announcements, work, concurrency=2):
         await started(work, 2)
-        # Announcements make both runners look for more: there is no room.
+        # Each announcement makes both runners look for due jobs, but the limit is reached.
         for _ in range(5):
             await enqueue(db)
         work.go_on.set()
@@ -266,7 +266,7 @@ async def test_a_worker_that_lost_its_lease_stops_and_completes_nothing(db, anno
 
 
 async def test_a_job_that_ends_after_its_lease_was_lost_is_not_done(db, announcements, outcomes):
-    """The worker did not notice before: an hour passes between renewals."""
+    """With a lease this long, no renewal tells the worker before the job ends."""
     work = Work()
     work.go_on.clear()
     await enqueue(db)
@@ -313,7 +313,7 @@ async def test_a_periodic_job_runs_once_an_interval_in_the_whole_registry(db, an
     assert len(work.jobs) == 2
 
 
-async def test_a_periodic_job_that_fails_never_dies_and_comes_round_soon(db, announcements):
+async def test_a_periodic_job_that_fails_is_retried_and_never_dead(db, announcements):
     work = Work()
     work.failures = [ValueError("a bug")] * 30
     async with runner(db, announcements, work, every=timedelta(seconds=0.01)):
@@ -327,7 +327,7 @@ async def test_a_periodic_job_that_fails_never_dies_and_comes_round_soon(db, ann
         await until(recovered)
 
 
-async def test_a_periodic_job_that_vanished_is_added_again(db, announcements):
+async def test_a_missing_periodic_job_is_added_again(db, announcements):
     """A restore from an older backup may have removed its row."""
     now = 0.0
     kind = Kind("test", Work(), every=HOUR, first_after=HOUR)
@@ -338,7 +338,7 @@ async def test_a_periodic_job_that_vanished_is_added_again(db, announcements):
         await state(db, "queued", 0)
 
 
-async def test_a_new_registry_runs_a_periodic_job_first_after_its_pause(db, announcements):
+async def test_the_first_run_of_a_periodic_job_can_be_delayed(db, announcements):
     work = Work()
     async with runner(db, announcements, work, every=HOUR, first_after=HOUR):
         await state(db, "queued", 0)

@@ -1,4 +1,4 @@
-"""Workers that are killed in the middle of their jobs: nothing is lost, and a schedule is not doubled."""
+"""Workers are killed in the middle of their jobs: no job is lost, and periodic jobs don't run more often."""
 
 import asyncio
 import random
@@ -27,7 +27,7 @@ async def enqueue(db: Database, numbers: range) -> None:
 
 
 async def busy(db: Database) -> set[int]:
-    """Process ids of the workers that hold a lease."""
+    """Returns the process ids of the workers that hold a lease."""
     async with db.read() as conn:
         return {row.pid for row in await conn.all(_RUNNING)}
 
@@ -37,7 +37,7 @@ async def left(db: Database) -> int:
         return int(await conn.value(_LEFT, kind=KIND))
 
 
-async def test_every_job_is_done_however_often_workers_are_killed(db: Database, database_url: str):
+async def test_every_job_is_done_although_workers_are_killed(db: Database, database_url: str):
     async with db.transaction() as conn:
         await conn.command(TABLE)
     workers = [await start(database_url) for _ in range(3)]

@@ -1,6 +1,6 @@
 """A process that runs jobs until it is killed: `python -m tests.jobs.worker DATABASE_URL`.
 
-A job waits a little in the middle and then writes a row into `done`; the periodic job `tick` does so, too.
+Each job sleeps, inserts a row into `done`, and sleeps again. So does the periodic job `tick`.
 """
 
 import asyncio

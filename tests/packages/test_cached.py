@@ -31,7 +31,7 @@ class Reads:
         return Read(self.package_id, number)
 
 
-async def until_it_listens(cache: PackageCache) -> None:
+async def until_listening(cache: PackageCache) -> None:
     reads = Reads(0)
     async with asyncio.timeout(10):
         while True:
@@ -110,7 +110,7 @@ async def test_a_read_during_which_the_package_changed_is_not_cached(cache, db):
     assert (await cache.get(("page", "a"), reads)).number == 2
 
 
-async def test_a_transaction_that_failed_announces_nothing(cache, db):
+async def test_a_failed_transaction_invalidates_nothing(cache, db):
     reads = Reads()
     await cache.get(("page", "a"), reads)
     with pytest.raises(ZeroDivisionError):
@@ -141,7 +141,7 @@ async def test_nothing_is_cached_while_the_connection_is_lost(cache, db, postgre
         while (await cache.get(("page", "a"), reads)).number == 1:
             await asyncio.sleep(0.01)
     assert (await cache.get(("page", "a"), reads)).number == 3
-    await until_it_listens(cache)
+    await until_listening(cache)
 
 
 async def test_another_process_shows_changes_at_once(make_registry):
