@@ -169,7 +169,7 @@ async def test_capitals_are_folded_at_reading(registry: Registry):
 
 async def test_a_look_alike_is_sent_to_the_real_name_with_its_query(registry: Registry):
     ada = await registry.user()
-    await ada.publish("my-lib_x", "1.0.0")
+    await ada.publish("my-lib_x", "1.0.0+b")
     for rest in ("", "/1.0.0", "/1.0.0%2Bb", "/latest", "/versions", "/stats", "/1.0.0/tarball"):
         answer = await registry.get(f"/packages/My_Lib-x{rest}?a=1&b=%20x%2B")
         assert answer.status == 301, rest
