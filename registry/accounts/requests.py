@@ -5,7 +5,7 @@ from aiohttp import hdrs, web
 from registry.accounts import authenticate
 from registry.accounts.identity import Principal
 from registry.errors import Unauthorized
-from registry.keys import DB
+from registry.keys import DB, SETTINGS
 from registry.settings import AccountSettings
 from registry.web.context import CONTEXT
 
@@ -18,6 +18,17 @@ def principal_of(request: web.Request) -> Principal:
     if not isinstance(principal, Principal):
         raise Unauthorized(NEEDS_CREDENTIALS)
     return principal
+
+
+def visible_packages(request: web.Request) -> frozenset[str] | None:
+    """The names of the packages that the client may know of; None means all.
+
+    In a private registry, a token that is bound to packages must not learn that others exist.
+    """
+    principal = request[CONTEXT].principal
+    if request.app[SETTINGS].accounts.access != "private" or not isinstance(principal, Principal):
+        return None
+    return principal.packages
 
 
 class BearerHeader:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, NamedTuple
 from aiohttp import web
 from pydantic import Field
 
-from registry.accounts.requests import principal_of
+from registry.accounts.requests import principal_of, visible_packages
 from registry.errors import InvalidInput, UnsupportedMediaType
 from registry.keys import DB, STORAGE
 from registry.packages import fields, manage, manifest, names, publish, read, versions
@@ -96,7 +96,9 @@ async def list_packages(request: web.Request) -> web.StreamResponse:
     sort = request.query.get("sort", "name")
     if sort not in SORTS:
         raise InvalidInput.field("sort", f"must be one of {', '.join(SORTS)}")
-    page = await listing.package_page(request.app[DB], sort, limit, offset, request.query.get("cursor"))
+    page = await listing.package_page(
+        request.app[DB], sort, limit, offset, request.query.get("cursor"), visible_packages(request)
+    )
     return metadata_response(request, page)
 
 

@@ -233,13 +233,14 @@ async def package_stats(db: Database, name: str) -> PackageStats:
     }
 
 
-async def registry_stats(db: Database) -> RegistryStats:
+async def registry_stats(db: Database, visible: frozenset[str] | None = None) -> RegistryStats:
+    """Totals and the most downloaded packages, of all packages or of those in `visible`."""
     async with db.read(snapshot=True) as conn:
-        totals, top = await totals_store.totals(conn)
+        totals, top = await totals_store.totals(conn, visible)
     return {
         # In whole seconds, so that the answer has a validator that can still hold.
         "timestamp": datetime.now(UTC).replace(microsecond=0),
-        "packages": {"total": totals.packages, "versions": totals.versions, "downloads": int(totals.downloads)},
+        "packages": {"total": totals.packages, "versions": int(totals.versions), "downloads": int(totals.downloads)},
         "top_packages": [{"name": row.name, "downloads": row.download_count} for row in top],
     }
 

@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from registry.accounts.requests import visible_packages
 from registry.packages import names, read
 from registry.packages.cached import PackageCache
 from registry.web.route import Handler
@@ -14,11 +15,17 @@ CACHE = web.AppKey("cache", PackageCache)
 
 
 def name_of(request: web.Request) -> str:
-    """The package name in the address, in lower case. Raises NotFound when it can't be a package name."""
+    """The package name in the address, in lower case.
+
+    Raises NotFound when it can't be a package name, or when the client may not know of this package.
+    """
     given = request.match_info["name"]
     name = names.fold_name(given)
     if name is None:
         raise read.no_package(given.encode("ascii", "replace").decode())
+    visible = visible_packages(request)
+    if visible is not None and names.similarity_key(name) not in map(names.similarity_key, visible):
+        raise read.no_package(name)
     return name
 
 

@@ -72,7 +72,7 @@ async def explain(db: Database, index: SearchIndex, request: SearchRequest, name
     """
     async with db.read() as conn:
         standing = await store.standing(conn, similarity_key(name.lower()))
-    if standing is None:
+    if standing is None or (request.within is not None and standing.name not in request.within):
         return _absent(name, request, "unknown")
     if not standing.shown or not standing.offered:
         return _absent(standing.name, request, "yanked" if standing.shown else "deleted")

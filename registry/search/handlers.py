@@ -1,7 +1,10 @@
 """HTTP of the search: parse, call the use case, answer."""
 
+from dataclasses import replace
+
 from aiohttp import web
 
+from registry.accounts.requests import visible_packages
 from registry.keys import ANNOUNCEMENTS, DB
 from registry.search import explain as explaining
 from registry.search import search as use_case
@@ -20,18 +23,21 @@ from registry.web.route import Limit, Route
 
 
 async def search(request: web.Request) -> web.StreamResponse:
-    wanted = SearchRequest.parse(list(request.query.items()))
+    wanted = replace(SearchRequest.parse(list(request.query.items())), within=visible_packages(request))
     app = request.app
     return json_response(await use_case.search(app[DB], app[SEARCH], app[ANNOUNCEMENTS], wanted))
 
 
 async def suggest(request: web.Request) -> web.StreamResponse:
     q = parse_suggest(list(request.query.items()))
-    return json_response(await use_case.suggest(request.app[DB], request.app[SEARCH], q))
+    return json_response(
+        await use_case.suggest(request.app[DB], request.app[SEARCH], q, within=visible_packages(request))
+    )
 
 
 async def explain(request: web.Request) -> web.StreamResponse:
     wanted, name = parse_explain(list(request.query.items()))
+    wanted = replace(wanted, within=visible_packages(request))
     return json_response(await explaining.explain(request.app[DB], request.app[SEARCH], wanted, name))
 
 

@@ -98,7 +98,7 @@ def may_be_misspelt(request: SearchRequest, answer: Mapping[str, Any]) -> bool:
     """Whether nothing near what was typed was found: neither a name nor, in one place, every word that counts."""
     hits = answer["hits"]["hits"]
     found = any(NEAR.intersection(hit.get("matched_queries", ())) for hit in hits)
-    return request.at_the_start and bool(request.terms.text) and not found
+    return request.wants_spelling and not found
 
 
 def suggestion(request: SearchRequest, answer: Mapping[str, Any]) -> str | None:

@@ -105,7 +105,7 @@ def build(request: SearchRequest, heaviest: float) -> Body:
 def build_with_spelling(request: SearchRequest, heaviest: float) -> Body:
     """As `build`; where the results start, the likeliest spelling of each word that occurs nowhere is asked as well."""
     body = build(request, heaviest)
-    if request.terms.text and request.at_the_start:
+    if request.wants_spelling:
         body["suggest"] = {"spelling": {"text": request.terms.text, "term": SPELLING}}
     return body
 
@@ -118,18 +118,18 @@ def build_relaxed(request: SearchRequest, heaviest: float) -> Body:
         nearly = {"query": text, "operator": "and", "fuzziness": FUZZY_TWICE, "prefix_length": 1, "max_expansions": 20}
         clauses.append({"match": {"description.min": nearly}})
     body = build(request, heaviest)
-    filters, excluded = list(narrowed(request).values()), list(excluding(request.terms).values())
+    filters, excluded = [*narrowed(request).values(), *_within(request.within)], list(excluding(request.terms).values())
     matching = {"bool": {"must": _any_of(clauses), "filter": filters, "must_not": excluded}}
     return {**body, "query": _ranked(matching, heaviest)}
 
 
-def build_suggest(q: str, limit: int, heaviest: float) -> Body:
-    """The body that completes `q`: names, popular first."""
+def build_suggest(q: str, limit: int, heaviest: float, within: frozenset[str] | None = None) -> Body:
+    """The body that completes `q`: names, popular first, only those in `within` unless it is None."""
     begins = [
         _constant({"match": {"name.prefix": q}}, SUGGEST_PREFIX),
         _constant({"match": {"name.words": {"query": q, "operator": "and"}}}, SUGGEST_WORDS),
     ]
-    matching = {"bool": {"must": _any_of(begins), "filter": [{"term": {"yanked": False}}]}}
+    matching = {"bool": {"must": _any_of(begins), "filter": [{"term": {"yanked": False}}, *_within(within)]}}
     return {
         "query": _ranked(matching, heaviest),
         "size": limit,
@@ -154,7 +154,7 @@ def _matching(request: SearchRequest) -> Body:
     terms = request.terms
     if terms.matches_nothing:
         return {"match_none": {}}
-    filters, excluded = list(narrowed(request).values()), list(excluding(terms).values())
+    filters, excluded = [*narrowed(request).values(), *_within(request.within)], list(excluding(terms).values())
     if terms.text and request.sort != RELEVANCE:
         # The weak matches, which rank last by relevance, would come first by their downloads.
         filters.append(_any_of(_surely_meant(terms.text)))
@@ -164,6 +164,10 @@ def _matching(request: SearchRequest) -> Body:
     must = {"dis_max": {"queries": kinds, "tie_breaker": LESSER_EVIDENCE}}
     above = list(tiers(terms.text).values())
     return {"bool": {"must": must, "should": above, "filter": filters, "must_not": excluded}}
+
+
+def _within(names: frozenset[str] | None) -> list[Body]:
+    return [] if names is None else [{"terms": {"name.raw": sorted(names)}}]
 
 
 def narrowed(request: SearchRequest) -> dict[str, Body]:

@@ -107,7 +107,11 @@ EXPLAIN_PARAMETERS: list[dict[str, Any]] = [
 
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
-    """One search. `terms` is `q` taken apart; `after` is the cursor's position, None without a cursor."""
+    """One search. `terms` is the parsed `q`; `after` is the cursor's position, None without a cursor.
+
+    `within` holds the names of the only packages that may be found, None for all. It comes from the client's rights,
+    not from a parameter.
+    """
 
     q: str
     terms: Terms
@@ -122,10 +126,16 @@ class SearchRequest:
     every_version: bool = False
     facets: bool = False
     min_seq: int = 0
+    within: frozenset[str] | None = None
 
     @property
     def at_the_start(self) -> bool:
         return not self.offset and self.after is None
+
+    @property
+    def wants_spelling(self) -> bool:
+        """Whether a likelier spelling may be suggested. Its words come from the texts of all packages."""
+        return self.at_the_start and bool(self.terms.text) and self.within is None
 
     @classmethod
     def parse(cls, params: Sequence[tuple[str, str]]) -> "SearchRequest":

@@ -49,14 +49,16 @@ async def search(db: Database, index: SearchIndex, announcements: Announcements,
     return page
 
 
-async def suggest(db: Database, index: SearchIndex, q: str, limit: int = SUGGESTIONS) -> Suggestions:
+async def suggest(
+    db: Database, index: SearchIndex, q: str, limit: int = SUGGESTIONS, within: frozenset[str] | None = None
+) -> Suggestions:
     """{"suggestions": up to `limit` names that `q` begins, popular first, "query": q}."""
     try:
-        answer = await index.search(PACKAGES, query.build_suggest(q, limit, await index.heaviest()))
+        answer = await index.search(PACKAGES, query.build_suggest(q, limit, await index.heaviest(), within))
         names = [hit["_source"]["name"] for hit in answer["hits"]["hits"]]
     except SearchUnavailable:
         async with db.read() as conn:
-            names = await fallback.suggest(conn, query.compact_form(q), limit)
+            names = await fallback.suggest(conn, query.compact_form(q), limit, within)
     return {"suggestions": names, "query": q}
 
 

@@ -153,7 +153,7 @@ async def hot_paths(conn: Connection) -> dict[str, Callable[[], Awaitable[Any]]]
         "A page of versions of a rebuild": lambda: search.versions_after(conn, version.id, 500),
         "Listing packages": listed,
         "Totals": lambda: totals.totals(conn),
-        "A package's downloads over time": lambda: statistics.series(conn, name, day - 30 * A_DAY, day, "day", None),
+        "A package's downloads over time": lambda: statistics.series(conn, [name], day - 30 * A_DAY, day, "day", None),
         "Why a package isn't found": lambda: search.standing(conn, some.similarity_key),
         "Completing without Elasticsearch": lambda: fallback.suggest(conn, name[:4], 10),
     }

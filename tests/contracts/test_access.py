@@ -12,19 +12,25 @@ from tests.web.shape import case, check_error
 STRANGER, USER, OWNER, ADMIN, FORGED = "stranger", "user", "owner", "admin", "forged token"
 # API tokens of the owner with this scope alone.
 READING, YANKING, PUBLISHING = "token to read", "token to yank", "token to publish"
+# An API token of the owner with every scope but `admin`, bound to another package than the one that is asked for.
+BOUND = "token bound to another package"
 Row = Mapping[str, int | bool]
 """What each caller gets: True is an answer, a number is the status of a refusal."""
 
-SIGNED_IN: Row = {STRANGER: 401, FORGED: 401, **dict.fromkeys((USER, OWNER, ADMIN, READING, YANKING, PUBLISHING), True)}
+SIGNED_IN: Row = {
+    STRANGER: 401,
+    FORGED: 401,
+    **dict.fromkeys((USER, OWNER, ADMIN, READING, YANKING, PUBLISHING, BOUND), True),
+}
 ANYONE: Row = dict.fromkeys(SIGNED_IN, True)
 # In an open registry anyone reads, but credentials that are sent must hold.
 READERS: Row = {**ANYONE, FORGED: 401}
 PRIVATE_READERS: Row = {**SIGNED_IN, YANKING: 403, PUBLISHING: 403}
-BY_PASSWORD: Row = {**SIGNED_IN, READING: 403, YANKING: 403, PUBLISHING: 403}
-PUBLISHERS: Row = {**SIGNED_IN, READING: 403, YANKING: 403}
+BY_PASSWORD: Row = {**SIGNED_IN, READING: 403, YANKING: 403, PUBLISHING: 403, BOUND: 403}
+PUBLISHERS: Row = {**SIGNED_IN, READING: 403, YANKING: 403, BOUND: 403}
 # Not even an admin publishes under the name of another: what users install is its owner's work alone.
 OWN_PUBLISHERS: Row = {**PUBLISHERS, USER: 403, ADMIN: 403}
-YANKERS: Row = {**SIGNED_IN, USER: 403, READING: 403, PUBLISHING: 403}
+YANKERS: Row = {**SIGNED_IN, USER: 403, READING: 403, PUBLISHING: 403, BOUND: 403}
 ADMINS: Row = {**BY_PASSWORD, USER: 403, OWNER: 403}
 
 API = "/api/v1"
@@ -94,13 +100,15 @@ async def credentials(registry: Registry) -> dict[str, dict[str, str]]:
         READING: await scoped(owner, "read"),
         YANKING: await scoped(owner, "yank"),
         PUBLISHING: await scoped(owner, "publish"),
+        BOUND: await scoped(owner, "publish", "yank", "read", packages=["another"]),
         FORGED: {"Authorization": f"Bearer {owner.token[:-6]}AAAAAA"},
     }
 
 
-async def scoped(user: User, scope: str) -> dict[str, str]:
-    """The headers of an API token with `scope` alone."""
-    made = await user.call("POST", "/auth/tokens", json={"name": scope, "scopes": [scope]})
+async def scoped(user: User, *scopes: str, packages: list[str] | None = None) -> dict[str, str]:
+    """The headers of an API token with these scopes alone, bound to `packages` if they are given."""
+    body = {"name": scopes[0], "scopes": scopes, "packages": packages}
+    made = await user.call("POST", "/auth/tokens", json=body)
     assert made.status == 201
     return {"Authorization": f"Bearer {made.json['token']}"}
 
@@ -172,6 +180,8 @@ async def test_a_private_registry_lets_only_the_signed_in_read(make_registry: Ma
     callers = await credentials(open_)
     private = await make_registry(REGISTRY_ACCESS="private")
     rows = {row: PRIVATE_READERS if wanted is READERS else wanted for row, wanted in ROWS.items()}
+    # A package that the token is not bound to does not exist. A publish is refused before anything is looked up.
+    rows |= {row: {**rows[row], BOUND: 404} for row in rows if "{name}" in row and not row.startswith("PUT")}
     await check(private, rows, callers)
 
 

@@ -5,6 +5,7 @@ from typing import NotRequired
 from aiohttp import web
 from anybadge import Badge
 
+from registry.accounts.requests import visible_packages
 from registry.downloads.statistics.series import GROUPS, INTERVALS, Series, SeriesRequest, as_csv, series
 from registry.downloads.statistics.store import TRAITS
 from registry.errors import NotFound
@@ -38,18 +39,19 @@ async def get_package_stats(request: web.Request) -> web.StreamResponse:
     stats = await read.package_stats(request.app[DB], name_of(request))
     if wanted is None:
         return metadata_response(request, stats)
-    found = await series(request.app[DB], stats["name"], wanted)
+    found = await series(request.app[DB], [stats["name"]], wanted)
     return _csv(request, found, stats["name"]) if wanted.csv else metadata_response(request, {**stats, "series": found})
 
 
 async def get_registry_stats(request: web.Request) -> web.StreamResponse:
     wanted = SeriesRequest.parse(request.query, tuple(TRAITS), request.headers.get("Accept", ""))
+    visible = visible_packages(request)
     if wanted is None:
-        return metadata_response(request, await read.registry_stats(request.app[DB]))
-    found = await series(request.app[DB], None, wanted)
+        return metadata_response(request, await read.registry_stats(request.app[DB], visible))
+    found = await series(request.app[DB], visible, wanted)
     if wanted.csv:
         return _csv(request, found, "registry")
-    return metadata_response(request, {**await read.registry_stats(request.app[DB]), "series": found})
+    return metadata_response(request, {**await read.registry_stats(request.app[DB], visible), "series": found})
 
 
 @at_its_real_name

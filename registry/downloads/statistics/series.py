@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -79,10 +79,10 @@ class SeriesRequest:
         return cls(first, last, interval, group, as_csv == "csv")
 
 
-async def series(db: Database, name: str | None, request: SeriesRequest) -> Series:
-    """Of a package, or with None of the registry."""
+async def series(db: Database, names: Collection[str] | None, request: SeriesRequest) -> Series:
+    """The downloads of the packages with these names together; None means all packages."""
     async with db.read() as conn:
-        rows = await store.series(conn, name, request.first, request.last, request.interval, request.group)
+        rows = await store.series(conn, names, request.first, request.last, request.interval, request.group)
     return {
         "since": request.first,
         "until": request.last,

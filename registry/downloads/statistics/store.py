@@ -1,6 +1,6 @@
 """The SQL of statistics: sums of the roll-ups by day."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date
 
 import sqlalchemy as sa
@@ -19,8 +19,8 @@ def _series(days: sa.Table, group: str | None) -> Statement:
     within: list[sa.ColumnElement[bool]] = [days.c.day.between(p("first"), p("last"))]
     source: sa.FromClause = days
     if days is download_days:
-        of_name = sa.select(packages.c.id).where(packages.c.name == p("name")).scalar_subquery()
-        within.append(days.c.package_id == of_name)
+        named = sa.select(packages.c.id).where(packages.c.name == sa.any_(p("names", type_=sa.ARRAY(sa.Text))))
+        within.append(days.c.package_id == sa.any_(sa.func.array(named.scalar_subquery())))
     if group == "version":
         source = days.join(package_versions, package_versions.c.id == days.c.package_version_id)
     start = sa.cast(sa.func.date_trunc(p("interval"), sa.cast(days.c.day, sa.DateTime)), sa.Date).label("start")
@@ -42,8 +42,11 @@ _OF_REGISTRY: Mapping[str | None, Statement] = {group: _series(registry_days, gr
 
 
 async def series(
-    conn: Connection, name: str | None, first: date, last: date, interval: str, group: str | None
+    conn: Connection, names: Collection[str] | None, first: date, last: date, interval: str, group: str | None
 ) -> list[Row]:
-    """(start, label, downloads, unique) of each interval and group with downloads; None: of the registry."""
-    of, values = (_OF_REGISTRY, {}) if name is None else (_OF_PACKAGE, {"name": name})
+    """(start, label, downloads, unique) of each interval and group with downloads.
+
+    `names` are the packages whose downloads are summed up; None means all.
+    """
+    of, values = (_OF_REGISTRY, {}) if names is None else (_OF_PACKAGE, {"names": list(names)})
     return await conn.all(of[group], first=first, last=last, interval=interval, **values)

@@ -39,12 +39,14 @@ class PackagePage(TypedDict):
     next_cursor: str | None
 
 
-async def package_page(db: Database, sort: str, limit: int, offset: int, cursor: str | None) -> PackagePage:
-    """A page of every package. Raises InvalidInput for a cursor that isn't of this list."""
+async def package_page(
+    db: Database, sort: str, limit: int, offset: int, cursor: str | None, visible: frozenset[str] | None = None
+) -> PackagePage:
+    """A page of all packages, or of those in `visible`. Raises InvalidInput for a cursor of another list."""
     after = decode_cursor(cursor, sort) if cursor is not None else None
     async with db.read() as conn:
         # One more than wanted tells whether there is a page after this.
-        rows, total = await store.listed(conn, sort, limit + 1, offset, after)
+        rows, total = await store.listed(conn, sort, limit + 1, offset, after, visible)
     listed = [_listed_package(row) for row in rows[:limit]]
     return {
         "packages": listed,

@@ -1,11 +1,12 @@
 """The SQL of the list of packages. Runs on the caller's connection and commits nothing."""
 
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.sql import bindparam as p
 
-from registry.db.engine import Connection, Row, statement
+from registry.db.engine import Connection, Row, Statement, statement
 from registry.db.tables import package_versions as v
 from registry.db.tables import packages, totals
 
@@ -25,35 +26,44 @@ _COLUMN_OF_SORT = {
 SORTS = tuple(_COLUMN_OF_SORT)
 
 
-def _list_statements(sort: str) -> tuple[Any, Any]:
-    """(first page, page after a cursor) of a sort: a total order, ties broken by name."""
+_IS_VISIBLE = packages.c.name == sa.any_(p("visible", type_=sa.ARRAY(sa.Text)))
+
+
+def _list_statements(sort: str, listed: sa.Select[Any]) -> tuple[Statement, Statement]:
+    """(first page, page after a cursor) of `listed` in a total order: ties are broken by name."""
     column = _COLUMN_OF_SORT[sort]
     if sort == "name":
-        ordered = _LISTED.order_by(column)
+        ordered = listed.order_by(column)
         after = ordered.where(column > p("after_name")).limit(_COUNT_WANTED)
         return statement(ordered.limit(_COUNT_WANTED).offset(_OFFSET)), statement(after)
-    ordered = _LISTED.order_by(column.desc(), packages.c.name)
+    ordered = listed.order_by(column.desc(), packages.c.name)
     value = p("after_value", type_=column.type)
-    # The rest of the ties, then what is below: each begins at its place in the index. As one condition with OR the
-    # index would be read from its beginning, and a cursor cost more the further it has come.
-    ties = _LISTED.where(column == value, packages.c.name > p("after_name")).order_by(packages.c.name)
+    # First the rest of the ties, then the lower values: PostgreSQL finds the start of each in the index. With one
+    # condition that uses OR it would read the index from its beginning, and later pages would take longer.
+    ties = listed.where(column == value, packages.c.name > p("after_name")).order_by(packages.c.name)
     lower = ordered.where(column < value)
     rest = sa.union_all(*(sa.select(part.limit(_COUNT_WANTED).subquery()) for part in (ties, lower))).subquery()
     after = sa.select(rest).order_by(rest.c[column.name].desc(), rest.c.name).limit(_COUNT_WANTED)
     return statement(ordered.limit(_COUNT_WANTED).offset(_OFFSET)), statement(after)
 
 
-_LISTS = {sort: _list_statements(sort) for sort in SORTS}
+_OF_ALL = {sort: _list_statements(sort, _LISTED) for sort in SORTS}
+_OF_VISIBLE = {sort: _list_statements(sort, _LISTED.where(_IS_VISIBLE)) for sort in SORTS}
 _COUNT = statement(sa.select(sa.cast(sa.func.sum(totals.c.packages), sa.BigInteger)))
+_COUNT_VISIBLE = statement(sa.select(sa.func.count()).where(_IS_VISIBLE, packages.c.latest_version_id.is_not(None)))
 
 
 async def listed(
-    conn: Connection, sort: str, count: int, offset: int, after: tuple[Any, str] | None
+    conn: Connection, sort: str, count: int, offset: int, after: tuple[Any, str] | None, visible: Collection[str] | None
 ) -> tuple[list[Row], int]:
-    """A page of shown packages and their number; `after` is (value, name) of the row before the page."""
-    first, following = _LISTS[sort]
+    """A page of packages that have a version, and how many such packages there are.
+
+    `after` is (value, name) of the last row of the page before. `visible` restricts both to packages of these names.
+    """
+    restriction: dict[str, Any] = {} if visible is None else {"visible": list(visible)}
+    first, following = (_OF_ALL if visible is None else _OF_VISIBLE)[sort]
     if after is None:
-        rows = await conn.all(first, count=count, offset=offset)
+        rows = await conn.all(first, count=count, offset=offset, **restriction)
     else:
-        rows = await conn.all(following, count=count, after_value=after[0], after_name=after[1])
-    return rows, int(await conn.value(_COUNT))
+        rows = await conn.all(following, count=count, after_value=after[0], after_name=after[1], **restriction)
+    return rows, int(await conn.value(_COUNT if visible is None else _COUNT_VISIBLE, **restriction))

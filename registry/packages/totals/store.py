@@ -1,11 +1,19 @@
 """The SQL of the registry's totals. Runs on the caller's connection and commits nothing."""
 
+from collections.abc import Collection
+
 import sqlalchemy as sa
+from sqlalchemy.sql import bindparam as p
 
 from registry.db import tables
 from registry.db.engine import Connection, Row, statement
-from registry.db.tables import packages, registry_days
+from registry.db.tables import package_versions, packages, registry_days
 
+_LIVE_VERSIONS = (
+    sa.select(sa.func.count())
+    .where(package_versions.c.package_id == packages.c.id, package_versions.c.deleted_at.is_(None))
+    .scalar_subquery()
+)
 _TOTALS = statement(
     sa.select(
         sa.cast(sa.func.sum(tables.totals.c.packages), sa.BigInteger).label("packages"),
@@ -13,14 +21,30 @@ _TOTALS = statement(
         sa.select(sa.func.coalesce(sa.func.sum(registry_days.c.count), 0)).scalar_subquery().label("downloads"),
     )
 )
-_TOP = statement(
+_TOP = (
     sa.select(packages.c.name, packages.c.download_count)
     .where(packages.c.latest_version_id.is_not(None))
     .order_by(packages.c.download_count.desc(), packages.c.name)
     .limit(10)
 )
+_TOP_OF_ALL = statement(_TOP)
+_IS_VISIBLE = packages.c.name == sa.any_(p("visible", type_=sa.ARRAY(sa.Text)))
+_TOP_OF_VISIBLE = statement(_TOP.where(_IS_VISIBLE))
+_TOTALS_OF_VISIBLE = statement(
+    sa.select(
+        sa.func.count(packages.c.latest_version_id).label("packages"),
+        sa.func.coalesce(sa.func.sum(_LIVE_VERSIONS), 0).label("versions"),
+        sa.func.coalesce(sa.func.sum(packages.c.download_count), 0).label("downloads"),
+    ).where(_IS_VISIBLE)
+)
 
 
-async def totals(conn: Connection) -> tuple[Row, list[Row]]:
-    """(packages, versions, downloads) of the registry and its ten most downloaded packages."""
-    return await conn.one(_TOTALS), await conn.all(_TOP)
+async def totals(conn: Connection, visible: Collection[str] | None) -> tuple[Row, list[Row]]:
+    """(packages, versions, downloads) of the registry and its ten most downloaded packages.
+
+    `visible` restricts all of it to packages of these names.
+    """
+    if visible is None:
+        return await conn.one(_TOTALS), await conn.all(_TOP_OF_ALL)
+    names = list(visible)
+    return await conn.one(_TOTALS_OF_VISIBLE, visible=names), await conn.all(_TOP_OF_VISIBLE, visible=names)

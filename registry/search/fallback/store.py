@@ -37,6 +37,8 @@ def _contains(name: str) -> Any:
     return sa.or_(sa.func.numnode(query) == 0, packages.c.search_vector.bool_op("@@")(query))
 
 
+# Every package when there is no restriction: then `within` is NULL.
+_is_within = sa.or_(_texts("within").is_(None), packages.c.name == sa.any_(_texts("within")))
 _shown = package_versions
 _latest_version = package_versions.alias("latest")
 _compact_name = sa.func.replace(sa.func.replace(packages.c.name, "-", ""), "_", "")
@@ -77,6 +79,7 @@ _found = (
     sa.not_(_keywords.has_any(_texts("not_keywords"))),
     sa.not_(packages.c.name.bool_op("LIKE")(sa.any_(_texts("not_names")))),
     sa.or_(_flag("prerelease"), _shown.c.is_prerelease.is_(False)),
+    _is_within,
 )
 _rank = (
     sa.func.coalesce(sa.func.ts_rank(packages.c.search_vector, _query("text")), 0.0) * 10
@@ -155,7 +158,7 @@ _TOTAL = statement(
 )
 _SUGGEST = statement(
     sa.select(packages.c.name)
-    .where(packages.c.latest_version_id.is_not(None), OFFERED, _begins)
+    .where(packages.c.latest_version_id.is_not(None), OFFERED, _begins, _is_within)
     .order_by(packages.c.download_count.desc(), packages.c.name)
     .limit(p("count"))
 )
@@ -174,9 +177,14 @@ async def search(conn: Connection, request: SearchRequest) -> tuple[list[tuple[R
     return found, int(await conn.value(_TOTAL, **values))
 
 
-async def suggest(conn: Connection, beginning: str, count: int) -> list[str]:
-    """Up to `count` names that begin with `beginning` but for separators, popular first."""
-    return [row.name for row in await conn.all(_SUGGEST, beginning=_escaped(beginning) + "%", count=count)]
+async def suggest(conn: Connection, beginning: str, count: int, within: frozenset[str] | None = None) -> list[str]:
+    """Up to `count` names that begin with `beginning`, separators ignored, popular first.
+
+    Only names in `within`, unless it is None.
+    """
+    names = None if within is None else list(within)
+    rows = await conn.all(_SUGGEST, beginning=_escaped(beginning) + "%", count=count, within=names)
+    return [row.name for row in rows]
 
 
 def _search_values(request: SearchRequest) -> dict[str, Any]:
@@ -212,6 +220,7 @@ def _search_values(request: SearchRequest) -> dict[str, Any]:
         "after_value": value[0] if value else 0,
         "after_name": after_name,
         "after_key": after_key,
+        "within": None if request.within is None else list(request.within),
         "limit": request.limit,
         "offset": request.offset,
     }
