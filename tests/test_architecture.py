@@ -94,6 +94,12 @@ def test_only_stores_name_the_column_that_package_owners_replaced():
             assert path == "db/tables.py" or "migrations" in path or Path(path).name == "store.py", path
 
 
+def test_only_the_announcement_hub_listens():
+    """Each LISTEN needs a connection that stays open: there is one per process."""
+    listening = {path for path, file in modules() if "LISTEN {" in file.read_text("utf-8")}
+    assert listening == {"events/announcements.py"}
+
+
 def test_modules_stay_small():
     for path, file in modules():
         if "migrations" not in path:
