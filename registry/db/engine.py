@@ -33,6 +33,7 @@ __all__ = [
     "Database",
     "Row",
     "Statement",
+    "ValueRefused",
     "json",
     "open_database",
     "prepared",
@@ -54,6 +55,10 @@ class ConstraintViolated(Exception):
     def __init__(self, constraint: str) -> None:
         super().__init__(constraint)
         self.constraint = constraint
+
+
+class ValueRefused(Exception):
+    """PostgreSQL can't store one of the values, for example a text that is no address in a column of addresses."""
 
 
 class Connection:
@@ -157,6 +162,8 @@ class Connection:
             raise
         except (psycopg2.errors.UniqueViolation, psycopg2.errors.ForeignKeyViolation) as error:
             raise ConstraintViolated(error.diag.constraint_name or "") from error
+        except (psycopg2.DataError, psycopg2.errors.NotNullViolation, psycopg2.errors.CheckViolation) as error:
+            raise ValueRefused(str(error)) from error
         hear_cancellation(before)
 
 

@@ -15,12 +15,12 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict
 from datetime import date, datetime
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
 import orjson
 from prometheus_client import Counter, Gauge
 
-from registry.db.engine import ConstraintViolated, Database
+from registry.db.engine import ConstraintViolated, Database, ValueRefused
 from registry.downloads import agents, store
 from registry.downloads.store import Download
 from registry.errors import DatabaseUnavailable
@@ -29,6 +29,7 @@ from registry.tasks import running
 log = logging.getLogger(__name__)
 
 RECORDED = Counter("registry_downloads_total", "Downloads counted")
+REFUSED = Counter("registry_downloads_refused_total", "Downloads not counted because PostgreSQL refused their values")
 SPOOLED = Gauge("registry_download_batches_spooled", "Batches of downloads that wait in files for the database")
 
 MAX_BATCH = 1000
@@ -137,6 +138,10 @@ class DownloadRecorder:
         log.warning("downloads spooled", extra={"count": len(downloads)})
 
     async def _add(self, batch: UUID, downloads: list[Download]) -> None:
+        """Commits a batch. If PostgreSQL refuses a value in it, commits each half on its own, down to the bad download.
+
+        The ids of the halves follow from the id of the batch, so a repeat after a crash counts none of them twice.
+        """
         try:
             async with self._db.transaction() as conn:
                 store.add(conn, batch, downloads)
@@ -144,6 +149,16 @@ class DownloadRecorder:
             if error.constraint != store.COUNTED_BEFORE:
                 raise
             log.info("batch was counted before", extra={"batch": str(batch)})
+            return
+        except (ValueRefused, ValueError, TypeError) as error:
+            if len(downloads) == 1:
+                REFUSED.inc()
+                version = downloads[0].version_id
+                log.warning("download refused and not counted", extra={"version_id": version, "reason": str(error)})
+                return
+            middle = len(downloads) // 2
+            await self._add(uuid5(batch, "first half"), downloads[:middle])
+            await self._add(uuid5(batch, "second half"), downloads[middle:])
             return
         RECORDED.inc(len(downloads))
 

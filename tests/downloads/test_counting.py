@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4, uuid5
 
 import pytest
 
@@ -135,6 +135,33 @@ async def test_counting_goes_on_after_a_statement_that_took_too_long(make_regist
         assert len(waiting(registry.app[SETTINGS].limits.spool_path)) == 1
     assert (await registry.get(HERE)).status == 200
     await counted_to(registry, 2)
+
+
+BAD = ({"address": "nobody"}, {"user_agent": "a\0b"}, {"status": 99_999}, {"kind": None})
+
+
+async def test_one_bad_download_loses_no_other_of_its_batch(demo: Registry, tmp_path: Path):
+    good = await download_of(demo)
+    refused = record.REFUSED._value.get()
+    async with open_recorder(demo.app[DB], tmp_path) as recorder:
+        batch = [good, *(replace(good, **bad) for bad in BAD), good, good]
+        await asyncio.gather(*(recorder.record(each) for each in batch))
+    assert await counted(demo) == 3
+    assert record.REFUSED._value.get() - refused == len(BAD)
+    assert waiting(tmp_path) == []
+
+
+async def test_a_spooled_batch_with_a_bad_download_is_replayed_once_and_blocks_no_other(demo: Registry, tmp_path: Path):
+    good = await download_of(demo)
+    batch = UUID(int=1)
+    record._write_batch(tmp_path, batch, [good, replace(good, address="nobody"), good])
+    record._write_batch(tmp_path, UUID(int=2), [good])
+    # The process died after it had added the first half.
+    async with demo.app[DB].transaction() as conn:
+        store.add(conn, uuid5(batch, "first half"), [good])
+    await DownloadRecorder(demo.app[DB], tmp_path).replay()
+    assert waiting(tmp_path) == []
+    assert await counted(demo) == 3
 
 
 async def test_damaged_files_are_set_aside_and_the_others_are_counted(demo: Registry, tmp_path: Path):
