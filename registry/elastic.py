@@ -1,7 +1,7 @@
 """Elasticsearch's client: opened as the settings say, its failures by our names."""
 
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -14,6 +14,10 @@ log = logging.getLogger(__name__)
 
 BULK_TIMEOUT = 60.0
 BUSY = (429, 503)
+# The answers that are about one document. All others are about an index or the cluster, and may pass.
+_DOCUMENT_ERRORS = frozenset(
+    ("document_parsing_exception", "mapper_parsing_exception", "strict_dynamic_mapping_exception")
+)
 AWAY = "The search engine can't be reached. Try again in a few seconds."
 
 
@@ -44,6 +48,19 @@ async def open_client(settings: SearchSettings) -> AsyncIterator[AsyncElasticsea
         yield client
     finally:
         await client.close()
+
+
+def refuses_document(error: Mapping[str, Any]) -> bool:
+    """Whether the error of one item of a bulk says that Elasticsearch will never take this document."""
+    if error["type"] == "illegal_argument_exception":
+        return "immense term" in error["reason"]
+    return error["type"] in _DOCUMENT_ERRORS
+
+
+def reason_of(error: Mapping[str, Any]) -> str:
+    """The error of one item of a bulk as one line of text."""
+    cause = error.get("caused_by") or {}
+    return ": ".join(part for part in (error["type"], error["reason"], cause.get("reason")) if part)
 
 
 @contextmanager

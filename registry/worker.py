@@ -44,7 +44,7 @@ async def background(
         kinds = _maintenance(settings, db, storage, dashboards)
         tasks: dict[str, Task] = {"index": lambda: consumer.follow(db, announcements, index)}
         if dashboards is not None:
-            kinds += _search_maintenance(db, index, dashboards)
+            kinds += _search_maintenance(settings, db, index, dashboards)
             tasks["dashboards"] = lambda: analytics.follow(db, announcements, dashboards)
         tasks["jobs"] = Runner(db, announcements, kinds).run
         async with running(tasks):
@@ -70,9 +70,12 @@ def _maintenance(settings: Settings, db: Database, storage: Storage, dashboards:
     ]
 
 
-def _search_maintenance(db: Database, index: SearchIndex, dashboards: AnalyticsIndex) -> list[Kind]:
+def _search_maintenance(settings: Settings, db: Database, index: SearchIndex, dashboards: AnalyticsIndex) -> list[Kind]:
     """Jobs that need Elasticsearch. In a new registry they wait until its index is built."""
     return [
+        _periodic(
+            "replay dashboards", MINUTE, lambda: analytics.replay_lost(db, dashboards, settings.downloads.retention)
+        ),
         _periodic("sample lags", MINUTE, lambda: analytics.sample_lags(db, dashboards), first_after=MINUTE),
         _periodic("refresh downloads", MINUTE * 10, lambda: counts.refresh_downloads(db, index), first_after=MINUTE),
         _periodic("reconcile", HOUR * 24, lambda: reconcile(db, index), first_after=HOUR),

@@ -1,19 +1,24 @@
 """Feeds the dashboards: two consumers with cursors of their own, samples of their lag, and the end of old months."""
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
+from typing import Any
 
 from registry.analytics import documents, store
-from registry.analytics.documents import DOWNLOADS, EVENTS
+from registry.analytics.documents import DOWNLOADS, EVENTS, Document
 from registry.analytics.index import AnalyticsIndex
 from registry.db.engine import Connection, Database, Row
 from registry.downloads import store as downloads
 from registry.events import consumer
 from registry.events import log as event_log
 from registry.events.announcements import Announcements
+from registry.events.consumer import BATCH, Reader
 from registry.events.log import Event
+
+log = logging.getLogger(__name__)
 
 CONSUMERS = (DOWNLOADS, EVENTS)
 # Dashboards are looked at a little later; larger bulks cost the engine less.
@@ -23,21 +28,33 @@ LONGEST_RETENTION = timedelta(days=36_500)
 
 
 async def follow(db: Database, announcements: Announcements, index: AnalyticsIndex) -> None:
-    """Writes every download and event for ever; ends only by cancellation."""
-
-    async def write_downloads(rows: Sequence[Row]) -> None:
-        await index.write([documents.download(row) for row in rows])
-
-    async def write_events(logged: Sequence[Event]) -> None:
-        events = [each for each in logged if each.is_about_package]
-        async with db.read() as conn:
-            owners = await store.owners(conn, {each.package_id for each in events if each.package_id is not None})
-        await index.write([documents.event(each, owners.get(each.package_id)) for each in events])
-
+    """Writes each download and event to the dashboards' indices. Ends only by cancellation."""
     follow_log = partial(consumer.follow, db, announcements, pause=GATHER_SECONDS)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(follow_log(DOWNLOADS, write_downloads, read=downloads.read_after))
-        tasks.create_task(follow_log(EVENTS, write_events))
+        tasks.create_task(follow_log(DOWNLOADS, partial(write_downloads, db, index), read=downloads.read_after))
+        tasks.create_task(follow_log(EVENTS, partial(write_events, db, index)))
+
+
+async def write_downloads(db: Database, index: AnalyticsIndex, rows: Sequence[Row]) -> None:
+    """Writes the documents of `rows`, as downloads.store.read_after() gives them."""
+    await _write(db, index, [documents.download(row) for row in rows])
+
+
+async def write_events(db: Database, index: AnalyticsIndex, logged: Sequence[Event]) -> None:
+    """Writes the documents of those events that are about a package."""
+    events = [each for each in logged if each.is_about_package]
+    async with db.read() as conn:
+        owners = await store.owners(conn, {each.package_id for each in events if each.package_id is not None})
+    await _write(db, index, [documents.event(each, owners.get(each.package_id)) for each in events])
+
+
+async def _write(db: Database, index: AnalyticsIndex, batch: Sequence[Document]) -> None:
+    """Writes documents and remembers those that Elasticsearch refuses, so that nobody takes them for lost."""
+    refused = [
+        {"document": document.id, "at": document.at, "reason": reason} for document, reason in await index.write(batch)
+    ]
+    async with db.transaction() as conn:
+        await store.save_outcome(conn, [document.id for document in batch], refused)
 
 
 async def lags(conn: Connection) -> list[tuple[str, int, float]]:
@@ -65,14 +82,64 @@ async def retain(db: Database, index: AnalyticsIndex | None, retention: timedelt
     oldest = oldest_month(retention)
     async with db.transaction() as conn:
         await downloads.drop_before(conn, oldest)
+        await store.forget_failures_before(conn, oldest)
     async with db.transaction() as conn:
         await downloads.make_partition(conn, downloads.next_month(datetime.now(UTC).date().replace(day=1)))
     if index is not None:
         await index.drop_before(oldest)
 
 
+async def replay_lost(db: Database, index: AnalyticsIndex, retention: timedelta) -> list[str]:
+    """Replays a consumer whose documents are gone, as when Elasticsearch lost its data; the names of the replayed.
+
+    Looks for the first and the last document of each month of downloads, and for those of all events.
+    """
+    oldest = oldest_month(retention)
+    async with db.read(snapshot=True) as conn:
+        months = [month for month in await downloads.months(conn) if month >= oldest]
+        handled = {name: await event_log.position(conn, name) for name in CONSUMERS}
+        rows = await store.download_ends(conn, months, handled[DOWNLOADS])
+        events = await store.event_ends(conn, handled[EVENTS])
+    expected = {
+        DOWNLOADS: [documents.download_place(row.id, row.downloaded_at) for row in rows],
+        EVENTS: [documents.event_place(row.seq, row.created_at) for row in events],
+    }
+    lost = [name for name, places in expected.items() if places and not await index.holds(places)]
+    for name in lost:
+        log.warning("documents for dashboards are lost and will be written again", extra={"consumer": name})
+        async with db.transaction() as conn:
+            await consumer.replay(conn, name)
+    return lost
+
+
+async def rewrite(
+    db: Database,
+    index: AnalyticsIndex,
+    name: str,
+    wanted: Callable[[Any], bool],
+    *,
+    after: int = 0,
+    until: int | None = None,
+) -> None:
+    """Writes again those rows or events for which `wanted` is true: above `after`, up to `until` and to the cursor."""
+    read: Reader = downloads.read_after if name == DOWNLOADS else event_log.read_after
+    write = write_downloads if name == DOWNLOADS else write_events
+    async with db.read() as conn:
+        cursor = await event_log.position(conn, name)
+    last = cursor if until is None else min(until, cursor)
+    while after < last:
+        async with db.read() as conn:
+            batch = await read(conn, after, BATCH)
+        if not batch:
+            return
+        chosen = [each for each in batch if each.seq <= last and wanted(each)]
+        if chosen:
+            await write(db, index, chosen)
+        after = batch[-1].seq
+
+
 async def replay(db: Database) -> None:
-    """Everything is written once more, from the first download and event on; their ids keep it from doubling."""
+    """Sets both cursors back, so that everything is written again. The documents keep their ids."""
     async with db.transaction() as conn:
         for name in CONSUMERS:
             await consumer.replay(conn, name)

@@ -20,17 +20,34 @@ Source = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
-    """A document of the monthly index of its kind; the same `id` for the same thing, however often it is written."""
+class Place:
+    """Where a document is: `id` in the index of its kind and month. Writing it twice makes one document."""
 
     kind: str
     id: str
     at: datetime
-    source: Source
 
     @property
     def index(self) -> str:
+        """The name of the index without REGISTRY_ES_PREFIX."""
         return f"{self.kind}-{self.at.astimezone(UTC):%Y.%m}"
+
+
+@dataclass(frozen=True, slots=True)
+class Document(Place):
+    """A place and the JSON document that belongs there."""
+
+    source: Source
+
+
+def download_place(id_: int, at: datetime) -> Place:
+    """The place of a row of the table `downloads`."""
+    return Place(DOWNLOADS, f"download-{id_}", at)
+
+
+def event_place(seq: int, at: datetime) -> Place:
+    """The place of an event of the log."""
+    return Place(EVENTS, f"event-{seq}", at)
 
 
 def download(row: Row) -> Document:
@@ -60,7 +77,7 @@ def download(row: Row) -> Document:
         **more,
     }
     event = {"category": ["package", "web"], "type": ["access"], "action": "package-download", "outcome": outcome}
-    return _document(DOWNLOADS, f"download-{row.id}", row.downloaded_at, "registry.downloads", event, fields)
+    return _document(download_place(row.id, row.downloaded_at), "registry.downloads", event, fields)
 
 
 def event(each: Event, owner: str | None) -> Document:
@@ -76,26 +93,26 @@ def event(each: Event, owner: str | None) -> Document:
         fields["organization"] = {"name": owner}
     if each.actor_id is not None:
         fields["user"] = {"id": str(each.actor_id)}
-    return _document(EVENTS, f"event-{each.seq}", each.created_at, "registry.events", said, fields)
+    return _document(event_place(each.seq, each.created_at), "registry.events", said, fields)
 
 
 def lag(consumer: str, behind: int, seconds: float, at: datetime) -> Document:
     """A sample of how far a consumer is behind."""
     said = {"kind": "metric", "category": ["package"], "type": ["info"], "action": "consumer.lag"}
     figures = {"name": consumer, "events_behind": behind, "seconds_behind": round(seconds, 3)}
-    id_ = f"lag-{consumer}-{int(at.timestamp() * 1000)}"
-    return _document(EVENTS, id_, at, "registry.consumers", said, {"registry": {"consumer": figures}})
+    place = Place(EVENTS, f"lag-{consumer}-{int(at.timestamp() * 1000)}", at)
+    return _document(place, "registry.consumers", said, {"registry": {"consumer": figures}})
 
 
-def _document(kind: str, id_: str, at: datetime, dataset: str, said: Source, fields: Source) -> Document:
+def _document(place: Place, dataset: str, said: Source, fields: Source) -> Document:
     source = {
-        "@timestamp": at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "@timestamp": place.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "ecs": {"version": "9.4.0"},
-        "event": {"id": id_, "kind": "event", "outcome": "success", "dataset": dataset, **said},
+        "event": {"id": place.id, "kind": "event", "outcome": "success", "dataset": dataset, **said},
         "service": {"name": "synapse-registry", "version": __version__},
         **fields,
     }
-    return Document(kind, id_, at, source)
+    return Document(place.kind, place.id, place.at, source)
 
 
 def _client(row: Row) -> Source:

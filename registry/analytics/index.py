@@ -5,14 +5,15 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date
+from typing import Any, NamedTuple
 
 from elasticsearch import AsyncElasticsearch
 from elasticsearch.helpers import async_bulk
 from prometheus_client import Counter
 
 import es_mappings
-from registry.analytics.documents import DOWNLOADS, EVENTS, KINDS, Document
-from registry.elastic import BULK_TIMEOUT, BUSY, errors_named, open_client
+from registry.analytics.documents import DOWNLOADS, EVENTS, KINDS, Document, Place
+from registry.elastic import BULK_TIMEOUT, errors_named, open_client, reason_of, refuses_document
 from registry.errors import SearchUnavailable
 from registry.settings import SearchSettings
 
@@ -26,6 +27,13 @@ _OF_THE_LOG = {"term": {"event.dataset": "registry.events"}}
 _MONTH = re.compile(r"\d{4}\.\d{2}")
 
 
+class Refusal(NamedTuple):
+    """A document that Elasticsearch will never take, and why."""
+
+    document: Document
+    reason: str
+
+
 class AnalyticsIndex:
     """Writes what dashboards read. Every method raises SearchUnavailable when Elasticsearch is away or refuses."""
 
@@ -34,8 +42,11 @@ class AnalyticsIndex:
         self._prefix = prefix
         self._templates_stand = False
 
-    async def write(self, documents: Sequence[Document]) -> None:
-        """Puts `documents`; those that the engine will never take are logged and counted, and hold up no other."""
+    async def write(self, documents: Sequence[Document]) -> list[Refusal]:
+        """Writes `documents` and returns those that Elasticsearch will never take; they are logged and counted.
+
+        Any error that is not about a document raises SearchUnavailable: write the same documents again later.
+        """
         try:
             await self._put_templates()
             actions = [{"_index": self._prefix + d.index, "_id": d.id, "_source": d.source} for d in documents]
@@ -46,7 +57,19 @@ class AnalyticsIndex:
         except SearchUnavailable:
             self._templates_stand = False  # what comes back may be another, empty one
             raise
-        self._look_at([item["index"] for item in refused] if isinstance(refused, list) else [])
+        failed = {item["index"]["_id"]: item["index"] for item in refused} if isinstance(refused, list) else {}
+        return self._refusals(failed, documents)
+
+    async def holds(self, places: Sequence[Place]) -> bool:
+        """Whether every document is there, whether or not it is searchable yet."""
+        docs = [{"_index": self._prefix + place.index, "_id": place.id, "_source": False} for place in places]
+        with errors_named():
+            answer = await self._es.mget(docs=docs)
+        for item in answer["docs"]:
+            error = item.get("error")
+            if error is not None and error["type"] != "index_not_found_exception":
+                raise SearchUnavailable(f"Elasticsearch can't read the documents for dashboards: {reason_of(error)}")
+        return all(item.get("found", False) for item in answer["docs"])
 
     async def drop_before(self, month: date) -> list[str]:
         """Deletes the indices of downloads of every month before `month`; their names."""
@@ -112,13 +135,18 @@ class AnalyticsIndex:
                 )
         self._templates_stand = True
 
-    def _look_at(self, refused: Sequence[dict[str, object]]) -> None:
-        for item in refused:
-            if item["status"] in BUSY or "cluster_block" in str(item.get("error")):
+    def _refusals(self, failed: Mapping[str, dict[str, Any]], documents: Sequence[Document]) -> list[Refusal]:
+        for item in failed.values():
+            if not refuses_document(item["error"]):
                 self._templates_stand = False
-                raise SearchUnavailable(f"The search engine takes no writes: {item.get('error')}")
+                raise SearchUnavailable(f"Elasticsearch takes no documents for dashboards: {reason_of(item['error'])}")
+        found = [Refusal(d, reason_of(failed[d.id]["error"])) for d in documents if d.id in failed]
+        for refusal in found:
             REFUSED.inc()
-            log.error("document for dashboards refused", extra={"document": item["_id"], "reason": item.get("error")})
+            log.error(
+                "document for dashboards refused", extra={"document": refusal.document.id, "reason": refusal.reason}
+            )
+        return found
 
 
 @asynccontextmanager

@@ -281,6 +281,9 @@ consumers = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("seq", sa.BigInteger, nullable=False),
     _now("updated_at"),
+    # Why the last batch failed. It counts only while `failed_at` is after `updated_at`.
+    sa.Column("failure", sa.Text),
+    sa.Column("failed_at", sa.DateTime(timezone=True)),
 )
 
 # Work for the background; see registry/jobs/queue.py.
@@ -315,6 +318,16 @@ jobs = sa.Table(
 _LIVE = jobs.c.state != "dead"
 sa.Index("jobs_key_idx", jobs.c.kind, jobs.c.key, unique=True, postgresql_where=sa.and_(jobs.c.key.is_not(None), _LIVE))
 sa.Index("jobs_due_idx", jobs.c.kind, jobs.c.run_at, postgresql_where=_LIVE)
+
+# Documents for dashboards that Elasticsearch will never take, and the time of each, which tells the month of its index.
+dashboard_failures = sa.Table(
+    "dashboard_failures",
+    metadata,
+    sa.Column("document", sa.Text, primary_key=True),
+    sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    _now("failed_at"),
+)
 
 index_failures = sa.Table(
     "index_failures",

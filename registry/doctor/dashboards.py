@@ -1,14 +1,20 @@
 """Do the indices for dashboards hold every download and event that their consumers have handled?"""
 
-from registry.analytics.consumer import oldest_month
+from collections import defaultdict
+from datetime import UTC, date
+
+from registry.analytics import store as analytics_store
+from registry.analytics.consumer import oldest_month, rewrite
 from registry.analytics.documents import DOWNLOADS, EVENTS
 from registry.analytics.index import AnalyticsIndex
 from registry.db.engine import Row
 from registry.doctor import store
-from registry.doctor.check import Check, Found, Registry
+from registry.doctor.check import Check, Found, Registry, pages
 from registry.downloads import store as downloads
 from registry.errors import SearchUnavailable
-from registry.events import consumer
+
+PAGE = 1_000
+_CONSUMER_OF = {"download": DOWNLOADS, "event": EVENTS}
 
 
 def _index(registry: Registry) -> AnalyticsIndex:
@@ -17,24 +23,27 @@ def _index(registry: Registry) -> AnalyticsIndex:
     return registry.dashboards
 
 
-async def _find_downloads(registry: Registry) -> Found:
-    found = Found()
+async def _wrong_months(registry: Registry) -> dict[date, str]:
+    """The months whose index holds too few or too many downloads, and how many."""
     index = _index(registry)
+    wrong: dict[date, str] = {}
     async with registry.db.read() as conn:
         months = await downloads.months(conn)
     for month in (m for m in months if m >= oldest_month(registry.settings.downloads.retention)):
+        following = downloads.next_month(month)
         async with registry.db.read() as conn:
-            before = await store.downloads_written(conn, DOWNLOADS, month, downloads.next_month(month))
+            before = await store.downloads_written(conn, DOWNLOADS, month, following)
         await index.refresh()
         held = await index.count_downloads(month)
         async with registry.db.read() as conn:
-            now = await store.downloads_written(conn, DOWNLOADS, month, downloads.next_month(month))
-        _compare(found, f"downloads of {month:%Y-%m}", held, before, now)
-    return found
+            now = await store.downloads_written(conn, DOWNLOADS, month, following)
+        if difference := _difference(held, before, now):
+            wrong[month] = difference
+    return wrong
 
 
-async def _find_events(registry: Registry) -> Found:
-    found = Found()
+async def _wrong_events(registry: Registry) -> str:
+    """How many events the indices hold, if those are too few or too many; else ""."""
     index = _index(registry)
     async with registry.db.read() as conn:
         before = await store.events_written(conn, EVENTS)
@@ -42,55 +51,101 @@ async def _find_events(registry: Registry) -> Found:
     held = await index.count_events()
     async with registry.db.read() as conn:
         now = await store.events_written(conn, EVENTS)
-    _compare(found, "events", held, before, now)
+    return _difference(held, before, now)
+
+
+def _difference(held: int, before: Row, now: Row) -> str:
+    """A document may exist a moment before its consumer saves its cursor, but never before its row."""
+    if held < before.least:
+        return f"{held} of {before.least}"
+    return f"{held}, but there are only {now.most}" if held > now.most else ""
+
+
+async def _find_downloads(registry: Registry) -> Found:
+    found = Found()
+    for month, difference in (await _wrong_months(registry)).items():
+        found.add(f"downloads of {month:%Y-%m}: {difference}")
     return found
 
 
-def _compare(found: Found, what: str, held: int, before: Row, now: Row) -> None:
-    """Documents may be there before their consumer's cursor tells of them, but not before their rows."""
-    if held < before.least:
-        found.add(f"{what}: {held} of {before.least}")
-    elif held > now.most:
-        found.add(f"{what}: {held}, but there are only {now.most}")
+async def _find_events(registry: Registry) -> Found:
+    found = Found()
+    if difference := await _wrong_events(registry):
+        found.add(f"events: {difference}")
+    return found
 
 
 async def _write_downloads(registry: Registry) -> None:
-    """Months that hold too much are emptied first; writing a document once more changes nothing."""
+    """Writes the wrong months again, those with too many documents from scratch."""
     index = _index(registry)
-    async with registry.db.read() as conn:
-        months = await downloads.months(conn)
-    for month in months:
+    wrong = await _wrong_months(registry)
+    for month in wrong:
         async with registry.db.read() as conn:
             rows = await store.downloads_written(conn, DOWNLOADS, month, downloads.next_month(month))
         if await index.count_downloads(month) > rows.most:
             await index.clear_downloads(month)
-    async with registry.db.transaction() as conn:
-        await consumer.replay(conn, DOWNLOADS)
+
+    def is_wrong(row: Row) -> bool:
+        return row.downloaded_at.astimezone(UTC).date().replace(day=1) in wrong
+
+    await rewrite(registry.db, index, DOWNLOADS, is_wrong)
 
 
 async def _write_events(registry: Registry) -> None:
+    """Writes all events again, if there are too many documents from scratch."""
     index = _index(registry)
     async with registry.db.read() as conn:
         rows = await store.events_written(conn, EVENTS)
     if await index.count_events() > rows.most:
         await index.clear_events()
-    async with registry.db.transaction() as conn:
-        await consumer.replay(conn, EVENTS)
+    await rewrite(registry.db, index, EVENTS, lambda _: True)
+
+
+async def _find_refused(registry: Registry) -> Found:
+    found = Found()
+    async for rows in pages(registry, analytics_store.failures, "document", "", PAGE):
+        for row in rows:
+            found.add(f"{row.document}: {row.reason}")
+    return found
+
+
+async def _retry_refused(registry: Registry) -> None:
+    async for rows in pages(registry, analytics_store.failures, "document", "", PAGE):
+        numbers: defaultdict[str, set[int]] = defaultdict(set)
+        for row in rows:
+            kind, _, number = row.document.partition("-")
+            numbers[_CONSUMER_OF[kind]].add(int(number))
+        for name, refused in numbers.items():
+            await _rewrite(registry, name, refused)
+
+
+async def _rewrite(registry: Registry, name: str, numbers: set[int]) -> None:
+    def is_wanted(row: Row) -> bool:
+        return row.seq in numbers
+
+    await rewrite(registry.db, _index(registry), name, is_wanted, after=min(numbers) - 1, until=max(numbers))
 
 
 CHECKS = (
     Check(
         "dashboard downloads",
-        "Elasticsearch has every download that was written for dashboards, and none else",
-        "have the worker write them once more",
+        "Elasticsearch has every download that was written for dashboards and was not refused, and no others",
+        "write the months that differ again",
         _find_downloads,
         _write_downloads,
     ),
     Check(
         "dashboard events",
-        "Elasticsearch has every event that was written for dashboards, and none else",
-        "have the worker write them once more",
+        "Elasticsearch has every event that was written for dashboards and was not refused, and no others",
+        "write the events again",
         _find_events,
         _write_events,
+    ),
+    Check(
+        "refused dashboard documents",
+        "Elasticsearch has refused no document for dashboards",
+        "write each once more; what is refused again says why",
+        _find_refused,
+        _retry_refused,
     ),
 )

@@ -186,14 +186,17 @@ _CURSORS = statement(
 _EVENTS_WRITTEN = statement(
     sa.text(f"""
     SELECT count(*) FILTER (WHERE type <> '{event_log.LOST}' AND subject_type = '{event_log.PACKAGE}'
-           AND seq <= coalesce((SELECT seq FROM consumers WHERE name = :consumer), 0)) AS least,
+           AND seq <= coalesce((SELECT seq FROM consumers WHERE name = :consumer), 0))
+           - (SELECT count(*) FROM dashboard_failures WHERE starts_with(document, 'event-')) AS least,
            count(*) AS most
     FROM events
     """)
 )
 _DOWNLOADS_WRITTEN = statement(
     sa.text("""
-    SELECT count(*) FILTER (WHERE id <= coalesce((SELECT seq FROM consumers WHERE name = :consumer), 0)) AS least,
+    SELECT count(*) FILTER (WHERE id <= coalesce((SELECT seq FROM consumers WHERE name = :consumer), 0))
+           - (SELECT count(*) FROM dashboard_failures WHERE starts_with(document, 'download-')
+              AND at >= CAST(:month AS date) AND at < CAST(:next_month AS date)) AS least,
            count(*) AS most
     FROM downloads WHERE downloaded_at >= CAST(:month AS date) AND downloaded_at < CAST(:next_month AS date)
     """)
@@ -312,10 +315,10 @@ async def cursors_beyond(conn: Connection) -> list[Row]:
 
 
 async def events_written(conn: Connection, consumer: str) -> Row:
-    """least: events that `consumer` has handled; most: those there are, or were before they were lost."""
+    """least: events that `consumer` has handled and that were not refused; most: all events, lost ones included."""
     return await conn.one(_EVENTS_WRITTEN, consumer=consumer)
 
 
 async def downloads_written(conn: Connection, consumer: str, month: date, next_month: date) -> Row:
-    """least: downloads of the month that `consumer` has handled; most: those there are."""
+    """least: downloads of the month that `consumer` has handled and that were not refused; most: all of the month."""
     return await conn.one(_DOWNLOADS_WRITTEN, consumer=consumer, month=month, next_month=next_month)

@@ -19,7 +19,7 @@ from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Database, statement
 from registry.db.tables import consumers
-from registry.errors import Unavailable
+from registry.errors import DatabaseUnavailable, Unavailable
 from registry.events import locks
 from registry.events import log as event_log
 from registry.events.announcements import Announcements, wait
@@ -48,7 +48,17 @@ _START = statement(insert(consumers).values(name=p("name"), seq=0).on_conflict_d
 _SAVE = statement(
     sa.update(consumers)
     .where(consumers.c.name == p("consumer"), consumers.c.seq == p("from_seq"))
-    .values(seq=p("to_seq"), updated_at=sa.func.now())
+    .values(seq=p("to_seq"), updated_at=sa.func.now(), failure=None, failed_at=None)
+)
+_FAIL = statement(
+    sa.update(consumers)
+    .where(consumers.c.name == p("consumer"))
+    .values(failure=p("reason"), failed_at=sa.func.clock_timestamp())
+)
+_FAILURES = statement(
+    sa.select(consumers.c.name, consumers.c.failure)
+    .where(consumers.c.failed_at > consumers.c.updated_at)
+    .order_by(consumers.c.name)
 )
 _RESET = statement(sa.update(consumers).where(consumers.c.name == p("consumer")).values(seq=0))
 
@@ -90,6 +100,8 @@ async def follow(
             log.warning(
                 "consumer stopped because a server is unavailable", extra={"consumer": name, "reason": error.detail}
             )
+            if not isinstance(error, DatabaseUnavailable):
+                await _save_failure(db, name, error.detail)
         except Exception:  # whatever a handler raises must not end the loop: the log waits, the error is counted
             log.exception("consumer failed", extra={"consumer": name})
         ERRORS.labels(name).inc()
@@ -127,6 +139,20 @@ async def wait_until_handled(db: Database, announcements: Announcements, name: s
                     break
     finally:
         unsubscribe()
+
+
+async def _save_failure(db: Database, name: str, reason: str) -> None:
+    """Stores why `name` waits, so that /health of every process can tell. The next successful batch clears it."""
+    try:
+        async with db.transaction() as conn:
+            await conn.run(_FAIL, consumer=name, reason=reason)
+    except DatabaseUnavailable:
+        log.info("the failure of a consumer could not be stored", extra={"consumer": name})
+
+
+async def failures(conn: Connection) -> list[tuple[str, str]]:
+    """(consumer, reason) of each consumer whose last batch failed."""
+    return [(row.name, row.failure) for row in await conn.all(_FAILURES)]
 
 
 async def replay(conn: Connection, name: str) -> None:

@@ -8,7 +8,8 @@ from typing_extensions import TypedDict
 
 from registry import __version__
 from registry.db.engine import Database
-from registry.errors import RegistryError
+from registry.errors import DatabaseUnavailable, RegistryError, SearchUnavailable
+from registry.events import consumer
 from registry.search.index import SearchIndex
 from registry.storage.base import Storage
 
@@ -37,7 +38,7 @@ class Alive(TypedDict):
 async def health(db: Database, storage: Storage, index: SearchIndex) -> Health:
     """Asks every server at once, each for CHECK_SECONDS at most."""
     names = ("database", "storage", "search")
-    found = await asyncio.gather(_check(_ping(db)), _check(storage.check()), _check(index.health()))
+    found = await asyncio.gather(_check(_ping(db)), _check(storage.check()), _check(_search(db, index)))
     components = dict(zip(names, found, strict=True))
     away = {name for name, component in components.items() if component["status"] != HEALTHY}
     status = UNHEALTHY if away & {"database", "storage"} else DEGRADED if away else HEALTHY
@@ -52,6 +53,18 @@ async def health(db: Database, storage: Storage, index: SearchIndex) -> Health:
 async def _ping(db: Database) -> None:
     async with db.read() as conn:
         await conn.command("SELECT 1")
+
+
+async def _search(db: Database, index: SearchIndex) -> None:
+    """Raises SearchUnavailable if Elasticsearch can't answer searches, or takes no documents from a consumer."""
+    await index.health()
+    try:
+        async with db.read() as conn:
+            failures = await consumer.failures(conn)
+    except DatabaseUnavailable:
+        return  # the component "database" says so
+    if failures:
+        raise SearchUnavailable("; ".join(f"{name}: {reason}" for name, reason in failures))
 
 
 async def _check(asked: Awaitable[object]) -> Component:

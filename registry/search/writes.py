@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from registry.elastic import IndexMissing
+from registry.elastic import IndexMissing, reason_of, refuses_document
 from registry.errors import SearchUnavailable
 from registry.search.documents import Document
 
@@ -41,14 +41,16 @@ def operation(write: Write, target: str) -> Iterator[Mapping[str, Any]]:
 
 
 def refusal(result: Mapping[str, Any]) -> str | None:
-    """Why the engine will never take this document; None when it did, or holds a newer one, or none to delete."""
+    """Why Elasticsearch will never take this document. None if it took it, or holds a newer one, or none to delete.
+
+    Raises SearchUnavailable for an error that is not about the document: the same write may succeed later.
+    """
     error = result.get("error")
     if error is None or result["status"] == 409:
         return None
     # Also of an alias that leads to two, which says nothing of the document.
     if error["type"] == "index_not_found_exception" or "no write index is defined" in error["reason"]:
         raise IndexMissing(str(error["reason"]))
-    if error["type"] == "cluster_block_exception":
-        raise SearchUnavailable(f"The search engine takes no writes: {error['reason']}")
-    cause = error.get("caused_by") or {}
-    return ": ".join(part for part in (error["type"], error["reason"], cause.get("reason")) if part)
+    if not refuses_document(error):
+        raise SearchUnavailable(f"Elasticsearch takes no search documents now: {reason_of(error)}")
+    return reason_of(error)

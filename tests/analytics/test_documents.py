@@ -68,7 +68,7 @@ async def test_a_download_has_every_field_of_the_table_and_no_other(demo: Regist
 
 
 async def test_a_refusal_leaves_out_what_does_not_apply(demo: Registry):
-    await demo.get("/packages/demo/9.9.9/tarball", headers={"User-Agent": ""})
+    await (await demo.user()).call("GET", "/packages/demo/9.9.9/tarball", headers={"User-Agent": ""})
     made = dict(documents.download((await rows(demo.app[DB]))[0]).source)
     assert (get(made, "event.outcome"), get(made, "http.response.status_code")) == ("failure", 404)
     assert (get(made, "package.name"), get(made, "package.version")) == ("demo", "9.9.9")

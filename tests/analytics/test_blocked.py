@@ -1,0 +1,97 @@
+"""While Elasticsearch takes no documents at all, the consumer waits, health says why, and no download is lost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from elasticsearch import AsyncElasticsearch
+
+from registry.analytics import consumer as analytics
+from registry.analytics.documents import DOWNLOADS
+from registry.elastic import IndexMissing
+from registry.errors import SearchUnavailable
+from registry.keys import SETTINGS
+from registry.search.writes import refusal
+from tests.client import Registry
+
+LIMIT = "cluster.max_shards_per_node"
+DOWNLOADED = 100
+
+
+@pytest.fixture
+async def engine(elasticsearch: Any) -> AsyncIterator[AsyncElasticsearch]:
+    """The engine; the limit of its shards is lifted at the end."""
+    async with AsyncElasticsearch(elasticsearch.url, request_timeout=60) as client:
+        yield client
+        await client.cluster.put_settings(persistent={LIMIT: None})
+
+
+async def health(registry: Registry) -> tuple[str, dict[str, str]]:
+    answer = await registry.get("/health")
+    assert answer.status == 200
+    return answer.json["status"], answer.json["components"]["search"]
+
+
+async def test_at_the_shard_limit_downloads_wait_and_all_arrive_once_it_is_raised(
+    registry: Registry, engine: AsyncElasticsearch, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(analytics, "GATHER_SECONDS", 0.05)
+    await (await registry.user()).publish("demo")
+    await registry.drain()
+    await engine.cluster.put_settings(persistent={LIMIT: 1})
+    await asyncio.gather(*(registry.get("/packages/demo/1.0.0/tarball") for _ in range(DOWNLOADED)))
+    async with asyncio.timeout(60):
+        while (await health(registry))[0] != "degraded":
+            await asyncio.sleep(0.1)
+    status, component = await health(registry)
+    assert (status, component["status"]) == ("degraded", "unhealthy")
+    assert DOWNLOADS in component["detail"]
+    assert "maximum normal shards open" in component["detail"]
+    await engine.cluster.put_settings(persistent={LIMIT: None})
+    prefix = registry.app[SETTINGS].search.prefix
+    async with asyncio.timeout(60):
+        while await held(engine, prefix) < DOWNLOADED:
+            await asyncio.sleep(0.1)
+    assert await held(engine, prefix) == DOWNLOADED
+    async with asyncio.timeout(60):
+        while (await health(registry))[0] != "healthy":
+            await asyncio.sleep(0.1)
+
+
+async def held(engine: AsyncElasticsearch, prefix: str) -> int:
+    await engine.indices.refresh(index=f"{prefix}{DOWNLOADS}-*")
+    return int((await engine.count(index=f"{prefix}{DOWNLOADS}-*"))["count"])
+
+
+# Answers of Elasticsearch 9.4.3 to one item of a bulk.
+REFUSED = (
+    (400, "document_parsing_exception", "[1:6] failed to parse field [a] of type [ip] in document with id '1'"),
+    (400, "mapper_parsing_exception", "failed to parse"),
+    (400, "strict_dynamic_mapping_exception", "mapping set to strict, dynamic introduction of [zz] is not allowed"),
+    (400, "illegal_argument_exception", 'Document contains at least one immense term in field="k"'),
+)
+BLOCKED = (
+    (400, "validation_exception", "this action would add [1] shards, but this cluster currently has [1]/[1]"),
+    (400, "index_closed_exception", "closed"),
+    (400, "invalid_index_name_exception", "Invalid index name [T_bad], must be lowercase"),
+    (400, "illegal_argument_exception", "unknown setting [index.nonsense]"),
+    (403, "cluster_block_exception", "index [x] blocked by: [FORBIDDEN/8/index write (api)];"),
+    (500, "i_o_exception", "No space left on device"),
+)
+MISSING = (
+    (404, "index_not_found_exception", "no such index [x]"),
+    (400, "illegal_argument_exception", "no write index is defined for alias [x]"),
+)
+
+
+def test_only_an_answer_about_the_document_sets_it_aside():
+    for status, type_, reason in REFUSED:
+        assert refusal({"status": status, "error": {"type": type_, "reason": reason}}) == f"{type_}: {reason}"
+    for status, type_, reason in BLOCKED:
+        with pytest.raises(SearchUnavailable, match="takes no search documents") as raised:
+            refusal({"status": status, "error": {"type": type_, "reason": reason}})
+        assert not isinstance(raised.value, IndexMissing)
+    for status, type_, reason in MISSING:
+        with pytest.raises(IndexMissing):
+            refusal({"status": status, "error": {"type": type_, "reason": reason}})
