@@ -18,6 +18,7 @@ from registry.downloads.tarballs import Tarballs
 from registry.events.announcements import Announcements
 from registry.keys import ANNOUNCEMENTS, DB, SETTINGS, SPOOL, STORAGE
 from registry.operations import handlers as operations
+from registry.operations.readiness import Readiness
 from registry.packages import handlers as packages
 from registry.packages import names, versions
 from registry.packages.cached import PackageCache
@@ -101,7 +102,8 @@ def create_app(settings: Settings, *, with_background: bool = True) -> web.Appli
     )
     app = web.Application(client_max_size=MAX_JSON_BODY, middlewares=[gate.middleware()])
     app[SETTINGS] = settings
-    app[IN_FLIGHT] = InFlight()
+    app[IN_FLIGHT] = in_flight = InFlight()
+    app[operations.READINESS] = Readiness(settings.database, in_flight)
     app[CREDENTIAL_CHECK] = CredentialCheck(limiter)
     app[CACHE_POLICY] = CachePolicy(private=private, cors=bool(settings.web.cors_origins))
     app[operations.DOCUMENT] = openapi.document(

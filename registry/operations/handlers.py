@@ -12,11 +12,13 @@ from registry.errors import DatabaseUnavailable
 from registry.jobs import store as job_store
 from registry.keys import DB, STORAGE
 from registry.operations import health
+from registry.operations.readiness import Readiness, Ready
 from registry.search.keys import SEARCH
 from registry.web import openapi
 from registry.web.responses import json_response, metadata_response
 from registry.web.route import OPEN, READ, READS, Handler, Limit, Route
 
+READINESS = web.AppKey("readiness", Readiness)
 DOCUMENT: web.AppKey[Mapping[str, Any]] = web.AppKey("openapi", Mapping)
 
 LAG_EVENTS = Gauge("registry_consumer_lag_events", "Events a consumer has yet to handle", ["consumer"])
@@ -41,8 +43,8 @@ async def get_live(_: web.Request) -> web.StreamResponse:
 
 
 async def get_ready(request: web.Request) -> web.StreamResponse:
-    """Ready once packages can be served; a balancer sends nobody here before."""
-    return await get_health(request)
+    found = await request.app[READINESS].check()
+    return json_response(found, status=200 if found["status"] == "ready" else 503)
 
 
 async def get_metrics(request: web.Request) -> web.StreamResponse:
@@ -102,11 +104,12 @@ def _everywhere(
 
 
 _HEALTH = {200: health.Health, 503: health.Health}
+_READY = {200: Ready, 503: Ready}
 # Health has no rate limit: a balancer must not lose a healthy process because its own address asks too often.
 ROUTES = (
     *_everywhere("/health", get_health, "Health, part by part", _HEALTH, limit=None),
     *_everywhere("/health/live", get_live, "Whether the process runs", {200: health.Alive}, limit=None),
-    *_everywhere("/health/ready", get_ready, "Whether packages can be served", _HEALTH, limit=None),
+    *_everywhere("/health/ready", get_ready, "Whether this process takes requests", _READY, limit=None),
     *_everywhere("/metrics", get_metrics, "Figures for Prometheus", {200: "text/plain"}, access=READ),
     *_everywhere("/openapi.json", get_openapi, "This description", {200: dict[str, Any], 304: None}),
     *_everywhere("/docs", get_docs, "This description as a page", {200: "text/html"}),

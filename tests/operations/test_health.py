@@ -3,10 +3,16 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from registry import __version__
+from registry.db import migrate
+from registry.db.engine import Database, Statement
+from registry.devstack.postgres import Postgres
+from registry.web.context import IN_FLIGHT
 from tests.client import Answer, Registry
 from tests.conftest import MakeRegistry
+from tests.faults.toxic import toxic, unix
 from tests.web.shape import case
 
 # The discard port: nothing listens there.
@@ -37,12 +43,20 @@ async def until_indexed(registry: Registry) -> None:
 async def check_everywhere(registry: Registry, status: str, away: set[str]) -> None:
     if "search" not in away:
         await until_indexed(registry)
-    for path in ("/api/v1/health", "/health", "/api/v1/health/ready", "/health/ready"):
+    for path in ("/api/v1/health", "/health"):
         with case(path):
             check_health(await registry.get(registry.url + path), status, away)
     for path in ("/api/v1/health/live", "/health/live"):
         answer = await registry.get(registry.url + path)
         assert (answer.status, answer.json) == (200, {"status": "alive"})
+
+
+async def check_ready(registry: Registry, status: str) -> None:
+    for path in ("/api/v1/health/ready", "/health/ready"):
+        with case((path, status)):
+            answer = await registry.get(registry.url + path)
+            assert (answer.status, answer.json["status"]) == (200 if status == "ready" else 503, status)
+            assert bool(answer.json["detail"]) == (status != "ready")
 
 
 async def test_with_every_server_there_it_is_healthy(registry: Registry):
@@ -81,3 +95,41 @@ async def test_a_private_registry_tells_its_health_to_anyone(make_registry: Make
 async def test_credentials_that_do_not_hold_do_not_matter_to_a_probe(registry: Registry):
     answer = await registry.get("/health", headers={"Authorization": "Bearer nonsense"})
     assert answer.status == 200
+
+
+async def test_servers_that_all_processes_share_do_not_make_one_of_them_unready(
+    postgres: Postgres, database_url: str, make_registry: MakeRegistry, tmp_path: Path
+):
+    await make_registry()
+    async with toxic(unix(f"{postgres._socket_dir}/.s.PGSQL.5432")) as wire:
+        address = f"postgresql://postgres@127.0.0.1:{wire.port}{urlsplit(database_url).path}"
+        registry = await make_registry(REGISTRY_DB_URL=address, REGISTRY_ES_URL=NO_ELASTICSEARCH)
+        await check_ready(registry, "ready")
+        (tmp_path / "packages").rename(tmp_path / "gone")
+        wire.refusing = True
+        wire.reset_all()
+        assert (await registry.get("/health")).status == 503
+        await check_ready(registry, "ready")
+        wire.heal()
+
+
+async def test_a_process_is_unready_until_it_knows_that_the_schema_fits(db: Database, make_registry: MakeRegistry):
+    async def set_revision(revision: str) -> None:
+        async with db.transaction() as conn:
+            await conn.all(Statement(f"UPDATE alembic_version SET version_num = '{revision}' RETURNING 1", {}))
+
+    await until_indexed(await make_registry())
+    await check_ready(await make_registry(REGISTRY_DB_URL=NO_POSTGRES), "starting")
+    await set_revision("0001")
+    registry = await make_registry()
+    await check_ready(registry, "starting")
+    await set_revision(migrate.head())
+    await check_ready(registry, "ready")
+    await set_revision("a later one")
+    await check_ready(await make_registry(), "ready")
+
+
+async def test_a_process_that_shuts_down_is_unready(registry: Registry):
+    await check_ready(registry, "ready")
+    registry.app[IN_FLIGHT].closing = True
+    await check_ready(registry, "stopping")
