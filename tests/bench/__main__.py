@@ -5,7 +5,7 @@ import asyncio
 import json
 from pathlib import Path
 
-from tests.bench import plans, reads, searches, writes
+from tests.bench import inspection, plans, reads, searches, writes
 from tests.bench.catalogue import read_catalogue
 from tests.bench.relevance_corpus import of_debian
 from tests.bench.stack import brought_up
@@ -17,6 +17,7 @@ FIGURES = {
     "publish": writes.publish,
     "found": writes.found,
     "indexing": writes.indexing,
+    "inspection": inspection.inspection,
     "plans": plans.plans,
 }
 

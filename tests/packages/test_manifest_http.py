@@ -1,22 +1,16 @@
 """What a manifest holds beyond the known fields harms no read of it, and readers get the text that was published."""
 
-import asyncio
 import json
-import os
 from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from registry.db.engine import Statement
 from registry.keys import DB
-from registry.packages.fields import json_problem
 from tests.client import Registry, User, tarball
 from tests.packages.ways import WAYS, Way, value
 
-EXAMPLES = int(os.environ.get("REGISTRY_FUZZ_EXAMPLES", "50"))
 HEAD = '{"name": "demo", "version": "1.0.0", "description": "About demo", "extra": '
 EXTRAS = {
     "double": "1e30",
@@ -122,46 +116,3 @@ async def test_what_some_json_parser_can_not_read_is_refused(registry: Registry,
 async def test_the_api_page_describes_the_manifest_as_an_object(registry: Registry):
     spec: Any = (await registry.get(f"{registry.url}/openapi.json")).json
     assert spec["components"]["schemas"]["VersionInfo"]["properties"]["manifest"]["type"] == "object"
-
-
-texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
-numbers = (
-    st.integers(-(10**308), 10**308).map(str)
-    | st.floats(allow_nan=False, allow_infinity=False).map(repr)
-    | st.from_regex(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,30})?([eE][+-]?[0-2]?[0-9]{1,2})?", fullmatch=True)
-)
-json_texts = st.recursive(
-    numbers | texts.map(json.dumps) | st.sampled_from(["null", "true", " false", r'"\ud83d\ude00"']),
-    lambda inner: (
-        st.lists(inner, max_size=4).map(lambda parts: "[" + " ,\n".join(parts) + "]")
-        | st.dictionaries(texts.map(json.dumps), inner, max_size=4).map(
-            lambda members: "{" + ",\t".join(f"{name} :{part}" for name, part in members.items()) + "}"
-        )
-    ),
-    max_leaves=12,
-)
-
-
-async def test_any_unknown_member_comes_back_from_the_database(registry: Registry):
-    """One package holds all examples: each one is published, read back, and shown by every answer about the package."""
-    ada, root = await registry.user("ada"), await registry.user("root", admin=True)
-    count = 0
-    loop = asyncio.get_running_loop()
-
-    async def publish(extra: str) -> None:
-        nonlocal count
-        text = HEAD.replace("1.0.0", f"1.0.{count}") + extra + "}"
-        answer = await ada.put("demo", f"1.0.{count}", data=tarball(text.encode()))
-        assert answer.status == 201, (text, answer.body)
-        body = await raw_version(registry, f"1.0.{count}")
-        assert (b'"manifest":' + text.encode() + b",") in body
-        orjson.loads(body)
-        count += 1
-
-    @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None)
-    @given(json_texts.filter(lambda text: not json_problem(json.loads(text))))
-    def run(extra: str) -> None:
-        asyncio.run_coroutine_threadsafe(publish(extra), loop).result()
-
-    await asyncio.to_thread(run)
-    await read_everything(registry, ada, root, count)
