@@ -7,15 +7,14 @@ for that.
 import argparse
 import asyncio
 import getpass
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 
-from registry import __version__, logs
+from registry import __version__, preflight
 from registry.errors import RegistryError, SettingsError, StackError
 from registry.setting_types import integer
-from registry.settings import ADDRESSES, Settings, environment, variables
+from registry.settings import Settings, environment, variables
 
 EPILOG = """\
 first steps, on one machine and without any setup:
@@ -78,7 +77,7 @@ def up(_: argparse.Namespace) -> None:
 def serve(options: argparse.Namespace) -> None:
     from registry import server, supervisor
 
-    settings = _settings()
+    settings = preflight.serving_settings()
     _require_schema(settings)
     background = not options.web_only
     if options.processes > 1:
@@ -90,7 +89,7 @@ def serve(options: argparse.Namespace) -> None:
 def worker(_: argparse.Namespace) -> None:
     from registry import server
 
-    settings = _settings()
+    settings = preflight.serving_settings()
     _require_schema(settings)
     server.run(server.work(settings))
 
@@ -105,7 +104,7 @@ def _require_schema(settings: Settings) -> None:
 def migrate(_: argparse.Namespace) -> None:
     from registry.db import migrate as migrations
 
-    _say(f"The schema is at revision {migrations.upgrade(_settings().database, say=_note)}.")
+    _say(f"The schema is at revision {migrations.upgrade(preflight.settings().database, say=_note)}.")
 
 
 def reindex(options: argparse.Namespace) -> None:
@@ -115,7 +114,7 @@ def reindex(options: argparse.Namespace) -> None:
     from registry.search.rebuild import rebuild, rollback
     from registry.search.reconcile import reconcile
 
-    settings = _settings()
+    settings = preflight.settings()
 
     async def work() -> str:
         async with open_database(settings.database) as db, open_search(settings.search) as index:
@@ -135,7 +134,7 @@ def doctor(options: argparse.Namespace) -> int:
     from registry.doctor import examine
     from registry.doctor.report import as_json, as_text
 
-    report = asyncio.run(examine.doctor(_settings(), _show, repair=options.repair, deep=options.deep))
+    report = asyncio.run(examine.doctor(preflight.settings(), _show, repair=options.repair, deep=options.deep))
     _show("")
     _say(as_json(report) if options.json else as_text(report))
     return report.status
@@ -145,7 +144,7 @@ def user_create(options: argparse.Namespace) -> None:
     from registry.accounts.register import register
     from registry.db.engine import open_database
 
-    settings = _settings()
+    settings = preflight.settings()
     password = options.password or _ask_password()
     role = "admin" if options.admin else "user"
 
@@ -161,7 +160,7 @@ def user_password(options: argparse.Namespace) -> None:
     from registry.accounts import administer
     from registry.db.engine import open_database
 
-    settings = _settings()
+    settings = preflight.settings()
     password = _ask_password()
 
     async def work() -> None:
@@ -176,7 +175,7 @@ def user_role(options: argparse.Namespace) -> None:
     from registry.accounts import administer
     from registry.db.engine import open_database
 
-    settings = _settings()
+    settings = preflight.settings()
 
     async def work() -> None:
         async with open_database(settings.database) as db:
@@ -190,7 +189,7 @@ def user_active(options: argparse.Namespace) -> None:
     from registry.accounts import administer
     from registry.db.engine import open_database
 
-    settings = _settings()
+    settings = preflight.settings()
 
     async def work() -> None:
         async with open_database(settings.database) as db:
@@ -300,18 +299,6 @@ def _add_user(add: Add, commands: object) -> None:
     for command in (creating, resetting, role, activating, deactivating):
         command.add_argument("username")
     role.add_argument("role", choices=("user", "admin"))
-
-
-def _settings() -> Settings:
-    """Reads the settings. Without REGISTRY_DB_URL, uses the servers of an `up` that runs with the same data folder."""
-    settings = Settings.read()
-    running = settings.stack.data_dir / ADDRESSES
-    if not settings.database.url and running.exists():
-        settings = Settings.read({**json.loads(running.read_text(encoding="utf-8")), **environment()})
-    if not settings.database.url:
-        raise StackError("REGISTRY_DB_URL is not set. `synapse-registry up` brings a PostgreSQL of its own.")
-    logs.configure(settings.web.log_level)
-    return settings
 
 
 def _ask_password() -> str:

@@ -1,18 +1,37 @@
-"""What the text of a variable may be. Each raises ValueError that says what is wanted."""
+"""Parsers for the text of a setting. Each raises ValueError with what the setting wants, never with the text itself."""
 
 import ipaddress
 import re
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
-from typing import BinaryIO
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-HASHES_SAMPLED = 64
+MAX_TEXT = 4096
+_SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_REDIS_PARAMETERS = {"ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile"}
+_ENCODE = "with @ : / ? # in a user name or password written as %40 %3A %2F %3F %23"
+
+
+def has_controls(value: str) -> bool:
+    return re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", value) is not None
 
 
 def text(value: str) -> str:
+    if has_controls(value) or len(value) > MAX_TEXT:
+        raise ValueError(f"at most {MAX_TEXT} characters, without control characters")
     return value
+
+
+def matching(pattern: str, wanted: str) -> Callable[[str], str]:
+    """Text that is empty or matches all of `pattern`."""
+
+    def parse(value: str) -> str:
+        if value and not re.fullmatch(pattern, value):
+            raise ValueError(wanted)
+        return value
+
+    return parse
 
 
 def integer(low: int, high: int) -> Callable[[str], int]:
@@ -34,61 +53,38 @@ def flag(value: str) -> bool:
 def choice(*allowed: str) -> Callable[[str], str]:
     def parse(value: str) -> str:
         if value.lower() not in allowed:
-            raise ValueError(" or ".join(allowed))
+            raise ValueError(" or ".join(filter(None, allowed)))
         return value.lower()
 
     return parse
 
 
-def size(value: str) -> int:
-    found = re.fullmatch(r"([0-9]{1,15})\s*(?:([KMG])i?B?|B)?", value, re.IGNORECASE)
-    if not found:
-        raise ValueError("a size such as 104857600 or 100MiB")
-    return int(found[1]) * {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[(found[2] or "").upper()]
+def size(low: str, high: str) -> Callable[[str], int]:
+    """A number of bytes; `low` and `high` are written like the setting."""
+
+    def parse(value: str) -> int:
+        found = _size(value)
+        if found is None or not (_size(low) or 0) <= found <= (_size(high) or 0):
+            raise ValueError(f"a size from {low} to {high}, such as 104857600 or 100MiB")
+        return found
+
+    return parse
 
 
-def duration(value: str) -> timedelta:
-    found = re.fullmatch(r"([0-9]{1,9})\s*([smhd]?)", value, re.IGNORECASE)
-    if not found:
-        raise ValueError("a time such as 30s, 5m, 12h or 7d (a bare number is seconds)")
-    unit = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[found[2].lower()]
-    return timedelta(**{unit: int(found[1])})
+def duration(low: str, high: str) -> Callable[[str], timedelta]:
+    """A time; `low` and `high` are written like the setting."""
 
+    def parse(value: str) -> timedelta:
+        found = _duration(value)
+        if found is None or not (_duration(low) or timedelta()) <= found <= (_duration(high) or timedelta()):
+            raise ValueError(f"a time from {low} to {high}, such as 30s, 5m, 12h or 7d (a bare number is seconds)")
+        return found
 
-def folder(value: str) -> Path:
-    return Path(value).expanduser()
-
-
-def sorted_hashes(value: str) -> Path | None:
-    """A file of SHA-1 hashes in hex, a line each, ascending; some lines of it are looked at, since it may be huge."""
-    if not value:
-        return None
-    path = Path(value).expanduser()
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            sample = [_line_after(file, size * part // HASHES_SAMPLED) for part in range(HASHES_SAMPLED)]
-    except OSError as error:
-        raise ValueError(f"a file that can be read ({error.strerror})") from None
-    seen = [line for line in sample if line]
-    if not seen or not all(re.fullmatch(rb"[0-9A-Fa-f]{40}(:[0-9]+)?\r?\n?", line) for line in seen):
-        raise ValueError("a file of lines such as HASH:COUNT, where HASH is 40 hex digits of SHA-1")
-    hashes = [line[:40].upper() for line in seen]
-    if hashes != sorted(hashes):
-        raise ValueError("a file whose hashes ascend (the downloader's single file, ordered by hash)")
-    return path
-
-
-def _line_after(file: BinaryIO, offset: int) -> bytes:
-    """The first whole line that begins at `offset` or after it."""
-    file.seek(max(offset - 1, 0))
-    if offset:
-        file.readline(100)
-    return file.readline(100)
+    return parse
 
 
 def words(value: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in value.split(",") if word.strip())
+    return tuple(word.strip() for word in text(value).split(",") if word.strip())
 
 
 def networks(value: str) -> tuple[str, ...]:
@@ -100,13 +96,56 @@ def networks(value: str) -> tuple[str, ...]:
     return words(value)
 
 
-def url(*schemes: str) -> Callable[[str], str]:
+def origins(value: str) -> tuple[str, ...]:
+    """`*`, or origins as a browser sends them (RFC 6454): lower case, without a path and without a default port."""
+    return tuple(word if word == "*" else _origin(word) for word in words(value))
+
+
+def host(value: str) -> str:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        if not re.fullmatch(r"(?=.*[A-Za-z])[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", value):
+            raise ValueError("an IP address or a host name, without a port") from None
+    return value
+
+
+def url(*schemes: str, example: str = "", http_needs_port: bool = False) -> Callable[[str], str]:
+    """An address with a host and at most a path; `example` shows one. Empty text is none."""
+    wanted = f"an address such as {example or schemes[0] + '://host'}"
+
     def parse(value: str) -> str:
-        if value and (urlsplit(value).scheme not in schemes):
-            raise ValueError(f"an address that begins with {' or '.join(s + '://' for s in schemes)}")
-        return value
+        if not value.strip():
+            return ""
+        parts = _split(value.strip(), schemes, f"{wanted}, {_ENCODE}")
+        if not parts.hostname or parts.query or (http_needs_port and parts.scheme == "http" and parts.port is None):
+            raise ValueError(wanted)
+        return value.strip()
 
     return parse
+
+
+def redis_url(value: str) -> str:
+    if not value.strip():
+        return ""
+    wanted = f"an address such as redis://:password@host:6379/0, {_ENCODE}"
+    parts = _split(value.strip(), ("redis", "rediss"), wanted)
+    known = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)} <= _REDIS_PARAMETERS
+    if not parts.hostname or not re.fullmatch(r"(?:/[0-9]{0,4})?", parts.path) or not known:
+        raise ValueError(wanted)
+    return value.strip()
+
+
+def database_url(value: str) -> str:
+    if value.startswith("sqlite"):
+        raise ValueError("a postgresql:// address; SQLite is not supported (`make up` brings a PostgreSQL of its own)")
+    if not value.strip():
+        return ""
+    wanted = f"an address such as postgresql://user:password@host:5432/database, {_ENCODE}"
+    parts = _split(value.strip(), ("postgresql", "postgres"), wanted)
+    if "/" in parts.path[1:] or any(not given for _, given in parse_qsl(parts.query, keep_blank_values=True)):
+        raise ValueError(wanted)
+    return value.strip()
 
 
 def location(value: str) -> str:
@@ -115,7 +154,49 @@ def location(value: str) -> str:
     return value
 
 
-def database_url(value: str) -> str:
-    if value.startswith("sqlite"):
-        raise ValueError("a postgresql:// address; SQLite is not supported (`make up` brings a PostgreSQL of its own)")
-    return url("postgresql", "postgres")(value)
+def _size(value: str) -> int | None:
+    found = re.fullmatch(r"([0-9]{1,15})\s*(?:([KMGT])i?B?|B)?", value, re.IGNORECASE)
+    return int(found[1]) * _SIZES[(found[2] or "").upper()] if found else None
+
+
+def _duration(value: str) -> timedelta | None:
+    found = re.fullmatch(r"([0-9]{1,9})\s*([smhd]?)", value, re.IGNORECASE)
+    return timedelta(**{_UNITS[found[2].lower()]: int(found[1])}) if found else None
+
+
+def _split(value: str, schemes: tuple[str, ...], wanted: str) -> SplitResult:
+    """The parts of an address. Raises ValueError(wanted) unless an `@` stands only between the login and the host.
+
+    An unencoded `@`, `/`, `?` or `#` in a password moves the rest of the password into another part of the address.
+    """
+    try:
+        parts = urlsplit(value)
+        sound = parts.port != 0
+    except ValueError:
+        raise ValueError(wanted) from None
+    if has_controls(value) or re.search(r"\s", value) or len(value) > MAX_TEXT:
+        sound = False
+    if (
+        not sound
+        or parts.scheme not in schemes
+        or parts.fragment
+        or value.count("@") != min(parts.netloc.count("@"), 1)
+    ):
+        raise ValueError(wanted)
+    return parts
+
+
+def _origin(word: str) -> str:
+    wanted = "origins such as https://app.example or http://localhost:3000, without a path, or *"
+    try:
+        parts = urlsplit(word)
+        port = parts.port
+    except ValueError:
+        raise ValueError(wanted) from None
+    name = parts.hostname or ""
+    authority = f"[{name}]" if ":" in name else name
+    authority += f":{port}" if port is not None else ""
+    origin = word.lower()
+    if not name or not word.isascii() or " " in word or origin != f"{parts.scheme}://{authority}":
+        raise ValueError(wanted)
+    return origin.removesuffix({"http": ":80", "https": ":443"}.get(parts.scheme, "\0"))

@@ -6,38 +6,46 @@ given as `NAME_FILE`, the path of a file that holds the value. This is the only 
 
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import Field, dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, dataclass, fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from registry import setting_files as files
 from registry import setting_types as types
 from registry.errors import SettingsError
+from registry.setting_source import read_part, unknown, var
 
 ENVIRONMENTS = ("development", "testing", "production")
 MINIMUM_SECRET_BYTES = 32
 # In the data folder while `up` runs: the variables that lead to what it started.
 ADDRESSES = "addresses.json"
 
-
-def var(name: str, default: str, doc: str, parse: Callable[[str], Any] = types.text, *, secret: bool = False) -> Any:
-    """A settings field read from the variable `name`; `default` is its text when unset."""
-    metadata = {"name": name, "default": default, "doc": doc, "parse": parse, "secret": secret}
-    return field(metadata=metadata, repr=not secret)
+HEADER = types.matching(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", "the name of a header, such as CF-IPCountry")
+BUCKET = types.matching(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", "a bucket name of letters, digits, dots and hyphens")
+REGION = types.matching(r"[A-Za-z0-9._-]{1,63}", "a region such as eu-central-1")
+ACCESS_KEY = types.matching(r"[!-~]{1,1024}", "an access key of printable ASCII without blanks")
+KEY_PREFIX = types.matching(
+    r"[A-Za-z0-9_.-][A-Za-z0-9_./-]{0,199}", "a prefix such as registry/, without a slash first"
+)
+ES_URL = types.url("http", "https", example="http://localhost:9200", http_needs_port=True)
+ES_USER = types.matching(r"[^:\x00-\x1f\x7f]{1,255}", "a user name without a colon")
+ES_API_KEY = types.matching(r"[!-~]{1,4096}", "an API key of printable ASCII without blanks")
+INDEX_PREFIX = types.matching(r"[a-z0-9][a-z0-9._-]{0,99}", "lower-case letters, digits, dots, hyphens and underscores")
 
 
 @dataclass(frozen=True)
 class WebSettings:
     """Where the service listens and whom it answers."""
 
-    host: str = var("REGISTRY_HOST", "127.0.0.1", "Address to listen on; 0.0.0.0 for every interface")
+    host: str = var("REGISTRY_HOST", "127.0.0.1", "Address to listen on; 0.0.0.0 for every interface", types.host)
     port: int = var("REGISTRY_PORT", "8080", "Port of the API", types.integer(0, 65535))
     metrics_port: int = var(
         "REGISTRY_METRICS_PORT", "0", "A second port for /metrics alone; 0 opens none", types.integer(0, 65535)
     )
     cors_origins: tuple[str, ...] = var(
-        "REGISTRY_CORS_ORIGINS", "", "Origins whose pages may call the API, with commas between", types.words
+        "REGISTRY_CORS_ORIGINS", "", "Origins whose pages may call the API, with commas between", types.origins
     )
     cors_credentials: bool = var(
         "REGISTRY_CORS_CREDENTIALS", "false", "Whether those pages may send credentials", types.flag
@@ -46,7 +54,10 @@ class WebSettings:
         "REGISTRY_TRUSTED_PROXIES", "", "Networks whose X-Forwarded-For is believed", types.networks
     )
     country_header: str = var(
-        "REGISTRY_COUNTRY_HEADER", "", "Header in which a trusted proxy names the client's country by two letters"
+        "REGISTRY_COUNTRY_HEADER",
+        "",
+        "Header in which a trusted proxy names the client's country by two letters",
+        HEADER,
     )
     rate_limits: str = var(
         "REGISTRY_RATE_LIMITS", "", "`off`, or overrides such as `publish=200/hour,search=50/minute`"
@@ -55,11 +66,14 @@ class WebSettings:
         "REGISTRY_REDIS_URL",
         "",
         "Redis that shares the rate limits between processes",
-        types.url("redis", "rediss"),
+        types.redis_url,
         secret=True,
     )
     shutdown_grace: timedelta = var(
-        "REGISTRY_SHUTDOWN_GRACE", "5s", "How long requests may take to finish when the service stops", types.duration
+        "REGISTRY_SHUTDOWN_GRACE",
+        "5s",
+        "How long requests may take to finish when the service stops",
+        types.duration("0s", "1h"),
     )
     debug: bool = var("REGISTRY_DEBUG", "false", "asyncio's debug mode; refused in production", types.flag)
     log_level: str = var(
@@ -85,7 +99,7 @@ class AccountSettings:
         "REGISTRY_BREACHED_PASSWORDS",
         "",
         "File of SHA-1 hashes, ordered, of passwords known from breaches; they are refused",
-        types.sorted_hashes,
+        files.sorted_hashes,
     )
     registration: str = var(
         "REGISTRY_REGISTRATION", "open", "`closed`: only an admin creates users", types.choice("open", "closed")
@@ -113,7 +127,7 @@ class DatabaseSettings:
     sslrootcert: str = var("REGISTRY_DB_SSLROOTCERT", "", "CA file that the server's certificate is checked against")
     pool_size: int = var("REGISTRY_DB_POOL_SIZE", "10", "Most connections of one process", types.integer(2, 500))
     statement_timeout: timedelta = var(
-        "REGISTRY_DB_STATEMENT_TIMEOUT", "10s", "After this PostgreSQL ends a statement", types.duration
+        "REGISTRY_DB_STATEMENT_TIMEOUT", "10s", "After this PostgreSQL ends a statement", types.duration("1s", "1h")
     )
 
 
@@ -122,30 +136,27 @@ class StorageSettings:
     """Where tarballs are kept."""
 
     type: str = var("REGISTRY_STORAGE_TYPE", "local", "`local` folder or `s3`", types.choice("local", "s3"))
-    path: Path = var("REGISTRY_STORAGE_PATH", "./packages", "Folder of the local storage", types.folder)
+    path: Path = var("REGISTRY_STORAGE_PATH", "./packages", "Folder of the local storage", files.folder)
     accel_location: str = var(
         "REGISTRY_ACCEL_LOCATION",
         "",
         "nginx's internal location of that folder's `blobs`: nginx sends whole tarballs",
         types.location,
     )
-    s3_bucket: str = var("REGISTRY_S3_BUCKET", "", "Bucket name; needed with `s3`")
-    s3_region: str = var("REGISTRY_S3_REGION", "us-east-1", "Region of the bucket")
+    s3_bucket: str = var("REGISTRY_S3_BUCKET", "", "Bucket name; needed with `s3`", BUCKET)
+    s3_region: str = var("REGISTRY_S3_REGION", "us-east-1", "Region of the bucket", REGION)
     s3_endpoint: str = var(
-        "REGISTRY_S3_ENDPOINT", "", "Address of an S3 server other than AWS", types.url("http", "https")
-    )
-    s3_public_endpoint: str = var(
-        "REGISTRY_S3_PUBLIC_ENDPOINT",
+        "REGISTRY_S3_ENDPOINT",
         "",
-        "Address of that server for clients, where it is another one; presigned addresses are made for it",
-        types.url("http", "https"),
+        "Address of an S3 server other than AWS",
+        types.url("http", "https", example="https://s3.example:9000"),
     )
     s3_access_key: str = var(
-        "REGISTRY_S3_ACCESS_KEY", "", "Access key; empty uses the usual AWS credential chain", secret=True
+        "REGISTRY_S3_ACCESS_KEY", "", "Access key; empty uses the usual AWS credential chain", ACCESS_KEY, secret=True
     )
     s3_secret_key: str = var("REGISTRY_S3_SECRET_KEY", "", "Secret key that belongs to it", secret=True)
     s3_ca: str = var("REGISTRY_S3_CA", "", "CA file that the S3 server's certificate is checked against")
-    s3_prefix: str = var("REGISTRY_S3_PREFIX", "", "Put before every key, such as `registry/`")
+    s3_prefix: str = var("REGISTRY_S3_PREFIX", "", "Put before every key, such as `registry/`", KEY_PREFIX)
     s3_redirect: bool = var(
         "REGISTRY_S3_REDIRECT", "false", "Answer downloads with 302 to a presigned address", types.flag
     )
@@ -155,14 +166,14 @@ class StorageSettings:
 class SearchSettings:
     """Elasticsearch."""
 
-    url: str = var("REGISTRY_ES_URL", "", "Address of Elasticsearch", types.url("http", "https"), secret=True)
-    user: str = var("REGISTRY_ES_USER", "", "User name for basic authentication")
+    url: str = var("REGISTRY_ES_URL", "", "Address of Elasticsearch", ES_URL, secret=True)
+    user: str = var("REGISTRY_ES_USER", "", "User name for basic authentication", ES_USER)
     password: str = var("REGISTRY_ES_PASSWORD", "", "Password of that user", secret=True)
-    api_key: str = var("REGISTRY_ES_API_KEY", "", "API key, instead of user and password", secret=True)
+    api_key: str = var("REGISTRY_ES_API_KEY", "", "API key, instead of user and password", ES_API_KEY, secret=True)
     ca: str = var("REGISTRY_ES_CA", "", "CA file that the server's certificate is checked against")
-    prefix: str = var("REGISTRY_ES_PREFIX", "", "Put before every index name, for a shared Elasticsearch")
+    prefix: str = var("REGISTRY_ES_PREFIX", "", "Put before every index name, for a shared Elasticsearch", INDEX_PREFIX)
     timeout: timedelta = var(
-        "REGISTRY_ES_TIMEOUT", "2s", "A search slower than this is answered by PostgreSQL", types.duration
+        "REGISTRY_ES_TIMEOUT", "2s", "A search slower than this is answered by PostgreSQL", types.duration("1s", "5m")
     )
 
 
@@ -180,7 +191,7 @@ class DownloadSettings:
         "REGISTRY_DOWNLOAD_RETENTION",
         "400d",
         "After this each download's own record goes, by whole months",
-        types.duration,
+        types.duration("1d", "36500d"),
     )
 
 
@@ -188,12 +199,14 @@ class DownloadSettings:
 class LimitSettings:
     """Bounds and graces."""
 
-    max_tarball: int = var("REGISTRY_MAX_TARBALL", "100MiB", "Largest tarball that is accepted", types.size)
+    max_tarball: int = var(
+        "REGISTRY_MAX_TARBALL", "100MiB", "Largest tarball that is accepted", types.size("1B", "1TiB")
+    )
     spool_path: Path = var(
-        "REGISTRY_SPOOL_PATH", "./spool", "Folder for uploads on their way and downloads not yet counted", types.folder
+        "REGISTRY_SPOOL_PATH", "./spool", "Folder for uploads on their way and downloads not yet counted", files.folder
     )
     delete_grace: timedelta = var(
-        "REGISTRY_DELETE_GRACE", "7d", "How long an admin can restore a deleted version", types.duration
+        "REGISTRY_DELETE_GRACE", "7d", "How long an admin can restore a deleted version", types.duration("0s", "3650d")
     )
 
 
@@ -201,9 +214,9 @@ class LimitSettings:
 class StackSettings:
     """What `make up` starts when no address of a server is given."""
 
-    data_dir: Path = var("REGISTRY_DATA_DIR", "./.data", "Folder where `make up` keeps everything", types.folder)
+    data_dir: Path = var("REGISTRY_DATA_DIR", "./.data", "Folder where `make up` keeps everything", files.folder)
     cache_dir: Path = var(
-        "REGISTRY_CACHE_DIR", "~/.cache/synapse-registry", "Folder for downloaded servers", types.folder
+        "REGISTRY_CACHE_DIR", "~/.cache/synapse-registry", "Folder for downloaded servers", files.folder
     )
     es_home: str = var("ES_HOME", "", "An Elasticsearch installation to start instead of a downloaded one")
     es_java_home: str = var("ES_JAVA_HOME", "", "JDK 21 or newer for Elasticsearch")
@@ -234,16 +247,21 @@ class Settings:
         problems: list[str] = []
         env = (environ.get("REGISTRY_ENV") or environ.get("FLASK_ENV") or "development").lower()
         if env not in ENVIRONMENTS:
-            problems.append(f"REGISTRY_ENV wants {', '.join(ENVIRONMENTS)}")
-        parts = {name: _read_part(part, environ, problems) for name, part in _parts()}
+            problems.append(f"REGISTRY_ENV wants {' or '.join(ENVIRONMENTS)}")
+        parts = {name: read_part(part, environ, problems) for name, part in _parts()}
         if not problems:
             settings = cls(env=env, **parts)
             problems.extend(_problems_of(settings))
         if problems:
-            raise SettingsError("Settings can't be used:\n" + "\n".join(f"  {p}" for p in problems))
+            raise SettingsError("\n".join(problems))
         if not settings.accounts.secret_keys:
             return replace(settings, accounts=replace(settings.accounts, secret_keys=(_ephemeral_secret(),)))
         return settings
+
+
+def unknown_variables(environ: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
+    """(name, the nearest setting or "") of each REGISTRY_* variable that is no setting."""
+    return list(unknown(os.environ if environ is None else environ, [item for _, item in variables()]))
 
 
 def environment() -> dict[str, str]:
@@ -269,25 +287,6 @@ def _parts() -> Iterator[tuple[str, Any]]:
             yield name, kind
 
 
-def _read_part(part: Any, environ: Mapping[str, str], problems: list[str]) -> Any:
-    values: dict[str, Any] = {}
-    for item in fields(part):
-        meta = item.metadata
-        try:
-            values[item.name] = meta["parse"](_raw(meta["name"], meta["secret"], environ) or meta["default"])
-        except ValueError as wrong:
-            problems.append(f"{meta['name']} wants {wrong}")
-        except OSError as wrong:
-            problems.append(f"{meta['name']}_FILE can't be read: {wrong.strerror}")
-    return None if len(values) < len(fields(part)) else part(**values)
-
-
-def _raw(name: str, secret: bool, environ: Mapping[str, str]) -> str:
-    if secret and environ.get(f"{name}_FILE"):
-        return Path(environ[f"{name}_FILE"]).read_text(encoding="utf-8").strip()
-    return environ.get(name, "").strip()
-
-
 def _problems_of(settings: Settings) -> Iterator[str]:
     if settings.storage.type == "s3" and not settings.storage.s3_bucket:
         yield "REGISTRY_S3_BUCKET wants a bucket name, since REGISTRY_STORAGE_TYPE is s3"
@@ -297,8 +296,18 @@ def _problems_of(settings: Settings) -> Iterator[str]:
         yield "REGISTRY_S3_ACCESS_KEY and REGISTRY_S3_SECRET_KEY want to be given together"
     if "*" in settings.web.cors_origins and settings.web.cors_credentials:
         yield "REGISTRY_CORS_ORIGINS wants named origins, not *, since REGISTRY_CORS_CREDENTIALS is true"
+    if settings.web.metrics_port and settings.web.metrics_port == settings.web.port:
+        yield "REGISTRY_METRICS_PORT wants another port than REGISTRY_PORT"
+    yield from _search_problems(settings.search)
     if settings.env == "production":
         yield from _production_problems(settings)
+
+
+def _search_problems(search: SearchSettings) -> Iterator[str]:
+    if search.user and not search.password:
+        yield "REGISTRY_ES_PASSWORD wants a password, since REGISTRY_ES_USER is set"
+    if search.user and search.api_key:
+        yield "REGISTRY_ES_API_KEY wants REGISTRY_ES_USER to be empty: only one of the two is used"
 
 
 def _production_problems(settings: Settings) -> Iterator[str]:

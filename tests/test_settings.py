@@ -63,7 +63,7 @@ def test_the_environment_is_named_by_either_variable():
     assert Settings.read({"FLASK_ENV": "testing"}).env == "testing"
     assert Settings.read({"FLASK_ENV": "testing", "REGISTRY_ENV": "development"}).env == "development"
     assert Settings.read({"FLASK_ENV": "Testing", "REGISTRY_ENV": ""}).env == "testing"
-    assert "REGISTRY_ENV wants development, testing, production" in refusal({"FLASK_ENV": "staging"})
+    assert "REGISTRY_ENV wants development or testing or production" in refusal({"FLASK_ENV": "staging"})
 
 
 def test_an_empty_variable_is_one_that_is_not_set():
@@ -90,6 +90,19 @@ def test_an_empty_variable_is_one_that_is_not_set():
             " https://a.example , https://b.example,",
             ("https://a.example", "https://b.example"),
         ),
+        ("REGISTRY_CORS_ORIGINS", "*", ("*",)),
+        (
+            "REGISTRY_CORS_ORIGINS",
+            "HTTPS://App.example:443,http://localhost:3000,http://[::1]:80",
+            ("https://app.example", "http://localhost:3000", "http://[::1]"),
+        ),
+        ("REGISTRY_ES_URL", "https://es.example", "https://es.example"),
+        ("REGISTRY_ES_URL", "http://u:p%40ss@[::1]:9200/es", "http://u:p%40ss@[::1]:9200/es"),
+        ("REGISTRY_REDIS_URL", "rediss://:p@r/0?ssl_cert_reqs=none", "rediss://:p@r/0?ssl_cert_reqs=none"),
+        ("REGISTRY_DB_URL", "postgresql:///r?host=/run/pg", "postgresql:///r?host=/run/pg"),
+        ("REGISTRY_DB_URL", "postgresql://a:b%2Fc@[::1]:5432/r", "postgresql://a:b%2Fc@[::1]:5432/r"),
+        ("REGISTRY_HOST", "::", "::"),
+        ("REGISTRY_HOST", "registry-1.internal", "registry-1.internal"),
         ("REGISTRY_SECRET_KEY", "new,old", ("new", "old")),
         ("REGISTRY_ACCESS", "Private", "private"),
         ("REGISTRY_DB_URL", "postgres://a@b/c", "postgres://a@b/c"),
@@ -155,9 +168,26 @@ def test_a_secret_may_stand_in_a_file(tmp_path: Path):
     )
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_of_a_secrets_file_only_the_line_break_is_cut_off(end: str, tmp_path: Path):
+    file = tmp_path / "password"
+    file.write_bytes(f" sesame {end}".encode())
+    assert Settings.read({"REGISTRY_DB_PASSWORD_FILE": str(file)}).database.password == " sesame "
+    assert Settings.read({"REGISTRY_DB_PASSWORD": " sesame "}).database.password == " sesame "
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"hush\nhush\n", b"hush\xff", b"hush\0", b"hush" * 20_000])
+def test_a_secrets_file_that_holds_no_secret_is_refused(content: bytes, tmp_path: Path):
+    file = tmp_path / "password"
+    file.write_bytes(content)
+    text = refusal({"REGISTRY_DB_PASSWORD_FILE": str(file)})
+    assert text.startswith("REGISTRY_DB_PASSWORD_FILE wants a file")
+    assert "hush" not in text
+
+
 def test_a_file_that_is_not_there_is_named_by_its_variable(tmp_path: Path):
     text = refusal({"REGISTRY_SECRET_KEY_FILE": str(tmp_path / "nothing")})
-    assert "REGISTRY_SECRET_KEY_FILE can't be read" in text
+    assert "REGISTRY_SECRET_KEY_FILE wants a file that can be read" in text
 
 
 def test_a_development_process_that_was_given_no_key_makes_one_of_its_own():
@@ -172,8 +202,12 @@ def test_no_secret_is_in_what_settings_print():
         for number, (_, item) in enumerate(variables())
         if item.metadata["secret"]
     }
-    schemes = {"REGISTRY_DB_URL": "postgresql", "REGISTRY_REDIS_URL": "redis", "REGISTRY_ES_URL": "http"}
-    given = {name: f"{schemes[name]}://u:{text}@host/x" if name in schemes else text for name, text in secrets.items()}
+    addresses = {
+        "REGISTRY_DB_URL": "postgresql://u:{}@host/x",
+        "REGISTRY_REDIS_URL": "redis://u:{}@host/0",
+        "REGISTRY_ES_URL": "http://u:{}@host:9200",
+    }
+    given = {name: addresses.get(name, "{}").format(text) for name, text in secrets.items()}
     settings = Settings.read(given)
     assert "hush" not in repr(settings)
     assert "hush" not in str(settings)

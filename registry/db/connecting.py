@@ -12,6 +12,7 @@ import psycopg2
 import psycopg2.extensions
 from sqlalchemy.engine import make_url
 
+from registry.errors import SettingsError
 from registry.settings import DatabaseSettings
 
 # The client gives up this many seconds after PostgreSQL should have ended the statement (a dead network).
@@ -34,7 +35,10 @@ _SETTINGS = {
 
 
 def dsn(settings: DatabaseSettings) -> str:
-    """libpq's connection string for `settings`, with the password and TLS options that have settings of their own."""
+    """libpq's connection string for `settings`, with the password and TLS options that have settings of their own.
+
+    Raises SettingsError for an unknown parameter.
+    """
     url = make_url(settings.url)
     parts: dict[str, str] = {
         "host": url.host or "",
@@ -53,7 +57,11 @@ def dsn(settings: DatabaseSettings) -> str:
         "tcp_user_timeout": "3000",
     }
     parts |= {name: str(value) for name, value in url.query.items()}
-    return str(psycopg2.extensions.make_dsn(**{k: v for k, v in parts.items() if v}))
+    try:
+        return str(psycopg2.extensions.make_dsn(**{k: v for k, v in parts.items() if v}))
+    except psycopg2.ProgrammingError:
+        # libpq's text quotes the parameter, which may be a part of a password.
+        raise SettingsError("REGISTRY_DB_URL wants only connection parameters of libpq after the `?`") from None
 
 
 def session_setup(settings: DatabaseSettings) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from registry import logs, server
+from registry import logs, preflight, server
 from registry.db import migrate
 from registry.devstack.distribution import elasticsearch_home
 from registry.devstack.elasticsearch import Elasticsearch
@@ -51,6 +51,8 @@ def up(environ: Mapping[str, str]) -> None:
         completed = _completed(environ, addresses, data)
         _tell_addresses(data / ADDRESSES, completed, stack)
         settings = Settings.read(completed)
+        preflight.check_files(settings)
+        preflight.check_folders(settings)
         logs.configure(settings.web.log_level, data / "registry.log")
         with _step("Schema") as say:
             say(f"at revision {migrate.upgrade(settings.database)}")

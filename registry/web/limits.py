@@ -147,4 +147,4 @@ def parse_limits(text: str, known: Iterable[Limit]) -> Rates:
     try:
         return {name: limits.parse(rate) for name, rate in rates.items() if rate != "off"}
     except ValueError as error:
-        raise SettingsError(f"REGISTRY_RATE_LIMITS can't be read: {error}") from error
+        raise SettingsError("REGISTRY_RATE_LIMITS wants rates such as 200/hour or 5 per 10 minutes") from error

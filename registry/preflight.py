@@ -1,0 +1,73 @@
+"""Reads the settings of a command and checks what they name, before the command starts anything."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from registry import logs
+from registry.errors import SettingsError, StackError
+from registry.setting_files import require_certificates, require_writable
+from registry.settings import ADDRESSES, Settings, environment, unknown_variables
+
+log = logging.getLogger(__name__)
+
+
+def settings() -> Settings:
+    """Reads the settings and sets up the log. Raises SettingsError, or StackError without a database.
+
+    Without REGISTRY_DB_URL, uses the servers of an `up` that runs with the same data folder.
+    """
+    read = Settings.read()
+    running = read.stack.data_dir / ADDRESSES
+    if not read.database.url and running.exists():
+        read = Settings.read({**json.loads(running.read_text(encoding="utf-8")), **environment()})
+    if not read.database.url:
+        raise StackError("REGISTRY_DB_URL is not set. `synapse-registry up` brings a PostgreSQL of its own.")
+    check_files(read)
+    logs.configure(read.web.log_level)
+    for name, nearest in unknown_variables():
+        log.warning("setting is unknown and ignored", extra={"setting": name, "did_you_mean": nearest})
+    return read
+
+
+def serving_settings() -> Settings:
+    """The settings of a process that serves or works in the background; it needs folders and rate limits too."""
+    from registry.app import rate_limits  # takes a second
+
+    read = settings()
+    check_folders(read)
+    rate_limits(read.web)
+    return read
+
+
+def check_files(read: Settings) -> None:
+    """Raises SettingsError if a file that a setting names can't be used."""
+    database, search, storage = read.database, read.search, read.storage
+    named = {"REGISTRY_ES_CA": search.ca, "REGISTRY_S3_CA": storage.s3_ca}
+    if database.sslrootcert != "system":  # libpq's word for the certificates of the system
+        named["REGISTRY_DB_SSLROOTCERT"] = database.sslrootcert
+    _check(require_certificates, {name: path for name, path in named.items() if path})
+
+
+def check_folders(read: Settings) -> None:
+    """Makes the folders of a serving process. Raises SettingsError if one can't be written."""
+    named: dict[str, Path] = {"REGISTRY_SPOOL_PATH": read.limits.spool_path}
+    if read.storage.type == "local":
+        named["REGISTRY_STORAGE_PATH"] = read.storage.path
+    _check(require_writable, named)
+
+
+def _check(check: Callable[[Any], None], named: dict[str, Any]) -> None:
+    problems = list(_problems(check, named))
+    if problems:
+        raise SettingsError("\n".join(problems))
+
+
+def _problems(check: Callable[[Any], None], named: dict[str, Any]) -> Iterator[str]:
+    for name, path in named.items():
+        try:
+            check(path)
+        except ValueError as wanted:
+            yield f"{name} wants {wanted}"
