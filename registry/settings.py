@@ -151,6 +151,12 @@ class StorageSettings:
         "Address of an S3 server other than AWS",
         types.url("http", "https", example="https://s3.example:9000"),
     )
+    s3_public_endpoint: str = var(
+        "REGISTRY_S3_PUBLIC_ENDPOINT",
+        "",
+        "Address of that server for clients, where it is another one; presigned addresses are made for it",
+        types.url("http", "https"),
+    )
     s3_access_key: str = var(
         "REGISTRY_S3_ACCESS_KEY", "", "Access key; empty uses the usual AWS credential chain", ACCESS_KEY, secret=True
     )

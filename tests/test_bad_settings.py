@@ -57,6 +57,7 @@ BAD = {
     "REGISTRY_S3_BUCKET": ["a b", "s3://bucket", "x", "a/b"],
     "REGISTRY_S3_REGION": ["eu central", "eu/1"],
     "REGISTRY_S3_ENDPOINT": ["s3.example", "ftp://s3.example", "http://s3:x", "http://[::1", "http://s3/?a=b"],
+    "REGISTRY_S3_PUBLIC_ENDPOINT": ["s3.example", "http://s3:x"],
     "REGISTRY_S3_ACCESS_KEY": ["hush hush", "hüsh"],
     "REGISTRY_S3_SECRET_KEY": ["hush\x01"],
     "REGISTRY_S3_CA": [CONTROL],

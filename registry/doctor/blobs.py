@@ -100,6 +100,14 @@ async def _checksum(storage: Storage, key: str) -> str:
     return digest.hexdigest()
 
 
+async def _find_refused(registry: Registry) -> Found:
+    found = Found()
+    await registry.storage.detect_features()
+    for header in registry.storage.refused_headers:
+        found.note(f"the S3 server refuses the request header {header}; uploads work without it")
+    return found
+
+
 async def _find_tombstones(registry: Registry) -> Found:
     async with registry.db.read() as conn:
         return await store.overdue_tombstones(conn, registry.settings.limits.delete_grace + OVERDUE)
@@ -124,6 +132,12 @@ async def _sweep_orphans(registry: Registry) -> None:
 
 
 CHECKS = (
+    Check(
+        "storage server",
+        "the storage takes uploads",
+        "make the storage take uploads",
+        _find_refused,
+    ),
     Check(
         "tarballs",
         "the storage has the tarball of every version, in its size",

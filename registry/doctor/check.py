@@ -42,6 +42,10 @@ class Found:
         if len(self.examples) < EXAMPLES:
             self.examples.append(example)
 
+    def note(self, remark: str) -> None:
+        """Shows `remark` in the report. It does not count as wrong."""
+        self.examples.append(remark)
+
 
 @dataclass(frozen=True)
 class Check:

@@ -13,11 +13,11 @@ def as_text(report: Report) -> str:
     lines = []
     for (name, found, left, said), result in zip(rows, (None, *report.results), strict=True):
         lines.append(f"{name:<{widths[0]}}  {found:>{widths[1]}}  {left:>{widths[2]}}  {said}".rstrip())
-        if result is not None and result.found:
+        if result is not None:
             more = result.found - len(result.examples)
             lines += [f"    {example}" for example in result.examples]
             lines += [f"    and {more} more"] if more > 0 else []
-            lines.append(f"  {_advice(report, result)}")
+            lines += [f"  {_advice(report, result)}"] if result.found else []
     lines.append(_verdict(report))
     return "\n".join(lines)
 

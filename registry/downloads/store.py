@@ -200,6 +200,8 @@ async def drop_before(conn: Connection, month: date) -> list[str]:
     """Drops the events, not the counts, of every month before `month`; the names of the partitions that went."""
     kept = _partition(month)
     dropped = [row.name for row in await conn.all(_PARTITIONS) if row.name < kept]
+    # While the statement waits for its lock, every download queues behind it. The next run tries again.
+    await conn.run(Statement("SET LOCAL lock_timeout = '1s'", {}))
     for name in dropped:
         await conn.run(Statement(f'DROP TABLE "{name}"', {}))
     return dropped

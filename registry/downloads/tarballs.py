@@ -1,6 +1,6 @@
 """Finding and reading tarballs, with the four caches that make this fast and keep it working without PostgreSQL.
 
-docs/decisions/0010-caches-of-downloads.md explains each cache.
+docs/decisions/0012-caches-of-downloads.md explains each cache.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator

@@ -38,7 +38,7 @@ class Alive(TypedDict):
 async def health(db: Database, storage: Storage, index: SearchIndex) -> Health:
     """Asks every server at once, each for CHECK_SECONDS at most."""
     names = ("database", "storage", "search")
-    found = await asyncio.gather(_check(_ping(db)), _check(storage.check()), _check(_search(db, index)))
+    found = await asyncio.gather(_check(_ping(db)), _check(_storage(storage)), _check(_search(db, index)))
     components = dict(zip(names, found, strict=True))
     away = {name for name, component in components.items() if component["status"] != HEALTHY}
     status = UNHEALTHY if away & {"database", "storage"} else DEGRADED if away else HEALTHY
@@ -55,6 +55,12 @@ async def _ping(db: Database) -> None:
         await conn.command("SELECT 1")
 
 
+async def _storage(storage: Storage) -> str:
+    await storage.check()
+    refused = storage.refused_headers
+    return f"the S3 server refuses {' and '.join(refused)}; the registry works without" if refused else ""
+
+
 async def _search(db: Database, index: SearchIndex) -> None:
     """Raises SearchUnavailable if Elasticsearch can't answer searches, or takes no documents from a consumer."""
     await index.health()
@@ -67,12 +73,13 @@ async def _search(db: Database, index: SearchIndex) -> None:
         raise SearchUnavailable("; ".join(f"{name}: {reason}" for name, reason in failures))
 
 
-async def _check(asked: Awaitable[object]) -> Component:
+async def _check(asked: Awaitable[str | None]) -> Component:
+    """`asked` may return a remark on a server that works."""
     try:
         async with asyncio.timeout(CHECK_SECONDS):
-            await asked
+            detail = await asked
     except RegistryError as error:
         return {"status": UNHEALTHY, "detail": error.detail}
     except TimeoutError:
         return {"status": UNHEALTHY, "detail": f"no answer within {CHECK_SECONDS:g} seconds"}
-    return {"status": HEALTHY, "detail": ""}
+    return {"status": HEALTHY, "detail": detail or ""}

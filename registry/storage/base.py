@@ -5,7 +5,7 @@ gone. So no call changes a blob, and a put that failed half-way leaves at most a
 """
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -111,6 +111,19 @@ class Storage(Protocol):
 
     async def abort_stale_uploads(self, older_than: timedelta) -> int:
         """Clear away what such uploads left; returns how many."""
+
+    @property
+    def refused_headers(self) -> Sequence[str]:
+        """The names of optional request headers that the server refuses, as far as is known by now.
+
+        The storage works without them.
+        """
+
+    async def detect_features(self) -> None:
+        """Make sure that `refused_headers` is known: the first upload does it, or the storage itself soon after start.
+
+        Raises StorageUnavailable when the storage takes no upload.
+        """
 
     async def check(self) -> None:
         """Raise StorageUnavailable when the folder can't be written, or the bucket is not to be reached, right now.

@@ -120,6 +120,13 @@ class LocalStorage:
     async def abort_stale_uploads(self, older_than: timedelta) -> int:
         return await asyncio.to_thread(self._remove_leftovers, older_than)
 
+    @property
+    def refused_headers(self) -> Sequence[str]:
+        return []
+
+    async def detect_features(self) -> None:
+        """Files have no headers."""
+
     async def check(self) -> None:
         await asyncio.to_thread(self._probe)
 

@@ -21,6 +21,7 @@ async def open_storage(settings: StorageSettings) -> AsyncIterator[Storage]:
         bucket=settings.s3_bucket,
         region=settings.s3_region,
         endpoint=settings.s3_endpoint or None,
+        public_endpoint=settings.s3_public_endpoint or None,
         access_key=settings.s3_access_key or None,
         secret_key=settings.s3_secret_key or None,
         ca=Path(settings.s3_ca) if settings.s3_ca else None,

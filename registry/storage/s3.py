@@ -26,12 +26,14 @@ from registry.storage.base import (
     check_range,
     is_key,
 )
-from registry.storage.s3_upload import FAILURES, MISSING, Uploader, error_code
+from registry.storage.s3_features import detect
+from registry.storage.s3_upload import FAILURES, MISSING, Features, Uploader, abort_upload, error_code
 
 log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 5
 ANSWER_SECONDS = 30
+DETECT_RETRY_SECONDS = 30.0
 
 
 @asynccontextmanager
@@ -40,6 +42,7 @@ async def open_s3(
     bucket: str,
     region: str | None = None,
     endpoint: str | None = None,
+    public_endpoint: str | None = None,
     access_key: str | None = None,
     secret_key: str | None = None,
     ca: Path | None = None,
@@ -47,8 +50,9 @@ async def open_s3(
 ) -> AsyncIterator["S3Storage"]:
     """The storage in an existing bucket, below `prefix`; nothing is asked of the server yet.
 
-    No endpoint is Amazon's own; no keys is the usual chain of environment, profile and instance role; `ca` is a PEM
-    file of authorities to trust instead of the public ones. StorageUnavailable when these can't make a client.
+    Without an endpoint it is Amazon's; without keys the usual chain of environment, profile and instance role gives
+    them. Presigned addresses are made for `public_endpoint`, where clients reach the server by another address. `ca`
+    is a PEM file of authorities to trust instead of the public ones. StorageUnavailable when these can't make a client.
     """
     config = AioConfig(
         connect_timeout=2,
@@ -58,42 +62,58 @@ async def open_s3(
         max_pool_connections=256,
         signature_version="s3v4",
         # The checksum header is signed and covers the body; signing the body too would hash it on the event loop.
-        s3={"addressing_style": "path" if endpoint else "auto", "payload_signing_enabled": False},
+        s3={"addressing_style": "path" if endpoint or public_endpoint else "auto", "payload_signing_enabled": False},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    making = get_session().create_client(
-        "s3",
-        region_name=region,
-        endpoint_url=endpoint,
-        aws_access_key_id=access_key,
-        aws_secret_access_key=secret_key,
-        verify=str(ca) if ca else None,
-        config=config,
-    )
+    session = get_session()
     async with AsyncExitStack() as stack:
-        with _named_errors("open"):
-            client = await stack.enter_async_context(making)
-        storage = S3Storage(client, bucket, prefix)
+
+        async def open_client(address: str | None) -> Any:
+            making = session.create_client(
+                "s3",
+                region_name=region,
+                endpoint_url=address,
+                aws_access_key_id=access_key,
+                aws_secret_access_key=secret_key,
+                verify=str(ca) if ca else None,
+                config=config,
+            )
+            with _named_errors("open"):
+                return await stack.enter_async_context(making)
+
+        client = await open_client(endpoint)
+        signer = await open_client(public_endpoint) if public_endpoint else client
+        storage = S3Storage(client, bucket, prefix, signer=signer)
         stack.push_async_callback(storage.aclose)
+        # Nobody waits for it: the server may come later than we.
+        detecting = asyncio.create_task(_detect_soon(storage))
+        stack.push_async_callback(_cancelled, detecting)
         yield storage
 
 
 class S3Storage:
-    """See registry.storage.base.Storage. `client` is an open aiobotocore S3 client, closed with the storage."""
+    """See registry.storage.base.Storage. `client` and `signer` are open aiobotocore S3 clients.
 
-    def __init__(self, client: Any, bucket: str, prefix: str = "") -> None:
+    `signer` only makes presigned addresses.
+    """
+
+    def __init__(self, client: Any, bucket: str, prefix: str = "", *, signer: Any) -> None:
         self._client = client
+        self._signer = signer
         self._bucket = bucket
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-        self._uploader = Uploader(client)
+        self._features: Features | None = None
+        self._detecting: asyncio.Task[Features] | None = None
+        self._uploader: Uploader | None = None
 
     async def put(
         self, key: str, source: Path, *, size: int, sha256: str, content_type: str = "application/gzip"
     ) -> None:
         target = self._target(key)
         with _named_errors("put", key):
-            await self._uploader.put(target, source, size=size, sha256=sha256, content_type=content_type)
+            uploader = await self._detected()
+            await uploader.put(target, source, size=size, sha256=sha256, content_type=content_type)
 
     @asynccontextmanager
     async def open(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -147,7 +167,7 @@ class S3Storage:
             "ResponseCacheControl": cache_control,
         }
         with _named_errors("presign", key):
-            url = await self._client.generate_presigned_url("get_object", Params=wanted, ExpiresIn=expires)
+            url = await self._signer.generate_presigned_url("get_object", Params=wanted, ExpiresIn=expires)
         return str(url)
 
     async def stale_uploads(self, older_than: timedelta) -> int:
@@ -157,8 +177,8 @@ class S3Storage:
         aborted = 0
         for upload in await self._stale(older_than):
             with _named_errors("abort"):
-                aborted += await self._uploader.abort(
-                    {"Bucket": self._bucket, "Key": upload["Key"]}, upload["UploadId"]
+                aborted += await abort_upload(
+                    self._client, {"Bucket": self._bucket, "Key": upload["Key"]}, upload["UploadId"]
                 )
         return aborted
 
@@ -167,9 +187,28 @@ class S3Storage:
             async with asyncio.timeout(CHECK_SECONDS):
                 await self._client.head_bucket(Bucket=self._bucket)
 
+    @property
+    def refused_headers(self) -> Sequence[str]:
+        return self._features.refused if self._features else []
+
+    async def detect_features(self) -> None:
+        with _named_errors("probe"):
+            await self._detected()
+
     async def aclose(self) -> None:
-        await self._uploader.aclose()
-        await self._client.close()
+        if self._detecting:
+            await _cancelled(self._detecting)
+        if self._uploader:
+            await self._uploader.aclose()
+
+    async def _detected(self) -> Uploader:
+        """The uploader for what the server accepts. All who need it wait for the same detection."""
+        if self._uploader is None:
+            if self._detecting is None or self._detecting.done():
+                self._detecting = asyncio.create_task(detect(self._client, self._bucket, self._prefix))
+            self._features = await asyncio.shield(self._detecting)
+            self._uploader = self._uploader or Uploader(self._client, self._features)
+        return self._uploader
 
     async def _stale(self, older_than: timedelta) -> Sequence[Any]:
         before = datetime.now(UTC) - older_than
@@ -209,6 +248,22 @@ async def _chunks(body: Any, key: str) -> AsyncGenerator[bytes, None]:
         if not chunk:
             return
         yield chunk
+
+
+async def _detect_soon(storage: S3Storage) -> None:
+    """Before the first upload needs it; again after a pause while the server is away."""
+    while True:
+        try:
+            await storage.detect_features()
+        except StorageUnavailable:
+            await asyncio.sleep(DETECT_RETRY_SECONDS)
+        else:
+            return
+
+
+async def _cancelled(task: "asyncio.Task[Any]") -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 from aiobotocore.session import get_session
 
+from registry.keys import STORAGE
 from tests.client import API, Registry, User, sha256, tarball
 from tests.conftest import MakeRegistry
 from tests.downloads.counts import counted
@@ -53,13 +54,15 @@ async def bucket(s3) -> AsyncIterator[tuple[str, object]]:
 
 @pytest.fixture
 async def registry(make_registry: MakeRegistry, wire: Toxic, s3, bucket) -> Registry:
-    return await make_registry(
+    registry = await make_registry(
         REGISTRY_STORAGE_TYPE="s3",
         REGISTRY_S3_BUCKET=bucket[0],
         REGISTRY_S3_ENDPOINT=f"http://127.0.0.1:{wire.port}",
         REGISTRY_S3_ACCESS_KEY=s3.access_key,
         REGISTRY_S3_SECRET_KEY=s3.secret_key,
     )
+    await registry.app[STORAGE].detect_features()  # what follows spoils no request of the detection
+    return registry
 
 
 @pytest.fixture

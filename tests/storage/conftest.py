@@ -75,6 +75,7 @@ def s3_settings(s3, bucket) -> dict[str, object]:
 @pytest.fixture
 async def s3_storage(s3_settings) -> AsyncIterator[Storage]:
     async with open_s3(**s3_settings, prefix="tarballs") as storage:
+        await storage.detect_features()  # what follows sees no object of the detection
         yield storage
 
 

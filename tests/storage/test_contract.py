@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from registry.errors import StorageUnavailable
-from registry.storage import s3, s3_upload
+from registry.storage import s3, s3_features, s3_upload
 from registry.storage.base import CHUNK_BYTES, BlobExists, BlobMismatch, BlobMissing, InvalidKey
 from registry.storage.local import open_local
 from registry.storage.s3 import open_s3
@@ -233,8 +233,9 @@ async def test_a_dead_storage_says_so(broken):
 
 async def test_a_dead_storage_takes_nothing(broken, source, monkeypatch):
     monkeypatch.setattr(s3_upload, "BODY_SECONDS", 2)
+    monkeypatch.setattr(s3_features, "DETECT_SECONDS", 2)
     monkeypatch.setattr(s3, "ANSWER_SECONDS", 2)
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         with pytest.raises(StorageUnavailable):
             await broken.put(new_key(), **source(b"x").facts)
         with pytest.raises(StorageUnavailable):

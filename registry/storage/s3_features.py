@@ -1,0 +1,81 @@
+"""Finds out which optional request headers an S3 server accepts.
+
+Uploads send `x-amz-checksum-sha256`, so that the server refuses a body that changed on the wire, and
+`If-None-Match: *`, so that it refuses to overwrite a blob. Some servers other than Amazon's answer 400, 403 or 501 to
+one of them. The registry works without both: Content-MD5 protects the body instead, and no key is used twice anyway.
+"""
+
+import asyncio
+import hashlib
+import logging
+import uuid
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from registry.storage.s3_upload import FAILURES, Features, Uploader
+
+log = logging.getLogger(__name__)
+
+# No blob can have such a key: lists and sweeps pass over what a killed process left there.
+PROBE_FOLDER = ".probe"
+_PROBE = b"This object tests which request headers the server accepts. It can be deleted."
+# In the order of preference. Every server accepts the last one.
+_CANDIDATES = (
+    Features(),
+    Features(checksum=False),
+    Features(condition=False),
+    Features(checksum=False, condition=False),
+)
+DETECT_SECONDS = 10.0
+_REFUSALS = (400, 403, 501)
+
+
+async def detect(client: Any, bucket: str, prefix: str) -> Features:
+    """Uploads small objects below `prefix`, removes them, and returns what the server accepts. Raises any of FAILURES.
+
+    Takes DETECT_SECONDS at most.
+    """
+    async with asyncio.timeout(DETECT_SECONDS):
+        for features in _CANDIDATES:
+            try:
+                await _try(client, bucket, f"{prefix}{PROBE_FOLDER}/{uuid.uuid4().hex}", features)
+            except ClientError as error:
+                status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+                if features == _CANDIDATES[-1] or status not in _REFUSALS:
+                    raise
+            else:
+                break
+    if features.refused:
+        log.warning("S3 server refuses request headers, continuing without", extra={"headers": features.refused})
+    return features
+
+
+async def _try(client: Any, bucket: str, key: str, features: Features) -> None:
+    """Uploads one object in one request and another one in parts, and removes both."""
+    uploader = Uploader(client, features)
+    facts: dict[str, Any] = {"size": len(_PROBE), "sha256": hashlib.sha256(_PROBE).hexdigest()}
+    source = await asyncio.to_thread(_write_probe)
+    try:
+        for in_parts, name in ((False, key), (True, f"{key}-parts")):
+            target = {"Bucket": bucket, "Key": name}
+            await uploader.put(target, source, content_type="text/plain", in_parts=in_parts, **facts)
+            await _remove(client, target)
+        await uploader.aclose()
+    finally:
+        await asyncio.to_thread(source.unlink)
+
+
+async def _remove(client: Any, target: dict[str, str]) -> None:
+    try:
+        await client.delete_object(**target)
+    except FAILURES as error:
+        log.warning("probe object was not removed", extra={"key": target["Key"], "error": str(error)})
+
+
+def _write_probe() -> Path:
+    with NamedTemporaryFile(delete=False) as file:
+        file.write(_PROBE)
+    return Path(file.name)
