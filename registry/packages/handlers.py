@@ -15,7 +15,7 @@ from registry.packages.listing.store import SORTS
 from registry.packages.requests import CACHE, PACKAGE, PACKAGES, VERSION, at_its_real_name, name_of, version_of
 from registry.packages.rights import Action, check_credentials
 from registry.packages.upload import REQUIRED, TARBALL_TYPES, Receiver, continue_later
-from registry.web.parsing import LIMIT_SCHEMA, OFFSET_SCHEMA, Body, flag_of, page_of, read_body
+from registry.web.parsing import PAGE_PARAMETERS, Body, flag_of, page_of, read_body
 from registry.web.responses import json_response, metadata_response, render, rendered_response
 from registry.web.route import READS, SIGNED_IN, Limit, Route, header, query
 
@@ -187,7 +187,6 @@ _PUBLISH_PARAMETERS = (
     header("Idempotency-Key", {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
            "A repeat within a day gives the first answer again"),
 )  # fmt: skip
-_PAGE = (query("limit", LIMIT_SCHEMA, "1 to 100"), query("offset", OFFSET_SCHEMA, "Rows to skip"))
 
 PUBLISHES = Limit("publish", "50/hour")
 DELETES = Limit("delete", "50/hour")
@@ -202,7 +201,7 @@ ROUTES = (
           _PUBLISH_PARAMETERS, {TARBALL_TYPES[0]: {"type": "string", "format": "binary"}},
           {201: publish.Published, 200: publish.Published}, (409,), expect=continue_later),
     Route("GET", PACKAGES, list_packages, "List packages", limit=READS, parameters=(
-        *_PAGE, query("sort", {"type": "string", "enum": list(SORTS), "default": "name"}, "Order"),
+        *PAGE_PARAMETERS, query("sort", {"type": "string", "enum": list(SORTS), "default": "name"}, "Order"),
         query("cursor", _TEXT, "next_cursor of the page before"),
     ), answers={200: listing.PackagePage, 304: None}),
     Route("PATCH", PACKAGE, patch_package, "Deprecate a package, or take it back", SIGNED_IN,

@@ -9,9 +9,9 @@ from typing import Annotated, Any, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from registry.search.cursor import Position, encode
 from registry.search.documents import Document
 from registry.search.request import RELEVANCE, SearchRequest
+from registry.web.cursor import Position, encode
 
 
 class Highlight(TypedDict):

@@ -4,12 +4,11 @@ rank = evidence × (1 + popularity + quality + freshness), × DEPRECATED_FACTOR 
 then the name. docs/search.md tells what each clause is worth, and what was tried in vain.
 """
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
 from registry.search.request import BY_NAME, CREATED, DOWNLOADS, RELEVANCE, UPDATED, SearchRequest
-from registry.search.terms import AUTHOR, KEYWORD, LICENSE, NAME, Terms
+from registry.search.terms import AUTHOR, KEYWORD, LICENSE, NAME, SEPARATORS, Terms, compact_form
 
 Body = dict[str, Any]
 
@@ -72,7 +71,6 @@ OPTIONAL = frozenset(
     )
 )  # fmt: skip
 
-SEPARATORS = r"[-_.\s/@]+"
 SHOWN = (
     "name", "version", "sort_key", "description", "author", "license", "keywords", "downloads", "updated_at",
 )  # fmt: skip
@@ -139,11 +137,6 @@ def build_suggest(q: str, limit: int, heaviest: float, within: frozenset[str] | 
     }
 
 
-def compact_form(text: str) -> str:
-    """`text` without what separates the parts of a name."""
-    return re.sub(SEPARATORS, "", text).lower()
-
-
 def required_words(text: str) -> str:
     """`text` without optional words, unless it has no others."""
     words = text.split()
@@ -207,7 +200,7 @@ def evidence(text: str) -> dict[str, dict[str, Body]]:
 def tiers(text: str) -> dict[str, Body]:
     """The name itself; typed without separators, also one that has some."""
     found = {"exact": _constant(_live({"term": {"name": text}}), EXACT, name="exact")}
-    if not re.search(SEPARATORS, text):
+    if not SEPARATORS.search(text):
         found["compact"] = _constant(_live({"term": {"name.compact": text}}), COMPACT, name="compact")
     return found
 
@@ -235,7 +228,7 @@ def _named(text: str) -> dict[str, Body]:
             {"match": {"name.words": {"query": text, "operator": "and"}}}, NAME_WORDS
         ),
     }
-    if re.search(SEPARATORS, text):
+    if SEPARATORS.search(text):
         clauses["the beginning as typed"] = _constant({"prefix": {"name": text}}, NAME_PREFIX_AS_TYPED)
         clauses["the name but for separators"] = _constant({"term": {"name.compact": text}}, NAME_BUT_FOR_SEPARATORS)
     return clauses

@@ -1,14 +1,15 @@
 """A search as asked for: the query parameters, validated all at once, and their table for the API description."""
 
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from registry.errors import FieldError, InvalidInput
-from registry.search.cursor import Position, decode, encode
 from registry.search.terms import Terms, parse_terms, without_controls
+from registry.web.cursor import Position, decode, encode
+from registry.web.parsing import DEFAULT_LIMIT, MAX_DIGITS, PAGE_PARAMETERS, TOO_LARGE, parse_number, parse_page
+from registry.web.route import query
 
 RELEVANCE, DOWNLOADS, UPDATED, CREATED, BY_NAME = (
     "relevance", "downloads", "recently-updated", "recently-created", "name",
@@ -17,12 +18,7 @@ SORTS = (RELEVANCE, DOWNLOADS, UPDATED, CREATED, BY_NAME)
 
 MAX_TEXT = 512
 MAX_VALUES = 20
-DEFAULT_LIMIT = 20
-MAX_LIMIT = 100
-MAX_WINDOW = 10_000
 MAX_SUGGEST = 214
-_DIGITS = re.compile(r"[0-9]+")
-_MAX_DIGITS = 18
 _REPEATABLE = ("author", "license", "keyword")
 _KNOWN = (
     "q", "limit", "offset", "cursor", "sort", *_REPEATABLE, "prerelease", "versions", "facets", "min_seq",
@@ -30,79 +26,56 @@ _KNOWN = (
 BLANK_Q = "must not be blank; GET /packages?sort=downloads lists packages without a query"
 
 
-def _parameter(name: str, description: str, schema: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    return {
-        "name": name, "in": "query", "required": False, "description": description, "schema": dict(schema), **more,
-    }  # fmt: skip
-
-
 def _values(name: str, description: str) -> dict[str, Any]:
     items = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT, "pattern": r"\S"}
     schema = {"type": "array", "items": items, "maxItems": MAX_VALUES}
-    return _parameter(name, description, schema, style="form", explode=True)
+    return query(name, schema, description, style="form", explode=True)
 
 
 PARAMETERS: list[dict[str, Any]] = [
-    _parameter(
+    query(
         "q",
-        'Words to find. author:ada, keyword:ml, license:MIT, name:x and "exact phrases" narrow; a - in front excludes.',
         {"type": "string", "minLength": 1, "maxLength": MAX_TEXT, "pattern": r"\S"},
+        'Words to find. author:ada, keyword:ml, license:MIT, name:x and "exact phrases" narrow; a - in front excludes.',
         required=True,
         example="http client",
     ),
-    _parameter(
-        "limit",
-        f"Results on a page; above {MAX_LIMIT} is read as {MAX_LIMIT}.",
-        {"type": "integer", "minimum": 1, "default": DEFAULT_LIMIT},
-    ),
-    _parameter(
-        "offset",
-        f"Results to skip; offset + limit may not pass {MAX_WINDOW}.",
-        {"type": "integer", "minimum": 0, "maximum": MAX_WINDOW, "default": 0},
-    ),
-    _parameter(
+    *PAGE_PARAMETERS,
+    query(
         "cursor",
-        "The next_cursor of the page before, for every sort but relevance.",
         {"type": "string", "pattern": "^[A-Za-z0-9_-]+$", "maxLength": 1024},
+        "The next_cursor of the page before, for every sort but relevance.",
     ),
-    _parameter("sort", "The order of the results.", {"type": "string", "enum": list(SORTS), "default": RELEVANCE}),
+    query("sort", {"type": "string", "enum": list(SORTS), "default": RELEVANCE}, "The order of the results."),
     _values("author", "Only packages of this author; repeated: of any of them."),
     _values("license", "Only packages under this licence; repeated: under any of them."),
     _values("keyword", "Only packages with this keyword; repeated: with all of them."),
-    _parameter("prerelease", "false leaves out pre-releases.", {"type": "string", "enum": ["true", "false"]}),
-    _parameter(
+    query("prerelease", {"type": "string", "enum": ["true", "false"]}, "false leaves out pre-releases."),
+    query(
         "versions",
-        "all searches every version, each a result of its own.",
         {"type": "string", "enum": ["all", "latest"], "default": "latest"},
+        "all searches every version, each a result of its own.",
     ),
-    _parameter(
+    query(
         "facets",
-        "true adds how many results each author, licence and keyword has.",
         {"type": "string", "enum": ["true", "false"], "default": "false"},
+        "true adds how many results each author, licence and keyword has.",
     ),
-    _parameter(
+    query(
         "min_seq",
+        {"type": "integer", "minimum": 0, "maximum": TOO_LARGE - 1},
         "Waits, at most 5 seconds, until the change with this seq can be found.",
-        {"type": "integer", "minimum": 0, "maximum": 10**_MAX_DIGITS - 1},
     ),
 ]
+_NAME = {"type": "string", "minLength": 1, "maxLength": MAX_SUGGEST, "pattern": r"\S"}
 SUGGEST_PARAMETERS: list[dict[str, Any]] = [
-    _parameter(
-        "q",
-        "The beginning of a name, or of a word in it.",
-        {"type": "string", "minLength": 1, "maxLength": MAX_SUGGEST, "pattern": r"\S"},
-        required=True,
-    )
+    query("q", _NAME, "The beginning of a name, or of a word in it.", required=True)
 ]
-
-NAME_PARAMETER = _parameter(
-    "name", "The package to explain.", {"type": "string", "minLength": 1, "maxLength": MAX_SUGGEST, "pattern": r"\S"},
-    required=True,
-)  # fmt: skip
 _EXPLAINED = ("q", *_REPEATABLE, "prerelease")
 EXPLAIN_PARAMETERS: list[dict[str, Any]] = [
-    *(parameter for parameter in PARAMETERS if parameter["name"] in _EXPLAINED), NAME_PARAMETER,
-]  # fmt: skip
+    *(parameter for parameter in PARAMETERS if parameter["name"] in _EXPLAINED),
+    query("name", _NAME, "The package to explain.", required=True),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +119,12 @@ class SearchRequest:
         reader = _Reader(params)
         q = reader.text("q", MAX_TEXT)
         sort = reader.choice("sort", SORTS)
+        limit, offset = reader.page()
         request = cls(
             q=q,
             terms=parse_terms(q),
-            limit=min(reader.number("limit", DEFAULT_LIMIT, low=1), MAX_LIMIT),
-            offset=reader.number("offset", 0),
+            limit=limit,
+            offset=offset,
             after=reader.cursor(sort),
             sort=sort,
             authors=reader.values("author"),
@@ -161,10 +135,6 @@ class SearchRequest:
             facets=reader.choice("facets", ("false", "true")) == "true",
             min_seq=reader.sequence("min_seq"),
         )
-        if not reader.has_error("limit", "offset") and request.limit + request.offset > MAX_WINDOW:
-            reader.refuse(
-                "offset", f"offset + limit may not pass {MAX_WINDOW}; sort by something and go on with cursor"
-            )
         if request.after is not None and request.offset:
             reader.refuse("cursor", "can't be combined with offset")
         reader.raise_errors()
@@ -224,15 +194,13 @@ class _Reader:
         for name, value in params:
             if name in _KNOWN:
                 self._given[name].append(value)
+        self._first = {name: values[0] for name, values in self._given.items()}
         for name, values in self._given.items():
             if len(values) > 1 and name not in _REPEATABLE:
                 self.refuse(name, "is given more than once")
 
     def refuse(self, field: str, message: str) -> None:
         self._errors.append({"field": field, "message": message})
-
-    def has_error(self, *fields: str) -> bool:
-        return any(error["field"] in fields for error in self._errors)
 
     def raise_errors(self) -> None:
         if self._errors:
@@ -266,22 +234,13 @@ class _Reader:
             return allowed[0]
         return value
 
-    def number(self, name: str, default: int, low: int = 0) -> int:
-        """A whole number; one of too many digits is read as a very large one."""
-        value = self._given[name][0] if self._given[name] else str(default)
-        if not _DIGITS.fullmatch(value):
-            self.refuse(name, f"must be a whole number of at least {low}, in plain digits")
-            return default
-        digits = value.lstrip("0") or "0"
-        number = int(digits) if len(digits) <= _MAX_DIGITS else 10**_MAX_DIGITS
-        if number < low:
-            self.refuse(name, f"must be a whole number of at least {low}, in plain digits")
-        return number
+    def page(self) -> tuple[int, int]:
+        return parse_page(self._first, self._errors)
 
     def sequence(self, name: str) -> int:
-        number = self.number(name, 0)
-        if number >= 10**_MAX_DIGITS:
-            self.refuse(name, f"must have at most {_MAX_DIGITS} digits")
+        number = parse_number(self._first, name, self._errors)
+        if number >= TOO_LARGE:
+            self.refuse(name, f"must have at most {MAX_DIGITS} digits")
         return number
 
     def cursor(self, sort: str) -> Position | None:
@@ -291,7 +250,7 @@ class _Reader:
             self.refuse("cursor", "goes with every sort but relevance")
             return None
         try:
-            return decode(self._given["cursor"][0], sort)
+            return decode(self._given["cursor"][0], sort, (str, str) if sort == BY_NAME else (int, str, str))
         except ValueError as wrong:
             self.refuse("cursor", str(wrong))
             return None

@@ -18,6 +18,7 @@ from registry.search.index import SearchIndex
 from registry.search.indexing import CONSUMER
 from registry.search.page import Page, Result, may_be_misspelt, page_of, paged, plain_highlight, suggestion
 from registry.search.request import SearchRequest
+from registry.search.terms import compact_form
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ async def suggest(
         names = [hit["_source"]["name"] for hit in answer["hits"]["hits"]]
     except SearchUnavailable:
         async with db.read() as conn:
-            names = await fallback.suggest(conn, query.compact_form(q), limit, within)
+            names = await fallback.suggest(conn, compact_form(q), limit, within)
     return {"suggestions": names, "query": q}
 
 

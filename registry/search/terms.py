@@ -10,6 +10,9 @@ AUTHOR, KEYWORD, LICENSE, NAME = "author", "keyword", "license", "name"
 # More words than this say nothing more, and every one of them costs the engine a lookup in every field.
 MAX_WORDS = 32
 
+# What people type between the parts of a name.
+SEPARATORS = re.compile(r"[-_.\s/@]+")
+
 _TOKEN = re.compile(
     r"""(?P<minus>-(?=[\w"]))?
         (?:(?P<field>author|keyword|license|name):(?="[^"]+"|[^\s"]))?
@@ -66,6 +69,11 @@ def parse_terms(q: str) -> Terms:
         fields=tuple(dict.fromkeys(fields[False])),
         excluded_fields=tuple(dict.fromkeys(fields[True])),
     )
+
+
+def compact_form(text: str) -> str:
+    """`text` in lower case without separators."""
+    return SEPARATORS.sub("", text).lower()
 
 
 def searchable(text: str) -> bool:

@@ -1,6 +1,7 @@
 """What comes in: bounded, typed, and refused with a name."""
 
 import re
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import orjson
@@ -8,14 +9,28 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from registry.errors import FieldError, InvalidInput, TooLarge, UnsupportedMediaType
+from registry.web.route import query
 
 MAX_JSON_BODY = 1 << 20
+DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
 MAX_WINDOW = 10_000
+MAX_DIGITS = 18
+TOO_LARGE = 10**MAX_DIGITS
 _DIGITS = re.compile(r"[0-9]+")
 
-LIMIT_SCHEMA = {"type": "integer", "minimum": 1, "default": 20}
-OFFSET_SCHEMA = {"type": "integer", "minimum": 0, "maximum": MAX_WINDOW, "default": 0}
+PAGE_PARAMETERS = (
+    query(
+        "limit",
+        {"type": "integer", "minimum": 1, "default": DEFAULT_LIMIT},
+        f"Results on a page. More than {MAX_LIMIT} is read as {MAX_LIMIT}.",
+    ),
+    query(
+        "offset",
+        {"type": "integer", "minimum": 0, "maximum": MAX_WINDOW, "default": 0},
+        f"Results to skip. limit + offset may not exceed {MAX_WINDOW}.",
+    ),
+)
 
 Model = TypeVar("Model", bound="Body")
 
@@ -103,25 +118,38 @@ def _has_nul(value: Any) -> bool:
 
 
 def page_of(request: web.Request) -> tuple[int, int]:
-    """(limit, offset) of the query; a limit above 100 is read as 100."""
+    """(limit, offset) of the query. Raises InvalidInput."""
     errors: list[FieldError] = []
-    limit = _number(request, "limit", 20, 1, errors)
-    offset = _number(request, "offset", 0, 0, errors)
-    if not errors and min(limit, MAX_LIMIT) + offset > MAX_WINDOW:
-        errors.append({"field": "offset", "message": f"offset + limit may not pass {MAX_WINDOW}; go on with `cursor`"})
+    page = parse_page(request.query, errors)
     if errors:
         raise InvalidInput.of(errors)
-    return min(limit, MAX_LIMIT), offset
+    return page
 
 
-def _number(request: web.Request, name: str, default: int, low: int, errors: list[FieldError]) -> int:
-    value = request.query.get(name)
+def parse_page(given: Mapping[str, str], errors: list[FieldError]) -> tuple[int, int]:
+    """(limit, offset) among query parameters. A limit above 100 is read as 100. Adds to `errors` what is wrong."""
+    before = len(errors)
+    limit = min(parse_number(given, "limit", errors, DEFAULT_LIMIT, low=1), MAX_LIMIT)
+    offset = parse_number(given, "offset", errors)
+    if len(errors) == before and limit + offset > MAX_WINDOW:
+        errors.append({"field": "offset", "message": f"limit + offset may not exceed {MAX_WINDOW}; use `cursor`"})
+    return limit, offset
+
+
+def parse_number(
+    given: Mapping[str, str], name: str, errors: list[FieldError], default: int = 0, *, low: int = 0
+) -> int:
+    """The whole number `name` among query parameters, `default` without one. Adds to `errors` what is wrong.
+
+    A number of more than MAX_DIGITS digits is read as TOO_LARGE.
+    """
+    value = given.get(name)
     if value is None:
         return default
-    # More digits than any bound has are as good as the bound, and int() takes no more than some thousands.
-    number = int(value.lstrip("0")[:18] or 0) if _DIGITS.fullmatch(value) else -1
+    digits = value.lstrip("0") if _DIGITS.fullmatch(value) else "-1"
+    number = int(digits or 0) if len(digits) <= MAX_DIGITS else TOO_LARGE
     if number < low:
-        errors.append({"field": name, "message": f"must be a whole number of at least {low}"})
+        errors.append({"field": name, "message": f"must be a whole number of at least {low}, in plain digits"})
         return default
     return number
 

@@ -36,9 +36,9 @@ from registry.packages.ranges import range_problem, satisfies
 from registry.packages.tar import BLOCK, read_members
 from registry.packages.upload import REQUIRED, Receiver
 from registry.packages.versions import MAX_VERSION, parse
-from registry.search import cursor
 from registry.search.query import build, build_relaxed, build_suggest, build_with_spelling
 from registry.search.request import PARAMETERS, SORTS, SearchRequest, parse_explain, parse_suggest
+from registry.web import cursor
 from registry.web.parsing import MAX_WINDOW, page_of, parse_object
 from registry.web.spool import Spool
 from tests.deadline import deadline

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.errors import InvalidInput
-from registry.search import cursor
 from registry.search.request import PARAMETERS, SORTS, SearchRequest, parse_suggest
 from registry.search.terms import MAX_WORDS, Terms, parse_terms
+from registry.web import cursor
 
 ANY_TEXT = st.text(max_size=80)
 QUERY_LIKE = st.lists(

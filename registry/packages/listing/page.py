@@ -1,16 +1,14 @@
 """The list of every package, page by page."""
 
-import base64
-import binascii
 from datetime import datetime
 from typing import Any
 
-import orjson
 from typing_extensions import TypedDict
 
 from registry.db.engine import Database, Row
 from registry.errors import InvalidInput
 from registry.packages.listing import store
+from registry.web.cursor import decode, encode
 
 
 class ListedPackage(TypedDict):
@@ -59,30 +57,25 @@ async def package_page(
 
 
 def encode_cursor(sort: str, row: Row) -> str:
-    """Where a page ended: opaque to clients."""
+    """The cursor that continues after `row`."""
     value = {
         "downloads": row.download_count,
-        "recently-updated": row.updated_at,
-        "recently-created": row.created_at,
+        "recently-updated": row.updated_at.isoformat(),
+        "recently-created": row.created_at.isoformat(),
         "name": row.name,
     }[sort]
-    return base64.urlsafe_b64encode(orjson.dumps([sort, value, row.name])).decode().rstrip("=")
+    return encode(sort, (value, row.name))
 
 
 def decode_cursor(text: str, sort: str) -> tuple[Any, str]:
     """(value, name) of a cursor made for `sort`. Raises InvalidInput."""
-    wrong = InvalidInput.field("cursor", f"is not one that a page sorted by {sort} gave as next_cursor")
     try:
-        made_for, value, name = orjson.loads(base64.urlsafe_b64decode(text[:1024].encode("ascii") + b"=="))
-        if made_for != sort or not isinstance(name, str) or "\0" in name:
-            raise wrong
-        if sort == "downloads":
-            if type(value) is not int or abs(value) >= 1 << 63:
-                raise wrong
-            return value, name
-        return (name if sort == "name" else datetime.fromisoformat(value)), name
-    except (ValueError, TypeError, binascii.Error):
-        raise wrong from None
+        value, name = decode(text, sort, (int if sort == "downloads" else str, str))
+        if sort in ("recently-updated", "recently-created"):
+            return datetime.fromisoformat(str(value)), str(name)
+    except ValueError as wrong:
+        raise InvalidInput.field("cursor", str(wrong)) from None
+    return value, str(name)
 
 
 def _listed_package(row: Row) -> ListedPackage:

@@ -11,10 +11,10 @@ from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Row, statement
 from registry.db.tables import package_versions, packages
-from registry.search.cursor import Position
 from registry.search.request import BY_NAME, CREATED, DOWNLOADS, RELEVANCE, UPDATED, SearchRequest
 from registry.search.store import OFFERED
-from registry.search.terms import AUTHOR, KEYWORD, LICENSE, NAME
+from registry.search.terms import AUTHOR, KEYWORD, LICENSE, NAME, SEPARATORS, compact_form
+from registry.web.cursor import Position
 
 _TEXTS = ARRAY(sa.Text)
 
@@ -189,13 +189,13 @@ async def suggest(conn: Connection, beginning: str, count: int, within: frozense
 
 def _search_values(request: SearchRequest) -> dict[str, Any]:
     terms = request.terms
-    compact = re.sub(r"[-_.\s/@]+", "", terms.text).lower()
+    compact = compact_form(terms.text)
     *value, after_name, after_key = request.after or (0, "", "")
     return {
         "has_text": bool(terms.text),
         "text": _quoted(terms.text.split()),
         "typed": terms.text.lower(),
-        "exact": re.sub(r"[-_.\s]+", "-", terms.text.lower()),
+        "exact": SEPARATORS.sub("-", terms.text.lower()),
         "compact": compact,
         "beginning": _escaped(compact) + "%",
         # One or two letters are part of most names.

@@ -1,7 +1,8 @@
-"""The opaque cursor: where the last page ended in a total order, as the client carries it."""
+"""The opaque cursor of a list: the sort values of the last row of a page, as text for the client."""
 
 import base64
 import binascii
+from collections.abc import Sequence
 
 import orjson
 
@@ -10,21 +11,24 @@ _MAX_TEXT = 600
 _MAX_NUMBER = 1 << 62
 
 Position = tuple[int | str, ...]
-"""The sort values of the last row: for `name` (name, sort_key), else (downloads or milliseconds, name, sort_key)."""
+"""The sort values of a row. They give a total order together."""
 
 
-def encode(sort: str, position: Position) -> str:
+def encode(sort: str, position: Sequence[int | str]) -> str:
+    """The cursor that continues after `position` in a list sorted by `sort`."""
     return base64.urlsafe_b64encode(orjson.dumps([sort, *position])).rstrip(b"=").decode()
 
 
-def decode(text: str, sort: str) -> Position:
-    """The position in `text`. Raises ValueError, whose text is for the client, unless it was made for `sort`."""
+def decode(text: str, sort: str, kinds: Sequence[type]) -> Position:
+    """The position in `text`, whose values are of `kinds` (int or str).
+
+    Raises ValueError, with a text for the client, unless the cursor was made for `sort`.
+    """
     content = _content(text)
     if content is None or not isinstance(content[0], str):
         raise ValueError("is not a cursor of this registry")
     if content[0] != sort:
         raise ValueError(f"was made for another sort than {sort}")
-    kinds = [str, str] if sort == "name" else [int, str, str]
     values = content[1:]
     if len(values) != len(kinds) or not all(_fits(*pair) for pair in zip(values, kinds, strict=True)):
         raise ValueError("is not a cursor of this registry")
@@ -32,7 +36,7 @@ def decode(text: str, sort: str) -> Position:
 
 
 def _content(text: str) -> list[object] | None:
-    """The non-empty list inside, or None."""
+    """The list in a cursor, None if there is none or it is empty."""
     if len(text) > MAX_CURSOR or not text.isascii():
         return None
     try:
