@@ -91,7 +91,7 @@ async def _suspects(db: Database, index: SearchIndex) -> AsyncIterator[tuple[str
 
 
 async def _pages_of_database(db: Database, kind: str) -> AsyncIterator[list[Identity]]:
-    read = {PACKAGES: store.packages_after, VERSIONS: store.versions_after}[kind]
+    read = {PACKAGES: store.package_identities_after, VERSIONS: store.version_identities_after}[kind]
     after = 0
     while True:
         async with db.read() as conn:

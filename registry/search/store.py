@@ -8,10 +8,16 @@ from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Row, statement
 from registry.db.tables import download_days, events, index_failures, package_versions, packages
-from registry.search.documents import PACKAGES
+from registry.search.documents import MAX_README, PACKAGES
 
 _TEXTS = ARRAY(sa.Text)
 _LIVE = package_versions.c.deleted_at.is_(None)
+
+
+def _indexed(readme: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+    """The part of a README that is indexed. A whole one may take 512 KiB, and hundreds of rows are read at once."""
+    return sa.func.left(readme, MAX_README, type_=sa.Text)
+
 
 _latest = package_versions.alias("latest")
 _sibling = package_versions.alias("sibling")
@@ -42,7 +48,7 @@ _PACKAGE = (
         packages.c.license,
         packages.c.homepage,
         packages.c.repository,
-        _latest.c.readme,
+        _indexed(_latest.c.readme).label("readme"),
         packages.c.keywords,
         packages.c.download_count.label("downloads"),
         packages.c.download_count.label("package_downloads"),
@@ -68,7 +74,7 @@ _VERSION = (
         package_versions.c.license,
         package_versions.c.homepage,
         package_versions.c.repository,
-        package_versions.c.readme,
+        _indexed(package_versions.c.readme).label("readme"),
         package_versions.c.keywords_json.label("keywords"),
         package_versions.c.download_count.label("downloads"),
         packages.c.download_count.label("package_downloads"),
@@ -90,6 +96,12 @@ _SHOWN_NAMES = statement(
     _PACKAGE.with_only_columns(packages.c.name).where(packages.c.name == sa.any_(sa.cast(p("names"), _TEXTS)))
 )
 _PACKAGES_AFTER = statement(_PACKAGE.where(packages.c.id > p("after")).order_by(packages.c.id).limit(p("count")))
+_PACKAGE_IDENTITIES_AFTER = statement(
+    _PACKAGE.with_only_columns(packages.c.id, packages.c.name, _latest.c.version)
+    .where(packages.c.id > p("after"))
+    .order_by(packages.c.id)
+    .limit(p("count"))
+)
 _PACKAGE_COUNT = statement(sa.select(sa.func.count()).select_from(_PACKAGE.subquery()))
 _IS_WANTED = sa.and_(_wanted.c.name == packages.c.name, _wanted.c.version == package_versions.c.version)
 _VERSIONS_NAMED = statement(_VERSION.join(_wanted, _IS_WANTED))
@@ -100,6 +112,12 @@ _LIVE_VERSIONS = statement(
 )
 _VERSIONS_AFTER = statement(
     _VERSION.where(package_versions.c.id > p("after")).order_by(package_versions.c.id).limit(p("count"))
+)
+_VERSION_IDENTITIES_AFTER = statement(
+    _VERSION.with_only_columns(package_versions.c.id, packages.c.name, package_versions.c.version)
+    .where(package_versions.c.id > p("after"))
+    .order_by(package_versions.c.id)
+    .limit(p("count"))
 )
 _VERSION_COUNT = statement(sa.select(sa.func.count()).select_from(_VERSION.subquery()))
 _DOWNLOADED = statement(
@@ -180,6 +198,16 @@ async def shown_names(conn: Connection, names: Iterable[str]) -> set[str]:
 async def packages_after(conn: Connection, after: int, count: int) -> list[Row]:
     """Up to `count` shown packages with an id above `after`, by id."""
     return await conn.all(_PACKAGES_AFTER, after=after, count=count)
+
+
+async def package_identities_after(conn: Connection, after: int, count: int) -> list[Row]:
+    """As `packages_after`, but only id, name and version (the latest)."""
+    return await conn.all(_PACKAGE_IDENTITIES_AFTER, after=after, count=count)
+
+
+async def version_identities_after(conn: Connection, after: int, count: int) -> list[Row]:
+    """As `versions_after`, but only id, name and version."""
+    return await conn.all(_VERSION_IDENTITIES_AFTER, after=after, count=count)
 
 
 async def versions_named(conn: Connection, versions: Iterable[tuple[str, str]]) -> list[Row]:

@@ -17,7 +17,7 @@ from registry.elastic import IndexMissing
 from registry.errors import SearchUnavailable
 from registry.search import rebuild as rebuilding
 from registry.search import store
-from registry.search.documents import PACKAGES, VERSIONS
+from registry.search.documents import MAX_README, PACKAGES, VERSIONS
 from registry.search.index import BUILDING, KINDS, SearchIndex
 from registry.search.rebuild import heal, rebuild, rollback
 from registry.settings import SearchSettings
@@ -354,3 +354,28 @@ async def test_a_failed_look_for_the_most_popular_package_is_repeated_by_the_nex
     await shelf.publish("popular", downloads=5_000_000)
     await shelf.drain()
     assert await index.heaviest() == pytest.approx(math.log1p(5_000_000), rel=1e-6)
+
+
+async def test_of_a_large_readme_only_the_indexed_part_is_read(shelf: Shelf):
+    await shelf.publish("large", readme="word " * 100_000)
+    async with shelf.db.read() as conn:
+        rows = [
+            *await store.packages_after(conn, 0, 10),
+            *await store.packages_named(conn, ["large"]),
+            *await store.versions_after(conn, 0, 10),
+            *await store.versions_named(conn, [("large", "1.0.0")]),
+        ]
+        identities = [
+            *await store.package_identities_after(conn, 0, 10),
+            *await store.version_identities_after(conn, 0, 10),
+        ]
+    assert [len(row.readme) for row in rows] == [MAX_README] * 4
+    assert [row._fields for row in identities] == [("id", "name", "version")] * 2
+
+
+async def test_words_of_the_indexed_part_of_a_readme_are_found(shelf: Shelf):
+    await shelf.publish("large", readme="Heliotropes " + "word " * 100_000)
+    await shelf.drain()
+    assert await shelf.names("heliotropes") == ["large"]
+    await rebuild(shelf.db, shelf.index)
+    assert await shelf.names("heliotropes") == ["large"]
