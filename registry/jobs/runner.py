@@ -88,7 +88,8 @@ class Runner:
                     tasks.create_task(self._renew_forever())
                     tasks.create_task(self._lease_forever(wakeup))
         finally:
-            for task in self._tasks:
+            # Jobs that are done are not in `_leased`: their end is still saved.
+            for task in list(self._leased.values()):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 

@@ -141,12 +141,13 @@ async def test_a_key_is_unique_among_live_jobs(db, announcements):
 
 async def test_a_job_is_not_due_before_its_delay(db, announcements):
     work = Work()
-    await enqueue(db, delay=HOUR)
+    later = await enqueue(db, delay=HOUR)
     async with runner(db, announcements, work):
-        await enqueue(db)
-        await started(work, 1)
+        now = await enqueue(db)
+        await state(db, "queued", 0)  # one job is left
+    assert [job.id for job in work.jobs] == [now]
     [row] = await rows(db)
-    assert (row.state, row.is_due) == ("queued", False)
+    assert (row.id, row.is_due) == (later, False)
 
 
 async def test_a_failed_job_is_retried_and_is_dead_after_its_last_attempt(db, announcements, outcomes):
