@@ -1,4 +1,4 @@
-"""HTTP of packages: parse, call the use case, answer."""
+"""HTTP handlers of packages. Each parses the request, calls a use case and renders its result."""
 
 from typing import Annotated, Any, NamedTuple
 
@@ -24,7 +24,7 @@ INSPECTIONS = web.AppKey("inspections", InspectionPool)
 
 
 class Page(NamedTuple):
-    """The page of a package, as `render` gives it."""
+    """The rendered JSON of a package, and its ETag."""
 
     body: bytes
     tag: str
@@ -47,7 +47,7 @@ async def publish_body(request: web.Request) -> web.StreamResponse:
 async def publish_tarball(request: web.Request) -> web.StreamResponse:
     name, version = request.match_info["name"], request.match_info["version"]
     problems = manifest.request_problems({"name": name, "version": version})
-    # A dry run goes on: it tells of the tarball's problems, too.
+    # A dry run continues, so that it can report problems of the tarball as well.
     if problems and not flag_of(request, "dry_run"):
         raise InvalidInput.of(problems)
     check_credentials(principal_of(request), Action.PUBLISH, name)
@@ -124,7 +124,7 @@ class Yank(Body):
 
 
 class Deprecation(Body):
-    """What users should take instead; null takes the deprecation back."""
+    """What users should use instead; null ends the deprecation."""
 
     deprecated: Annotated[str, Field(min_length=1, max_length=fields.MAX_LINE)] | None
 
@@ -182,10 +182,10 @@ _MULTIPART_SCHEMA = {
     "properties": {"metadata": METADATA_SCHEMA, "tarball": {"type": "string", "format": "binary"}},
 }
 _PUBLISH_PARAMETERS = (
-    query("dry_run", {"type": "boolean", "default": False}, "Do everything but keep it"),
+    query("dry_run", {"type": "boolean", "default": False}, "Check everything and store nothing"),
     header("X-Checksum-SHA256", {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"}, "Must match the tarball"),
     header("Idempotency-Key", {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
-           "A repeat within a day gives the first answer again"),
+           "A repeated request with the same key within a day gets the first answer"),
 )  # fmt: skip
 
 PUBLISHES = Limit("publish", "50/hour")
@@ -197,20 +197,20 @@ ROUTES = (
     Route("POST", PACKAGES, publish_body, "Publish a version", SIGNED_IN, PUBLISHES, _PUBLISH_PARAMETERS,
           {"application/json": _JSON_SCHEMA, "multipart/form-data": _MULTIPART_SCHEMA},
           {201: publish.Published, 200: publish.Published}, (409,), expect=continue_later),
-    Route("PUT", VERSION, publish_tarball, "Publish a version by its tarball alone", SIGNED_IN, PUBLISHES,
+    Route("PUT", VERSION, publish_tarball, "Publish a version from its tarball", SIGNED_IN, PUBLISHES,
           _PUBLISH_PARAMETERS, {TARBALL_TYPES[0]: {"type": "string", "format": "binary"}},
           {201: publish.Published, 200: publish.Published}, (409,), expect=continue_later),
     Route("GET", PACKAGES, list_packages, "List packages", limit=READS, parameters=(
         *PAGE_PARAMETERS, query("sort", {"type": "string", "enum": list(SORTS), "default": "name"}, "Order"),
         query("cursor", _TEXT, "next_cursor of the page before"),
     ), answers={200: listing.PackagePage, 304: None}),
-    Route("PATCH", PACKAGE, patch_package, "Deprecate a package, or take it back", SIGNED_IN,
+    Route("PATCH", PACKAGE, patch_package, "Deprecate a package, or end the deprecation", SIGNED_IN,
           body={"application/json": Deprecation}, answers={200: read.PackageInfo, 308: None}),
-    Route("GET", f"{PACKAGE}/versions", get_version_names, "The versions, ascending", limit=READS,
+    Route("GET", f"{PACKAGE}/versions", get_version_names, "All version numbers, ascending", limit=READS,
           answers={200: read.VersionNames, 301: None, 304: None}),
     Route("GET", VERSION, get_version, "One version; `latest` is the latest", limit=READS,
           answers={200: read.VersionInfo, 301: None, 304: None}),
-    Route("PATCH", VERSION, patch_version, "Yank a version, or take it back", SIGNED_IN,
+    Route("PATCH", VERSION, patch_version, "Yank a version, or take the yank back", SIGNED_IN,
           body={"application/json": Yank}, answers={200: read.VersionInfo, 308: None}),
     Route("DELETE", VERSION, delete_version, "Delete a version", SIGNED_IN, DELETES,
           answers={204: None, 308: None}),

@@ -75,7 +75,7 @@ async def deprecate_package(db: Database, who: Principal, name: str, text: str |
 
 
 async def _find_version(conn: Connection, who: Principal, action: Action, name: str, version: str) -> tuple[Any, Any]:
-    """Locks the package. Returns it and its live version, which `who` may do `action` with."""
+    """Locks the package and returns it with its live version. Raises Forbidden unless `who` may do `action`."""
     package = await _find_package(conn, who, name)
     state = await store.version_state(conn, package.id, canonical_of(version))
     if state is None or state.deleted_at is not None or not is_address_of(version, state.version):
@@ -85,7 +85,7 @@ async def _find_version(conn: Connection, who: Principal, action: Action, name: 
 
 
 async def _find_package(conn: Connection, who: Principal, name: str) -> Any:
-    """Locks and returns the package, with the role of `who`. Raises NotFound when it has no live version."""
+    """Locks and returns the package with the role of `who`. Raises NotFound when it has no live version."""
     package = same(await store.find(conn, name, who.user_id, lock=True), name)
     if package.latest_version_id is None:
         raise no_package(name)

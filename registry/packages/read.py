@@ -1,4 +1,4 @@
-"""Reading: what the API shows of packages and versions, as the shapes that the API page is generated from."""
+"""Reads packages and versions in the shapes that the API returns. The API description is generated from them."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from registry.packages.manifest import manifest_text_of_jsonb
 from registry.packages.totals import store as totals_store
 
 LATEST = "latest"
-"""Stands for the latest version where an address names a version."""
+"""In an address, the word for the latest version."""
 
 
 class ListedVersion(TypedDict):
@@ -30,7 +30,7 @@ class ListedVersion(TypedDict):
 
 
 class Windows(TypedDict):
-    """Downloads: all, of the last 7 days and of the last 30 days."""
+    """Downloads in total, in the last 7 days and in the last 30 days."""
 
     total: int
     week: int
@@ -69,7 +69,7 @@ class VersionInfo(TypedDict):
     keywords: list[str]
     dependencies: dict[str, str]
     readme: str
-    # An orjson.Fragment of the text that was published: parsing it would block the event loop and change its numbers.
+    # An orjson.Fragment of the published text. Parsing it would block the event loop and could change its numbers.
     manifest: Annotated[Any, WithJsonSchema({"type": "object", "additionalProperties": True})]
     checksum: str
     tarball_size: int
@@ -111,7 +111,7 @@ class RegistryStats(TypedDict):
 
 
 class Elsewhere(Exception):
-    """The package is known under another spelling, `name`: readers are sent there."""
+    """The package exists under another spelling, `name`. Handlers redirect to it."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -119,7 +119,7 @@ class Elsewhere(Exception):
 
 
 def no_package(name: str) -> NotFound:
-    return NotFound(f"There is no package {name[:214]}. GET /api/v1/search?q= finds what there is.")
+    return NotFound(f"There is no package {name[:214]}. Search for it with GET /api/v1/search?q=.")
 
 
 def no_version(name: str, version: str) -> NotFound:
@@ -129,9 +129,9 @@ def no_version(name: str, version: str) -> NotFound:
 
 
 def canonical_of(version: str) -> str:
-    """The key that a version in an address is looked up by: "" for a text that is no version, which finds nothing.
+    """The key to look up a version from an address. It is "", which matches nothing, for an invalid version.
 
-    Versions that differ only by their build metadata have one key: check what was found with `is_address_of`.
+    Versions that differ only in build metadata have the same key, so check the result with `is_address_of`.
     """
     try:
         return versions.parse(version).canonical
@@ -140,7 +140,7 @@ def canonical_of(version: str) -> str:
 
 
 def is_address_of(version: str, published: str) -> bool:
-    """Whether an address may name the published version in this way: as it was published, or without build metadata.
+    """Whether `version` is an address of the version `published`: the same spelling, or the one without build metadata.
 
     Both must have the same `canonical_of`.
     """
@@ -148,7 +148,7 @@ def is_address_of(version: str, published: str) -> bool:
 
 
 async def package_info(db: Database, name: str) -> PackageInfo:
-    """A package with its live versions, all of one moment. Raises NotFound, Elsewhere."""
+    """A package and its live versions, read in one snapshot. Raises NotFound, Elsewhere."""
     async with db.read(snapshot=True) as conn:
         row = same(await store.package(conn, name), name)
         listed = await store.versions(conn, row.id)
@@ -175,7 +175,7 @@ async def package_info(db: Database, name: str) -> PackageInfo:
 
 
 async def version_info(db: Database, name: str, version: str) -> VersionInfo:
-    """One version; `latest` is the latest. Raises NotFound, Elsewhere."""
+    """One version; `latest` names the latest one. Raises NotFound, Elsewhere."""
     async with db.read() as conn:
         row = await store.version(conn, name, None if version == LATEST else canonical_of(version))
     row = _of_address(row, name, version)
@@ -206,7 +206,7 @@ async def version_info(db: Database, name: str, version: str) -> VersionInfo:
 
 
 async def blob(db: Database, name: str, version: str) -> Row:
-    """What serving a tarball needs; `latest` is the latest. Columns as in store.blob(). Raises NotFound, Elsewhere."""
+    """The row for serving a tarball, with the columns of store.blob(). Raises NotFound, Elsewhere."""
     async with db.read() as conn:
         row = await store.blob(conn, name, None if version == LATEST else canonical_of(version))
     return _of_address(row, name, version)
@@ -221,7 +221,7 @@ async def version_names(db: Database, name: str) -> VersionNames:
 
 
 async def package_stats(db: Database, name: str) -> PackageStats:
-    """A package's downloads, all of one moment. Raises NotFound, Elsewhere."""
+    """A package's downloads, read in one snapshot. Raises NotFound, Elsewhere."""
     async with db.read(snapshot=True) as conn:
         row = same(await store.package(conn, name), name)
         listed = await store.versions(conn, row.id)
@@ -238,7 +238,7 @@ async def registry_stats(db: Database, visible: frozenset[str] | None = None) ->
     async with db.read(snapshot=True) as conn:
         totals, top = await totals_store.totals(conn, visible)
     return {
-        # In whole seconds, so that the answer has a validator that can still hold.
+        # In whole seconds, so that the ETag stays the same for requests within one second.
         "timestamp": datetime.now(UTC).replace(microsecond=0),
         "packages": {"total": totals.packages, "versions": int(totals.versions), "downloads": int(totals.downloads)},
         "top_packages": [{"name": row.name, "downloads": row.download_count} for row in top],
@@ -255,7 +255,7 @@ def tarball_url(name: str, version: str) -> str:
 
 
 def _of_address(row: Row | None, name: str, version: str) -> Row:
-    """The row that was looked up by an address. Raises NotFound, Elsewhere when it is not what the address names."""
+    """Returns the row if `name` and `version` are its address. Raises NotFound, Elsewhere otherwise."""
     if row is None:
         raise no_version(name, version)
     same(row, name)
@@ -265,7 +265,7 @@ def _of_address(row: Row | None, name: str, version: str) -> Row:
 
 
 def same(row: Row | None, name: str) -> Row:
-    """The row, when it is of the package that was asked for."""
+    """Returns the row if its package is called `name`. Raises NotFound without a row, Elsewhere for a look-alike."""
     if row is None:
         raise no_package(name)
     if row.name != name:

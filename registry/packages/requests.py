@@ -1,4 +1,4 @@
-"""Package names and versions in the address of a request, for the handlers of every room."""
+"""Reads package names and versions from the address of a request. Used by the handlers of several rooms."""
 
 from aiohttp import web
 
@@ -35,7 +35,7 @@ def version_of(request: web.Request) -> str:
 
 
 def at_its_real_name(handler: Handler) -> Handler:
-    """Redirects from a look-alike name to the existing package: 301 for reads, 308 for methods that must be kept."""
+    """A decorator that redirects from a look-alike name to the existing package: 301 for reads, 308 for writes."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         try:

@@ -1,7 +1,8 @@
 """Who may do what with a package.
 
-Two things must both hold: the credentials reach far enough (an API token's scopes and its list of packages), and the
-user has a role in the package that allows the action, or is an admin where admins may act.
+Both of these are required:
+- The credentials allow the action. An API token has scopes and may be bound to a list of packages.
+- The user has a role in the package that allows the action, or is an admin and the action is open to admins.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ OWNER, MAINTAINER = "owner", "maintainer"
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """`scope` is what an API token needs, `roles` are those that allow the action; `phrase` names it in errors."""
+    """`scope`: needed by an API token. `roles`: those that allow the action. `phrase`: the action in an error text."""
 
     scope: str
     roles: frozenset[str]
@@ -24,7 +25,7 @@ class _Rule:
 
 
 class Action(Enum):
-    """What can be done with a package."""
+    """An action on a package."""
 
     PUBLISH = _Rule("publish", frozenset((OWNER, MAINTAINER)), admins=False, phrase="publish versions of")
     YANK = _Rule("yank", frozenset((OWNER, MAINTAINER)), admins=True, phrase="yank versions of")
@@ -34,9 +35,9 @@ class Action(Enum):
 
 
 def check_credentials(who: Principal, action: Action, package: str | None = None) -> None:
-    """Raises Forbidden unless the credentials reach `action`, on the package of this name when given.
+    """Raises Forbidden unless the credentials allow `action`, on `package` if it is given.
 
-    For what can be decided before the package is read; `authorize` checks the user's role as well.
+    Use it to refuse a request early, before the package is read. `authorize` checks the user's role as well.
     """
     who.require(action.value.scope, package)
 
@@ -44,7 +45,7 @@ def check_credentials(who: Principal, action: Action, package: str | None = None
 def authorize(who: Principal, action: Action, package: str, role: str | None) -> None:
     """Raises Forbidden unless `who` may do `action`.
 
-    `package` is the real name, `role` that of the user in the package: owner, maintainer or None.
+    `package` is its real name. `role` is the user's role in it: owner, maintainer or None.
     """
     check_credentials(who, action, package)
     rule = action.value

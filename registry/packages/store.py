@@ -22,13 +22,13 @@ _HEAD = (packages.c.id, packages.c.name, packages.c.latest_version_id, packages.
 _IS_NAMED = packages.c.similarity_key == p("key")
 _OF_NAME = sa.select(*_HEAD, role_of(_USER).label("role")).where(_IS_NAMED)
 _FIND = prepared("find_package", statement(_OF_NAME))
-# A statement of its own: one that waited for the lock would still read the roles of before.
+# The lock has a statement of its own. A statement that waits for a lock still reads the roles from before the wait.
 _LOCK_PACKAGE = prepared("lock_package", statement(sa.select(packages.c.id).where(_IS_NAMED).with_for_update()))
 _FIND_LOCKED = together(_LOCK_PACKAGE, _FIND)
 _NEW = sa.select(p("name", type_=sa.Text), p("key", type_=sa.Text), sa.cast(_USER, sa.BigInteger)).where(
     ~sa.exists().where(packages.c.similarity_key == p("key"))
 )
-# Looks before it inserts: a conflict would use up an id for each version of a package.
+# Checks before it inserts, because ON CONFLICT alone would use up an id each time.
 _CREATE = prepared(
     "create_package",
     statement(insert(packages).from_select(["name", "similarity_key", "owner_id"], _NEW).on_conflict_do_nothing()),
@@ -55,13 +55,13 @@ _INSERT_VERSION = prepared(
 
 
 def latest_of(package_id: sa.ColumnElement[int]) -> sa.Select[Any]:
-    """The version that a package shows."""
+    """The latest version: the one whose metadata a package shows."""
     order = (v.c.yanked, v.c.is_prerelease, v.c.sort_key.desc())
     return sa.select(v).where(v.c.package_id == package_id, LIVE).order_by(*order).limit(1)
 
 
 def shown(chosen: sa.FromClause) -> dict[str, sa.ColumnElement[Any]]:
-    """What a package says of itself, by column, from `latest_of()` it under the name "chosen"."""
+    """The columns of `packages` that repeat the latest version. `chosen` is `latest_of()` under the alias "chosen"."""
     columns = ("description", "author", "license", "homepage", "repository")
     return {
         **{name: chosen.c[name] for name in columns},
@@ -95,7 +95,7 @@ _TODAY = sa.func.current_date()
 
 
 def _window(days: int) -> sa.ScalarSelect[Any]:
-    """Downloads of the last `days` days, today among them, of the package of the outer query."""
+    """Downloads of the enclosing query's package in the last `days` days, including today."""
     return (
         sa.select(sa.func.coalesce(sa.func.sum(download_days.c.count), 0))
         .where(download_days.c.package_id == packages.c.id, download_days.c.day > _TODAY - days)
@@ -219,8 +219,9 @@ async def version_state(conn: Connection, package_id: int, canonical: str) -> Ro
 async def add_version(
     conn: Connection, package_id: int, meta: Metadata, *, checksum: str, key: str, size: int, user_id: int
 ) -> int:
-    """Inserts a version, makes the package show its latest, and appends the event of it, which has to be the last
-    write of the transaction: its seq.
+    """Inserts a version, refreshes what the package shows, and appends the event. Returns the event's seq.
+
+    Must be the last write of the transaction.
     """
     return await event_log.append(
         conn,
@@ -252,7 +253,7 @@ async def add_version(
 
 
 async def refresh(conn: Connection, package_id: int) -> None:
-    """Makes the package show what its latest version says, or hides it when none is left."""
+    """Copies the metadata of the latest version to the package, or hides the package when no version is left."""
     if not await conn.run(_REFRESH, of_package=package_id):
         await conn.run(_HIDE, of_package=package_id)
 
@@ -262,7 +263,7 @@ async def delete_version(conn: Connection, version_id: int) -> None:
 
 
 async def restore_version(conn: Connection, version_id: int) -> bool:
-    """False when the version was swept, even a moment ago."""
+    """Returns False when the sweep has already removed the tarball."""
     return await conn.run(_RESTORE, version_id=version_id) > 0
 
 
@@ -275,7 +276,7 @@ async def deprecate(conn: Connection, package_id: int, text: str | None) -> None
 
 
 async def package(conn: Connection, name: str) -> Row | None:
-    """Every column of a shown package, its owners, latest_version, dependencies, week and month."""
+    """All columns of a package that has a version, with owners, latest_version, dependencies, week and month."""
     return await conn.one(_PACKAGE, key=similarity_key(name))
 
 
@@ -290,7 +291,7 @@ async def version_names(conn: Connection, name: str) -> list[Row]:
 
 
 async def version(conn: Connection, name: str, canonical: str | None) -> Row | None:
-    """Every column of a live version (None: the latest) with the package's name and deprecated."""
+    """All columns of a live version (None: the latest one), with the name and deprecated of its package."""
     if canonical is None:
         return await conn.one(_LATEST, key=similarity_key(name))
     return await conn.one(_VERSION, key=similarity_key(name), canonical=canonical)
@@ -307,12 +308,12 @@ async def blob(conn: Connection, name: str, canonical: str | None) -> Row | None
 
 
 async def expire(conn: Connection, grace: timedelta) -> list[str]:
-    """Marks up to 100 tombstones older than `grace` as swept; the keys of their blobs."""
+    """Marks up to 100 tombstones older than `grace` as swept. Returns the keys of their blobs."""
     return [row.tarball_path for row in await conn.all(_EXPIRED, grace=grace)]
 
 
 async def kept(conn: Connection, keys: list[str]) -> set[str]:
-    """Those of `keys` that a version still refers to."""
+    """The subset of `keys` that a version still refers to."""
     return {row.tarball_path for row in await conn.all(_KEPT, keys=keys)}
 
 
@@ -322,7 +323,7 @@ async def answer_of(conn: Connection, user_id: int, key: str) -> Row | None:
 
 
 async def remember(conn: Connection, user_id: int, key: str, fingerprint: str, answer: Any) -> bool:
-    """False when the key holds another answer of today: one that was given since `answer_of()` was asked."""
+    """Stores an answer. Returns False when the key got another answer after `answer_of()` was called."""
     values = {"user_id": user_id, "key": key, "fingerprint": fingerprint, "answer": json(answer)}
     return await conn.run(_REMEMBER_STATEMENT, **values) > 0
 

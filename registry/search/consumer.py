@@ -1,4 +1,4 @@
-"""Keeps the index up to date with the event log, and rebuilds it when it was lost."""
+"""Keeps the index up to date with the event log, and rebuilds a lost index."""
 
 import asyncio
 import logging
@@ -18,12 +18,12 @@ from registry.search.rebuild import heal
 log = logging.getLogger(__name__)
 
 HEAL_SECONDS = 10.0
-# Under load a batch, and the refresh after it, is for all that is published meanwhile.
+# Pause between batches. Under load, one batch and one refresh then cover everything published meanwhile.
 GATHER_SECONDS = 0.2
 
 
 def handler(db: Database, index: SearchIndex) -> Handler:
-    """Handles a batch: when it returns, what the events changed can be found."""
+    """The handler of a batch of events. When it returns, searches find the changes."""
 
     async def handle(events: Sequence[Event]) -> None:
         try:
@@ -37,7 +37,7 @@ def handler(db: Database, index: SearchIndex) -> Handler:
 
 
 async def follow(db: Database, announcements: Announcements, index: SearchIndex) -> None:
-    """Indexes for ever; ends only by cancellation, or at once when no Elasticsearch is configured."""
+    """Indexes until it is cancelled. Returns at once when no Elasticsearch is configured."""
     if not index.is_configured:
         log.warning("no search engine is configured; PostgreSQL answers searches")
         return
@@ -47,12 +47,12 @@ async def follow(db: Database, announcements: Announcements, index: SearchIndex)
 
 
 async def _keep_healed(db: Database, index: SearchIndex) -> None:
-    """A lost index is noticed without an event, so that search heals in a registry where nothing is published."""
+    """Checks the index regularly, so that a lost index is rebuilt even when nothing is published."""
     while True:
         try:
             await heal(db, index)
         except Unavailable as error:
             log.warning("search index can't be looked at", extra={"reason": error.detail})
-        except Exception:  # whatever it is must not end the loop, and the consumer with it
+        except Exception:  # an unexpected error must not end the loop and with it the consumer
             log.exception("search index can't be looked at")
         await asyncio.sleep(HEAL_SECONDS)

@@ -1,4 +1,4 @@
-"""Brings download counts into the index, for the few documents where they changed enough to matter."""
+"""Updates download counts in the index, only for documents whose count changed enough to affect the rank."""
 
 from registry.db.engine import Database
 from registry.events import log as event_log
@@ -12,9 +12,10 @@ PAGE = 500
 
 
 async def refresh_downloads(db: Database, index: SearchIndex, *, days: int = 1) -> int:
-    """Re-indexes what was downloaded today or in the `days` before and is a step more popular; how many documents.
+    """Re-indexes what was downloaded today or in the `days` before and has reached another `download_step`.
 
-    Without SearchUnavailable at the end all counts are within a step of the truth, if it ran within `days` before.
+    Returns the number of documents. If it runs at least every `days` days, all counts stay within one step. Raises
+    SearchUnavailable.
     """
     written = 0
     after = ("", "")
@@ -38,7 +39,7 @@ async def _changed(index: SearchIndex, writes: list[Write], versions: list[tuple
         PACKAGES: await index.documents(PACKAGES, sorted({name for name, _ in versions}), fields),
         VERSIONS: await index.documents(VERSIONS, [version_id(*pair) for pair in versions], fields),
     }
-    # What is not indexed yet is the consumer's to bring.
+    # The consumer will write documents that are not indexed yet.
     return [
         each
         for each in writes

@@ -1,4 +1,4 @@
-"""A row of the truth as a document of the index. Pure; both indices hold documents of the same shape."""
+"""Turns a row of PostgreSQL into a document of the index. Both indices hold documents of the same shape."""
 
 import math
 from collections.abc import Iterable
@@ -11,15 +11,15 @@ Document = dict[str, Any]
 
 PACKAGES, VERSIONS = "packages", "versions"
 
-# Bounds of what is indexed, far above what anyone reads: one huge value must not cost the index its speed, and the
-# engine refuses keywords of more than 32,766 bytes.
+# Limits of what is indexed, so that a huge value does not slow the index down. Lengths are in characters. Elasticsearch
+# refuses keywords of more than 32,766 bytes.
 MAX_DESCRIPTION = 5_000
 MAX_README = 5_000
 MAX_FIELD = 500
 MAX_KEYWORD = 256
 MAX_KEYWORDS = 100
 
-# Below this maximum a few downloads say nothing about how popular a package is.
+# When even the most downloaded package has fewer downloads, popularity is measured against this number.
 FEWEST_OF_THE_MOST_DOWNLOADED = 1_000
 LEAST_HEAVIEST = math.log1p(FEWEST_OF_THE_MOST_DOWNLOADED)
 
@@ -35,10 +35,10 @@ def version_id(name: str, version: str) -> str:
 
 
 def document(row: Row) -> Document:
-    """The document of a row of store.py: a package with its latest version, or a version of its own.
+    """The document of a row of store.py: a package with its latest version, or a single version.
 
-    `popularity` is log1p of the package's downloads; a search divides it by that of the most downloaded one, so that
-    a growing maximum outdates no document. `quality` is 0–1, how much of the expected metadata is there.
+    `popularity` is log1p of the package's downloads. A search divides it by the highest popularity, so documents stay
+    valid when the maximum grows. `quality` is the share of the expected metadata that is present, from 0 to 1.
     """
     return {
         "name": row.name,
@@ -71,10 +71,10 @@ def timestamp(moment: datetime) -> str:
 
 
 def download_step(downloads: int) -> int:
-    """Equal for two counts so near that no rank tells them apart: tenths of a power of ten."""
+    """The count on a logarithmic scale, ten steps for each power of ten. Counts in one step rank practically alike."""
     return round(10 * math.log10(1 + downloads))
 
 
 def _keywords(keywords: Iterable[str]) -> list[str]:
-    """Each keyword once: repeating one must gain nothing."""
+    """Each keyword once, because repeating a keyword must not improve the rank."""
     return list(dict.fromkeys(keyword[:MAX_KEYWORD] for keyword in keywords if keyword))[:MAX_KEYWORDS]

@@ -1,4 +1,4 @@
-"""HTTP of the search: parse, call the use case, answer."""
+"""HTTP handlers of the search. Each parses the request, calls a use case and renders its result."""
 
 from dataclasses import replace
 

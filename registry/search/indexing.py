@@ -1,4 +1,4 @@
-"""From events to the index: what they touched, as the truth has it now, written to every generation."""
+"""Indexes the packages and versions that events name, with their current rows, in every generation of the index."""
 
 from collections.abc import Iterable, Sequence
 
@@ -15,7 +15,7 @@ from registry.search.writes import Write, reference
 
 FAILED = Counter("registry_index_documents_failed_total", "Documents that the search engine refused")
 CONSUMER = "search"
-# A rebuild that ends between two requests of one bulk takes an alias away; the next try sees the new state.
+# When a rebuild ends during a bulk write, an alias disappears. The next try uses the aliases that exist then.
 TRIES = 3
 FAILURES = 500
 
@@ -23,7 +23,7 @@ FAILURES = 500
 async def index_events(
     db: Database, index: SearchIndex, events: Sequence[Event], *, building_only: bool = False
 ) -> None:
-    """Brings the packages and versions that `events` name up to date: two documents an event, never more.
+    """Updates the documents of the packages and versions that `events` name: at most two for each event.
 
     Raises SearchUnavailable; IndexMissing when there is no index to write to.
     """
@@ -36,7 +36,7 @@ async def index_events(
 
 
 async def write(db: Database, index: SearchIndex, writes: Sequence[Write], *, building_only: bool = False) -> int:
-    """Writes and keeps a record of what the engine refuses; how many that were."""
+    """Writes documents, and records in PostgreSQL which ones Elasticsearch refuses. Returns how many it refuses."""
     for last_try in (False,) * (TRIES - 1) + (True,):
         try:
             outcome = await index.bulk(writes, building_only=building_only)
@@ -53,7 +53,7 @@ async def write(db: Database, index: SearchIndex, writes: Sequence[Write], *, bu
 
 
 async def retry_failures(db: Database, index: SearchIndex) -> None:
-    """Tries once more what the engine refused: documents as the truth has them now. Raises SearchUnavailable."""
+    """Writes the documents that Elasticsearch refused again, from their current rows. Raises SearchUnavailable."""
     after = ""
     while True:
         async with db.read(snapshot=True) as conn:
@@ -80,7 +80,7 @@ def version_writes(rows: Iterable[Row], seq: int) -> list[Write]:
 
 
 async def writes_of(conn: Connection, names: set[str], versions: set[tuple[str, str]]) -> list[Write]:
-    """The documents of these packages and versions in the snapshot of `conn`; deletions of those that are gone."""
+    """Writes for these packages and versions from the snapshot of `conn`: deletions for those that no longer exist."""
     seq = await event_log.last_seq(conn)
     puts = package_writes(await store.packages_named(conn, names), seq)
     if versions:

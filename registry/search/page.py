@@ -1,11 +1,11 @@
-"""From Elasticsearch's answer to the page a client gets. Pure."""
+"""Turns the answer of Elasticsearch into the page that a client gets. Pure functions."""
 
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Annotated, Any, NotRequired
 
-# pydantic can't describe those of `typing` before Python 3.12.
+# pydantic can't describe the TypedDict and NotRequired of `typing` before Python 3.12.
 from pydantic import Field
 from typing_extensions import TypedDict
 
@@ -15,14 +15,14 @@ from registry.web.cursor import Position, encode
 
 
 class Highlight(TypedDict):
-    """HTML: everything escaped, what matched in <em>."""
+    """Escaped HTML, with the matched words in <em>."""
 
     name: str
     description: str
 
 
 class Result(TypedDict):
-    """A package at its latest version or, with `versions=all`, one version of it. `score` is 0–1."""
+    """A package at its latest version, or a single version with `versions=all`. `score` is between 0 and 1."""
 
     name: str
     version: str
@@ -44,7 +44,7 @@ class FacetValue(TypedDict):
 
 
 class Page(TypedDict):
-    """`packages` is `results`; `degraded` says that PostgreSQL answered, without facets and suggestions."""
+    """`packages` equals `results`. `degraded` means that PostgreSQL answered, without facets and suggestions."""
 
     results: list[Result]
     packages: list[Result]
@@ -58,16 +58,19 @@ class Page(TypedDict):
     facets: NotRequired[dict[str, list[FacetValue]]]
 
 
-# Where the scores of each tier lie, and the rank that stands in the middle of a tier.
+# The range of scores of each tier, and the rank that gets the score in the middle of it.
 EXACT_FROM, EXACT_TO, EXACT_MIDDLE = 0.95, 0.99, 10_000_000.0
 COMPACT_FROM, COMPACT_TO, COMPACT_MIDDLE = 0.90, 0.95, 100_000.0
 TEXT_TO, TEXT_MIDDLE = 0.90, 250.0
-# Clauses of query.py whose hits are so near what was typed that it needs no other spelling.
+# Clauses of query.py that match what the user typed so well that no other spelling is suggested.
 NEAR = frozenset({"exact", "compact", "prefix", "words"})
 
 
 def page_of(request: SearchRequest, answer: Mapping[str, Any], latest: Mapping[str, Document]) -> Page:
-    """The page; `latest` maps names to {version, downloads} of the package where a result is one of its versions."""
+    """The page of results.
+
+    With `versions=all`, `latest` maps package names to the package's {version, downloads}.
+    """
     hits = answer["hits"]["hits"]
     results = [_result(request, hit, latest) for hit in hits]
     page = paged(request, results, answer["hits"]["total"]["value"], [tuple(hit["sort"]) for hit in hits])
@@ -80,7 +83,7 @@ def page_of(request: SearchRequest, answer: Mapping[str, Any], latest: Mapping[s
 
 
 def paged(request: SearchRequest, results: list[Result], total: int, positions: Sequence[Position]) -> Page:
-    """The members every page has; `positions` are the sort values of the results."""
+    """A page with the members that every page has. `positions` are the sort values of the results."""
     follows = request.sort != RELEVANCE and len(results) == request.limit
     return {
         "results": results,
@@ -95,14 +98,14 @@ def paged(request: SearchRequest, results: list[Result], total: int, positions: 
 
 
 def may_be_misspelt(request: SearchRequest, answer: Mapping[str, Any]) -> bool:
-    """Whether nothing near what was typed was found: neither a name nor, in one place, every word that counts."""
+    """Whether no result matches the query well: neither by name nor with all required words in its text."""
     hits = answer["hits"]["hits"]
     found = any(NEAR.intersection(hit.get("matched_queries", ())) for hit in hits)
     return request.wants_spelling and not found
 
 
 def suggestion(request: SearchRequest, answer: Mapping[str, Any]) -> str | None:
-    """The query with the words that occur nowhere replaced by the likeliest ones `answer` knows; None without any."""
+    """The query with unknown words replaced by the likeliest spelling in `answer`; None without such words."""
     suggested = request.q
     for entry in answer["suggest"]["spelling"]:
         if entry["options"]:
@@ -114,7 +117,10 @@ def suggestion(request: SearchRequest, answer: Mapping[str, Any]) -> str | None:
 
 
 def score(typed: str, name: str, rank: float, matched: Sequence[str]) -> float:
-    """0–1, in the order of `rank`: 1.0 for a name as typed, then names but for separators, then the rest."""
+    """A score from 0 to 1 that rises with `rank`.
+
+    It is 1.0 for a name exactly as typed. Names equal except for separators come next, then all other matches.
+    """
     if "exact" in matched:
         if typed.lower() == name:
             return 1.0
@@ -125,7 +131,7 @@ def score(typed: str, name: str, rank: float, matched: Sequence[str]) -> float:
 
 
 def plain_highlight(name: str, description: str) -> Highlight:
-    """Name and description as HTML, with nothing marked."""
+    """Name and description as HTML, without marked words."""
     return {"name": escape(name), "description": escape(description)}
 
 

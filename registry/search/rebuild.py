@@ -1,6 +1,6 @@
-"""Builds the index anew from PostgreSQL while it is searched and written, and goes back to the one before.
+"""Rebuilds the index from PostgreSQL while it is in use, and rolls back to the generation before.
 
-The consumer writes to the generation being built as well, so that nothing is lost between the last page and the swap.
+The consumer writes to the new generation during the rebuild, so that no change is lost before the swap.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from registry.search.indexing import CONSUMER, index_events, package_writes, ver
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
-"""Hears (packages | versions, documents written, documents there are)."""
+"""Called with ("packages" or "versions", documents written, documents in total)."""
 
 PAGE = 500
 EVENTS = 500
@@ -31,17 +31,17 @@ _SOURCES = {PACKAGES: (store.packages_after, package_writes), VERSIONS: (store.v
 
 
 async def rebuild(db: Database, index: SearchIndex, progress: Progress | None = None) -> None:
-    """Replaces both indices by new ones, made from PostgreSQL, in one step; the old generation is kept for rollback.
+    """Builds both indices from PostgreSQL and swaps them in together. The old generation is kept for a rollback.
 
-    Raises SearchUnavailable when Elasticsearch goes away or the new indices don't hold what they should; the old ones
-    are searched on then. Waits for a rebuild that runs elsewhere.
+    Waits for a rebuild that another process runs. Raises SearchUnavailable when Elasticsearch becomes unavailable or
+    the new indices are incomplete; then searches go on using the old ones.
     """
     async with held(db, LOCK_CLASS, LOCK_KEY):
         await _rebuild(db, index, progress)
 
 
 async def heal(db: Database, index: SearchIndex) -> bool:
-    """Rebuilds when the indices are missing or of another mapping than this code has; whether it did."""
+    """Rebuilds if the indices are missing or have an older mapping. Returns whether it did."""
     if await index.is_current():
         return False
     async with held(db, LOCK_CLASS, LOCK_KEY):
@@ -53,7 +53,7 @@ async def heal(db: Database, index: SearchIndex) -> bool:
 
 
 async def rollback(db: Database, index: SearchIndex) -> None:
-    """Searches the kept generation again, with what changed since it was replaced.
+    """Goes back to the kept generation, after indexing what changed since it was replaced.
 
     Raises IndexMissing when none is kept.
     """
@@ -73,7 +73,7 @@ async def _rebuild(db: Database, index: SearchIndex, progress: Progress | None) 
         await _check(db, index, seq, failed)
         await _replace(db, index, seq)
     except BaseException:
-        # Without an engine there is nothing to tidy up; the next rebuild drops what is left.
+        # If Elasticsearch is unavailable, the next rebuild deletes the unfinished indices.
         with contextlib.suppress(SearchUnavailable):
             await index.drop_building()
         raise
@@ -81,7 +81,7 @@ async def _rebuild(db: Database, index: SearchIndex, progress: Progress | None) 
 
 
 async def _fill(db: Database, index: SearchIndex, kind: str, progress: Progress | None) -> int:
-    """Every document of `kind`; how many the engine refused."""
+    """Writes all documents of `kind`. Returns how many Elasticsearch refused."""
     read, writes_of = _SOURCES[kind]
     async with db.read() as conn:
         total = dict(zip(_SOURCES, await store.counts(conn), strict=True))[kind]
@@ -99,7 +99,7 @@ async def _fill(db: Database, index: SearchIndex, kind: str, progress: Progress 
 
 
 async def _catch_up(db: Database, index: SearchIndex, seq: int) -> int:
-    """What happened after `seq`; the seq up to which the generation being built is complete."""
+    """Indexes the events after `seq`. Returns the seq up to which the new generation is complete."""
     while True:
         async with db.read() as conn:
             events = await event_log.read_after(conn, seq, EVENTS)
@@ -110,7 +110,10 @@ async def _catch_up(db: Database, index: SearchIndex, seq: int) -> int:
 
 
 async def _check(db: Database, index: SearchIndex, seq: int, failed: dict[str, int]) -> None:
-    """Compares counts with PostgreSQL; what was refused and what happens just now may make a difference."""
+    """Compares the number of documents with PostgreSQL. Refused documents and new events may account for a difference.
+
+    Raises SearchUnavailable when the difference is larger.
+    """
     for _ in range(CHECKS):
         seq = await _catch_up(db, index, seq)
         await index.refresh(building=True)

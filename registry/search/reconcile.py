@@ -1,9 +1,8 @@
-"""Compares PostgreSQL with both indices, page by page, and mends what differs.
+"""Compares PostgreSQL with both indices, page by page, and repairs differences.
 
-The event log leaves nothing out; this finds what came otherwise: an index restored or written by hand, a bug. Downloads
-count as equal within a step, since counts.py brings only steps; those that drifted further are a difference of their
-own. An index from after the database's backup holds higher
-seqs and can't be mended: that one wants a rebuild.
+The consumer of the event log keeps the indices complete. Differences have other causes: an index that was restored or
+edited by hand, or a bug. Download counts are compared by `download_step`, because counts.py updates them only by steps.
+After PostgreSQL was restored from an older backup, documents have seqs that are too high for a repair; rebuild then.
 """
 
 import asyncio
@@ -32,27 +31,27 @@ DIFFERENCES = Counter(
 LAST_RUN = Gauge("registry_index_reconciled_timestamp_seconds", "When the search index was last compared to the end")
 
 PAGE = 500
-# What differs only because the consumer has not come to it yet is equal after this.
+# The consumer needs about this long to index a change. So a difference must last longer to count.
 SETTLE_SECONDS = 3.0
 LOOKS = 10
 DIFFERENT = MISSING, OUTDATED, SURPLUS, DRIFTED = "missing", "outdated", "surplus", "drifted"
 UNMENDED = "unmended"
-# What was changed by hand has a version of its own, one above its seq. A write with one more than the truth's seq beats
-# it, and is no obstacle to the next event's; should that have come between, the next look finds it.
+# What is added to the seq of a write, try by try. A document edited by hand has a version above its seq, and only a
+# higher version replaces it. One more is enough, and still lets the next event's write through.
 RAISES = (0, 1, 1)
-# Their drift is counts.py's; the text of a README is not kept in the index.
+# Downloads are compared by step. The source of a document does not keep the README.
 _NOT_COMPARED = frozenset(("downloads", "popularity", "readme"))
 
 Identity = tuple[str, str]
-"""(name, version); a package's is that of its name alone."""
+"""(name, version). For packages only the name identifies the document."""
 Difference = tuple[Identity, str, Write]
-"""What differs, how, and the write that mends it."""
+"""The document, the kind of difference, and the write that repairs it."""
 
 
 async def reconcile(db: Database, index: SearchIndex) -> dict[str, int]:
-    """How many documents were {"packages missing", ..., "versions drifted"}, and how many of them are "unmended".
+    """Repairs both indices. Returns counts: {"packages missing", ..., "versions drifted"}, and "unmended" for the rest.
 
-    Raises SearchUnavailable, DatabaseUnavailable; what was compared until then stays mended.
+    Raises SearchUnavailable, DatabaseUnavailable; repairs made until then stay.
     """
     found = {f"{kind} {difference}": 0 for kind in KINDS for difference in DIFFERENT}
     found[UNMENDED] = 0
@@ -65,9 +64,10 @@ async def reconcile(db: Database, index: SearchIndex) -> dict[str, int]:
 
 
 async def differences(db: Database, index: SearchIndex) -> AsyncIterator[tuple[str, str]]:
-    """(missing | outdated | surplus | drifted, document) of what reconcile() would mend; nothing is changed.
+    """Yields (missing, outdated, surplus or drifted; document) for what reconcile() would repair, and changes nothing.
 
-    What was downloaded since yesterday may drift: counts.py comes to it. Raises SearchUnavailable, DatabaseUnavailable.
+    Leaves out drifted counts of packages downloaded since yesterday: counts.py will update them. Raises
+    SearchUnavailable, DatabaseUnavailable.
     """
     async for kind, suspects in _suspects(db, index):
         differing = await _settled(db, index, kind, suspects)
@@ -79,7 +79,7 @@ async def differences(db: Database, index: SearchIndex) -> AsyncIterator[tuple[s
 
 
 async def _suspects(db: Database, index: SearchIndex) -> AsyncIterator[tuple[str, list[Identity]]]:
-    """(kind, those of a page that differ at first sight), page by page."""
+    """Yields (kind, documents of a page that differ). They may differ only because the consumer is still at work."""
     await index.refresh()
     for kind in KINDS:
         async for page in _pages_of_database(db, kind):
@@ -121,7 +121,7 @@ async def _pages_of_index(index: SearchIndex, kind: str) -> AsyncIterator[list[I
 
 
 async def _surplus(db: Database, kind: str, identities: Sequence[Identity]) -> list[Identity]:
-    """Those that the index should not hold; how it holds the others was seen before."""
+    """The documents of these that the index should not hold."""
     async with db.read() as conn:
         if kind == PACKAGES:
             names = await store.shown_names(conn, [name for name, _ in identities])
@@ -145,9 +145,9 @@ async def _mend(
 
 
 async def _settled(db: Database, index: SearchIndex, kind: str, suspects: Sequence[Identity]) -> list[Difference]:
-    """Those of `suspects` that differ, though the consumer has handled all events of their packages.
+    """Those of `suspects` that still differ after the consumer has handled all events of their packages.
 
-    What changes whenever it is looked at is in the consumer's hands, and so is what waits for one that stands still.
+    Leaves out packages with events that the consumer has not handled yet.
     """
     settled: list[Difference] = []
     position = -1
@@ -167,7 +167,7 @@ async def _settled(db: Database, index: SearchIndex, kind: str, suspects: Sequen
 
 
 async def _differences(db: Database, index: SearchIndex, kind: str, identities: Sequence[Identity]) -> list[Difference]:
-    """Each of `identities` that the index holds otherwise, how so, and the write that mends it."""
+    """Compares these documents with the index."""
     truth = await _truth(db, kind, identities)
     indexed = await index.documents(kind, list(truth), ["*"])
     differing = []
@@ -185,7 +185,7 @@ async def _differences(db: Database, index: SearchIndex, kind: str, identities: 
 
 
 async def _truth(db: Database, kind: str, identities: Sequence[Identity]) -> dict[str, tuple[Identity, Write]]:
-    """By id, what the index should hold: the document, or None where there is no row."""
+    """What the index should hold, by document id. The write has no document where PostgreSQL has no row."""
     async with db.read(snapshot=True) as conn:
         seq = await event_log.last_seq(conn)
         if kind == PACKAGES:

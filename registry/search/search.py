@@ -1,9 +1,9 @@
-"""Searching and completing: from the index, or from PostgreSQL while that is away."""
+"""Search and name completion. They use the index, or PostgreSQL while Elasticsearch is unavailable."""
 
 import logging
 import time
 
-# pydantic can't describe that of `typing` before Python 3.12.
+# pydantic can't describe the TypedDict of `typing` before Python 3.12.
 from typing_extensions import TypedDict
 
 from registry.db.engine import Database, Row
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Suggestions(TypedDict):
-    """Names that `query` begins, popular first."""
+    """Names that begin with `query`, the most popular first."""
 
     suggestions: list[str]
     query: str
@@ -35,9 +35,9 @@ SUGGESTIONS = 10
 
 
 async def search(db: Database, index: SearchIndex, announcements: Announcements, request: SearchRequest) -> Page:
-    """The page of `request`, `degraded` when it comes from PostgreSQL.
+    """The page of results for `request`. It is `degraded` when it comes from PostgreSQL.
 
-    Raises DatabaseUnavailable when that is needed and away too.
+    Raises DatabaseUnavailable when PostgreSQL is needed and unavailable too.
     """
     started = time.monotonic()
     if request.min_seq and not index.is_away:
@@ -53,7 +53,7 @@ async def search(db: Database, index: SearchIndex, announcements: Announcements,
 async def suggest(
     db: Database, index: SearchIndex, q: str, limit: int = SUGGESTIONS, within: frozenset[str] | None = None
 ) -> Suggestions:
-    """{"suggestions": up to `limit` names that `q` begins, popular first, "query": q}."""
+    """Up to `limit` names that begin with `q`, the most popular first; only names in `within` unless it is None."""
     try:
         answer = await index.search(PACKAGES, query.build_suggest(q, limit, await index.heaviest(), within))
         names = [hit["_source"]["name"] for hit in answer["hits"]["hits"]]

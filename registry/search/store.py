@@ -1,4 +1,4 @@
-"""The search room's SQL: the truth that is indexed and documents the engine refused."""
+"""The SQL of the search: the rows to index, and the documents that Elasticsearch refused."""
 
 from collections.abc import Iterable, Sequence
 
@@ -27,7 +27,7 @@ OFFERED = (
     .where(_sibling.c.package_id == packages.c.id, _sibling.c.deleted_at.is_(None), _sibling.c.yanked.is_(False))
     .exists()
 )
-# As EXISTS the planner hashes all versions of the registry for each page of a rebuild; LIMIT keeps it to the package's.
+# With EXISTS, PostgreSQL hashes all versions of the registry for each page of a rebuild. LIMIT prevents that.
 _AN_OFFERED = (
     sa.select(_sibling.c.id)
     .where(_sibling.c.package_id == packages.c.id, _sibling.c.deleted_at.is_(None), _sibling.c.yanked.is_(False))
@@ -67,7 +67,7 @@ _VERSION = (
         package_versions.c.sort_key,
         package_versions.c.is_prerelease,
         package_versions.c.yanked,
-        # A package's deprecation would touch every version of it; this index shows what was published.
+        # Always false: otherwise deprecating a package would mean re-indexing all its versions.
         sa.false().label("deprecated"),
         package_versions.c.description,
         package_versions.c.author,
@@ -186,12 +186,12 @@ _SUCCEEDED = statement(
 
 
 async def packages_named(conn: Connection, names: Iterable[str]) -> list[Row]:
-    """The rows of those of `names` that have a live version."""
+    """The rows of the packages in `names` that have a live version."""
     return await conn.all(_PACKAGES_NAMED, names=list(names))
 
 
 async def shown_names(conn: Connection, names: Iterable[str]) -> set[str]:
-    """Those of `names` that have a live version."""
+    """The subset of `names` that have a live version."""
     return {row.name for row in await conn.all(_SHOWN_NAMES, names=list(names))}
 
 
@@ -211,13 +211,13 @@ async def version_identities_after(conn: Connection, after: int, count: int) -> 
 
 
 async def versions_named(conn: Connection, versions: Iterable[tuple[str, str]]) -> list[Row]:
-    """The rows of those (name, version) that are live."""
+    """The rows of these (name, version) that are live."""
     pairs = list(versions)
     return await conn.all(_VERSIONS_NAMED, names=[name for name, _ in pairs], versions=[v for _, v in pairs])
 
 
 async def live_versions(conn: Connection, versions: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Those of these (name, version) that are live."""
+    """The subset of these (name, version) that are live."""
     pairs = list(versions)
     rows = await conn.all(_LIVE_VERSIONS, names=[name for name, _ in pairs], versions=[v for _, v in pairs])
     return {(row.name, row.version) for row in rows}
@@ -229,7 +229,7 @@ async def versions_after(conn: Connection, after: int, count: int) -> list[Row]:
 
 
 async def counts(conn: Connection) -> tuple[int, int]:
-    """(packages, versions) that the indices should hold."""
+    """The numbers of (packages, versions) that the indices should hold."""
     return int(await conn.value(_PACKAGE_COUNT)), int(await conn.value(_VERSION_COUNT))
 
 
@@ -242,29 +242,29 @@ async def downloaded_versions(
 
 
 async def downloaded_lately(conn: Connection, names: Iterable[str]) -> set[str]:
-    """Those of `names` that were downloaded today or yesterday."""
+    """The subset of `names` that were downloaded today or yesterday."""
     return {row.name for row in await conn.all(_DOWNLOADED_LATELY, names=list(names))}
 
 
 async def changed_since(conn: Connection, names: Iterable[str], seq: int) -> set[str]:
-    """Those of `names` that events after `seq` tell of."""
+    """The subset of `names` that have events after `seq`."""
     return {row.package for row in await conn.all(_CHANGED_SINCE, names=list(names), seq=seq)}
 
 
 async def standing(conn: Connection, key: str) -> Row | None:
-    """name, shown (a version is left), offered (one isn't yanked), refusal (why the engine has it not, or None)."""
+    """name, shown (has a live version), offered (has one that is not yanked), refusal (by Elasticsearch, or None)."""
     return await conn.one(_STANDING, key=key)
 
 
 async def failures(conn: Connection, after: str, count: int) -> list[Row]:
-    """document, package and reason of up to `count` refusals whose document is above `after`, by document."""
+    """document, package and reason of up to `count` refused documents after `after`, in the order of documents."""
     return await conn.all(_FAILURES, after=after, count=count)
 
 
 async def save_outcome(
     conn: Connection, *, succeeded: Sequence[str], failed: Iterable[tuple[str, str, int, str]]
 ) -> None:
-    """Notes (document, package, seq, reason) of each refusal and forgets those of documents that now went in."""
+    """Records refused documents as (document, package, seq, reason), and removes the records of accepted ones."""
     await conn.run(_SUCCEEDED, documents=list(succeeded))
     for document, package, seq, reason in failed:
         await conn.run(_FAILED, document=document, package=package, seq=seq, reason=reason)

@@ -1,4 +1,4 @@
-"""The list of every package, page by page."""
+"""The list of all packages, in pages."""
 
 from datetime import datetime
 from typing import Any
@@ -27,7 +27,7 @@ class ListedPackage(TypedDict):
 
 
 class PackagePage(TypedDict):
-    """`results` is `packages` once more; `next_cursor` leads on while there is more."""
+    """`results` equals `packages`. `next_cursor` is None on the last page."""
 
     packages: list[ListedPackage]
     results: list[ListedPackage]
@@ -43,7 +43,7 @@ async def package_page(
     """A page of all packages, or of those in `visible`. Raises InvalidInput for a cursor of another list."""
     after = decode_cursor(cursor, sort) if cursor is not None else None
     async with db.read() as conn:
-        # One more than wanted tells whether there is a page after this.
+        # One row more than the page has, to know whether there is a next page.
         rows, total = await store.listed(conn, sort, limit + 1, offset, after, visible)
     listed = [_listed_package(row) for row in rows[:limit]]
     return {
@@ -68,7 +68,7 @@ def encode_cursor(sort: str, row: Row) -> str:
 
 
 def decode_cursor(text: str, sort: str) -> tuple[Any, str]:
-    """(value, name) of a cursor made for `sort`. Raises InvalidInput."""
+    """(value, name) of a cursor that was made for `sort`. Raises InvalidInput."""
     try:
         value, name = decode(text, sort, (int if sort == "downloads" else str, str))
         if sort in ("recently-updated", "recently-created"):

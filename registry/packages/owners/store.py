@@ -1,4 +1,4 @@
-"""The SQL of package owners, as parts of the statements that read packages: a role costs no round trip of its own."""
+"""SQL expressions for package owners. Statements that read packages include them, so roles need no extra round trip."""
 
 from typing import Any
 
