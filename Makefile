@@ -6,7 +6,7 @@ CACHE := $(or $(REGISTRY_CACHE_DIR),$(HOME)/.cache/synapse-registry)
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up test lint unit fuzz faults soak bench growth catalogue relevance lock sbom audit clean
+.PHONY: help up test lint unit fuzz faults soak bench growth catalogue relevance containers lock sbom audit clean
 
 help:
 	@echo "make up      bring up PostgreSQL, Elasticsearch and the registry on port 8080; Ctrl-C stops them"
@@ -20,6 +20,7 @@ help:
 	@echo "make growth  how the figures grow from 1,000 to 1,000,000 packages, or SIZES='1000 50000'; loading takes long"
 	@echo "make catalogue TSV=FILE   load a catalogue of packages into what make up runs, for measuring"
 	@echo "make relevance   does the right package come first? on packages of Debian's index, or TSV=FILE, or API=URL"
+	@echo "make containers   follow the runbook on a real Docker engine: upgrades under load, backup, restore; about 10 minutes"
 	@echo "make lock    renew what the image is made of: the newest versions within setup.py's bounds, each file by its hash"
 	@echo "make sbom    list what the image is made of as CycloneDX, in build/sbom.json"
 	@echo "make audit   known vulnerabilities of what the image is made of; needs the network"
@@ -62,6 +63,9 @@ growth: $(VENV)/.test
 
 relevance: $(VENV)/.test
 	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m tests.bench.relevance $(if $(TSV),--tsv "$(TSV)") $(if $(API),--api "$(API)")
+
+containers: $(VENV)/.test
+	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m tests.deploy.containers
 
 # The image's Python and system. The build's own requirement is setuptools.
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --python-version 3.11 --python-platform linux \
