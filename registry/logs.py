@@ -23,3 +23,5 @@ def configure(level: str, file: Path | None = None) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It warns of each failed connection, which registry.elastic logs as well.
+    logging.getLogger("elastic_transport.node_pool").setLevel(logging.ERROR)

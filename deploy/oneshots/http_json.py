@@ -1,4 +1,4 @@
-"""Asking a server that speaks JSON, with nothing but the standard library."""
+"""HTTP requests to JSON servers, with the standard library only."""
 
 import base64
 import http.client
@@ -14,14 +14,14 @@ Answer = tuple[int, Any]
 
 
 def basic(user: str, password: str) -> dict[str, str]:
-    """The header that signs `user` in; none without a password."""
+    """The headers for HTTP basic authentication; empty if `password` is empty."""
     if not password:
         return {}
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
 
 
 def ask(method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Answer:
-    """(status, JSON) whatever the status is; (0, why) when the server can't be reached or speaks something else."""
+    """(status, JSON) of the response, (status, text) of an error response, or (0, reason) if there is no valid response."""
     request = urllib.request.Request(url, data=body, headers=dict(headers), method=method)  # noqa: S310
     try:
         with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
@@ -34,7 +34,7 @@ def ask(method: str, url: str, headers: Mapping[str, str], body: bytes | None = 
 
 
 def wait_for(what: str, ready: Callable[[], Any], seconds: float) -> None:
-    """Returns when `ready()` is true; ends the program when it isn't after `seconds`."""
+    """Returns when `ready()` is true. Exits with an error message if it is not true after `seconds`."""
     deadline = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > deadline:

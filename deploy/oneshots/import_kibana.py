@@ -1,5 +1,7 @@
-"""Imports the dashboards into Kibana, over those of an earlier import: KIBANA_URL, KIBANA_OBJECTS, and with security
-on ELASTIC_PASSWORD."""
+"""Imports the dashboards into Kibana and replaces those of an earlier import.
+
+Reads the environment variables KIBANA_URL, KIBANA_OBJECTS (a file) and, if security is on, ELASTIC_PASSWORD.
+"""
 
 import json
 import os
@@ -28,14 +30,14 @@ def main() -> None:
         {**headers, "kbn-xsrf": "true", "Content-Type": f"multipart/form-data; boundary={boundary}"},
         form(boundary, objects.read_bytes()),
     )
-    # Kibana answers 200 to an import that failed, too.
+    # Kibana also answers 200 if the import failed.
     if status != 200 or answer.get("success") is not True:
         sys.exit(f"Kibana refused the dashboards ({status}): {json.dumps(answer)}")
     sys.stdout.write(f"{answer['successCount']} objects imported into Kibana\n")
 
 
 def form(boundary: str, objects: bytes) -> bytes:
-    """The multipart body; Kibana goes by the ending of the file's name."""
+    """The multipart body. Kibana requires a file name that ends in .ndjson."""
     head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="registry.ndjson"\r\n'
     return head.encode() + b"Content-Type: application/ndjson\r\n\r\n" + objects + f"\r\n--{boundary}--\r\n".encode()
 

@@ -1,4 +1,4 @@
-"""Makes the bucket that the registry's settings name, unless it is there. Needs the registry's own environment."""
+"""Creates the bucket that the registry's settings name, unless it exists. Runs with the registry's environment."""
 
 import sys
 
@@ -9,7 +9,7 @@ from botocore.session import get_session
 from registry.errors import SettingsError
 from registry.settings import Settings, StorageSettings
 
-# One's own bucket, and on some servers anybody's that one may use.
+# Some servers answer the second code for a bucket of our own as well.
 THERE_ALREADY = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}
 
 
@@ -36,7 +36,7 @@ def make(storage: StorageSettings) -> str:
     except ClientError as problem:
         if problem.response["Error"]["Code"] not in THERE_ALREADY:
             raise
-        # Somebody else's bucket of that name is no use.
+        # Fails if the bucket belongs to somebody else.
         client.head_bucket(Bucket=storage.s3_bucket)
         return "there already"
     return "made"

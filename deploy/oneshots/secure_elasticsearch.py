@@ -1,5 +1,7 @@
-"""Gives Kibana and the registry users of their own in a secured Elasticsearch: ES_URL, ELASTIC_PASSWORD,
-KIBANA_PASSWORD, REGISTRY_ES_PASSWORD. May be run again, also to change the passwords."""
+"""Creates the Elasticsearch users of Kibana and the registry, or changes their passwords.
+
+Reads the environment variables ES_URL, ELASTIC_PASSWORD, KIBANA_PASSWORD and REGISTRY_ES_PASSWORD.
+"""
 
 import json
 import os
@@ -8,7 +10,7 @@ import sys
 from http_json import ask, basic, wait_for
 
 WAIT_SECONDS = 300.0
-# Exactly what the registry does: its own indices, its own templates, nobody else's data.
+# What the registry needs: its own indices and index templates.
 ROLE = {
     "cluster": ["monitor", "manage_index_templates"],
     "indices": [{"names": ["packages*", "versions*", "registry-*"], "privileges": ["all"]}],
@@ -28,7 +30,7 @@ def main() -> None:
         status, answer = ask("PUT", f"{url}/_security/{path}", headers, json.dumps(body).encode())
         if status != 200:
             sys.exit(f"Elasticsearch refused {path} ({status}): {answer}")
-    sys.stdout.write("Elasticsearch knows the users kibana_system and registry\n")
+    sys.stdout.write("The Elasticsearch users kibana_system and registry are set up\n")
 
 
 if __name__ == "__main__":

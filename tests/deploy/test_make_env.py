@@ -39,7 +39,7 @@ def test_a_file_that_is_there_is_never_replaced(tmp_path, kind):
         file.symlink_to(tmp_path / "nowhere")
     refused = make_env(file)
     assert refused.returncode == 1
-    assert "left as it is" in refused.stderr
+    assert "was not changed" in refused.stderr
     assert not (tmp_path / "nowhere").exists()
     if kind == "file":
         assert file.read_text() == "POSTGRES_PASSWORD=precious\n"

@@ -57,7 +57,7 @@ def _walk(found: Engine, folder: Path, cache: Path) -> int:
             remove(found)
     print()
     for outcome, name, seconds, seen in rows:
-        print(f"{outcome:6} {name:32} {seconds:4.0f} s  {seen}")
+        print(f"{outcome:6} {name:32} {seconds:4.0f} s  {seen[:100]}")
     return 0 if len(rows) == len(STEPS) and all(row[0] == "ok" for row in rows) else 1
 
 
