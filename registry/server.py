@@ -103,13 +103,16 @@ async def serving(
             await web.SockSite(runner, listening).start()
         async with connections.watched(), _metrics(app[DB], settings.web):
             yield app
-            await _finish_requests(runner, app[IN_FLIGHT], settings.web.shutdown_grace.total_seconds())
+            await _finish_requests(runner, app[IN_FLIGHT], settings.web)
     finally:
         await runner.cleanup()
 
 
-async def _finish_requests(runner: web.AppRunner, in_flight: InFlight, seconds: float) -> None:
-    """Takes no more connections and lets requests under way finish for `seconds`.
+async def _finish_requests(runner: web.AppRunner, in_flight: InFlight, settings: WebSettings) -> None:
+    """Refuses new connections for at least the shutdown delay, and lets requests finish within the shutdown grace.
+
+    A proxy that is refused sends the request to another process. Without the delay the machine's address could be gone
+    first, and the proxy would wait for a connection.
 
     aiohttp's own way of stopping drops what arrives of a body, so that no upload would ever be finished.
     """
@@ -117,7 +120,8 @@ async def _finish_requests(runner: web.AppRunner, in_flight: InFlight, seconds: 
     for site in list(runner.sites):
         await site.stop()
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(settings.shutdown_grace.total_seconds()):
+            await asyncio.sleep(settings.shutdown_delay.total_seconds())
             while in_flight.count:
                 await asyncio.sleep(0.02)
 

@@ -118,6 +118,19 @@ async def test_every_download_that_was_answered_is_counted_before_the_end(
     assert answered <= counted <= answered + len(downloading)
 
 
+async def test_an_idle_service_refuses_connections_for_the_shutdown_delay_before_it_ends(
+    environ: dict[str, str], tmp_path: Path
+):
+    delay = {"REGISTRY_SHUTDOWN_GRACE": "20s", "REGISTRY_SHUTDOWN_DELAY": "10s"}
+    async with serving_process(tmp_path, **environ, **delay) as service:
+        service.process.send_signal(signal.SIGTERM)
+        await refused(service)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2):
+                await service.process.wait()
+        await service.kill()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_an_idle_service_ends_at_once_with_status_0(
     number: signal.Signals, environ: dict[str, str], tmp_path: Path
