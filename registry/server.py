@@ -28,6 +28,8 @@ from registry.worker import run_worker
 KEEP_ALIVE_SECONDS = 75.0
 READY_SECONDS = 10.0
 MAX_READY_PAUSE_SECONDS = 2.0
+# Versions that don't know this signal ignore it, because that is its default action.
+DRAIN_SIGNAL = signal.SIGURG
 # For what is written after its request was answered: the rest is the shutdown grace's.
 LAST_WRITE_SECONDS = 2.0
 
@@ -48,6 +50,7 @@ async def serve(
 ) -> None:
     """Serves until SIGTERM or SIGINT; `ready` is called when every server is there, or after READY_SECONDS without.
 
+    At DRAIN_SIGNAL the service refuses connections, so that a proxy uses another process before this one is stopped.
     `listening` is a socket to serve from instead of the settings' port. `parent` is a pipe whose end stops it, too.
 
     Raises StackError when a port is taken.
@@ -55,7 +58,9 @@ async def serve(
     stopped = stop_signal()
     if parent is not None:
         asyncio.get_running_loop().add_reader(parent, stopped.set)
-    async with serving(settings, with_background=with_background, listening=listening) as app:
+    drain = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(DRAIN_SIGNAL, drain.set)
+    async with serving(settings, with_background=with_background, listening=listening, drain=drain) as app:
         announcing = asyncio.create_task(_announce(app, ready))
         await stopped.wait()
         if parent is not None:
@@ -80,9 +85,16 @@ async def _announce(app: web.Application, ready: Callable[[], None]) -> None:
 
 @contextlib.asynccontextmanager
 async def serving(
-    settings: Settings, *, with_background: bool = True, listening: socket.socket | None = None
+    settings: Settings,
+    *,
+    with_background: bool = True,
+    listening: socket.socket | None = None,
+    drain: asyncio.Event | None = None,
 ) -> AsyncIterator[web.Application]:
-    """The service on its ports; leaving the block stops taking requests, finishes those under way, flushes."""
+    """The service on its ports. Leaving the block refuses connections, finishes requests in flight, and flushes.
+
+    Once `drain` is set, the service refuses connections but goes on with the requests that it has.
+    """
     app = create_app(settings, with_background=with_background)
     runner = web.AppRunner(
         app,
@@ -102,26 +114,42 @@ async def serving(
         else:
             await web.SockSite(runner, listening).start()
         async with connections.watched(), _metrics(app[DB], settings.web):
-            yield app
-            await _finish_requests(runner, app[IN_FLIGHT], settings.web)
+            async with _draining(runner, app[IN_FLIGHT], drain or asyncio.Event()):
+                yield app
+            await _finish_requests(runner, app[IN_FLIGHT], settings.web.shutdown_grace.total_seconds())
     finally:
         await runner.cleanup()
 
 
-async def _finish_requests(runner: web.AppRunner, in_flight: InFlight, settings: WebSettings) -> None:
-    """Refuses new connections for at least the shutdown delay, and lets requests finish within the shutdown grace.
+@contextlib.asynccontextmanager
+async def _draining(runner: web.AppRunner, in_flight: InFlight, drain: asyncio.Event) -> AsyncIterator[None]:
+    """Within the block the service refuses connections from the moment that `drain` is set."""
 
-    A proxy that is refused sends the request to another process. Without the delay the machine's address could be gone
-    first, and the proxy would wait for a connection.
+    async def refuse() -> None:
+        await drain.wait()
+        await _refuse_connections(runner, in_flight)
 
-    aiohttp's own way of stopping drops what arrives of a body, so that no upload would ever be finished.
-    """
+    task = asyncio.create_task(refuse())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def _refuse_connections(runner: web.AppRunner, in_flight: InFlight) -> None:
     in_flight.closing = True
     for site in list(runner.sites):
         await site.stop()
+
+
+async def _finish_requests(runner: web.AppRunner, in_flight: InFlight, seconds: float) -> None:
+    """Refuses connections and lets requests in flight finish for `seconds`.
+
+    aiohttp's own way of stopping drops what arrives of a body, so that no upload would ever be finished.
+    """
+    await _refuse_connections(runner, in_flight)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(settings.shutdown_grace.total_seconds()):
-            await asyncio.sleep(settings.shutdown_delay.total_seconds())
+        async with asyncio.timeout(seconds):
             while in_flight.count:
                 await asyncio.sleep(0.02)
 

@@ -75,12 +75,6 @@ class WebSettings:
         "How long requests may take to finish when the service stops",
         types.duration("0s", "1h"),
     )
-    shutdown_delay: timedelta = var(
-        "REGISTRY_SHUTDOWN_DELAY",
-        "0s",
-        "How long the service refuses connections before it stops, within the grace: a proxy learns to avoid it",
-        types.duration,
-    )
     debug: bool = var("REGISTRY_DEBUG", "false", "asyncio's debug mode; refused in production", types.flag)
     log_level: str = var(
         "REGISTRY_LOG_LEVEL", "info", "Least level that is logged", types.choice("debug", "info", "warning", "error")

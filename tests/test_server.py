@@ -118,17 +118,27 @@ async def test_every_download_that_was_answered_is_counted_before_the_end(
     assert answered <= counted <= answered + len(downloading)
 
 
-async def test_an_idle_service_refuses_connections_for_the_shutdown_delay_before_it_ends(
-    environ: dict[str, str], tmp_path: Path
-):
-    delay = {"REGISTRY_SHUTDOWN_GRACE": "20s", "REGISTRY_SHUTDOWN_DELAY": "10s"}
-    async with serving_process(tmp_path, **environ, **delay) as service:
-        service.process.send_signal(signal.SIGTERM)
+async def test_a_draining_service_refuses_connections_and_finishes_an_upload(environ: dict[str, str], tmp_path: Path):
+    data = tarball(name="demo", version="1.0.0", description="A demo")
+    sent, draining = asyncio.Event(), asyncio.Event()
+
+    async def slowly():
+        yield data[:50]
+        sent.set()
+        await draining.wait()
+        yield data[50:]
+
+    async with serving_process(tmp_path, **environ) as service, aiohttp.ClientSession() as session:
+        headers = await sign_in(service, session)
+        put = asyncio.create_task(session.put(service.api("/packages/demo/1.0.0"), data=slowly(), headers=headers))
+        await sent.wait()
+        service.process.send_signal(signal.SIGURG)
         await refused(service)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(2):
-                await service.process.wait()
-        await service.kill()
+        draining.set()
+        answer = await put
+        assert (answer.status, answer.headers["Connection"]) == (201, "close")
+        assert service.running
+        assert await service.stop() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -67,7 +67,7 @@ class Nginx(Server):
             "/var/lib/registry/packages/blobs": str(self._blobs),
             "/dev/stdout": f"{self.folder}/access.log",
             # nginx knows `resolve` from 1.27.3 on; Debian's is older.
-            "registry-behind-nginx:8080 resolve max_fails=1 fail_timeout=5s": self._registry,
+            "registry-behind-nginx:8080 resolve max_fails=1 fail_timeout=15s": self._registry,
             "listen 8080": f"listen 127.0.0.1:{self.port}",
             "listen 8443": f"listen 127.0.0.1:{self.tls_port}",
             "listen 127.0.0.1:8081": f"listen 127.0.0.1:{self._alive_port}",
