@@ -21,7 +21,7 @@ def basic(user: str, password: str) -> dict[str, str]:
 
 
 def ask(method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Answer:
-    """(status, JSON) of the response, (status, text) of an error response, or (0, reason) if there is no valid response."""
+    """(status, JSON) of the response, (status, text) of an error response, or (0, reason) without a valid response."""
     request = urllib.request.Request(url, data=body, headers=dict(headers), method=method)  # noqa: S310
     try:
         with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
