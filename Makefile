@@ -1,4 +1,4 @@
-# `make` lists the targets. Everything they need is installed into .venv and the cache folder; nothing needs root.
+# `make` lists the targets. They install what they need into .venv and the cache folder.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,22 +9,22 @@ SHELL := /bin/bash
 .PHONY: help up test lint unit fuzz faults soak bench growth catalogue relevance containers lock sbom audit clean
 
 help:
-	@echo "make up      bring up PostgreSQL, Elasticsearch and the registry on port 8080; Ctrl-C stops them"
-	@echo "make test    every check and test: lint, types, import rules, then the tests on real servers"
-	@echo "make lint    the checks alone"
-	@echo "make unit    the tests that start no server, for a quick loop"
-	@echo "make fuzz    generated requests, orders of calls and bytes, longer than in make test (MINUTES=10 of the latter two each)"
-	@echo "make faults  processes killed at every step, clocks stepped, servers away, disks full; wants root"
-	@echo "make soak MINUTES=60   users at work for long while processes are killed and servers go away; S3=1 on an S3 server"
-	@echo "make bench   how fast: each figure beside a baseline of the same run, on packages of Debian's index, or TSV=FILE"
-	@echo "make growth  how the figures grow from 1,000 to 1,000,000 packages, or SIZES='1000 50000'; loading takes long"
-	@echo "make catalogue TSV=FILE   load a catalogue of packages into what make up runs, for measuring"
-	@echo "make relevance   does the right package come first? on packages of Debian's index, or TSV=FILE, or API=URL"
-	@echo "make containers   follow the runbook on a real Docker engine: upgrades under load, backup, restore; about 10 minutes"
-	@echo "make lock    renew what the image is made of: the newest versions within setup.py's bounds, each file by its hash"
-	@echo "make sbom    list what the image is made of as CycloneDX, in build/sbom.json"
-	@echo "make audit   known vulnerabilities of what the image is made of; needs the network"
-	@echo "make clean   remove the virtual environment and what the tools left (no data)"
+	@echo "make up          start PostgreSQL, Elasticsearch and the registry on port 8080; Ctrl-C stops them"
+	@echo "make test        run every check and every test, on real servers"
+	@echo "make lint        run the checks only: ruff, mypy, import rules"
+	@echo "make unit        run the tests that start no server; under a minute"
+	@echo "make fuzz        run the fuzz tests for longer; MINUTES=10 for each of the two longest"
+	@echo "make faults      kill processes at every step, step clocks, stop servers, fill disks; needs root"
+	@echo "make soak        use a registry for MINUTES=60 while processes are killed and servers stop; S3=1 for S3"
+	@echo "make bench       measure speed as ratios to a baseline; TSV=FILE for other packages than Debian's, ONLY='package search'"
+	@echo "make growth      measure how times grow from 1,000 to 1,000,000 packages; SIZES='1000 50000'; takes hours"
+	@echo "make catalogue   load the packages of TSV=FILE into the running 'make up'"
+	@echo "make relevance   measure whether the right package comes first; TSV=FILE for a catalogue, API=URL for a registry"
+	@echo "make containers  follow the runbook on a real Docker engine: upgrade under load, backup, restore; about 10 minutes"
+	@echo "make lock        update the image's lock files to the newest versions that setup.py allows"
+	@echo "make sbom        write the image's packages as CycloneDX to build/sbom.json"
+	@echo "make audit       look for known vulnerabilities of the image's packages; needs the network"
+	@echo "make clean       remove the virtual environment and what the tools left; keeps data"
 
 up: $(VENV)/.devstack
 	@exec $(BIN)/synapse-registry up
@@ -67,7 +67,7 @@ relevance: $(VENV)/.test
 containers: $(VENV)/.test
 	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m tests.deploy.containers
 
-# The image's Python and system. The build's own requirement is setuptools.
+# Resolves for the Python and the system of the image.
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --python-version 3.11 --python-platform linux \
     --custom-compile-command "make lock"
 
@@ -76,14 +76,14 @@ lock: $(VENV)/.supply
 	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 	    | $(COMPILE) - --output-file deploy/build.lock
 
-# Of a virtual environment that is made as the image's.
+# Lists a virtual environment that is built the same way as the image's.
 sbom: $(VENV)/.supply
 	@rm -rf build/image && $(BIN)/python -m venv --without-pip build/image
 	@$(BIN)/pip --python build/image/bin/python install --quiet --require-hashes --only-binary :all: -r deploy/requirements.lock
 	@$(BIN)/pip --python build/image/bin/python install --quiet --no-deps .
 	@$(BIN)/cyclonedx-py environment --output-file build/sbom.json build/image/bin/python
 
-# Strict: what can't be looked up is a failure.
+# --strict: a package that can't be looked up is a failure.
 audit: $(VENV)/.supply
 	@$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r deploy/requirements.lock
 
