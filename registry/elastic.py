@@ -1,4 +1,4 @@
-"""Elasticsearch's client: opened as the settings say, its failures by our names."""
+"""Opens the Elasticsearch client and turns its errors into ours."""
 
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -22,12 +22,12 @@ AWAY = "The search engine can't be reached. Try again in a few seconds."
 
 
 class IndexMissing(SearchUnavailable):
-    """The index or alias that was to be read or written does not exist (any more)."""
+    """The index or alias does not exist."""
 
 
 @asynccontextmanager
 async def open_client(settings: SearchSettings) -> AsyncIterator[AsyncElasticsearch | None]:
-    """The client, closed at the end; None without an address. Elasticsearch may come later: nothing is asked here."""
+    """The client, closed at the end of the block; None without an address. It sends no request yet."""
     if not settings.url:
         yield None
         return
@@ -65,7 +65,7 @@ def reason_of(error: Mapping[str, Any]) -> str:
 
 @contextmanager
 def errors_named() -> Iterator[None]:
-    """Turns every failure of the client into SearchUnavailable, a missing index into IndexMissing."""
+    """Raises IndexMissing for a missing index and SearchUnavailable for every other error of the client."""
     try:
         yield
     except NotFoundError as error:

@@ -25,8 +25,8 @@ IDLE_IN_TRANSACTION = timedelta(seconds=5)
 _SETTINGS = {
     "timezone": "UTC",
     "client_min_messages": "warning",
-    # A machine that vanished loses its locks after these seconds (and milliseconds), not after the system's two hours.
-    # PostgreSQL ignores them on a Unix socket.
+    # PostgreSQL ends the sessions of a machine that vanished after these times, not after the two hours of the system's
+    # default. It ignores them on a Unix socket.
     "tcp_keepalives_idle": "2",
     "tcp_keepalives_interval": "1",
     "tcp_keepalives_count": "2",
@@ -65,7 +65,7 @@ def dsn(settings: DatabaseSettings) -> str:
 
 
 def session_setup(settings: DatabaseSettings) -> str:
-    """The statement that sets up a session."""
+    """The SQL that sets up a session."""
     idle = min(IDLE_IN_TRANSACTION, settings.statement_timeout / 2)
     values = _SETTINGS | {
         "statement_timeout": _milliseconds(settings.statement_timeout),
@@ -75,7 +75,7 @@ def session_setup(settings: DatabaseSettings) -> str:
 
 
 def setting_up(sql: str) -> Callable[[aiopg.Connection], Awaitable[None]]:
-    """Runs `sql` on a new connection, which it closes when that fails."""
+    """Returns a function that runs `sql` on a new connection, and closes the connection if that fails."""
 
     async def set_up(raw: aiopg.Connection) -> None:
         try:
@@ -89,7 +89,7 @@ def setting_up(sql: str) -> Callable[[aiopg.Connection], Awaitable[None]]:
 
 
 async def open_session(settings: DatabaseSettings) -> aiopg.Connection:
-    """A connection for LISTEN and session-long locks."""
+    """A connection for LISTEN and session-level locks."""
     timeout = settings.statement_timeout.total_seconds() + TIMEOUT_MARGIN
     raw = await aiopg.connect(dsn(settings), timeout=timeout, enable_hstore=False, enable_uuid=False)
     await setting_up(session_setup(settings))(raw)
@@ -97,7 +97,7 @@ async def open_session(settings: DatabaseSettings) -> aiopg.Connection:
 
 
 def connect_blocking(settings: DatabaseSettings) -> psycopg2.extensions.connection:
-    """A connection for a thread."""
+    """A blocking connection, for use in a thread."""
     connection = psycopg2.connect(dsn(settings))
     with connection, connection.cursor() as cursor:
         cursor.execute(session_setup(settings))

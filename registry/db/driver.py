@@ -1,4 +1,7 @@
-"""What aiopg leaves to its users: which socket to watch, what its errors mean, where it loses a cancellation."""
+"""Corrects aiopg where it fails: it watches the wrong socket, loses cancellations, and gives errors no clear meaning.
+
+docs/decisions/0013-own-driver-layer-over-aiopg.md says when this module can be deleted.
+"""
 
 import asyncio
 import contextlib
@@ -23,11 +26,11 @@ AWAY = "The database can't be reached. Try again in a few seconds."
 
 
 class Connection(aiopg.Connection):
-    """Watches the socket that libpq has by now, where aiopg watches the first it had.
+    """Watches the socket that libpq uses now. aiopg watches the first one that libpq opened.
 
-    libpq takes another for the next host of an address, and closes one that broke at once. What the loop then still
-    knows of its number is taken for the next socket of that number, of which no one hears. aiopg finds a closed one by
-    asking for its number, which another thread may have opened a file under, and by select(), which ends at 1023.
+    libpq opens another socket when it tries the next host of an address, and closes a broken socket at once. If the
+    event loop keeps the old file number, it mistakes a new file with this number for the socket, and nobody hears of
+    events on the new one. aiopg looks for closed sockets by file number and by select(), which ends at 1023.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -45,7 +48,7 @@ class Connection(aiopg.Connection):
             state = self._conn.poll()
             while self._conn.notifies:
                 notification = self._conn.notifies.pop(0)
-                # Before the statement whose answer came after it goes on.
+                # The subscriber must know of it before the code that waits for a later answer continues.
                 if self.on_notify:
                     self.on_notify(notification.channel, notification.payload)
                 self._notifies.put_nowait(notification)
@@ -54,7 +57,7 @@ class Connection(aiopg.Connection):
             self._notifies_proxy.close(error)
         self._watch(writing=state == POLL_WRITE)
         if state not in (POLL_OK, POLL_READ, POLL_WRITE):
-            self._fatal_error(f"libpq answers {state} to poll()")
+            self._fatal_error(f"libpq returned the unknown state {state} from poll()")
         elif state == POLL_OK and self._waiter is not None and not self._waiter.done():
             if failure:
                 self._waiter.set_exception(failure)
@@ -79,7 +82,7 @@ class Connection(aiopg.Connection):
 
     def _unwatch(self) -> None:
         if self._fileno is not None:
-            # The system has forgotten a closed one by itself, and says so.
+            # The system has removed a closed socket already, and raises an error.
             with contextlib.suppress(OSError):
                 self._loop.remove_writer(self._fileno)
             with contextlib.suppress(OSError):
@@ -92,7 +95,10 @@ class Connection(aiopg.Connection):
 
 
 def _socket(raw: psycopg2.extensions.connection) -> tuple[int, int] | None:
-    """(number, inode) of the connection's socket, which tell it from another of the same number; None if closed."""
+    """(file number, inode) of the connection's socket; None if it is closed.
+
+    The inode distinguishes it from an earlier or later socket with the same number.
+    """
     try:
         return raw.fileno(), os.fstat(raw.fileno()).st_ino
     except (psycopg2.InterfaceError, OSError):
@@ -103,31 +109,32 @@ aiopg.connection.Connection = Connection  # type: ignore[misc]
 
 
 def cancellations() -> int:
-    """How often the task has been asked to end."""
+    """How many times the current task was cancelled so far."""
     task = asyncio.current_task()
     return task.cancelling() if task else 0
 
 
-def hear_cancellation(before: int) -> None:
-    """Raises CancelledError when the task was asked to end since it counted `before` and the driver kept silent.
+def raise_lost_cancellation(before: int) -> None:
+    """Raises CancelledError if the task was cancelled since `before = cancellations()` and the driver ignored it.
 
-    aiopg waits by `asyncio.wait_for`, which before Python 3.12 loses a cancellation that comes as its wait is over.
+    aiopg uses `asyncio.wait_for`. Before Python 3.12 it loses a cancellation that arrives just as the wait ends.
     """
     if cancellations() > before:
         raise asyncio.CancelledError
 
 
 def is_readable(raw: psycopg2.extensions.connection) -> bool:
-    """Whether the server has said something, or hung up."""
+    """Whether the server has sent something or closed the connection."""
     poll = select.poll()
     poll.register(raw, select.POLLIN)
     return bool(poll.poll(0))
 
 
 def is_away(error: BaseException) -> bool:
-    """A connection that broke half-way through an answer is told of by an error of no kind of its own.
+    """Whether the error means that PostgreSQL can't be used now.
 
-    A server that takes no writes is a standby, or protects a full disk.
+    A server that refuses writes is a standby, or its disk is full. A connection that breaks during an answer raises a
+    plain DatabaseError, so that class itself counts, but not its subclasses.
     """
     away = isinstance(
         error,
@@ -141,7 +148,7 @@ def is_away(error: BaseException) -> bool:
 
 
 class errors_named:  # noqa: N801 - reads as a statement
-    """Turns the driver's errors of an absent, slow or refusing server into DatabaseUnavailable."""
+    """Raises DatabaseUnavailable in place of the driver's errors about an absent, slow or refusing server."""
 
     def __enter__(self) -> None:
         return None

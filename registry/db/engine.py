@@ -1,7 +1,7 @@
-"""PostgreSQL from asyncio: a pool, reads, transactions, and statements that are compiled once.
+"""PostgreSQL from asyncio: a connection pool, reads and transactions.
 
 SQLAlchemy Core writes the SQL, aiopg runs it. Stores keep their statements as module constants made by `statement()`
-and pass them to a `Connection` with named values. Only `Database.transaction()` commits.
+and run them on a `Connection` with named values. Only `Database.transaction()` commits.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from registry.db.connecting import (
     session_setup,
     setting_up,
 )
-from registry.db.driver import cancellations, errors_named, hear_cancellation, is_away, is_readable
+from registry.db.driver import cancellations, errors_named, is_away, is_readable, raise_lost_cancellation
 from registry.db.statements import Statement, json, prepared, statement, together
 from registry.settings import DatabaseSettings
 
@@ -42,11 +42,12 @@ __all__ = [
 ]
 
 
-# Which connection has prepared what: it lasts as long as the connection, whatever its transactions come to.
+# The SQL of the statements that each connection has prepared. They last as long as the connection: a rollback does not
+# remove them.
 _PREPARED: WeakKeyDictionary[aiopg.Connection, set[str]] = WeakKeyDictionary()
 
 Row = Any
-"""A row: a named tuple with one attribute a column."""
+"""A row: a named tuple with one attribute for each column."""
 
 
 class ConstraintViolated(Exception):
@@ -62,17 +63,18 @@ class ValueRefused(Exception):
 
 
 class Connection:
-    """One connection, for as long as the block of `read()` or `transaction()` lasts; runs one statement at a time."""
+    """A connection for the block of a `read()`, `transaction()` or `session()`. It runs one statement at a time."""
 
     def __init__(self, raw: aiopg.Connection) -> None:
         self._raw = raw
-        # A transaction begins with its first statement, and announces with its commit: each saves a trip.
+        # BEGIN is sent with the first statement, and announcements with COMMIT. Each saves a round trip.
         self._opening = ""
         self._deferred: list[Statement] = []
         self._deferred_values: dict[str, Any] = {}
         self.announced: list[tuple[str, str]] = []
 
     async def all(self, stmt: Statement, **values: Any) -> list[Row]:
+        """All rows."""
         async with self._raw.cursor(cursor_factory=NamedTupleCursor) as cursor:
             await self._execute(cursor, stmt, values)
             return list(await cursor.fetchall())
@@ -91,13 +93,13 @@ class Connection:
             return None if row is None else row[0]
 
     async def run(self, stmt: Statement, **values: Any) -> int:
-        """Runs a statement without rows; how many rows it touched."""
+        """Runs a statement and returns the number of rows that it changed."""
         async with self._raw.cursor() as cursor:
             await self._execute(cursor, stmt, values)
             return int(cursor.rowcount)
 
     def defer(self, stmt: Statement, **values: Any) -> None:
-        """Runs a statement in the commit's own trip: it raises what the statement would, and nobody gets its rows."""
+        """Sends a statement together with COMMIT. `commit()` then raises its errors, and its rows are lost."""
         given = {**stmt.defaults, **values}
         if not self._deferred_values.keys().isdisjoint(given):
             raise ValueError("two deferred statements have a value of the same name")
@@ -105,20 +107,20 @@ class Connection:
         self._deferred_values |= given
 
     def announce(self, channel: str, payload: str) -> None:
-        """Tells those who LISTEN to `channel`, and this process by `Database.on_announced`, once it is committed."""
+        """Sends a notification on `channel` with the commit, and calls the listeners of `Database.on_announced()`."""
         self.announced.append((channel, payload))
 
     async def command(self, sql: str, **values: Any) -> None:
-        """A command of the connection itself, such as LISTEN. As in any statement, a percent sign is written twice."""
+        """Runs a command that has no rows, such as LISTEN. Write a percent sign twice, as in any statement."""
         async with self._raw.cursor() as cursor:
             await self._send(cursor, sql, values)
 
     def begin(self, sql: str = "BEGIN") -> None:
-        """Begins a transaction in front of whatever is run next."""
+        """Sends `sql` in front of the next statement."""
         self._opening = f"{sql}; "
 
     async def commit(self) -> None:
-        """Runs what was deferred, announces and commits, unless there is nothing to commit."""
+        """Runs the deferred statements, announces and commits, unless no statement was run."""
         sql, values = "", self._deferred_values
         for stmt in self._deferred:
             await self._prepare(stmt)
@@ -130,7 +132,7 @@ class Connection:
             await self.command(f"{sql}COMMIT", **values)
 
     async def rollback(self) -> None:
-        """Unless nothing was run, or the connection is closed (as by a cancelled statement): that did it as well."""
+        """Rolls back, unless no statement was run or the connection is closed, which rolls back, too."""
         if not self._opening and not self._raw.closed:
             await self.command("ROLLBACK")
 
@@ -140,7 +142,7 @@ class Connection:
         done = _PREPARED.setdefault(self._raw, set())
         for each in stmt.prepares:
             if each.sql not in done:
-                # Before a transaction that has yet to begin: planning locks tables, which it would hold to its end.
+                # Outside the transaction, if that has not begun: PREPARE locks tables until the transaction ends.
                 opening, self._opening = self._opening, ""
                 await self.command(each.sql, **each.defaults)
                 self._opening = opening
@@ -156,7 +158,7 @@ class Connection:
         try:
             await cursor.execute(opening + sql, values)
         except asyncio.CancelledError as error:
-            # aiopg tells of a statement that PostgreSQL ended as if this task had been cancelled.
+            # aiopg raises CancelledError for a statement that PostgreSQL ended by its timeout.
             if isinstance(error.__context__, psycopg2.extensions.QueryCanceledError):
                 raise error.__context__ from None
             raise
@@ -164,13 +166,13 @@ class Connection:
             raise ConstraintViolated(error.diag.constraint_name or "") from error
         except (psycopg2.DataError, psycopg2.errors.NotNullViolation, psycopg2.errors.CheckViolation) as error:
             raise ValueRefused(str(error)) from error
-        hear_cancellation(before)
+        raise_lost_cancellation(before)
 
 
 class Database:
     """The pool. `read()` for single statements and snapshots, `transaction()` for writes.
 
-    Both raise DatabaseUnavailable when PostgreSQL is away, too slow, or ends the statement by its timeout.
+    Both raise DatabaseUnavailable when PostgreSQL is unreachable, too slow, or ends the statement by its timeout.
     """
 
     def __init__(self, pool: aiopg.Pool, settings: DatabaseSettings) -> None:
@@ -179,12 +181,12 @@ class Database:
         self._listeners: list[Callable[[str, str], None]] = []
 
     def on_announced(self, listener: Callable[[str, str], None]) -> None:
-        """`listener` gets channel and payload of what is announced here, between the commit and its answer."""
+        """Calls `listener` with (channel, payload) of each announcement of this process, right after the commit."""
         self._listeners.append(listener)
 
     @asynccontextmanager
     async def read(self, *, snapshot: bool = False) -> AsyncIterator[Connection]:
-        """A connection for reading; with `snapshot` all statements see the same moment."""
+        """A connection for reading. With `snapshot` all statements see the same state of the database."""
         async with self._connection() as conn:
             if not snapshot:
                 yield conn
@@ -200,17 +202,17 @@ class Database:
         """BEGIN … COMMIT, or ROLLBACK when the block raises."""
         async with self._connection() as conn:
             conn.begin()
-            to_tell: list[tuple[str, str]] = []
+            announced: list[tuple[str, str]] = []
             try:
                 yield conn
-                to_tell = conn.announced
+                announced = conn.announced
                 await conn.commit()
             except BaseException:
                 await conn.rollback()
                 raise
             finally:
-                # Also of a commit whose answer was lost: it may have taken place.
-                for channel, payload in to_tell:
+                # Also when the answer to COMMIT was lost: the commit may have happened.
+                for channel, payload in announced:
                     for listener in self._listeners:
                         listener(channel, payload)
 
@@ -218,7 +220,7 @@ class Database:
     async def session(
         self, on_notify: Callable[[str, str], None] | None = None
     ) -> AsyncIterator[tuple[Connection, Any]]:
-        """A connection outside the pool with its queue of notifications: for LISTEN and session-long locks.
+        """A connection outside the pool and its queue of notifications, for LISTEN and session-level locks.
 
         `on_notify` is called with (channel, payload) of each notification, before any statement that PostgreSQL
         answered after it returns.
@@ -226,9 +228,9 @@ class Database:
         before = cancellations()
         with errors_named():
             raw = await open_session(self._settings)
-        raw.on_notify = on_notify  # type: ignore[attr-defined]  # every connection is the driver's own
+        raw.on_notify = on_notify  # type: ignore[attr-defined]  # aiopg makes connections of db.driver's class
         try:
-            hear_cancellation(before)
+            raise_lost_cancellation(before)
             with errors_named():
                 yield Connection(raw), raw.notifies
         finally:
@@ -240,7 +242,7 @@ class Database:
             before = cancellations()
             raw = await self._acquire()
             try:
-                hear_cancellation(before)
+                raise_lost_cancellation(before)
                 yield Connection(raw)
             except (psycopg2.Error, TimeoutError, asyncio.CancelledError) as error:
                 if isinstance(error, asyncio.CancelledError) or is_away(error):
@@ -249,14 +251,14 @@ class Database:
             finally:
                 await self._pool.release(raw)
                 if raw.closed:
-                    await self._pool._wakeup()  # its release() doesn't tell those who wait that there is room
+                    await self._pool._wakeup()  # release() doesn't wake those who wait for a connection
 
     async def _acquire(self) -> aiopg.Connection:
-        """A connection whose server still answers: one that became readable while idle was hung up on."""
+        """An open connection. One that became readable while it was idle was closed by the server."""
         while True:
             try:
                 raw = await self._pool.acquire()
-            except AssertionError:  # aiopg's word for one that broke while it lay in the pool, which is out of it now
+            except AssertionError:  # aiopg removed a broken connection from the pool
                 continue
             if not raw.closed and not is_readable(raw.raw):
                 return raw
@@ -264,14 +266,14 @@ class Database:
             await self._pool.release(raw)
 
     def use(self) -> tuple[int, int, int]:
-        """(connections in use, open, most) of the pool."""
+        """(connections in use, open connections, size of the pool)."""
         pool = self._pool
         return pool.size - pool.freesize, pool.size, pool.maxsize or 0
 
 
 @asynccontextmanager
 async def open_database(settings: DatabaseSettings) -> AsyncIterator[Database]:
-    """The pool, closed at the end. Connections are made when first needed, so PostgreSQL may come later."""
+    """The pool, closed at the end of the block. It connects when a connection is needed, not at the start."""
     pool = await aiopg.create_pool(
         dsn(settings),
         minsize=0,

@@ -1,4 +1,4 @@
-"""Brings the schema up to date with Alembic. Safe to run from several processes at once."""
+"""Updates the schema with Alembic. Several processes may run it at once."""
 
 import logging
 import time
@@ -22,15 +22,16 @@ from registry.settings import DatabaseSettings
 log = logging.getLogger(__name__)
 
 MIGRATIONS = Path(__file__).with_name("migrations")
-# Held while migrating, so that a second process waits and then finds nothing to do.
+# A migrating process holds this advisory lock. A second one waits for it and then finds nothing to do.
 LOCK = 4_202_251_102
-# A migration that waits for a table's lock blocks everyone who comes after it: so it waits only this long at once.
+# While a migration waits for the lock of a table, all later requests for this table wait behind it. So each try is
+# short.
 LOCK_TIMEOUT = "1s"
 PAUSE_SECONDS = 2.0
 TRIES = 200
 _BLOCKED = (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected)
 
-# Process numbers are used again after a restart, so its start belongs to what tells one.
+# After a restart of PostgreSQL another process may have the same number, so the start time is compared, too.
 _SERVER_PROCESS = sa.text("SELECT pid, backend_start FROM pg_stat_get_activity(pg_backend_pid())")
 
 Say = Callable[[str], None]
@@ -89,7 +90,7 @@ def _wait_for_other_migrators(conn: sa.Connection, say: Say) -> None:
 
 
 def _run(conn: sa.Connection, revision: str, say: Say) -> None:
-    """Runs one revision, again after each time that it can't get a lock."""
+    """Runs one revision, and retries it while it can't get a lock."""
     config = configuration()
     config.attributes["connection"] = conn
     for left in reversed(range(TRIES)):
@@ -120,7 +121,7 @@ def _current(conn: sa.Connection) -> str | None:
 
 
 def pending(settings: DatabaseSettings) -> bool:
-    """Whether the schema is older than the code; one of a later release is not. Blocking: call it in a thread."""
+    """Whether the schema is older than the code. Blocking: call it in a thread."""
     engine = _engine(settings)
     try:
         _require_own_sessions(engine)
@@ -134,9 +135,9 @@ def pending(settings: DatabaseSettings) -> bool:
 
 
 def lacking(settings: DatabaseSettings) -> list[str]:
-    """What the code's tables have and the database lacks, or has otherwise: in words. Blocking: call it in a thread.
+    """Describes what differs in the database from the tables of the code. Blocking: call it in a thread.
 
-    Partitions, and whatever else the database has more, don't count.
+    What only the database has, such as partitions, is left out.
     """
     engine = _engine(settings)
     try:
@@ -150,7 +151,7 @@ def lacking(settings: DatabaseSettings) -> list[str]:
         raise _unreachable(error) from error
     finally:
         engine.dispose()
-    # Changes of one column come as a list.
+    # alembic returns the changes of one column as a list.
     changes = [change for each in found for change in (each if isinstance(each, list) else [each])]
     return [" ".join([change[0], *(str(part) for part in change[1:] if part is not None)]) for change in changes]
 
@@ -173,12 +174,12 @@ def _require_own_sessions(engine: sa.Engine) -> None:
 
 
 def _is_ours(_: object, __: str | None, ___: str, reflected: bool, counterpart: object) -> bool:
-    """Whether alembic's comparison should look at it: what only the database has is nobody's business here."""
+    """Whether alembic should compare an object: not if only the database has it."""
     return not (reflected and counterpart is None)
 
 
 def _is_of_a_later_release(revision: str | None) -> bool:
-    """Whether this code doesn't know it: while releases are replaced one after the other, old processes may restart."""
+    """Whether this code does not know the revision. An old process may restart during an upgrade to a later release."""
     known = {script.revision for script in ScriptDirectory.from_config(configuration()).walk_revisions()}
     return revision is not None and revision not in known
 
@@ -189,7 +190,7 @@ def _unreachable(error: sa.exc.OperationalError) -> StackError:
 
 
 def head() -> str:
-    """The newest revision there is."""
+    """The newest revision of the code."""
     return ScriptDirectory.from_config(configuration()).get_current_head() or ""
 
 

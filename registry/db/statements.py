@@ -10,13 +10,14 @@ from sqlalchemy.dialects.postgresql import psycopg2 as dialects
 from sqlalchemy.sql import ClauseElement
 
 DIALECT = dialects.dialect(paramstyle="pyformat")  # type: ignore[no-untyped-call]
-_PLACE = re.compile(r"%\((\w+)\)s")
+_PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 
 
 class Statement:
-    """One SQL text with `%(name)s` places, compiled from SQLAlchemy Core when it is made.
+    """An SQL text with `%(name)s` placeholders and the default values of some of them.
 
-    `parts` are those that were put `together()`, else itself; `prepares` what each connection runs once before.
+    `parts` are the statements that `together()` joined, or the statement itself. Each connection runs `prepares` once
+    before it runs the statement for the first time.
     """
 
     def __init__(self, sql: str, defaults: Mapping[str, Any], *, prepares: "tuple[Statement, ...]" = ()) -> None:
@@ -27,14 +28,14 @@ class Statement:
 
 
 def statement(clause: ClauseElement) -> Statement:
-    """Compiles `clause` for aiopg. Its bindparams without a value are given at each call."""
+    """Compiles `clause` for aiopg. Each call gives values for the bindparams that have none."""
     compiled = DIALECT.statement_compiler(DIALECT, clause)
     defaults = {name: value for name, value in compiled.params.items() if not compiled.binds[name].required}
     return Statement(str(compiled), defaults)
 
 
 def together(*statements: Statement) -> Statement:
-    """All of them in one trip, each seeing what the one before did; the rows are those of the last."""
+    """Joins statements into one round trip. Each sees the changes of those before it. The rows are the last one's."""
     defaults = dict(item for each in statements for item in each.defaults.items())
     if len(defaults) < sum(len(each.defaults) for each in statements):
         raise ValueError("two statements have a default of the same name")
@@ -45,10 +46,13 @@ def together(*statements: Statement) -> Statement:
 
 
 def prepared(name: str, stmt: Statement) -> Statement:
-    """`stmt`, planned once by each connection instead of at each call, its defaults with it; `name` is its own."""
-    given = [place for place in dict.fromkeys(_PLACE.findall(stmt.sql)) if place not in stmt.defaults]
+    """`stmt` as a prepared statement, which each connection plans once. `name` is unique in the whole service.
+
+    Its defaults become part of the plan.
+    """
+    given = [place for place in dict.fromkeys(_PLACEHOLDER.findall(stmt.sql)) if place not in stmt.defaults]
     numbers = {place: f"${number}" for number, place in enumerate(given, 1)}
-    sql = _PLACE.sub(lambda found: numbers.get(found[1], found[0]), stmt.sql)
+    sql = _PLACEHOLDER.sub(lambda found: numbers.get(found[1], found[0]), stmt.sql)
     values = ", ".join(f"%({place})s" for place in given)
     call = f"EXECUTE {name}({values})" if given else f"EXECUTE {name}"
     return Statement(call, {}, prepares=(Statement(f"PREPARE {name} AS {sql}", stmt.defaults),))

@@ -1,4 +1,4 @@
-"""Every table. Constraints have names, since the named errors are read off them."""
+"""Every table. Constraints have names, since the code derives named errors from them."""
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, INET, JSONB, TSVECTOR
@@ -22,7 +22,7 @@ def _text(name: str) -> sa.Column[str]:
 
 
 def _traits(*, primary_key: bool = False) -> list[sa.Column[str]]:
-    """What downloads are grouped by besides version and day; each has few values, "" where nothing is known."""
+    """Columns that downloads are grouped by, in addition to version and day. Each has few values; "" means unknown."""
     names = ("kind", "client", "system", "country")
     return [sa.Column(name, sa.Text, nullable=False, server_default="", primary_key=primary_key) for name in names]
 
@@ -35,7 +35,7 @@ users = sa.Table(
     sa.Column("email", sa.Text),
     sa.Column("password_hash", sa.Text, nullable=False),
     sa.Column("role", sa.Text, sa.CheckConstraint("role IN ('user', 'admin')", "users_role_check"), nullable=False),
-    # Raised by a password change: every token issued before then stops to hold.
+    # A password change increments it, which ends every token that was issued before.
     sa.Column("credentials_version", sa.Integer, nullable=False, server_default="1"),
     sa.Column("is_active", sa.Boolean, nullable=False, server_default=sa.true()),
     _now("created_at"),
@@ -58,12 +58,12 @@ api_tokens = sa.Table(
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("hash", sa.Text, nullable=False, unique=True),
     sa.Column("scopes", ARRAY(sa.Text), nullable=False),
-    # NULL: every package of the user
+    # NULL: all packages of the user.
     sa.Column("packages", ARRAY(sa.Text)),
     sa.Column("expires_at", sa.DateTime(timezone=True)),
     _now("created_at"),
     sa.Column("last_used_at", sa.DateTime(timezone=True)),
-    # Set once the token was found where others can read it: from then on it doesn't hold.
+    # When somebody reported the token as leaked, which ended it.
     sa.Column("reported_at", sa.DateTime(timezone=True)),
     _text("reported_url"),
     _text("reported_source"),
@@ -76,7 +76,7 @@ password_failures = sa.Table(
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("failed_at", sa.DateTime(timezone=True), nullable=False, index=True),
-    # NULL: not so many yet that the next attempt has to wait
+    # NULL: there were too few failures to delay the next attempt.
     sa.Column("next_try_at", sa.DateTime(timezone=True)),
 )
 
@@ -94,10 +94,10 @@ packages = sa.Table(
     "packages",
     metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
-    # Listed in the order of bytes, whatever the database's locale.
+    # Sorted by bytes, whatever the locale of the database.
     sa.Column("name", sa.Text(collation="C"), nullable=False, unique=True),
     sa.Column("similarity_key", sa.Text, nullable=False, unique=True),
-    # What follows up to `keywords`, and search_vector, are those of the latest version; store.refresh() keeps them.
+    # The columns up to `search_vector` are copies of the latest version's. store.refresh() updates them.
     _text("description"),
     _text("author"),
     _text("license"),
@@ -105,7 +105,7 @@ packages = sa.Table(
     _text("repository"),
     sa.Column("keywords", ARRAY(sa.Text), nullable=False, server_default="{}"),
     sa.Column("search_vector", TSVECTOR),
-    # NULL: no version is left, and the package is not shown
+    # NULL: the package has no version and is hidden.
     sa.Column("latest_version_id", sa.BigInteger),
     sa.Column("owner_id", sa.BigInteger, sa.ForeignKey("users.id"), nullable=False, index=True),
     sa.Column("deprecated", sa.Text),
@@ -139,9 +139,9 @@ package_versions = sa.Table(
     sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
     sa.Column("package_id", sa.BigInteger, sa.ForeignKey("packages.id"), nullable=False),
     sa.Column("version", sa.Text, nullable=False),
-    # The version without build metadata: two that differ only there are one.
+    # The version without build metadata. Two versions that differ only in it count as one.
     sa.Column("canonical", sa.Text, nullable=False),
-    # Sorts by SemVer precedence byte by byte.
+    # Its order by bytes is the precedence of SemVer.
     sa.Column("sort_key", sa.Text(collation="C"), nullable=False),
     sa.Column("is_prerelease", sa.Boolean, nullable=False),
     _text("description"),
@@ -164,13 +164,14 @@ package_versions = sa.Table(
     _text("yank_reason"),
     _now("published_at"),
     sa.Column("published_by", sa.BigInteger, sa.ForeignKey("users.id"), nullable=False),
-    # A tombstone keeps its row, so that its number stays spent; the sweep sets swept_at when its blob is gone.
+    # A deleted version keeps its row, so that its number is never used again. The sweep removes the tarball and sets
+    # swept_at.
     sa.Column("deleted_at", sa.DateTime(timezone=True)),
     sa.Column("swept_at", sa.DateTime(timezone=True)),
     sa.UniqueConstraint("package_id", "canonical", name="package_versions_canonical_key"),
 )
 sa.Index("package_versions_order_idx", package_versions.c.package_id, package_versions.c.sort_key)
-# The order in which the latest one is chosen.
+# The order in which the latest version is chosen.
 sa.Index(
     "package_versions_choice_idx",
     package_versions.c.package_id,
@@ -186,7 +187,8 @@ sa.Index(
     postgresql_where=sa.and_(package_versions.c.deleted_at.is_not(None), package_versions.c.swept_at.is_(None)),
 )
 
-# How many packages are shown and how many versions are live: the sum of all slots. Triggers keep them (migration 0003).
+# The numbers of visible packages and of versions that are not deleted: the sums of all slots. Triggers update them
+# (migration 0003).
 totals = sa.Table(
     "totals",
     metadata,
@@ -195,8 +197,8 @@ totals = sa.Table(
     sa.Column("versions", sa.BigInteger, nullable=False, server_default="0"),
 )
 
-# One row for each download, and for each that was refused (status from 400 on, no version). Partitioned by month, each
-# month's made when it is needed. The ids are in the order of commits: see registry/downloads/store.py.
+# One row for each download and for each refused one (status 400 or higher, no version). Each month has a partition,
+# which is created when it is needed. The ids are in the order of commits: see registry/downloads/store.py.
 _download_ids = sa.Sequence("downloads_id_seq", metadata=metadata)
 downloads = sa.Table(
     "downloads",
@@ -204,16 +206,16 @@ downloads = sa.Table(
     sa.Column("id", sa.BigInteger, _download_ids, server_default=_download_ids.next_value(), primary_key=True),
     sa.Column("downloaded_at", sa.DateTime(timezone=True), primary_key=True),
     sa.Column("package_version_id", sa.BigInteger, sa.ForeignKey("package_versions.id")),
-    # What was asked for, of a refused one.
+    # What a refused request asked for.
     sa.Column("package", sa.Text),
     sa.Column("version", sa.Text),
     sa.Column("ip_address", INET),
     _text("user_agent"),
-    # Tells clients of one day apart, links no two days.
+    # Distinguishes the clients of one day. The same client has another hash on another day.
     _text("client_hash"),
     sa.Column("status", sa.SmallInteger, nullable=False, server_default="200"),
     sa.Column("bytes", sa.BigInteger, nullable=False, server_default="0"),
-    # The first of its client, version and minute.
+    # Whether it is the first download of this version by this client in this minute.
     sa.Column("is_unique", sa.Boolean, nullable=False, server_default=sa.false()),
     *_traits(),
     _text("rule"),
@@ -232,7 +234,7 @@ download_days = sa.Table(
     sa.Column("unique_count", sa.BigInteger, nullable=False, server_default="0"),
 )
 
-# Each group commit of downloads writes its id here, so that a batch whose fate was unclear is counted once.
+# Each batch of downloads inserts its id here. A batch that is sent again after an unclear commit is not counted twice.
 download_batches = sa.Table(
     "download_batches",
     metadata,

@@ -1,7 +1,7 @@
-"""What every blob storage does, whatever it is made of.
+"""The interface of blob storages.
 
 A blob is written once under a key that is never used again, read many times and swept long after its version is
-gone. So no call changes a blob, and a put that failed half-way leaves at most an orphan that nothing refers to.
+gone. So no call changes a blob. A failed put leaves at most an orphan, which no row refers to.
 """
 
 import re
@@ -17,18 +17,21 @@ from prometheus_client import Counter
 from registry.errors import Internal, StorageUnavailable
 
 ERRORS = Counter("registry_storage_errors_total", "Operations that the blob storage failed at", ["operation"])
-ERRORS.labels("missing")  # known from the start, so that the first one is an increase
+ERRORS.labels("missing")  # creates the series at 0, so that alerts see the first error as an increase
 
 CHUNK_BYTES = 512 * 1024
 MAX_KEY_LENGTH = 1024
 
-# A list of what is allowed needs no list of what is dangerous: no empty or dotted segment, no backslash, no NUL.
+# Allows neither empty segments, nor those that begin with a dot, nor backslashes, nor NUL.
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,254}(?:/[A-Za-z0-9][A-Za-z0-9._+-]{0,254})*")
 
 
 class BlobMissing(StorageUnavailable):
-    """No blob under this key. A published version always has one, so to a client it is a 503 that operators mend
-    (by restoring the blob), never a 404 that caches and lockfiles would believe."""
+    """There is no blob with this key.
+
+    Each published version has one, so an operator has to restore it. Clients get 503: caches and lockfiles would keep
+    a 404.
+    """
 
     code, title = "blob_missing", "Package file missing"
 
@@ -38,29 +41,29 @@ class BlobMissing(StorageUnavailable):
 
 
 class BlobExists(Internal):
-    """A key was used twice, which is a bug of the caller; the first blob is untouched."""
+    """The key is in use, which is a bug of the caller. The blob is unchanged."""
 
     def __init__(self) -> None:
         super().__init__("The storage key is already in use")
 
 
 class BlobMismatch(Internal):
-    """The source file is not of the announced size or checksum; nothing was kept."""
+    """The source file has another size or checksum than the caller said. Nothing was stored."""
 
     def __init__(self) -> None:
-        super().__init__("The file to store is not the one announced")
+        super().__init__("The file to store has another size or checksum than expected")
 
 
 class InvalidKey(Internal):
-    """A key no blob can have; nothing was touched."""
+    """No blob can have this key. Nothing was changed."""
 
     def __init__(self) -> None:
-        super().__init__("The storage key is not acceptable")
+        super().__init__("The storage key is invalid")
 
 
 @dataclass(frozen=True, slots=True)
 class BlobInfo:
-    """One stored blob: its size in bytes and when it was written (UTC, aware)."""
+    """A stored blob: its size in bytes and the time when it was written (UTC, aware)."""
 
     key: str
     size: int
@@ -68,71 +71,67 @@ class BlobInfo:
 
 
 class Storage(Protocol):
-    """Every method but `aclose` raises StorageUnavailable when the storage can't do it now, and InvalidKey for a key
-    that is not relative segments of `A-Z a-z 0-9 . _ + -`, each starting with a letter or digit."""
+    """A blob storage.
+
+    Every method but `aclose` raises StorageUnavailable if the storage fails, and InvalidKey for an invalid key. A key
+    has segments of `A-Z a-z 0-9 . _ + -` with slashes between them. Each segment starts with a letter or digit.
+    """
 
     async def put(
         self, key: str, source: Path, *, size: int, sha256: str, content_type: str = "application/gzip"
     ) -> None:
-        """Store the file `source` of `size` bytes and hex digest `sha256`; durable when it returns.
+        """Store the file `source`, which has `size` bytes and the SHA-256 `sha256` (hex). It is durable afterwards.
 
-        `source` may become a hard link of the blob: the caller never writes to it again. Cancelled or failed, it
-        leaves no blob and no upload behind as far as the storage still answers. BlobExists when the key is taken,
-        BlobMismatch when the source is of another size (or checksum, where the storage itself verifies it).
+        `source` may become a hard link to the blob, so the caller never writes to it again. A cancelled or failed put
+        leaves no blob and no upload behind, unless the storage stops answering. Raises BlobExists if the key is in
+        use, and BlobMismatch if the source has another size (or checksum, where the storage verifies it).
         """
 
     def open(
         self, key: str, start: int = 0, end: int | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """The bytes from `start` up to, not including, `end` (None: all the rest), in chunks of at most CHUNK_BYTES.
+        """The bytes from `start` to `end` (exclusive; None: the end of the blob), in chunks of at most CHUNK_BYTES.
 
-        What lies beyond the end of the blob is simply not there. BlobMissing is raised on entering; reading may raise
-        StorageUnavailable half-way. ValueError for a range that is negative or runs backwards.
+        A range may extend past the end of the blob. Entering the block raises BlobMissing; reading may raise
+        StorageUnavailable at any chunk. Raises ValueError unless 0 <= start <= end.
         """
 
     async def stat(self, key: str) -> int | None:
-        """The size in bytes, None when there is no such blob."""
+        """The size in bytes, or None if there is no such blob."""
 
     async def delete(self, key: str) -> None:
-        """Remove the blob; it is no error when there is none."""
+        """Remove the blob, if there is one."""
 
     def list(self, prefix: str = "") -> AsyncIterator[BlobInfo]:
-        """Every blob whose key starts with the text `prefix`, in no promised order; strange files are left out."""
+        """Every blob whose key starts with `prefix`, in any order. Files without a valid key are left out."""
 
     async def presign(self, key: str, *, expires: int, filename: str, cache_control: str) -> str | None:
-        """An address that anyone may GET for `expires` seconds, saved as `filename` and kept as `cache_control` says;
-        None when there is no such thing.
+        """A URL that anyone can GET for `expires` seconds, or None if the storage has no such URLs.
 
-        The blob is not looked up: a missing one shows only when the address is used.
+        Its response suggests `filename` and has the Cache-Control `cache_control`. The blob need not exist.
         """
 
     async def stale_uploads(self, older_than: timedelta) -> int:
-        """How many uploads began longer ago and never ended (a killed process)."""
+        """The number of unfinished uploads that began longer ago. A killed process leaves them."""
 
     async def abort_stale_uploads(self, older_than: timedelta) -> int:
-        """Clear away what such uploads left; returns how many."""
+        """Remove such uploads and return their number."""
 
     @property
     def refused_headers(self) -> Sequence[str]:
-        """The names of optional request headers that the server refuses, as far as is known by now.
-
-        The storage works without them.
-        """
+        """The names of optional request headers that the server refuses. Empty before the detection is done."""
 
     async def detect_features(self) -> None:
-        """Make sure that `refused_headers` is known: the first upload does it, or the storage itself soon after start.
-
-        Raises StorageUnavailable when the storage takes no upload.
-        """
+        """Wait until `refused_headers` is known. Raises StorageUnavailable if no upload works."""
 
     async def check(self) -> None:
-        """Raise StorageUnavailable when the folder can't be written, or the bucket is not to be reached, right now.
+        """Raise StorageUnavailable if the folder can't be written, or the bucket can't be reached.
 
-        Takes a few seconds at most, whatever the server does.
+        Takes a few seconds at most.
         """
 
     async def aclose(self) -> None:
-        """Finish cleaning up after failed uploads and let go of connections; the storage is of no use afterwards."""
+        """Finish the cleanup after failed uploads and close the connections. The storage can't be used afterwards."""
 
 
 def is_key(text: str) -> bool:
@@ -141,12 +140,12 @@ def is_key(text: str) -> bool:
 
 
 def check_key(key: str) -> None:
-    """InvalidKey unless a blob can have this key."""
+    """Raises InvalidKey unless a blob can have this key."""
     if not is_key(key):
         raise InvalidKey
 
 
 def check_range(start: int, end: int | None) -> None:
-    """ValueError unless 0 <= start <= end."""
+    """Raises ValueError unless 0 <= start <= end."""
     if start < 0 or (end is not None and end < start):
         raise ValueError(f"not a range of bytes: {start}-{end}")

@@ -1,7 +1,7 @@
 """Blobs as files of one folder.
 
-`ROOT/blobs/KEY` holds the blobs, `ROOT/tmp` the files on their way there: both on one file system, so that the last
-step of a put is a rename, which is there entirely or not at all.
+`ROOT/blobs/KEY` holds the blobs and `ROOT/tmp` unfinished ones. Both are on one file system, so a put can end with a
+rename, which is atomic.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ _NOT_THERE = (FileNotFoundError, NotADirectoryError)
 
 @asynccontextmanager
 async def open_local(root: Path) -> AsyncIterator["LocalStorage"]:
-    """The storage in the folder `root`, which is made when missing. StorageUnavailable when it can't be."""
+    """The storage in the folder `root`, which is created if needed. Raises StorageUnavailable if that fails."""
     storage = await asyncio.to_thread(LocalStorage, root)
     try:
         yield storage
@@ -51,7 +51,7 @@ async def open_local(root: Path) -> AsyncIterator["LocalStorage"]:
 
 
 class LocalStorage:
-    """See registry.storage.base.Storage. The constructor makes the folders, so it belongs in a thread."""
+    """See registry.storage.base.Storage. The constructor creates folders, so call it in a thread."""
 
     def __init__(self, root: Path) -> None:
         with _named_errors("open"):
@@ -67,11 +67,11 @@ class LocalStorage:
         source: Path,
         *,
         size: int,
-        sha256: str,  # noqa: ARG002  # a link or a copy on one machine has no wire that could change it
-        content_type: str = "application/gzip",  # noqa: ARG002  # files have none
+        sha256: str,  # noqa: ARG002  # no network can change the bytes of a link or a copy
+        content_type: str = "application/gzip",  # noqa: ARG002  # files have no content type
     ) -> None:
         check_key(key)
-        # A thread can't be stopped: a cancelled put waits for its end and then takes back what it did.
+        # A thread can't be stopped. A cancelled put waits until it ends and then removes the blob.
         work = asyncio.create_task(asyncio.to_thread(self._put, key, source, size))
         try:
             await asyncio.shield(work)
@@ -125,19 +125,19 @@ class LocalStorage:
         return []
 
     async def detect_features(self) -> None:
-        """Files have no headers."""
+        """There is nothing to detect."""
 
     async def check(self) -> None:
         await asyncio.to_thread(self._probe)
 
     async def aclose(self) -> None:
-        """Nothing is held open between calls."""
+        """There is nothing to close."""
 
     def _put(self, key: str, source: Path, size: int) -> None:
         with _named_errors("put", key):
             target = self._inside(key)
-            # `tmp` was made when the storage was opened and never since: a volume that got unmounted fails
-            # here instead of filling the disk below it.
+            # `tmp` is created only when the storage is opened. So a put on an unmounted volume fails here and does not
+            # fill the disk below the mount point.
             staged = self._tmp / uuid.uuid4().hex
             try:
                 _link_or_copy(source, staged)
@@ -145,7 +145,7 @@ class LocalStorage:
                     raise BlobMismatch
                 staged.chmod(FILE_MODE)
                 _sync(staged)
-                # Every folder up to the top may be new, or another put's that did not get to sync it.
+                # Each folder up to the top may be new, or another put may have created it and not synced it yet.
                 folders = [target.parent, *target.parent.parents]
                 folders = folders[: folders.index(self._blobs) + 1]
                 for folder in reversed(folders):
@@ -159,7 +159,7 @@ class LocalStorage:
                 staged.unlink(missing_ok=True)
 
     def _open(self, key: str, start: int, length: int | None) -> tuple[BinaryIO, bytes]:
-        """The file and its first chunk; closed when that is all that is wanted, for most tarballs are small."""
+        """The file and its first chunk. The file is closed if that is all: most tarballs are small."""
         with _named_errors("open", key):
             try:
                 file = self._inside(key).open("rb")
@@ -179,13 +179,13 @@ class LocalStorage:
     def _delete(self, key: str) -> None:
         with _named_errors("delete", key):
             try:
-                # The folders stay: removing an empty one would race with a put that is about to use it.
+                # The folders stay. A put may be about to use an empty one.
                 self._inside(key).unlink()
             except _NOT_THERE:
                 return
 
     def _scan(self, folder: Path, prefix: str) -> tuple[Sequence[Path], Sequence[BlobInfo]]:
-        """The folders inside `folder` that can hold keys with `prefix`, and the blobs in it that have it."""
+        """The subfolders that can hold keys with `prefix`, and the blobs in `folder` whose keys have it."""
         folders, blobs = [], []
         with _named_errors("list"), os.scandir(folder) as entries:
             for entry in entries:
@@ -197,7 +197,7 @@ class LocalStorage:
                 elif entry.is_file(follow_symlinks=False) and key.startswith(prefix) and is_key(key):
                     try:
                         facts = entry.stat(follow_symlinks=False)
-                    except FileNotFoundError:  # deleted since
+                    except FileNotFoundError:  # it was deleted meanwhile
                         continue
                     blobs.append(BlobInfo(key, facts.st_size, datetime.fromtimestamp(facts.st_mtime, UTC)))
         return folders, blobs
@@ -207,7 +207,7 @@ class LocalStorage:
         found = []
         with _named_errors("abort"):
             for path in self._tmp.iterdir():
-                with suppress(FileNotFoundError):  # its put came to an end
+                with suppress(FileNotFoundError):  # its put ended meanwhile
                     if path.lstat().st_mtime < before:
                         found.append(path)
         return found
@@ -229,7 +229,7 @@ class LocalStorage:
                 probe.unlink(missing_ok=True)
 
     def _inside(self, key: str) -> Path:
-        """Where the blob of this (checked) key is; InvalidKey when a symbolic link leads somewhere else."""
+        """The path of the blob with this valid key. Raises InvalidKey if a symbolic link leads elsewhere."""
         path = self._blobs / key
         if os.path.realpath(path) != str(path):
             raise InvalidKey
@@ -237,7 +237,7 @@ class LocalStorage:
 
 
 async def _chunks(file: BinaryIO, first: bytes, length: int | None) -> AsyncGenerator[bytes, None]:
-    """`first` and what follows it in the file, `length` bytes in all (None: everything), as far as there are any."""
+    """`first` and the following bytes of the file, up to `length` bytes in all (None: the whole file)."""
     chunk, left = first, length
     while chunk:
         yield chunk
@@ -253,13 +253,13 @@ def _link_or_copy(source: Path, target: Path) -> None:
     try:
         target.hardlink_to(source)
     except OSError:
-        # Another file system, or one without links: each says so by another errno, and a copy that
-        # fails as well names the true cause.
+        # The source is on another file system, or this one has no links. The errno differs, so every error leads to a
+        # copy. If the copy fails, too, its error names the cause.
         shutil.copyfile(source, target)
 
 
 def _sync(path: Path) -> None:
-    """Have what the file or folder holds on the disk before going on."""
+    """Waits until the content of the file or folder is on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The storage that the settings ask for."""
+"""Opens the storage that the settings choose."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +12,7 @@ from registry.storage.s3 import open_s3
 
 @asynccontextmanager
 async def open_storage(settings: StorageSettings) -> AsyncIterator[Storage]:
-    """Raises StorageUnavailable when the folder can't be made or the client can't be built."""
+    """Raises StorageUnavailable if the folder or the client can't be created."""
     if settings.type == "local":
         async with open_local(settings.path) as local:
             yield local

@@ -1,6 +1,6 @@
-"""Blobs in a bucket of Amazon S3 or of any server that speaks its protocol.
+"""Blobs in a bucket of Amazon S3 or of a compatible server.
 
-How a file gets there is told in registry.storage.s3_upload.
+registry.storage.s3_upload has the uploads.
 """
 
 import asyncio
@@ -48,20 +48,20 @@ async def open_s3(
     ca: Path | None = None,
     prefix: str = "",
 ) -> AsyncIterator["S3Storage"]:
-    """The storage in an existing bucket, below `prefix`; nothing is asked of the server yet.
+    """The storage in an existing bucket, below `prefix`. It does not wait for the server.
 
-    Without an endpoint it is Amazon's; without keys the usual chain of environment, profile and instance role gives
-    them. Presigned addresses are made for `public_endpoint`, where clients reach the server by another address. `ca`
-    is a PEM file of authorities to trust instead of the public ones. StorageUnavailable when these can't make a client.
+    Without `endpoint` the server is Amazon's. Without keys the usual AWS credential chain applies. Presigned addresses
+    are made for `public_endpoint`, if clients reach the server by another address. `ca` is a PEM file of authorities
+    that replace the public ones. Raises StorageUnavailable if no client can be created from these values.
     """
     config = AioConfig(
         connect_timeout=2,
         read_timeout=10,
         retries={"mode": "standard", "total_max_attempts": 3},
-        # A slow reader holds its connection for minutes, and a full pool would make everybody wait.
+        # A slow reader keeps its connection for minutes. In a full pool everybody else would wait.
         max_pool_connections=256,
         signature_version="s3v4",
-        # The checksum header is signed and covers the body; signing the body too would hash it on the event loop.
+        # The signed checksum header covers the body. Signing the body, too, would hash it on the event loop.
         s3={"addressing_style": "path" if endpoint or public_endpoint else "auto", "payload_signing_enabled": False},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
@@ -86,7 +86,7 @@ async def open_s3(
         signer = await open_client(public_endpoint) if public_endpoint else client
         storage = S3Storage(client, bucket, prefix, signer=signer)
         stack.push_async_callback(storage.aclose)
-        # Nobody waits for it: the server may come later than we.
+        # The start does not wait for it: the server may be away.
         detecting = asyncio.create_task(_detect_soon(storage))
         stack.push_async_callback(_cancelled, detecting)
         yield storage
@@ -136,7 +136,7 @@ class S3Storage:
                 except ClientError as error:
                     if error_code(error) not in MISSING:
                         raise
-                # The answer to HEAD has no body that would tell a missing blob from a missing bucket.
+                # A response to HEAD has no body, so a missing bucket looks like a missing blob.
                 await self._client.head_bucket(Bucket=self._bucket)
         return None
 
@@ -153,7 +153,7 @@ class S3Storage:
             async for page in pages:
                 for blob in page.get("Contents", ()):
                     key = blob["Key"].removeprefix(self._prefix)
-                    # Some servers read `a//` or `../` in a prefix as a path.
+                    # Some servers resolve `a//` or `../` in a prefix like a path.
                     if key.startswith(prefix) and is_key(key):
                         yield BlobInfo(key, blob["Size"], blob["LastModified"].astimezone(UTC))
 
@@ -202,7 +202,7 @@ class S3Storage:
             await self._uploader.aclose()
 
     async def _detected(self) -> Uploader:
-        """The uploader for what the server accepts. All who need it wait for the same detection."""
+        """The uploader that fits the server. All callers wait for the same detection."""
         if self._uploader is None:
             if self._detecting is None or self._detecting.done():
                 self._detecting = asyncio.create_task(detect(self._client, self._bucket, self._prefix))
@@ -221,7 +221,7 @@ class S3Storage:
         return {"Bucket": self._bucket, "Key": self._prefix + key}
 
     async def _body(self, target: dict[str, Any], start: int, end: int | None) -> Any:
-        """The body of the server's answer; None when the blob has no byte in the range. BlobMissing."""
+        """The body of the response, or None if the blob has no byte in the range. Raises BlobMissing."""
         if start == end:
             if await self.stat(target["Key"].removeprefix(self._prefix)) is None:
                 raise BlobMissing
@@ -251,7 +251,7 @@ async def _chunks(body: Any, key: str) -> AsyncGenerator[bytes, None]:
 
 
 async def _detect_soon(storage: S3Storage) -> None:
-    """Before the first upload needs it; again after a pause while the server is away."""
+    """Detects the features before the first upload needs them. Retries while the server is away."""
     while True:
         try:
             await storage.detect_features()

@@ -1,4 +1,4 @@
-"""How a file gets into a bucket: once or not at all, in bounded memory.
+"""Uploads files to a bucket, with bounded memory and without overwriting.
 
 Files up to PART_BYTES go up in one request, larger ones in parts. Each request carries the SHA-256 of its body, so the
 server stores nothing that changed on the wire. The last request has `If-None-Match: *`, so no key is written twice.
@@ -32,7 +32,7 @@ BODY_SECONDS = 60
 
 FAILURES = (BotoCoreError, ClientError, ResponseParserError, aiohttp.ClientError, OSError)
 MISSING = {"NoSuchKey", "404"}
-# What the repeat of a put is refused with, when the first try got through but its answer did not.
+# Codes that may mean that an earlier try succeeded and its response was lost.
 _MAYBE_OURS = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409", "NoSuchUpload"}
 
 
@@ -51,9 +51,9 @@ class Features:
 
 
 class Uploader:
-    """Puts files through one open aiobotocore S3 client. A target is the Bucket and the Key to write.
+    """Uploads files with an open aiobotocore S3 client. A target has the `Bucket` and the `Key` to write.
 
-    Its methods raise any of FAILURES: naming them is the caller's.
+    Its methods raise any of FAILURES. The caller turns them into named errors.
     """
 
     def __init__(self, client: Any, features: Features) -> None:
@@ -73,7 +73,7 @@ class Uploader:
         content_type: str,
         in_parts: bool | None = None,
     ) -> None:
-        """As Storage.put, with BlobExists and BlobMismatch. `in_parts` is by default decided by the size."""
+        """Like Storage.put, with BlobExists and BlobMismatch. By default the size decides about `in_parts`."""
         if (await asyncio.to_thread(source.stat)).st_size != size:
             raise BlobMismatch
         receipt = uuid.uuid4().hex
@@ -90,7 +90,7 @@ class Uploader:
                 raise
 
     async def aclose(self) -> None:
-        """Wait for the uploads that are being aborted."""
+        """Waits for the uploads that are being aborted."""
         await asyncio.gather(*self._cleanups)
 
     async def _put_whole(self, wanted: Mapping[str, Any], source: Path, size: int, sha256: str) -> None:
@@ -106,14 +106,14 @@ class Uploader:
         starting = asyncio.create_task(self._client.create_multipart_upload(**wanted, **algorithm))
         async with AsyncExitStack() as undo:
             undo.push_async_callback(self._abandon, target, starting)
-            # Not to be cancelled: an upload whose id never arrived could not be aborted.
+            # Shielded from cancellation: without its id an upload can't be aborted.
             upload = {**target, "UploadId": (await asyncio.shield(starting))["UploadId"]}
             parts = await self._send_parts(upload, source, size)
             await self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **self._condition)
             undo.pop_all()
 
     async def _send_parts(self, upload: Mapping[str, str], source: Path, size: int) -> list[dict[str, Any]]:
-        """What CompleteMultipartUpload wants to know of each part, in their order."""
+        """Sends all parts, and returns what CompleteMultipartUpload needs about each, in order."""
         turns = asyncio.Semaphore(PARTS_PER_UPLOAD)
 
         async def send(offset: int) -> dict[str, Any]:
@@ -132,28 +132,30 @@ class Uploader:
 
     @asynccontextmanager
     async def _body(self, source: Path, offset: int, length: int) -> AsyncIterator["_Part"]:
-        """Bytes to send: within the bounds of memory, and of time to send them."""
+        """The bytes to send. Limits the parts in memory and the time of the block, which sends them."""
         async with self._bodies:
             part = await asyncio.to_thread(_read_part, source, offset, length)
-            # A server that accepts the connection and then stays silent trips no timeout of the client's
-            # own while the body waits to be sent.
+            # The client has no timeout for a server that accepts the connection and then reads nothing.
             async with asyncio.timeout(BODY_SECONDS):
                 yield part
 
     def _verified(self, part: "_Part") -> dict[str, Any]:
-        """The body, and the header by which the server verifies it."""
+        """The arguments for the body and for the header with its digest."""
         if self._checksum:
             return {"Body": part.body, "ChecksumSHA256": part.sha256}
         return {"Body": part.body, "ContentMD5": part.md5}
 
     async def _abandon(self, target: Mapping[str, str], starting: asyncio.Task[dict[str, Any]]) -> None:
-        """Abort the upload however often the caller is cancelled meanwhile; what fails is left to the sweep."""
+        """Aborts the upload, also if the caller is cancelled again. If that fails, the sweep removes the upload."""
 
         async def abort() -> None:
             try:
                 await abort_upload(self._client, target, (await starting)["UploadId"])
             except FAILURES as error:
-                log.warning("unfinished upload left to the sweep", extra={"key": target["Key"], "error": str(error)})
+                log.warning(
+                    "unfinished upload was not aborted; the sweep removes it later",
+                    extra={"key": target["Key"], "error": str(error)},
+                )
 
         cleanup = asyncio.create_task(abort())
         self._cleanups.add(cleanup)
@@ -161,9 +163,9 @@ class Uploader:
         await asyncio.shield(cleanup)
 
     async def _arrived(self, target: Mapping[str, str], receipt: str) -> bool:
-        """Whether the blob is there, put by us: the first answer got lost, and so the repeat was refused.
+        """Whether an earlier try of this put stored the blob and its response was lost.
 
-        BlobExists when it is of another put.
+        Raises BlobExists if another put stored it.
         """
         found = await self._receipt(target)
         if found not in (None, receipt):
@@ -171,7 +173,7 @@ class Uploader:
         return found is not None
 
     async def _receipt(self, target: Mapping[str, str]) -> str | None:
-        """The receipt of the blob's put, "" when it has none; None when there is no blob."""
+        """The receipt in the blob's metadata, "" if it has none, or None if there is no blob."""
         try:
             head = await self._client.head_object(**target)
         except ClientError as error:
@@ -183,7 +185,7 @@ class Uploader:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Bytes of a file, and their digests in Base64."""
+    """Bytes of a file and their digests in Base64."""
 
     body: io.BytesIO
     sha256: str
@@ -191,7 +193,7 @@ class _Part:
 
 
 async def abort_upload(client: Any, target: Mapping[str, str], upload_id: str) -> bool:
-    """Drop the parts of an upload; False when it was already over."""
+    """Aborts an upload in parts. Returns False if it had ended already."""
     try:
         await client.abort_multipart_upload(**target, UploadId=upload_id)
     except ClientError as error:
@@ -202,12 +204,12 @@ async def abort_upload(client: Any, target: Mapping[str, str], upload_id: str) -
 
 
 def error_code(error: ClientError) -> str:
-    """S3's own code, such as NoSuchKey, or the status where an answer had no body to hold one."""
+    """S3's error code, such as NoSuchKey, or the HTTP status of a response without a body."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def _read_part(source: Path, offset: int, length: int) -> _Part:
-    """`length` bytes of the file from `offset`. BlobMismatch when it ends before."""
+    """Reads `length` bytes of the file from `offset`. Raises BlobMismatch if it is shorter."""
     with source.open("rb") as file:
         file.seek(offset)
         body = file.read(length)

@@ -1,4 +1,4 @@
-"""Keep the numbers of packages and versions, so that nobody has to count them"""
+"""Keep the numbers of packages and versions in a table"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -6,8 +6,8 @@ from alembic import op
 revision = "0003"
 down_revision = "0002"
 
-# Triggers, so that a release that doesn't know of the numbers keeps them right as well. Rows that arrive by the
-# thousand are counted once a statement. Which slot is written to follows from the connection: two seldom wait for one.
+# Triggers keep the numbers right while a release runs that doesn't know them. They count many rows once a statement.
+# The slot depends on the connection, so that two connections seldom wait for each other.
 COUNT_PACKAGES = """
 CREATE FUNCTION count_packages() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE more bigint;
@@ -59,7 +59,7 @@ def upgrade() -> None:
         sa.Column("versions", sa.BigInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("slot", name=op.f("totals_pkey")),
     )
-    # Whoever writes meanwhile waits: between what is counted here and what the triggers count there is no gap.
+    # Writers wait, so that each row is counted either here or by the triggers.
     op.execute("LOCK TABLE packages, package_versions IN SHARE ROW EXCLUSIVE MODE")
     op.execute(COUNT_PACKAGES)
     op.execute(COUNT_VERSIONS)
