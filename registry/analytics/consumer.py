@@ -1,4 +1,4 @@
-"""Feeds the dashboards: two consumers with cursors of their own, samples of their lag, and the end of old months."""
+"""Fills the dashboards' indices: two consumers, samples of all consumers' lags, retention, and repair after a loss."""
 
 import asyncio
 import logging
@@ -21,9 +21,9 @@ from registry.events.log import Event
 log = logging.getLogger(__name__)
 
 CONSUMERS = (DOWNLOADS, EVENTS)
-# Dashboards are looked at a little later; larger bulks cost the engine less.
+# Dashboards may be some seconds behind. Larger bulks cost Elasticsearch less.
 GATHER_SECONDS = 5.0
-# Longer is as good as for ever, and would begin before there are dates.
+# A longer retention would begin before the first date that Python knows.
 LONGEST_RETENTION = timedelta(days=36_500)
 
 
@@ -58,7 +58,7 @@ async def _write(db: Database, index: AnalyticsIndex, batch: Sequence[Document])
 
 
 async def lags(conn: Connection) -> list[tuple[str, int, float]]:
-    """(consumer, how many it has not handled, seconds the oldest has waited) of every consumer that ever began."""
+    """(consumer, number of entries it has not handled, age of the oldest in seconds) of every known consumer."""
     return [
         (DOWNLOADS, *await downloads.lag(conn, DOWNLOADS)) if name == DOWNLOADS else (name, behind, seconds)
         for name, behind, seconds in await event_log.lags(conn)
@@ -66,6 +66,7 @@ async def lags(conn: Connection) -> list[tuple[str, int, float]]:
 
 
 async def sample_lags(db: Database, index: AnalyticsIndex) -> None:
+    """Writes the lag of each consumer for dashboards."""
     async with db.read() as conn:
         samples = await lags(conn)
     now = datetime.now(UTC)
@@ -73,12 +74,12 @@ async def sample_lags(db: Database, index: AnalyticsIndex) -> None:
 
 
 def oldest_month(retention: timedelta) -> date:
-    """The first day of the oldest month that does not lie wholly before `retention`."""
+    """The first day of the oldest month that is at least partly within `retention`."""
     return (datetime.now(UTC).date() - min(retention, LONGEST_RETENTION)).replace(day=1)
 
 
 async def retain(db: Database, index: AnalyticsIndex | None, retention: timedelta) -> None:
-    """Ends the months that lie wholly before `retention`, and makes room for the next one. The counts stay."""
+    """Removes single downloads of months before `retention` and creates the next month's partition. Counts stay."""
     oldest = oldest_month(retention)
     async with db.transaction() as conn:
         await downloads.drop_before(conn, oldest)
@@ -90,9 +91,9 @@ async def retain(db: Database, index: AnalyticsIndex | None, retention: timedelt
 
 
 async def replay_lost(db: Database, index: AnalyticsIndex, retention: timedelta) -> list[str]:
-    """Replays a consumer whose documents are gone, as when Elasticsearch lost its data; the names of the replayed.
+    """Replays each consumer whose documents are gone, as after a loss of Elasticsearch, and returns their names.
 
-    Looks for the first and the last document of each month of downloads, and for those of all events.
+    It looks for the first and the last document of each month of downloads, and for the first and the last event.
     """
     oldest = oldest_month(retention)
     async with db.read(snapshot=True) as conn:

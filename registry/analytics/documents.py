@@ -1,4 +1,4 @@
-"""What dashboards are fed with, one document a download or event; es_mappings/README.md has the table. Pure."""
+"""Builds the documents for dashboards, one for each download or event. es_mappings/README.md lists the fields. Pure."""
 
 import functools
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ from registry.events.log import VERSION_DELETED, Event
 
 DOWNLOADS, EVENTS = KINDS = ("registry-downloads", "registry-events")
 FROM_FAILURE = 400
-# A few hundred bytes each; clients of one kind say the same.
-AGENTS_KEPT = 1_000
+# Many clients send the same User-Agent. An entry takes a few hundred bytes.
+CACHED_AGENTS = 1_000
 
 Source = Mapping[str, Any]
 
@@ -51,7 +51,7 @@ def event_place(seq: int, at: datetime) -> Place:
 
 
 def download(row: Row) -> Document:
-    """Of a row of downloads.store.read_after()."""
+    """The document of a row from downloads.store.read_after()."""
     served = row.package_version_id is not None
     name = row.package_name if served else row.package
     version = row.package_version if served else row.version
@@ -81,8 +81,8 @@ def download(row: Row) -> Document:
 
 
 def event(each: Event, owner: str | None) -> Document:
-    """Of an event of the log; `owner` is the package's."""
-    said = {
+    """The document of an event. `owner` is the username of the package's first owner."""
+    event_fields = {
         "category": ["package"],
         "type": ["deletion" if each.type == VERSION_DELETED else "change"],
         "action": each.type,
@@ -93,22 +93,22 @@ def event(each: Event, owner: str | None) -> Document:
         fields["organization"] = {"name": owner}
     if each.actor_id is not None:
         fields["user"] = {"id": str(each.actor_id)}
-    return _document(event_place(each.seq, each.created_at), "registry.events", said, fields)
+    return _document(event_place(each.seq, each.created_at), "registry.events", event_fields, fields)
 
 
 def lag(consumer: str, behind: int, seconds: float, at: datetime) -> Document:
-    """A sample of how far a consumer is behind."""
-    said = {"kind": "metric", "category": ["package"], "type": ["info"], "action": "consumer.lag"}
+    """The document of a sample: `consumer` is `behind` entries and `seconds` behind at the time `at`."""
+    event_fields = {"kind": "metric", "category": ["package"], "type": ["info"], "action": "consumer.lag"}
     figures = {"name": consumer, "events_behind": behind, "seconds_behind": round(seconds, 3)}
     place = Place(EVENTS, f"lag-{consumer}-{int(at.timestamp() * 1000)}", at)
-    return _document(place, "registry.consumers", said, {"registry": {"consumer": figures}})
+    return _document(place, "registry.consumers", event_fields, {"registry": {"consumer": figures}})
 
 
-def _document(place: Place, dataset: str, said: Source, fields: Source) -> Document:
+def _document(place: Place, dataset: str, event_fields: Source, fields: Source) -> Document:
     source = {
         "@timestamp": place.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "ecs": {"version": "9.4.0"},
-        "event": {"id": place.id, "kind": "event", "outcome": "success", "dataset": dataset, **said},
+        "event": {"id": place.id, "kind": "event", "outcome": "success", "dataset": dataset, **event_fields},
         "service": {"name": "synapse-registry", "version": __version__},
         **fields,
     }
@@ -124,13 +124,13 @@ def _client(row: Row) -> Source:
     return client
 
 
-@functools.lru_cache(AGENTS_KEPT)
+@functools.lru_cache(CACHED_AGENTS)
 def _user_agent(original: str, client: str, system_name: str) -> Source:
-    """The name and system that were counted; of today's rules only what is not."""
+    """Name and system as they were counted. Only the other fields come from today's parser."""
     agent = agents.parse(original)
     system = _present({"name": system_name, "version": agent.system_version if system_name else ""})
-    told = {"original": original, "name": client, "version": agent.version}
-    return _present({**told, "os": system, "device": _present({"name": agent.device})})
+    fields = {"original": original, "name": client, "version": agent.version}
+    return _present({**fields, "os": system, "device": _present({"name": agent.device})})
 
 
 def _present(fields: Source) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The door to Elasticsearch for dashboards: monthly indices behind templates, written by document id."""
+"""Writes the monthly indices for dashboards. All access of dashboards to Elasticsearch is here."""
 
 import logging
 import re
@@ -19,11 +19,11 @@ from registry.settings import SearchSettings
 
 log = logging.getLogger(__name__)
 
-REFUSED = Counter("registry_analytics_documents_refused_total", "Documents for dashboards that the engine refused")
+REFUSED = Counter("registry_analytics_documents_refused_total", "Documents for dashboards that Elasticsearch refused")
 
 TEMPLATES = {DOWNLOADS: "downloads", EVENTS: "registry-events"}
 CHUNK = 500
-_OF_THE_LOG = {"term": {"event.dataset": "registry.events"}}
+_IS_EVENT = {"term": {"event.dataset": "registry.events"}}
 _MONTH = re.compile(r"\d{4}\.\d{2}")
 
 
@@ -35,12 +35,12 @@ class Refusal(NamedTuple):
 
 
 class AnalyticsIndex:
-    """Writes what dashboards read. Every method raises SearchUnavailable when Elasticsearch is away or refuses."""
+    """Reads and writes the indices for dashboards. Every method raises SearchUnavailable when Elasticsearch fails."""
 
     def __init__(self, client: AsyncElasticsearch, prefix: str) -> None:
         self._es = client.options(request_timeout=BULK_TIMEOUT)
         self._prefix = prefix
-        self._templates_stand = False
+        self._has_templates = False
 
     async def write(self, documents: Sequence[Document]) -> list[Refusal]:
         """Writes `documents` and returns those that Elasticsearch will never take; they are logged and counted.
@@ -55,7 +55,7 @@ class AnalyticsIndex:
                     self._es, actions, chunk_size=CHUNK, max_retries=4, initial_backoff=1, raise_on_error=False
                 )
         except SearchUnavailable:
-            self._templates_stand = False  # what comes back may be another, empty one
+            self._has_templates = False  # Elasticsearch may come back empty
             raise
         failed = {item["index"]["_id"]: item["index"] for item in refused} if isinstance(refused, list) else {}
         return self._refusals(failed, documents)
@@ -72,7 +72,7 @@ class AnalyticsIndex:
         return all(item.get("found", False) for item in answer["docs"])
 
     async def drop_before(self, month: date) -> list[str]:
-        """Deletes the indices of downloads of every month before `month`; their names."""
+        """Deletes the indices of downloads of all months before `month` and returns their names."""
         stem = f"{self._prefix}{DOWNLOADS}-"
         with errors_named():
             found = await self._es.indices.get(index=f"{stem}*", features="aliases")
@@ -86,20 +86,20 @@ class AnalyticsIndex:
         return old
 
     async def count_downloads(self, month: date) -> int:
-        """How many downloads of the month (given by its first day) are searchable."""
+        """The number of searchable downloads of the month, given by its first day."""
         return await self._count(f"{DOWNLOADS}-{month:%Y.%m}", {"match_all": {}})
 
     async def count_events(self) -> int:
-        """How many events are searchable; samples of lags stand beside them."""
-        return await self._count(f"{EVENTS}-*", _OF_THE_LOG)
+        """The number of searchable events. Samples of lags are in the same indices and are not counted."""
+        return await self._count(f"{EVENTS}-*", _IS_EVENT)
 
     async def clear_downloads(self, month: date) -> None:
-        """Deletes every download of the month (given by its first day)."""
+        """Deletes all downloads of the month, given by its first day."""
         await self._clear(f"{DOWNLOADS}-{month:%Y.%m}", {"match_all": {}})
 
     async def clear_events(self) -> None:
-        """Deletes every event, but not the samples of lags."""
-        await self._clear(f"{EVENTS}-*", _OF_THE_LOG)
+        """Deletes all events, but not the samples of lags."""
+        await self._clear(f"{EVENTS}-*", _IS_EVENT)
 
     async def _count(self, name: str, query: Mapping[str, object]) -> int:
         with errors_named():
@@ -118,8 +118,8 @@ class AnalyticsIndex:
             await self._es.indices.refresh(index=[f"{self._prefix}{kind}-*" for kind in KINDS])
 
     async def _put_templates(self) -> None:
-        """Before the first write: without them the engine would guess a mapping."""
-        if self._templates_stand:
+        """Puts the index templates before the first write, so that Elasticsearch does not guess a mapping."""
+        if self._has_templates:
             return
         for kind, file in TEMPLATES.items():
             body = es_mappings.load(file)
@@ -133,12 +133,12 @@ class AnalyticsIndex:
                     version=body["version"],
                     meta=body["_meta"],
                 )
-        self._templates_stand = True
+        self._has_templates = True
 
     def _refusals(self, failed: Mapping[str, dict[str, Any]], documents: Sequence[Document]) -> list[Refusal]:
         for item in failed.values():
             if not refuses_document(item["error"]):
-                self._templates_stand = False
+                self._has_templates = False
                 raise SearchUnavailable(f"Elasticsearch takes no documents for dashboards: {reason_of(item['error'])}")
         found = [Refusal(d, reason_of(failed[d.id]["error"])) for d in documents if d.id in failed]
         for refusal in found:
@@ -151,6 +151,6 @@ class AnalyticsIndex:
 
 @asynccontextmanager
 async def open_analytics(settings: SearchSettings) -> AsyncIterator[AnalyticsIndex | None]:
-    """The index of `settings`, closed at the end; None without an address."""
+    """The index of `settings`, or None if they have no address. Leaving the block closes it."""
     async with open_client(settings) as client:
         yield AnalyticsIndex(client, settings.prefix) if client is not None else None

@@ -1,8 +1,8 @@
-"""Who downloads: what a User-Agent says of the client, and what kind of client it therefore is. Pure.
+"""Parses a User-Agent into the client's name, system and kind. Pure.
 
-The kinds: `human` sits before it, `ci` is a build, `mirror` is another registry or a cache, `bot` reads without
-installing, `unknown` doesn't say. Names outside the lists are "Other", so that the roll-ups stay small whatever
-is sent.
+Kinds: `human` (a person runs it), `ci` (a build), `mirror` (another registry or a cache), `bot` (it reads without
+installing) and `unknown`. Names that are in none of the lists become "Other", so the roll-ups stay small whatever
+clients send.
 """
 
 import functools
@@ -16,14 +16,14 @@ import ua_parser
 HUMAN, CI, MIRROR, BOT, UNKNOWN = KINDS = ("human", "ci", "mirror", "bot", "unknown")
 OTHER = "Other"
 MAX_WORD = 64
-REMEMBERED = 4096
-# pip tells of its surroundings at length.
+CACHED_AGENTS = 4096
+# pip sends a long description of its environment.
 MAX_PARSED = 2048
 
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """A client; "" where it doesn't say. `rule` names what decided its `kind`."""
+    """A client. Unknown fields are "". `rule` is the name of the rule that decided its `kind`."""
 
     name: str
     version: str
@@ -35,12 +35,12 @@ class Agent:
 
 
 def _names(text: str) -> dict[str, str]:
-    """Each of the names as it is shown, by its small letters."""
+    """Maps the lower case of each name to its usual spelling."""
     return {name.lower(): name for name in text.split()}
 
 
-# Those that send a marker when they run in a build: without it somebody sits before them.
-TELLING = _names("pip uv npm pnpm yarn bun synapse-cli")
+# These clients send a marker when they run in a build. Without the marker, a person runs them.
+MARKED = _names("pip uv npm pnpm yarn bun synapse-cli")
 PACKAGE_CLIENTS = _names("Apache-Maven Gradle poetry pdm Cargo composer Bundler NuGet conda twine")
 HTTP_LIBRARIES = _names(
     "curl Wget python-requests python-httpx Python-urllib aiohttp Go-http-client okhttp axios node-fetch undici Java"
@@ -66,9 +66,9 @@ _CI_TOKEN = re.compile(r"\bci/[\w-]+")
 _COMMENT = re.compile(r"\S+ \((?P<comment>[^()]*)\)")
 
 
-@functools.lru_cache(REMEMBERED)
+@functools.lru_cache(CACHED_AGENTS)
 def parse(user_agent: str) -> Agent:
-    """What `user_agent` says; no longer than MAX_PARSED."""
+    """Parses a User-Agent of at most MAX_PARSED characters."""
     found = _PRODUCT.match(user_agent)
     if not user_agent.strip():
         return Agent(OTHER, "", "", "", "", UNKNOWN, "no-user-agent")
@@ -81,7 +81,7 @@ def parse(user_agent: str) -> Agent:
 
 
 def _known(lower: str) -> str:
-    lists = (TELLING, PACKAGE_CLIENTS, HTTP_LIBRARIES, MIRRORS, BUILDS, BOTS)
+    lists = (MARKED, PACKAGE_CLIENTS, HTTP_LIBRARIES, MIRRORS, BUILDS, BOTS)
     return next((known[lower] for known in lists if lower in known), OTHER)
 
 
@@ -94,7 +94,7 @@ def _kind(lower: str, user_agent: str) -> tuple[str, str]:
         return CI, "build-name"
     if _says_ci(user_agent):
         return CI, "ci-marker"
-    if lower in TELLING:
+    if lower in MARKED:
         return HUMAN, "no-ci-marker"
     if lower in PACKAGE_CLIENTS:
         return UNKNOWN, "package-client"
@@ -113,7 +113,7 @@ def _says_ci(user_agent: str) -> bool:
 
 
 def _machine(user_agent: str) -> tuple[str, str, str]:
-    """(system, its version, device)."""
+    """Returns (system, version of the system, device)."""
     details = _details(user_agent)
     if details:
         system = details.get("system")
@@ -132,7 +132,7 @@ def _machine(user_agent: str) -> tuple[str, str, str]:
 
 
 def _details(user_agent: str) -> dict[str, Any]:
-    """The JSON that pip and its kin add; {} when there is none, or it was cut off."""
+    """The JSON object that pip and similar clients append, or {} if it is missing or incomplete."""
     found = _JSON.fullmatch(user_agent)
     if found is None:
         return {}
@@ -152,7 +152,7 @@ def _word(text: object) -> str:
 
 
 def _browser(user_agent: str) -> Agent:
-    """What isn't `name/version`, or says that it is Mozilla as all browsers do."""
+    """Parses a User-Agent that is not `name/version`, or that begins with Mozilla as those of all browsers do."""
     result = ua_parser.parse(user_agent)
     about, system = result.user_agent, result.os
     if _BOT_WORDS.search(user_agent) or (result.device is not None and result.device.family == "Spider"):

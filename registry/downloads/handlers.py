@@ -1,4 +1,4 @@
-"""HTTP of tarballs: the exact bytes published, in ranges and conditionally, each download counted."""
+"""Serves tarballs: the exact bytes that were published, with ranges and conditional requests. Counts downloads."""
 
 import asyncio
 import re
@@ -30,7 +30,7 @@ PRESIGNED_SECONDS = 300
 TARBALL_TYPE = "application/gzip"
 IMMUTABLE = "max-age=31536000, immutable"
 MAX_USER_AGENT = 512
-# nginx would hold these against the file, of which it knows neither the checksum nor when it was published.
+# nginx would compare these with its file. It does not know the checksum or the time of publishing.
 _NGINX_CHECKS = {"If-Match", "If-Unmodified-Since"}
 _ONE_RANGE = re.compile(r"bytes=(?=[0-9-]*[0-9])([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 
@@ -171,13 +171,13 @@ async def _redirect(request: web.Request, row: Row, headers: dict[str, str], par
     )
     if address is None:
         return None
-    told: dict[str, str] = {
+    sent: dict[str, str] = {
         name: headers[name] for name in ("X-Checksum-SHA256", "Content-Location", "Last-Modified") if name in headers
     }
-    told |= {"Location": address, "Cache-Control": "no-store"}
+    sent |= {"Location": address, "Cache-Control": "no-store"}
     if part.partial:
-        told["X-Tarball-Range"] = f"bytes={part.start}-{part.end - 1}"
-    return web.Response(status=302, headers=told)
+        sent["X-Tarball-Range"] = f"bytes={part.start}-{part.end - 1}"
+    return web.Response(status=302, headers=sent)
 
 
 async def _hand_over(request: web.Request, row: Row, headers: dict[str, str]) -> web.Response:

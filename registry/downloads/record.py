@@ -1,7 +1,7 @@
-"""Counting downloads exactly: those that end while others are committed wait, and are committed together.
+"""Counts downloads exactly. While one batch of downloads is committed, the next batch fills.
 
-A batch that PostgreSQL does not take goes to a file and is added when the database is back. Each batch carries an id
-that the database keeps, so one whose commit was cut off is never counted twice.
+While PostgreSQL is unavailable, batches are written to files and added later. PostgreSQL stores the id of each batch,
+so a batch whose commit was interrupted is never counted twice.
 """
 
 import asyncio
@@ -30,27 +30,30 @@ log = logging.getLogger(__name__)
 
 RECORDED = Counter("registry_downloads_total", "Downloads counted")
 REFUSED = Counter("registry_downloads_refused_total", "Downloads not counted because PostgreSQL refused their values")
-SPOOLED = Gauge("registry_download_batches_spooled", "Batches of downloads that wait in files for the database")
+SPOOLED = Gauge("registry_download_batches_spooled", "Batches of downloads in files that wait for the database")
 
 MAX_BATCH = 1000
 REPLAY_SECONDS = 2.0
-# Reading an address takes longer than all else that is told of its download.
-ADDRESSES_KEPT = 10_000
+# Parsing an address takes longer than the rest of preparing a download.
+CACHED_ADDRESSES = 10_000
 NOT_COUNTED = "Downloads can't be counted right now. Try again in a few seconds."
 
 
 class DownloadRecorder:
-    """Takes downloads one by one and commits them in groups. `open_recorder()` makes and ends it."""
+    """Collects downloads and commits them in batches. Create it with `open_recorder()`."""
 
     def __init__(self, db: Database, folder: Path) -> None:
         self._db = db
         self._folder = folder
         self._waiting: list[tuple[Download, asyncio.Future[None] | None]] = []
         self._arrived = asyncio.Event()
-        self._settling: asyncio.Future[None] | None = None
+        self._commit: asyncio.Future[None] | None = None
 
     async def record(self, download: Download) -> None:
-        """Returns when the download is counted for good: committed, or in a file that outlives the process."""
+        """Returns once the download is counted durably: committed, or in a synced file.
+
+        Raises DatabaseUnavailable when neither was possible.
+        """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((download, done))
         self._arrived.set()
@@ -62,37 +65,42 @@ class DownloadRecorder:
         self._arrived.set()
 
     async def flush_forever(self) -> None:
+        """Commits downloads as they arrive. Ends only by cancellation."""
         while True:
             await self._arrived.wait()
             await self.flush()
 
     async def flush(self) -> None:
-        """Commits everything that waits."""
+        """Commits all waiting downloads."""
         self._arrived.clear()
         while self._waiting:
-            group, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-            # Shielded: a group that was taken off the list is counted even when the service stops meanwhile.
-            self._settling = asyncio.ensure_future(self._settle(group))
-            await asyncio.shield(self._settling)
+            batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+            # The shield lets a batch that has left the list finish even if the service stops now.
+            self._commit = asyncio.ensure_future(self._commit_or_spool(batch))
+            await asyncio.shield(self._commit)
 
     async def finish(self) -> None:
-        """Returns when everything that came in is counted for good."""
-        if self._settling is not None:
-            await self._settling
+        """Commits the running batch and all waiting downloads. Call it when no more can arrive."""
+        if self._commit is not None:
+            await self._commit
         await self.flush()
 
     async def replay_forever(self) -> None:
-        """Adds batches that wait in files, as soon as the database takes them."""
+        """Adds spooled batches once the database is available. Ends only by cancellation."""
         while True:
             try:
                 await self.replay()
             except DatabaseUnavailable:
                 log.info("spooled downloads wait for the database")
-            except Exception:  # whatever it is must not end the loop: the files wait, and are tried again
+            except Exception:  # no error may end the loop: the files stay and are tried again
                 log.exception("spooled downloads can't be added")
             await asyncio.sleep(REPLAY_SECONDS)
 
     async def replay(self) -> None:
+        """Adds all spooled batches and removes their files. Renames a file that can't be read to `.damaged`.
+
+        Raises DatabaseUnavailable.
+        """
         files = await asyncio.to_thread(lambda: sorted(self._folder.glob("*.downloads.json")))
         SPOOLED.set(len(files))
         for file in files:
@@ -101,26 +109,26 @@ class DownloadRecorder:
             except FileNotFoundError:
                 continue  # another process was faster
             except (ValueError, TypeError, KeyError):
-                log.exception("spooled downloads are damaged, the file is set aside", extra={"file": file.name})
+                log.exception("a file of spooled downloads is damaged and was renamed", extra={"file": file.name})
                 await asyncio.to_thread(file.rename, file.with_suffix(".damaged"))
                 continue
             await self._add(batch, downloads)
             await asyncio.to_thread(file.unlink, missing_ok=True)
             SPOOLED.dec()
 
-    async def _settle(self, group: list[tuple[Download, "asyncio.Future[None] | None"]]) -> None:
-        batch = uuid4()
-        downloads = [download for download, _ in group]
+    async def _commit_or_spool(self, batch: list[tuple[Download, "asyncio.Future[None] | None"]]) -> None:
+        batch_id = uuid4()
+        downloads = [download for download, _ in batch]
         failure: Exception | None = None
         try:
             try:
-                await self._add(batch, downloads)
+                await self._add(batch_id, downloads)
             except DatabaseUnavailable:
-                await self._spool(batch, downloads)
-        except Exception as error:  # neither database nor disk took them: each waiting request must hear of it
-            log.exception("downloads lost", extra={"count": len(downloads)})
+                await self._spool(batch_id, downloads)
+        except Exception as error:  # neither the database nor the disk has the batch: every waiting request fails
+            log.exception("downloads could not be counted", extra={"count": len(downloads)})
             failure = error
-        for _, done in group:
+        for _, done in batch:
             if done is None or done.done():
                 continue
             if failure is None:
@@ -129,7 +137,7 @@ class DownloadRecorder:
                 done.set_exception(failure)
 
     async def _spool(self, batch: UUID, downloads: list[Download]) -> None:
-        """Raises DatabaseUnavailable when the disk takes them no more than the database did."""
+        """Writes the batch to a file. Raises DatabaseUnavailable when the disk fails as well."""
         try:
             await asyncio.to_thread(_write_batch, self._folder, batch, downloads)
         except OSError as error:
@@ -148,7 +156,7 @@ class DownloadRecorder:
         except ConstraintViolated as error:
             if error.constraint != store.COUNTED_BEFORE:
                 raise
-            log.info("batch was counted before", extra={"batch": str(batch)})
+            log.info("batch was counted already", extra={"batch": str(batch)})
             return
         except (ValueRefused, ValueError, TypeError) as error:
             if len(downloads) == 1:
@@ -165,9 +173,9 @@ class DownloadRecorder:
 
 @contextlib.asynccontextmanager
 async def open_recorder(db: Database, folder: Path) -> AsyncIterator[DownloadRecorder]:
-    """A running recorder; leaving the block commits what still waits."""
+    """A running recorder. Leaving the block commits all waiting downloads."""
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True, mode=0o750)
-    await asyncio.to_thread(agents.parse, "Mozilla/5.0")  # reads the browsers' patterns, which takes a moment
+    await asyncio.to_thread(agents.parse, "Mozilla/5.0")  # loads the patterns of browsers, which is slow
     recorder = DownloadRecorder(db, folder)
     try:
         async with running({"count downloads": recorder.flush_forever, "replay downloads": recorder.replay_forever}):
@@ -177,14 +185,14 @@ async def open_recorder(db: Database, folder: Path) -> AsyncIterator[DownloadRec
 
 
 async def forget_batches(db: Database) -> int:
-    """Removes ids of batches so old that no spool file can still hold them."""
+    """Removes the ids of batches that are too old to be in a spool file. Returns how many."""
     async with db.transaction() as conn:
         return await store.forget_batches(conn)
 
 
-@functools.lru_cache(ADDRESSES_KEPT)
+@functools.lru_cache(CACHED_ADDRESSES)
 def network_of(address: str, *, full: bool = False) -> str | None:
-    """The address without its host part (/24 or /48), unless `full` is wanted; None when it is none."""
+    """The network of an address (/24 of IPv4, /48 of IPv6), or the address itself if `full`. None for no address."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -195,7 +203,7 @@ def network_of(address: str, *, full: bool = False) -> str | None:
 
 
 def client_hash(secret: str, at: datetime, address: str, user_agent: str) -> str:
-    """16 hex digits that tell a day's clients apart; without the secret nothing leads back from them."""
+    """16 hex digits that identify a client for one day. Without `secret` they can't be traced back to the client."""
     return hmac.digest(_key_of_day(secret, at.date()), f"{address}\n{user_agent}".encode(), "sha256").hex()[:16]
 
 
@@ -205,7 +213,7 @@ def _key_of_day(secret: str, day: date) -> bytes:
 
 
 def _write_batch(folder: Path, batch: UUID, downloads: list[Download]) -> None:
-    """Durable before it returns; the final name appears only with the whole content behind it."""
+    """Writes and syncs a file. It gets its final name only when it is complete."""
     temporary = folder / f"{batch}.tmp"
     try:
         with temporary.open("wb") as file:
@@ -213,7 +221,7 @@ def _write_batch(folder: Path, batch: UUID, downloads: list[Download]) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError:
-        temporary.unlink(missing_ok=True)  # half a batch is of no use and takes room
+        temporary.unlink(missing_ok=True)  # an incomplete file is useless and takes space
         raise
     temporary.rename(folder / f"{batch}.downloads.json")
     descriptor = os.open(folder, os.O_RDONLY)
@@ -226,6 +234,6 @@ def _write_batch(folder: Path, batch: UUID, downloads: list[Download]) -> None:
 def _read_batch(file: Path) -> tuple[UUID, list[Download]]:
     rows = orjson.loads(file.read_bytes())
     if not rows:
-        raise ValueError("a batch of no downloads")
+        raise ValueError("the batch is empty")
     downloads = [Download(**{**row, "at": datetime.fromisoformat(row["at"])}) for row in rows]
     return UUID(file.name.removesuffix(".downloads.json")), downloads

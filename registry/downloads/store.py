@@ -1,7 +1,7 @@
-"""The SQL of downloads. Runs on the caller's connection and commits nothing.
+"""The SQL of downloads. It runs on the caller's connection and commits nothing.
 
-`add()` holds an advisory lock until the commit and takes the rows' ids under it, so they are in the order of commits: a
-reader that sees an id has every row up to it, and may follow with a cursor.
+`add()` holds an advisory lock until the commit and assigns row ids under it, so ids are in the order of commits. A
+reader that sees an id can see every row with a lower id, and may follow the table with a cursor.
 """
 
 import functools
@@ -20,10 +20,10 @@ from registry.packages.owners.store import FIRST_OWNER
 
 # An arbitrary number that only `add()` uses.
 ADD_LOCK = 4_202_251_103
-# What `add()` violates with a batch that was added before.
+# The constraint that `add()` violates when the batch was added before.
 COUNTED_BEFORE = "download_batches_pkey"
 LAG_COUNTED = 100_000
-# A payload has room for 8,000 bytes.
+# A notification can carry 8,000 bytes.
 IDS_ANNOUNCED = 350
 _PARTITION_NAME = "downloads_%Y_%m"
 
@@ -32,7 +32,7 @@ _BATCH = statement(sa.insert(download_batches).values(id=sa.cast(p("batch", type
 _FORGET = statement(
     sa.delete(download_batches).where(download_batches.c.created_at < sa.func.now() - sa.text("interval '90 days'"))
 )
-# In the order of ids, so that it waits for a publish instead of dying in a deadlock.
+# Locks are taken in the order of ids, so that two transactions can't deadlock.
 _LOCK_PACKAGES = statement(
     sa.select(packages.c.id)
     .where(packages.c.id == sa.any_(p("ids", type_=sa.ARRAY(sa.BigInteger))))
@@ -50,7 +50,7 @@ _COUNT = statement(
             client_hash text, status smallint, bytes bigint, kind text, client text, system text, country text,
             rule text
         )
-        -- A database that was restored from a backup knows no version of after it: there is nothing to count.
+        -- After a restore from a backup, a spooled batch may name versions that no longer exist. They are skipped.
         WHERE version_id IS NULL OR EXISTS (SELECT 1 FROM package_versions AS known WHERE known.id = version_id)
     ), added AS (
         INSERT INTO downloads (package_version_id, package, version, downloaded_at, ip_address, user_agent, client_hash,
@@ -90,7 +90,7 @@ _COUNT = statement(
     DO UPDATE SET count = d.count + excluded.count, unique_count = d.unique_count + excluded.unique_count
     """)
 )
-# Planning it takes as long as running it.
+# Prepared, because planning takes as long as running.
 _ADD = together(_BATCH, _LOCK_PACKAGES, prepared("add_downloads", _COUNT))
 _PARTITIONS = statement(
     sa.text("""
@@ -132,9 +132,11 @@ _LAG = statement(
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """One tarball asked for. Served: `version_id` and `package_id`, else `package` and `version` as asked for.
+    """One request for a tarball. A served one has `version_id` and `package_id`, a refused one `package` and `version`
+    as the client wrote them.
 
-    `address` is cut to its network unless settings keep it, None when unknown; `at` is aware; `bytes` were promised.
+    `at` has a time zone. `address` is the client's network, its full address if the settings say so, or None if it is
+    unknown. `bytes` is the size that the answer announced.
     """
 
     at: datetime
@@ -155,23 +157,24 @@ class Download:
 
 
 async def lock(conn: Connection) -> None:
-    """Until the end of the transaction nobody else counts."""
+    """Keeps all other transactions from adding downloads until this one ends."""
     await conn.run(_LOCK)
 
 
 async def lock_packages(conn: Connection, ids: Sequence[int]) -> None:
-    """Before their counts are written: whoever changes a package locks it before its versions."""
+    """Locks packages before their counts change. Every writer locks a package before its versions."""
     await conn.all(_LOCK_PACKAGES, ids=list(ids))
 
 
 def add(conn: Connection, batch: UUID, arrived: Sequence[Download]) -> None:
-    """Adds events, one at least, and every count of theirs, with the commit.
+    """Adds at least one download and updates all counts, together with the commit.
 
-    That raises ConstraintViolated when the batch was added before.
+    The commit raises ConstraintViolated when the batch was added before, and ValueRefused for a value that PostgreSQL
+    can't store.
     """
     months = sorted({_month(d.at.astimezone(UTC).date()) for d in arrived})
     ids = sorted({d.package_id for d in arrived if d.package_id is not None})
-    # One trip for everything: no one waits for the lock while this process is busy with something else.
+    # All statements are sent in one round trip, so the lock is not held while this process does something else.
     conn.defer(together(_LOCK, *map(_partition_of, months)))
     conn.defer(_ADD, batch=str(batch), ids=ids, rows=json(list(arrived)))
     for start in range(0, len(ids), IDS_ANNOUNCED):
@@ -179,25 +182,25 @@ def add(conn: Connection, batch: UUID, arrived: Sequence[Download]) -> None:
 
 
 async def make_partition(conn: Connection, month: date) -> None:
-    """Room for the downloads of a month (given by its first day), unless there is."""
+    """Creates the partition of a month, given by its first day, if it does not exist."""
     await conn.run(_partition_of(month))
 
 
 @functools.cache
 def _partition_of(month: date) -> Statement:
-    """Makes room for a month; where there is some already it neither changes nor locks anything."""
+    """Creates the partition of a month. It changes and locks nothing if the partition exists."""
     bounds = f"FROM ('{month} 00:00+00') TO ('{next_month(month)} 00:00+00')"
-    # Names and bounds are made of numbers; DDL takes no parameters.
+    # DDL takes no parameters. Names and bounds contain only numbers, so they are safe.
     return Statement(f"CREATE TABLE IF NOT EXISTS {_partition(month)} PARTITION OF downloads FOR VALUES {bounds}", {})
 
 
 async def months(conn: Connection) -> list[date]:
-    """The first days of the months whose downloads are kept, in order."""
+    """The first days of the months that have a partition, in order."""
     return [datetime.strptime(row.name, _PARTITION_NAME).date() for row in await conn.all(_PARTITIONS)]
 
 
 async def drop_before(conn: Connection, month: date) -> list[str]:
-    """Drops the events, not the counts, of every month before `month`; the names of the partitions that went."""
+    """Drops the partitions of all months before `month` and returns their names. Counts stay."""
     kept = _partition(month)
     dropped = [row.name for row in await conn.all(_PARTITIONS) if row.name < kept]
     # While the statement waits for its lock, every download queues behind it. The next run tries again.
@@ -220,16 +223,16 @@ def _partition(month: date) -> str:
 
 
 async def read_after(conn: Connection, after: int, count: int) -> list[Row]:
-    """Up to `count` rows with an id (also `seq`) above `after`, in order, with what they say of the package."""
+    """Up to `count` downloads with an id above `after`, in order, with columns of their package. `seq` is the id."""
     return await conn.all(_AFTER, after=after, count=count)
 
 
 async def lag(conn: Connection, consumer: str) -> tuple[int, float]:
-    """(downloads that `consumer` has not handled, up to LAG_COUNTED, and seconds the oldest of them has waited)."""
+    """(number of downloads that `consumer` has not handled, at most LAG_COUNTED; age of the oldest in seconds)."""
     [(behind, waited)] = await conn.all(_LAG, consumer=consumer)
     return int(behind), float(waited or 0)
 
 
 async def forget_batches(conn: Connection) -> int:
-    """Removes the ids of batches that no spool file can still hold."""
+    """Removes the ids of batches that are too old to be in a spool file. Returns how many."""
     return await conn.run(_FORGET)

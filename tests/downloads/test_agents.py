@@ -87,7 +87,7 @@ def test_anything_is_read_and_stays_within_bounds(text: str):
     agent = parse(text)
     assert agent.kind in agents.KINDS
     assert agent.rule
-    known = {*agents.TELLING.values(), *agents.PACKAGE_CLIENTS.values(), *agents.HTTP_LIBRARIES.values()}
+    known = {*agents.MARKED.values(), *agents.PACKAGE_CLIENTS.values(), *agents.HTTP_LIBRARIES.values()}
     known |= {*agents.MIRRORS.values(), *agents.BUILDS.values(), *agents.BOTS.values(), *agents.BROWSERS, agents.OTHER}
     assert agent.name in known
     assert max(map(len, (agent.version, agent.system_version, agent.device))) <= agents.MAX_WORD

@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid4, uuid5
 
@@ -129,7 +130,9 @@ async def test_of_a_batch_what_a_restored_database_knows_is_counted(demo: Regist
 async def test_counting_goes_on_after_a_statement_that_took_too_long(make_registry: MakeRegistry):
     registry = await make_registry(REGISTRY_DB_STATEMENT_TIMEOUT="1s")
     await (await registry.user()).publish("demo")
-    async with open_database(registry.app[SETTINGS].database) as other, other.transaction() as conn:
+    # The lock must outlast the statement timeout: PostgreSQL also ends transactions that are idle for half of it.
+    patient = replace(registry.app[SETTINGS].database, statement_timeout=timedelta(minutes=1))
+    async with open_database(patient) as other, other.transaction() as conn:
         await conn.command("LOCK TABLE package_versions IN SHARE MODE")
         assert (await registry.get(HERE)).status == 200
         assert len(waiting(registry.app[SETTINGS].limits.spool_path)) == 1

@@ -1,4 +1,4 @@
-"""HTTP of statistics: totals, series as JSON or CSV, and badges."""
+"""Serves statistics of downloads: totals, series over time as JSON or CSV, and badges."""
 
 from typing import NotRequired
 
@@ -22,13 +22,13 @@ CSV_TYPE = "text/csv; charset=utf-8"
 
 
 class PackageStats(read.PackageStats):
-    """`series` is there when a period, an interval or a group is asked for."""
+    """Has `series` if the request has a period, an interval or a group."""
 
     series: NotRequired[Series]
 
 
 class RegistryStats(read.RegistryStats):
-    """`series` is there when a period, an interval or a group is asked for."""
+    """Has `series` if the request has a period, an interval or a group."""
 
     series: NotRequired[Series]
 
@@ -65,15 +65,15 @@ async def get_badge(request: web.Request) -> web.StreamResponse:
     headers = {"ETag": f'"{tag}"', "Cache-Control": f"{reach}, max-age={BADGE_MAX_AGE}"}
     if matches(request, tag):
         return web.Response(status=304, headers=headers)
-    # Nothing in a picture may run, whatever a licence is called.
+    # A licence is any text. This policy keeps scripts in it from running.
     headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
-    Badge.mask_id = 0  # counts up else, and the bytes would differ each time
+    Badge.mask_id = 0  # anybadge counts it up, so the same badge would have other bytes each time
     text = str(Badge(label, value, default_color=colour))
     return web.Response(text=text, content_type="image/svg+xml", headers=headers)
 
 
 def _badge(kind: str, info: read.PackageInfo) -> tuple[str, str, str]:
-    """(label, value, colour)."""
+    """Returns (label, value, colour)."""
     if kind == "downloads":
         return "downloads", _short(info["total_downloads"]), "#4c1"
     if kind == "version":
@@ -83,7 +83,7 @@ def _badge(kind: str, info: read.PackageInfo) -> tuple[str, str, str]:
 
 
 def _short(count: int) -> str:
-    """At most three digits and a unit."""
+    """A count in at most three digits and a unit, such as 1.2k."""
     for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if count >= size:
             whole = count / size
@@ -101,13 +101,13 @@ _DAY = {"type": "string", "format": "date"}
 _SERIES = (
     query("from", _DAY, "First day of the series, 30 days before the last unless given"),
     query("to", _DAY, "Last day of the series, today in UTC unless given"),
-    query("interval", {"type": "string", "enum": list(INTERVALS), "default": "day"}, "What is summed up"),
-    query("format", {"type": "string", "enum": ["json", "csv"], "default": "json"}, "csv: the series alone"),
+    query("interval", {"type": "string", "enum": list(INTERVALS), "default": "day"}, "Length of an interval"),
+    query("format", {"type": "string", "enum": ["json", "csv"], "default": "json"}, "`csv` sends the series alone"),
 )
 
 
 def _group_by(groups: tuple[str, ...]) -> dict[str, object]:
-    return query("group_by", {"type": "string", "enum": list(groups)}, "What downloads are told apart by")
+    return query("group_by", {"type": "string", "enum": list(groups)}, "What downloads are grouped by")
 
 
 ROUTES = (

@@ -1,4 +1,4 @@
-"""Downloads over time, by day, week or month, and by what they can be told apart: the figures behind charts."""
+"""Downloads over time: sums per day, week or month, for all downloads or for each group of them."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ _DAYS_OF = {"day": 1, "week": 7, "month": 28}
 
 
 class Point(TypedDict):
-    """One interval, and one group of it; a week begins on Monday. `unique` leaves out repeats within a minute."""
+    """The downloads of one interval and group. Weeks begin on Monday. `unique` omits repeats within a minute."""
 
     start: date
     group: str | None
@@ -30,7 +30,7 @@ class Point(TypedDict):
 
 
 class Series(TypedDict):
-    """Every interval in turn; with groups, those that have downloads. `from` and `to` are both part of it."""
+    """All intervals in order; with groups, only those with downloads. Both `since` and `until` are included."""
 
     since: date
     until: date
@@ -43,7 +43,7 @@ class Series(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class SeriesRequest:
-    """What is asked for; both days are part of it, in UTC."""
+    """The parsed parameters of a request. `first` and `last` are days in UTC and both included."""
 
     first: date
     last: date
@@ -53,7 +53,7 @@ class SeriesRequest:
 
     @classmethod
     def parse(cls, query: Mapping[str, str], groups: Sequence[str], accept: str = "") -> "SeriesRequest | None":
-        """None when nothing of it is asked for. Raises InvalidInput that names every wrong parameter."""
+        """None if the request asks for no series. Raises InvalidInput that names every wrong parameter."""
         as_csv = query.get("format", "csv" if "text/csv" in accept else "json")
         if not any(name in query for name in PARAMETERS) and as_csv == "json":
             return None
@@ -95,7 +95,7 @@ async def series(db: Database, names: Collection[str] | None, request: SeriesReq
 
 
 def as_csv(found: Series) -> str:
-    """A header line and one line a point."""
+    """CSV with a header and one line for each point."""
     text = io.StringIO()
     rows = csv.writer(text)
     rows.writerow(("start", *([found["group_by"]] if found["group_by"] else ()), "downloads", "unique"))
@@ -120,7 +120,7 @@ def _points(rows: Sequence[Row], request: SeriesRequest) -> Iterator[Point]:
 
 
 def _starts(request: SeriesRequest) -> Iterator[date]:
-    """Where each interval begins; the first may begin before the period."""
+    """The first day of each interval. The first interval may begin before the period."""
     start = request.first
     if request.interval == "week":
         start -= timedelta(days=min(start.weekday(), start.toordinal() - 1))

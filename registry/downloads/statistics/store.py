@@ -1,4 +1,4 @@
-"""The SQL of statistics: sums of the roll-ups by day."""
+"""The SQL of statistics: sums of the daily roll-ups."""
 
 from collections.abc import Collection, Mapping
 from datetime import date
@@ -9,7 +9,7 @@ from sqlalchemy.sql import bindparam as p
 from registry.db.engine import Connection, Row, Statement, statement
 from registry.db.tables import download_days, package_versions, packages, registry_days
 
-# Groups beyond the most downloaded are one.
+# All groups after the most downloaded ones are summed up as OTHERS.
 MOST_GROUPS = 50
 OTHERS = "(others)"
 TRAITS = {"client": "client", "kind": "kind", "country": "country", "os": "system"}
