@@ -1,1 +1,1 @@
-"""The Kibana dashboards of the registry, generated; README.md says how to import and change them."""
+"""Generates the registry's Kibana dashboards. README.md explains how to import and change them."""

@@ -1,4 +1,4 @@
-"""What the dashboards show: panels in rows, controls, and the lists of single documents."""
+"""The content of the dashboards: rows of panels, controls, and lists of documents."""
 
 from dataclasses import dataclass
 
@@ -37,7 +37,7 @@ WHOLE = "Of the whole registry: the filters above don't apply."
 
 @dataclass(frozen=True)
 class Listing:
-    """Single documents, newest first: a saved search."""
+    """A saved search that lists documents, newest first."""
 
     id: str
     title: str
@@ -49,7 +49,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Control:
-    """A filter over the dashboard: the values of a field of downloads."""
+    """A filter at the top of a dashboard, with the values of a field of downloads."""
 
     field: str
     title: str
@@ -57,13 +57,13 @@ class Control:
 
     @property
     def id(self) -> str:
-        """Without dots, which mean something else in names of references."""
+        """The field's name without dots, because dots have a meaning in names of references."""
         return self.field.replace(".", "-")
 
 
 @dataclass(frozen=True)
 class Row:
-    """Panels side by side with their widths, which add up to the 48 columns of a dashboard."""
+    """Panels side by side with their widths. A dashboard has 48 columns."""
 
     height: int
     panels: tuple[tuple[int, Panel | Listing], ...]
@@ -80,7 +80,7 @@ class Dashboard:
 
 
 def _figures(prefix: str) -> tuple[Panel, ...]:
-    """The totals, which both dashboards begin with."""
+    """The totals at the top of both dashboards."""
     downloads, unique = count("Downloads"), count("Distinct downloads")
     clients, sent = distinct(CLIENT, "Unique clients"), total(SENT, "Bytes served", BYTES)
     failed = count("Failed requests")
@@ -98,7 +98,7 @@ def _figures(prefix: str) -> tuple[Panel, ...]:
 
 
 def _clients(prefix: str) -> tuple[Panel, ...]:
-    """What the tarballs are fetched with, which both dashboards tell."""
+    """The panels about clients, for both dashboards."""
     return (
         chart(f"{prefix}-client", "Clients", DOWNLOADS, "bar_horizontal",
               by("user_agent.name", "Client", 10, most="value"), count("Downloads"), query=SUCCEEDED),
@@ -114,7 +114,7 @@ def _clients(prefix: str) -> tuple[Panel, ...]:
 
 
 def _kinds(prefix: str) -> tuple[Panel, ...]:
-    """Who fetches: people, CI, mirrors or bots."""
+    """The panels about kinds of clients: people, CI, mirrors and bots."""
 
     def kind() -> Json:
         return by("registry.client.kind", "Kind of client", 5, most="value", rest=True)
@@ -161,7 +161,7 @@ def _top() -> tuple[Panel, ...]:
 
 
 def _registry() -> tuple[Panel, ...]:
-    """What happens in the registry itself."""
+    """The panels about the registry itself."""
     return (
         chart("overview-publishes", "Publishes over time", EVENTS, "bar_stacked", by_time(), count("Events"),
               split=by("event.action", "Event", 8, most="value"), query=HAPPENED, description=WHOLE,

@@ -1,6 +1,6 @@
-"""Writes the saved objects of Kibana: `python -m deploy.kibana.generate [--prefix PREFIX] [--output FILE]`.
+"""Writes Kibana's saved objects: `python -m deploy.kibana.generate [--prefix PREFIX] [--output FILE]`.
 
-Ids never change, so that importing again replaces what was imported before.
+The ids never change, so a new import replaces the objects of the last one.
 """
 
 import argparse
@@ -13,21 +13,21 @@ from deploy.kibana.lens import LAYER_REFERENCE, TIME, Json, Panel, kuery
 
 OUTPUT = Path(__file__).with_name("registry.ndjson")
 SEARCH_SOURCE = "kibanaSavedObjectMeta.searchSourceJSON.index"
-# How far each type's attributes are migrated: what 8.19 knows. Later Kibanas migrate on import, earlier ones refuse.
+# The version of each type's attributes, as in Kibana 8.19. Later versions migrate on import, earlier ones refuse.
 TYPE_VERSIONS = {"index-pattern": "8.0.0", "search": "7.9.3", "dashboard": "8.9.0"}
 VIEWS = ((DOWNLOADS, "Registry downloads"), (EVENTS, "Registry events"))
 FIELD_FORMATS = {
     "http.response.body.bytes": {"id": "bytes"},
     "package.size": {"id": "bytes"},
     "file.size": {"id": "bytes"},
-    # As they are: by default 12,345 would be shown for an id-like number.
+    # Without thousands separators, because these numbers are identifiers.
     "http.response.status_code": {"id": "number", "params": {"pattern": "0"}},
     "event.sequence": {"id": "number", "params": {"pattern": "0"}},
 }
 
 
 def saved_objects(prefix: str = "") -> list[Json]:
-    """Every object, what is referred to before what refers to it. `prefix` is the registry's REGISTRY_ES_PREFIX."""
+    """All objects. Each comes after the objects it refers to. `prefix` is the registry's REGISTRY_ES_PREFIX."""
     views = [_data_view(id_, name, prefix) for id_, name in VIEWS]
     return [*views, *map(_search, LISTINGS), *map(_dashboard, DASHBOARDS)]
 
@@ -110,7 +110,7 @@ def _dashboard(dashboard: Dashboard) -> Json:
 
 
 def _panels(dashboard: Dashboard) -> tuple[list[Json], list[Json]]:
-    """The panels at their places, and what they refer to."""
+    """The panels with their positions, and their references."""
     panels: list[Json] = []
     references: list[Json] = []
     y = 0

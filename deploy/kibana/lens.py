@@ -1,6 +1,6 @@
-"""Lens panels as data: columns that say what is asked, and panels that say how it is shown.
+"""Builds Lens panels: columns define the query, panels define the presentation.
 
-Shapes are those of the saved objects of Kibana 8.19, which every 9.x migrates by itself.
+The shapes are those of the saved objects of Kibana 8.19. Every 9.x migrates them.
 """
 
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ def kuery(query: str) -> Json:
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel. `view` is the id of its data view; `query` (kuery) narrows it, whatever the dashboard filters.
+    """One panel. `view` is the id of its data view; `query` (KQL) is a filter in addition to the dashboard's.
 
-    `global_filters=False` is for what knows nothing of the dashboard's filters and would be empty under them.
+    With `global_filters=False` the panel ignores the dashboard's filters, because its documents lack those fields.
     """
 
     id: str
@@ -39,7 +39,7 @@ class Panel:
     global_filters: bool = True
 
     def attributes(self) -> Json:
-        """The panel's Lens attributes, as they are stored by value."""
+        """The panel's Lens attributes, to store the panel by value."""
         order = sorted(self.columns, key=lambda name: not self.columns[name]["isBucketed"])
         layer: Json = {"columnOrder": order, "columns": self.columns, "incompleteColumns": {}, "sampling": 1}
         if not self.global_filters:
@@ -62,7 +62,7 @@ class Panel:
 
 
 def count(label: str, *, where: str = "", shift: str = "") -> Json:
-    """How many documents; `where` (kuery) narrows this column alone, `shift` asks for another time."""
+    """The number of documents. `where` (KQL) filters this column only; `shift` moves its time range."""
     return _metric("count", "___records___", label, NUMBER, where, shift)
 
 
@@ -79,7 +79,7 @@ def highest(field: str, label: str, number_format: Json) -> Json:
 
 
 def latest_time(label: str) -> Json:
-    """When the last document of a row was made."""
+    """The time of the latest document of a row."""
     return {
         "label": label,
         "customLabel": True,
@@ -125,7 +125,7 @@ def by_time() -> Json:
 
 
 def by(field: str, label: str, size: int, *, most: str, rest: bool = False, data_type: str = "string") -> Json:
-    """The `size` values with the most of column `most`; `rest` shows all others and the empty as one more each."""
+    """The `size` values with the highest column `most`. `rest` adds a bucket for all others and one for missing values."""
     return {
         "label": label,
         "customLabel": True,
@@ -150,7 +150,7 @@ def by(field: str, label: str, size: int, *, most: str, rest: bool = False, data
 
 
 def figure(id_: str, title: str, view: str, now: Json, before: Json, **more: Any) -> Panel:
-    """One big number, with the same number of the period before below it."""
+    """A large number, with the number of the previous period below it."""
     visualization = {
         "layerId": LAYER,
         "layerType": "data",
@@ -192,7 +192,7 @@ def donut(id_: str, title: str, view: str, group: Json, value: Json, **more: Any
 def chart(
     id_: str, title: str, view: str, series_type: str, x: Json, value: Json, *, split: Json | None = None, **more: Any
 ) -> Panel:
-    """Bars, lines or areas over `x`. `split`, when given, makes one series each of its values over the whole time."""
+    """Bars, lines or areas over `x`. If `split` is given, each of its values gets a series."""
     columns = {"x": x, "value": value} if split is None else {"split": split, "x": x, "value": value}
     layer: Json = {
         "layerId": LAYER,

@@ -1,4 +1,4 @@
-"""The checking programs, and a set of secrets as `deploy/make-env` makes them."""
+"""Fixtures: programs that check files, and the secrets that `deploy/make-env` writes."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ def promtool() -> Path:
 
 @pytest.fixture(scope="session")
 def secrets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What stands in a fresh .env."""
+    """The variables of a new .env."""
     file = tmp_path_factory.mktemp("env") / ".env"
     subprocess.run([ROOT / "deploy" / "make-env", file], check=True, capture_output=True)
     return read_env(file)

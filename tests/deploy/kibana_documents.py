@@ -1,4 +1,4 @@
-"""Made-up documents with the fields of es_mappings/README.md, the same at each run, over two periods of 30 days."""
+"""Generated documents with the fields of es_mappings/README.md, over two periods of 30 days. Each run makes the same."""
 
 import random
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def downloads() -> list[Document]:
 
 def _download(chance: random.Random, number: int) -> Document:
     name = chance.choices(list(PACKAGES), [8, 4, 2, 1])[0]
-    # Later versions are more often asked for, so that the least asked for are beyond every top ten.
+    # Later versions have more downloads, so that the versions with the fewest are in no top ten.
     version = chance.choices(VERSIONS, range(1, len(VERSIONS) + 1))[0]
     client, client_version, system, kind = chance.choices(CLIENTS, [6, 3, 5, 2, 2, 1])[0]
     size = chance.randint(1_000, 900_000)
@@ -120,7 +120,7 @@ def _samples(chance: random.Random) -> Iterator[Document]:
 
 
 def get(document: Document, field: str) -> Any:
-    """The value of a dotted field, None when the document lacks it."""
+    """The value of a dotted field, or None if the document does not have it."""
     value: Any = document
     for part in field.split("."):
         value = value.get(part) if isinstance(value, dict) else None
@@ -135,7 +135,7 @@ def fields_of(document: Document, before: str = "") -> set[str]:
 
 
 def mapped(properties: dict[str, Any], before: str = "") -> dict[str, str]:
-    """Field to type, of the properties of a mapping."""
+    """The type of each field of a mapping's properties."""
     found: dict[str, str] = {}
     for name, spec in properties.items():
         found |= (

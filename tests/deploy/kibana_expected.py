@@ -1,4 +1,4 @@
-"""What each panel must show, computed from the documents alone: nothing here reads a panel."""
+"""The expected figures of each panel, computed from the documents without reading the panels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Value = Callable[[list[Document]], Any]
 
 @dataclass(frozen=True)
 class Shown:
-    """The documents of a dashboard's time and filters, and of the period before."""
+    """The documents that match a dashboard's time and filters, and those of the previous period."""
 
     now: list[Document]
     before: list[Document]
@@ -42,7 +42,7 @@ def unique(documents: list[Document]) -> list[Document]:
 
 
 def last(documents: list[Document]) -> str:
-    """As Elasticsearch writes it."""
+    """The time in Elasticsearch's notation."""
     latest = max(datetime.fromisoformat(document["@timestamp"]) for document in documents)
     return latest.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -52,7 +52,7 @@ def day(document: Document) -> str:
 
 
 def grouped(documents: list[Document], field: str) -> dict[Any, list[Document]]:
-    """By the values of `field`, most documents first; those without it are left out."""
+    """The documents grouped by `field`, the largest group first. Documents without the field are left out."""
     groups: dict[Any, list[Document]] = {}
     for document in documents:
         if (value := get(document, field)) is not None:
@@ -65,7 +65,7 @@ def top(documents: list[Document], field: str, size: int) -> list[tuple[Any, lis
 
 
 def top_and_rest(documents: list[Document], field: str, size: int) -> list[tuple[Any, list[Document]]]:
-    """The first values, those without one among them, and all others together."""
+    """The first groups, with documents without the field as one group, and all other documents as the last group."""
     groups = grouped(documents, field)
     if without := [document for document in documents if get(document, field) is None]:
         groups[MISSING] = without

@@ -1,4 +1,4 @@
-"""What a Lens panel asks of Elasticsearch: its stored state as a search, and the answer as rows.
+"""Runs the search of a Lens panel: translates its saved state to a query, and the response to rows.
 
 Covers what the dashboards use and raises on everything else, so that no panel passes unasked. `last_value` is asked by
 top_hits, which needs no optional module and gives the same as Kibana's top_metrics.
@@ -23,7 +23,7 @@ _CLAUSE = re.compile(
 
 
 def kuery(query: Json) -> list[Json]:
-    """The filters of `field : value` clauses joined by `and`."""
+    """Filters for clauses of the form `field : value`, joined by `and`."""
     assert query["language"] == "kuery"
     return [_clause(part) for part in query["query"].split(" and ")] if query["query"] else []
 
@@ -41,7 +41,7 @@ def _clause(text: str) -> Json:
 
 @dataclass(frozen=True)
 class Asking:
-    """Where and over which time panels are asked, and what the dashboard's controls have chosen."""
+    """Elasticsearch's address, the time range, and the selected values of the dashboard's controls."""
 
     session: aiohttp.ClientSession
     url: str
@@ -57,7 +57,7 @@ class Asking:
             return answer
 
     async def panel(self, attributes: Json, pattern: str) -> list[Row]:
-        """The panel's table: a row for each combination of buckets, in the order of its columns."""
+        """The panel's table: one row for each combination of buckets, in the order of its columns."""
         state = attributes["state"]
         (layer,) = state["datasourceStates"]["formBased"]["layers"].values()
         columns = [(name, layer["columns"][name]) for name in layer["columnOrder"]]
@@ -98,7 +98,7 @@ class Asking:
     async def _others(
         self, pattern: str, body: Json, keys: list[Any], buckets: list[Any], metrics: list[Any]
     ) -> list[tuple[Row, Row]]:
-        """The rows of all values beyond the first, as one."""
+        """One row for all values beyond the first."""
         source = buckets[0][1]["sourceField"]
         not_these: Json = {"bool": {"must_not": {"terms": {source: keys}}}}
         if MISSING in keys:
@@ -115,7 +115,7 @@ class Asking:
 
 
 def _shift(column: Json) -> int:
-    """How many periods ago."""
+    """The number of periods that the column is shifted back."""
     return {"": 0, "previous": 1}[column.get("timeShift", "")]
 
 

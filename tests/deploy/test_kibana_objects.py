@@ -1,4 +1,4 @@
-"""The committed saved objects: fresh, of the shapes that Kibana takes, and without a reference to nothing."""
+"""The committed saved objects: up to date, in the shape that Kibana accepts, and with valid references."""
 
 import json
 import re
@@ -18,9 +18,9 @@ Json = dict[str, Any]
 
 OBJECTS: list[Json] = [json.loads(line) for line in OUTPUT.read_text(encoding="utf-8").splitlines()]
 ENVELOPE = {"attributes", "coreMigrationVersion", "id", "managed", "references", "type", "typeMigrationVersion"}
-# Kibana refuses objects of a later migration than it knows; 8.19 and every 9.x know these.
+# Kibana refuses objects of a later version than its own. 8.19 and every 9.x accept these.
 LATEST = {"index-pattern": (8, 0, 0), "search": (7, 9, 3), "dashboard": (8, 9, 0)}
-# What the schema of each type takes; dashboards refuse every other attribute.
+# The attributes of each type. Kibana refuses any other attribute of a dashboard.
 ATTRIBUTES = {
     "index-pattern": {
         "title", "name", "timeFieldName", "allowNoIndex", "fields", "sourceFilters", "fieldFormatMap", "fieldAttrs",
@@ -42,7 +42,7 @@ FIELDS = {
     name: {"___records___": "records", **mapped(es_mappings.load(file)["template"]["mappings"]["properties"])}
     for name, file in (("registry-downloads", "downloads"), ("registry-events", "registry-events"))
 }
-# Which types of fields an operation can be asked of, and what it must say beside its field.
+# The field types that each operation supports, and its required parameters.
 OPERATIONS: dict[str, tuple[set[str], set[str]]] = {
     "count": ({"records"}, {"emptyAsNull", "format"}),
     "sum": ({"long", "double"}, {"emptyAsNull", "format"}),
@@ -83,7 +83,7 @@ def test_the_committed_file_is_what_the_generator_writes(tmp_path: Path):
     assert written.read_bytes() == OUTPUT.read_bytes()
 
 
-def test_a_prefix_changes_the_data_views_alone(tmp_path: Path):
+def test_a_prefix_changes_only_the_data_views(tmp_path: Path):
     written = tmp_path / "staging.ndjson"
     main(["--prefix", "staging-", "--output", str(written)])
     changed = [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()]
@@ -122,7 +122,7 @@ def test_every_reference_is_to_an_object_of_the_file_and_has_its_own_name():
         assert len(names) == len(set(names))
 
 
-def test_a_dashboard_refers_to_what_its_panels_and_controls_refer_to_and_to_nothing_else():
+def test_a_dashboard_has_exactly_the_references_of_its_panels_and_controls():
     for dashboard in of_type("dashboard"):
         wanted = set()
         for panel in panels_of(dashboard):
@@ -138,7 +138,7 @@ def test_a_dashboard_refers_to_what_its_panels_and_controls_refer_to_and_to_noth
         assert {(one["type"], one["id"], one["name"]) for one in dashboard["references"]} == wanted
 
 
-def test_no_id_holds_what_separates_the_parts_of_a_reference():
+def test_ids_do_not_contain_the_separator_of_references():
     ids = [panel["panelIndex"] for one in of_type("dashboard") for panel in panels_of(one)]
     ids += [
         id_ for one in of_type("dashboard") for id_ in json.loads(one["attributes"]["controlGroupInput"]["panelsJSON"])
@@ -190,7 +190,7 @@ def test_controls_are_of_keywords_in_order_and_named():
             assert given["title"]
 
 
-def test_strings_of_json_are_json():
+def test_json_strings_are_valid():
     names = {"fields", "sourceFilters", "fieldFormatMap", "fieldAttrs", "runtimeFieldMap", "panelsJSON", "optionsJSON"}
     for one in OBJECTS:
         texts = [value for name, value in one["attributes"].items() if name in names]
@@ -204,7 +204,7 @@ def test_panels_are_standard_ones_by_value():
         attributes = panel["embeddableConfig"]["attributes"]
         assert attributes["title"] == panel["title"]
         assert attributes["visualizationType"] in VISUALIZATIONS
-        # A version would be refused by the strict mapping of 8.19; later ones take its absence for the first.
+        # 8.19 refuses a version (strict mapping); later ones treat a missing version as the first.
         assert "version" not in attributes
         for layer in attributes["state"]["visualization"].get("layers", []):
             assert layer.get("seriesType", "line") in SERIES

@@ -1,4 +1,4 @@
-"""Every panel, control and listing asked of the real Elasticsearch, against figures computed from the documents."""
+"""Runs every panel, control and listing on a real Elasticsearch and compares with figures computed from the documents."""
 
 import json
 import urllib.request
@@ -47,14 +47,14 @@ LENS = [
 
 @dataclass(frozen=True)
 class Indexed:
-    """The documents as they lie in Elasticsearch, and where to ask for them."""
+    """The documents and the Elasticsearch that holds them."""
 
     asking: Asking
     downloads: list[Document]
     events: list[Document]
 
     def shown(self, dashboard: str) -> Shown:
-        """What the dashboard shows; the drill-down has its package chosen."""
+        """The dashboard's time range and filters. For the drill-down, a package is selected."""
         chosen = [d for d in self.downloads if dashboard == "registry-overview" or get(d, "package.name") == PACKAGE]
         return Shown(
             now=[document for document in chosen if _time(document) >= SINCE],
@@ -74,7 +74,7 @@ def _time(document: Document) -> datetime:
 
 @pytest.fixture(scope="module")
 def prefix(elasticsearch: Any) -> Iterator[str]:
-    """Of the made-up documents, in monthly indices behind the real templates."""
+    """The generated documents, in monthly indices with the real templates."""
     prefix = f"t{uuid4().hex[:12]}-"
     try:
         for name, file in TEMPLATES.items():
@@ -123,7 +123,7 @@ async def test_every_panel_shows_the_figures_of_the_documents(indexed: Indexed):
         assert sorted(found, key=str) == sorted(expected, key=str), panel
 
 
-async def test_panels_of_the_whole_registry_stay_when_a_filter_is_chosen(indexed: Indexed):
+async def test_panels_of_the_whole_registry_ignore_filters(indexed: Indexed):
     by_mirrors = replace(indexed.asking, chosen={"registry.client.kind": "mirror"})
     for panel in ("overview-publishes", "overview-lag"):
         (attributes,) = [attributes for _, name, attributes in LENS if name == panel]

@@ -1,4 +1,4 @@
-"""The lock files of the image: exact versions by hash, nothing else, and what setup.py and pyproject.toml ask for."""
+"""The lock files of the image: exact versions with hashes, and all requirements of setup.py and pyproject.toml."""
 
 import ast
 import re
@@ -51,7 +51,7 @@ def test_each_line_is_a_version_and_the_hashes_of_its_files(file):
 
 @pytest.mark.parametrize("file", LOCKS)
 def test_what_is_asked_for_is_locked_within_its_bounds(file):
-    """`make lock` mends it."""
+    """If this fails, run `make lock`."""
     assert wanted(file)
     for requirement in wanted(file):
         version, _ = locked(file)[canonicalize_name(requirement.name)]

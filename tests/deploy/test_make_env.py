@@ -1,4 +1,4 @@
-"""deploy/make-env: the one command that makes every secret."""
+"""deploy/make-env, which writes the stack's secrets."""
 
 import stat
 import subprocess
@@ -31,7 +31,7 @@ def test_only_its_owner_may_read_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["file", "link to nothing"])
-def test_a_file_that_is_there_is_never_replaced(tmp_path, kind):
+def test_an_existing_file_is_never_replaced(tmp_path, kind):
     file = tmp_path / ".env"
     if kind == "file":
         file.write_text("POSTGRES_PASSWORD=precious\n")
@@ -45,13 +45,13 @@ def test_a_file_that_is_there_is_never_replaced(tmp_path, kind):
         assert file.read_text() == "POSTGRES_PASSWORD=precious\n"
 
 
-def test_it_says_so_when_it_cannot_write(tmp_path):
+def test_it_reports_an_unwritable_folder(tmp_path):
     failed = make_env(tmp_path / "missing folder" / ".env")
     assert failed.returncode != 0
     assert failed.stderr
 
 
-def test_it_gives_all_that_the_stack_wants_but_the_folder_of_the_certificates(secrets):
+def test_it_sets_all_required_variables_except_the_certificate_folder(secrets):
     wanted: set[str] = set()
     for file in FILES:
         found = references((ROOT / file).read_text())

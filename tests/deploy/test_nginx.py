@@ -1,4 +1,4 @@
-"""nginx as deploy/ configures it, in front of the real registry and a real S3 server."""
+"""nginx with the configuration of deploy/, in front of the real registry and a real S3 server."""
 
 import asyncio
 import gzip
@@ -40,7 +40,7 @@ async def bucket(s3) -> str:
 
 @pytest.fixture
 async def behind(make_registry, s3, bucket) -> Registry:
-    """The registry as the compose stack runs it: tarballs in S3, redirects to them, proxies believed."""
+    """The registry as in the compose stack: tarballs in S3, redirects, and a trusted proxy."""
     return await make_registry(
         REGISTRY_STORAGE_TYPE="s3",
         REGISTRY_S3_BUCKET=bucket,
@@ -62,7 +62,7 @@ def front(nginx, behind, stack_folder) -> Iterator[Nginx]:
 
 @pytest.fixture
 def through(front, behind) -> Registry:
-    """The registry's client, going through nginx."""
+    """The registry's client, through nginx."""
     return replace(behind, url=front.url)
 
 
@@ -181,7 +181,7 @@ async def test_unknown_packages_and_folded_names_are_the_registrys_answers(throu
     assert moved.headers["Location"] == "/api/v1/packages/my-demo/1.0.0/tarball"
 
 
-async def test_json_is_compressed_for_who_wants_it_and_still_answers_304(through):
+async def test_json_is_compressed_on_request_and_still_answers_304(through):
     await (await through.user()).publish("demo", data=PACKED, description="words " * 500)
     plain = await through.get("/packages/demo/1.0.0", headers={"Accept-Encoding": "identity"})
     small = await through.get("/packages/demo/1.0.0", headers={"Accept-Encoding": "gzip"})
@@ -202,7 +202,7 @@ async def test_answers_about_accounts_are_never_compressed(through):
     assert "Content-Encoding" not in answer.headers
 
 
-async def test_what_a_client_says_of_its_own_address_is_not_believed(make_registry, nginx, stack_folder):
+async def test_a_client_cannot_forge_its_address(make_registry, nginx, stack_folder):
     behind = await make_registry(REGISTRY_TRUSTED_PROXIES="127.0.0.0/8", REGISTRY_RATE_LIMITS="login=2/hour")
     with Nginx(nginx, stack_folder / f"nginx-{reserve()}", behind.url) as front:
         through = replace(behind, url=front.url)
@@ -217,7 +217,7 @@ async def test_what_a_client_says_of_its_own_address_is_not_believed(make_regist
 @pytest.mark.parametrize(
     "path", ["/metrics", "/api/v1/metrics", "//metrics", "/%6detrics", "/metrics/", "/x/../metrics"]
 )
-async def test_figures_are_not_for_the_outside(front, path):
+async def test_metrics_are_not_public(front, path):
     connection = http.client.HTTPConnection("127.0.0.1", front.port, timeout=10)
     connection.request("GET", path)
     answer = await asyncio.to_thread(connection.getresponse)
@@ -237,7 +237,7 @@ async def test_a_refusal_comes_before_the_body_is_sent(front):
     writer.close()
 
 
-async def test_a_large_upload_is_not_collected_on_disk(through, front):
+async def test_a_large_upload_is_not_buffered_on_disk(through, front):
     data = tarball({"name": "big", "version": "1.0.0", "description": "Big"}, {"data": uuid.uuid4().bytes * (1 << 19)})
     assert (await (await through.user()).put("big", "1.0.0", data=data)).status == 201
     kept = [file for file in front.temporary.rglob("*") if file.is_file() and file.name != "nginx.pid"]
@@ -251,7 +251,7 @@ async def test_a_tarball_over_the_limit_is_refused_by_the_registry(through):
     assert answer.json["code"] == "too_large"
 
 
-async def test_odd_addresses_reach_the_registry_as_they_were_sent(through, behind):
+async def test_unusual_paths_reach_the_registry_unchanged(through, behind):
     for path in ("/packages/a%2Fb", "/packages/%C3%BC", "/search?q=%2B%26%00", "/packages//x", "/packages/a/../b"):
         direct, proxied = await behind.get(path), await through.get(path)
         assert (proxied.status, proxied.json["code"]) == (direct.status, direct.json["code"]), path
@@ -262,7 +262,7 @@ async def test_the_request_id_of_a_client_comes_back(through):
     assert answer.headers["X-Request-ID"] == "mine-42"
 
 
-async def test_while_no_registry_answers_it_is_a_503_in_json(nginx, stack_folder):
+async def test_without_a_registry_nginx_answers_503_in_json(nginx, stack_folder):
     with Nginx(nginx, stack_folder / f"nginx-{reserve()}", f"http://127.0.0.1:{reserve()}") as front:
         async with aiohttp.ClientSession() as session:
             for path in ("/api/v1/stats", "/api/v1/packages/demo/1.0.0/tarball"):
@@ -286,7 +286,7 @@ REFUSED_BY_NGINX = [
 ]
 
 
-async def test_connections_to_the_registry_are_kept(nginx, aiohttp_server, stack_folder):
+async def test_connections_to_the_registry_are_reused(nginx, aiohttp_server, stack_folder):
     connections = set()
 
     async def answer(request: web.Request) -> web.Response:
@@ -300,16 +300,16 @@ async def test_connections_to_the_registry_are_kept(nginx, aiohttp_server, stack
         for _ in range(20):
             async with aiohttp.request("GET", front.url) as answered:
                 assert answered.status == 200
-    assert 1 <= len(connections) <= os.cpu_count()  # one of each process of nginx
+    assert 1 <= len(connections) <= os.cpu_count()  # one for each nginx worker
 
 
-async def test_what_nginx_itself_refuses_has_the_shape_of_every_error(through):
+async def test_errors_of_nginx_have_the_shape_of_the_registrys(through):
     for data, status in REFUSED_BY_NGINX:
         with case(data[:60]):
             check_error(await send_raw(through, data), status)
 
 
-async def test_https_serves_and_http_leads_there(nginx, behind, stack_folder, tmp_path):
+async def test_https_works_and_http_redirects_to_it(nginx, behind, stack_folder, tmp_path):
     certificates = certificate(tmp_path)
     with Nginx(nginx, stack_folder / f"nginx-{reserve()}", behind.url, certificates=certificates) as front:
         trusted = ssl.create_default_context(cafile=certificates / "fullchain.pem")
@@ -328,7 +328,7 @@ async def test_https_serves_and_http_leads_there(nginx, behind, stack_folder, tm
 
 
 def certificate(folder: Path) -> Path:
-    """A folder as the overlay wants it, whose certificate is for localhost."""
+    """A folder with a certificate for localhost, as compose.tls.yml expects it."""
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     command += ["-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
     command += ["-keyout", "privkey.pem", "-out", "fullchain.pem"]
@@ -337,8 +337,8 @@ def certificate(folder: Path) -> Path:
     return folder
 
 
-def test_the_files_it_is_made_of_are_those_that_compose_mounts():
-    """Folders: a container keeps a mounted file that Git has replaced, and a reload would not see the new one."""
+def test_compose_mounts_folders_of_configuration():
+    """If files were mounted, a container would keep the old file after Git replaced it, and a reload would not help."""
     plain, tls = (services(*files)["nginx"]["volumes"] for files in (FILES[:1], FILES))
     assert plain == ["./deploy/nginx:/etc/nginx/registry:ro", "./deploy/nginx/plain:/etc/nginx/server:ro"]
     assert plain[0] in tls

@@ -1,4 +1,4 @@
-"""nginx as deploy/ configures it, sending the tarballs of a folder itself while the registry says which and counts."""
+"""nginx with the configuration of deploy/, sending tarballs from a folder while the registry checks and counts."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +18,7 @@ PACKED = tarball(name="demo", version="1.0.0", description="A demo", readme="wor
 HERE = "/packages/demo/1.0.0/tarball"
 TAG = f'"{sha256(PACKED)}"'
 ORIGIN = {"Origin": "https://pages.example"}
-# Of the moment, or of the connection; and the names of headers, of which the registry sends one more.
+# Headers that differ between requests or connections, and one in which nginx leaves out a name.
 OWN = {"date", "server", "connection", "x-request-id", "ratelimit", "access-control-expose-headers"}
 
 
@@ -46,7 +46,7 @@ def blobs(folder: Path) -> Path:
 
 @pytest.fixture
 def through(nginx: Path, behind: Registry, blobs: Path, stack_folder: Path) -> Iterator[Registry]:
-    """The registry's client, going through nginx."""
+    """The registry's client, through nginx."""
     with Nginx(nginx, stack_folder / f"nginx-{reserve()}", behind.url, blobs=blobs) as front:
         yield replace(behind, url=front.url)
 
@@ -138,7 +138,7 @@ async def test_a_file_that_is_missing_short_or_unreadable_is_a_503_in_json(throu
     assert (await through.get(HERE)).body == PACKED
 
 
-async def test_the_files_can_not_be_asked_for_from_outside(through: Registry, blobs: Path):
+async def test_clients_cannot_request_the_files_directly(through: Registry, blobs: Path):
     await (await through.user()).publish("demo", data=PACKED)
     [blob] = [path.relative_to(blobs) for path in blobs.rglob("*") if path.is_file()]
     for path in (f"/tarballs/{blob}", f"//tarballs/{blob}", f"/x/../tarballs/{blob}", f"/%74arballs/{blob}"):

@@ -1,4 +1,4 @@
-"""Prometheus: its configuration, its alerts, and that what they ask for is what the registry and its worker tell."""
+"""Prometheus: its configuration, its alerts, and that the registry and the worker export the metrics they use."""
 
 import os
 import re
@@ -23,12 +23,12 @@ ALERTS = [rule for group in RULES["groups"] for rule in group["rules"]]
     [("check", "config", "prometheus.yml"), ("check", "rules", "alerts.yml"), ("test", "rules", "alerts.test.yml")],
     ids=" ".join,
 )
-def test_promtool_agrees(promtool: Path, words):
+def test_promtool_accepts_the_files(promtool: Path, words):
     run = subprocess.run([promtool, *words], cwd=FOLDER, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-def test_every_alert_is_proven_to_fire_and_to_keep_still():
+def test_every_alert_has_a_case_that_fires_and_one_that_does_not():
     cases = yaml.safe_load((FOLDER / "alerts.test.yml").read_text())["tests"]
     checks = [check for case in cases for check in case["alert_rule_test"]]
     names = {alert["alert"] for alert in ALERTS}
@@ -36,7 +36,7 @@ def test_every_alert_is_proven_to_fire_and_to_keep_still():
     assert {check["alertname"] for check in checks if not check["exp_alerts"]} == names
 
 
-def test_every_alert_says_how_urgent_it_is_and_the_runbook_says_what_to_do():
+def test_every_alert_has_a_severity_and_a_runbook_entry():
     runbook = (ROOT / "deploy" / "README.md").read_text()
     for alert in ALERTS:
         assert alert["labels"]["severity"] in ("page", "ticket")
@@ -44,7 +44,7 @@ def test_every_alert_says_how_urgent_it_is_and_the_runbook_says_what_to_do():
         assert f"`{alert['alert']}`" in runbook
 
 
-async def test_the_figures_that_alerts_ask_for_are_told(make_registry):
+async def test_the_metrics_of_the_alerts_are_exported(make_registry):
     port = str(reserve())
     registry = await make_registry(REGISTRY_METRICS_PORT=port)
     await (await registry.user()).publish("demo")
@@ -59,7 +59,7 @@ async def test_the_figures_that_alerts_ask_for_are_told(make_registry):
         assert label in told
 
 
-def test_every_process_is_asked_where_it_tells_its_figures(secrets):
+def test_every_process_is_scraped_on_its_metrics_port(secrets):
     scraped = yaml.safe_load((FOLDER / "prometheus.yml").read_text())["scrape_configs"]
     for scrape in scraped:
         (target,) = scrape["dns_sd_configs"]
@@ -71,7 +71,7 @@ def test_every_process_is_asked_where_it_tells_its_figures(secrets):
     assert f'"{scraped[0]["job_name"]}"' in ALERTS[0]["expr"]
 
 
-async def test_the_worker_tells_its_figures_too(database_url, elasticsearch, tmp_path):
+async def test_the_worker_exports_metrics_too(database_url, elasticsearch, tmp_path):
     port, worker = reserve(), services()["worker"]
     environ = {
         "PATH": os.environ["PATH"],

@@ -1,4 +1,4 @@
-"""What the runbook promises: a backup brings back everything, and a key is rotated without signing anybody out."""
+"""Promises of the runbook: a restore brings everything back, and rotating the key signs nobody out."""
 
 import shutil
 from contextlib import closing
@@ -40,13 +40,13 @@ async def test_a_registry_restored_from_a_backup_is_as_it_was_and_takes_new_vers
     await ada.publish("deleted-later")
     await registry.get("/packages/kept/1.0.0/tarball")
 
-    # The options of both commands are the runbook's.
+    # The runbook uses the same options.
     assert "pg_dump -U registry --format=custom registry" in RUNBOOK
     assert "pg_restore -U registry --dbname=registry --exit-on-error --single-transaction" in RUNBOOK
     dump = str(tmp_path / "registry.dump")
     status, said = await run(["pg_dump", "--format=custom", f"--file={dump}", database_url], environ)
     assert status == 0, said
-    # The bucket after the database: whatever the dump names is there.
+    # The bucket is copied after the database, so it has every tarball that the dump names.
     shutil.copytree(tmp_path / "packages", tmp_path / "copy")
 
     await ada.publish("after-the-backup")
@@ -76,7 +76,7 @@ async def test_a_registry_restored_from_a_backup_is_as_it_was_and_takes_new_vers
     assert await restored.search("after-the-backup") == ["after-the-backup"]
 
 
-async def test_a_rotated_key_signs_while_the_former_one_still_counts(make_registry):
+async def test_after_a_rotation_both_keys_are_accepted(make_registry):
     newer = "the-newer-key-0123456789abcdefghijklmnop"
     before = await make_registry(REGISTRY_SECRET_KEY=SECRET)
     ada = await before.user()

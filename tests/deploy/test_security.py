@@ -1,4 +1,4 @@
-"""The security overlay on a real Elasticsearch with security on: what its one-shot makes is enough, and no more."""
+"""compose.security.yml on a real Elasticsearch with security on: accounts can do what they need and nothing else."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ SECURED = services(*FILES[:2])
 
 
 class SecuredElasticsearch(Elasticsearch):
-    """The node with the overlay's settings, and a password for `elastic` from the start, as its image gives one."""
+    """A node with the overlay's settings. Like its image, it has a password for `elastic` from the start."""
 
     def __init__(self, *places: Path, password: str) -> None:
         super().__init__(*places, brief=True, environ=os.environ)
@@ -48,7 +48,7 @@ class SecuredElasticsearch(Elasticsearch):
         hand_over(self._data_dir / "config", user)
 
     def _is_ready(self) -> bool:
-        """What the health check of the container asks."""
+        """Sends the request of the container's health check."""
         if not self._port:
             self._port = self._announced_port()
         return bool(self._port) and self.healthy(self._password)
@@ -72,7 +72,7 @@ def secured(java_home, stack_folder, secrets) -> Iterator[SecuredElasticsearch]:
 
 
 def set_up(server: Elasticsearch, secrets: dict[str, str]) -> None:
-    """The one-shot, as the container runs it."""
+    """Runs the one-shot as the container does."""
     service = SECURED["elasticsearch-setup"]
     script = argv(service, "entrypoint")[1].replace("/oneshots", str(ROOT / "deploy" / "oneshots"))
     environ = {**environment(service, secrets), "ES_URL": server.url, "PATH": os.environ["PATH"]}
@@ -83,7 +83,7 @@ def client(server: Elasticsearch, user: str, password: str) -> AsyncElasticsearc
     return AsyncElasticsearch(server.url, basic_auth=(user, password))
 
 
-async def test_nobody_gets_in_without_a_password(secured, secrets):
+async def test_requests_without_a_password_are_refused(secured, secrets):
     async with AsyncElasticsearch(secured.url) as stranger:
         with pytest.raises(ApiError) as refused:
             await stranger.cluster.health()
@@ -91,7 +91,7 @@ async def test_nobody_gets_in_without_a_password(secured, secrets):
     assert not secured.healthy("wrong")
 
 
-async def test_kibana_and_the_registry_sign_in_with_what_the_overlay_gives_them(secured, secrets):
+async def test_kibana_and_the_registry_sign_in_with_the_overlays_accounts(secured, secrets):
     kibana = environment(SECURED["kibana"], secrets)
     registry = environment(SECURED["registry"], secrets)
     for user, password in (
@@ -102,14 +102,14 @@ async def test_kibana_and_the_registry_sign_in_with_what_the_overlay_gives_them(
             assert (await signed_in.security.authenticate())["username"] == user
 
 
-async def test_the_set_up_may_run_again_and_changes_passwords(secured, secrets):
+async def test_running_the_setup_again_changes_passwords(secured, secrets):
     set_up(secured, {**secrets, "REGISTRY_ES_PASSWORD": "another-password"})
     async with client(secured, "registry", "another-password") as changed:
         assert (await changed.security.authenticate())["username"] == "registry"
     set_up(secured, secrets)
 
 
-async def test_the_registry_publishes_finds_and_rebuilds_with_its_own_user(secured, secrets, make_registry):
+async def test_the_registry_works_with_its_own_account(secured, secrets, make_registry):
     given = environment(SECURED["registry"], secrets)
     registry = await make_registry(
         REGISTRY_ES_URL=secured.url,
@@ -125,7 +125,7 @@ async def test_the_registry_publishes_finds_and_rebuilds_with_its_own_user(secur
     assert (await registry.get("/health")).json["status"] == "healthy"
 
 
-async def test_the_registrys_user_may_keep_downloads_but_touch_nothing_else(secured, secrets):
+async def test_the_registrys_account_can_only_use_its_own_indices(secured, secrets):
     async with client(secured, "registry", secrets["REGISTRY_ES_PASSWORD"]) as registry:
         await registry.indices.put_index_template(name="registry-downloads", index_patterns=["registry-downloads-*"])
         await registry.index(index="registry-downloads-2026.11", document={"a": 1}, refresh=True)
@@ -141,7 +141,7 @@ async def test_the_registrys_user_may_keep_downloads_but_touch_nothing_else(secu
             assert refused.value.status_code == 403
 
 
-def test_the_set_up_says_what_is_refused(secured, secrets):
+def test_the_setup_reports_what_elasticsearch_refuses(secured, secrets):
     service = SECURED["elasticsearch-setup"]
     environ = {**environment(service, secrets), "ES_URL": secured.url, "REGISTRY_ES_PASSWORD": "short"}
     script = ROOT / "deploy" / "oneshots" / "secure_elasticsearch.py"

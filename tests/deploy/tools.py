@@ -1,4 +1,4 @@
-"""Programs that check the deployment files and measure: the machine's own, or from Debian's packages, without root."""
+"""Finds the programs that the tests use: installed ones, or ones unpacked from Debian's packages without root."""
 
 import hashlib
 import shutil
@@ -50,7 +50,7 @@ def environment(found: Path) -> dict[str, str]:
 
 
 def _unpack(root: Path) -> None:
-    """All of them at once, by package lists of our own: neither root nor an earlier `apt-get update` is needed."""
+    """Downloads and unpacks all packages, with package lists of its own: needs neither root nor `apt-get update`."""
     with tempfile.TemporaryDirectory(dir=root.parent) as text:
         folder = Path(text)
         for needed in ("lists/partial", "archives/partial", "unpacked"):
