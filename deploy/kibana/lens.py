@@ -125,7 +125,7 @@ def by_time() -> Json:
 
 
 def by(field: str, label: str, size: int, *, most: str, rest: bool = False, data_type: str = "string") -> Json:
-    """The `size` values with the highest column `most`. `rest` adds a bucket for all others and one for missing values."""
+    """The `size` values with the highest column `most`. `rest` adds buckets for other and for missing values."""
     return {
         "label": label,
         "customLabel": True,

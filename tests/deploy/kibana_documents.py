@@ -1,4 +1,4 @@
-"""Generated documents with the fields of es_mappings/README.md, over two periods of 30 days. Each run makes the same."""
+"""Generated documents with the fields of es_mappings/README.md, over two periods of 30 days, the same in each run."""
 
 import random
 from collections.abc import Iterator

@@ -78,7 +78,7 @@ async def run(command: Sequence[str], environ: Mapping[str, str], stdin: bytes =
 
 @contextlib.asynccontextmanager
 async def running(command: Sequence[str], environ: Mapping[str, str], log: Path) -> AsyncIterator[int]:
-    """Runs a command within the block and yields its process id. Then stops it as Docker does, and requires status 0."""
+    """Runs a command within the block and yields its process id. Then stops it as Docker does; expects status 0."""
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *command, env=dict(environ), stdout=output, stderr=asyncio.subprocess.STDOUT, cwd=ROOT

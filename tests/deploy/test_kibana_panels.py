@@ -1,4 +1,4 @@
-"""Runs every panel, control and listing on a real Elasticsearch and compares with figures computed from the documents."""
+"""Runs every panel, control and listing on a real Elasticsearch and compares the results with expected figures."""
 
 import json
 import urllib.request
