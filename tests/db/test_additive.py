@@ -1,4 +1,4 @@
-"""Releases are replaced one after the other, so the former one's statements must work on each new schema."""
+"""During an upgrade the former release still runs, so its statements must work on the new schema."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ _CONSTRAINTS = sa.text("""
 
 @dataclass(frozen=True)
 class Schema:
-    """What statements depend on: columns as (type, nullable, filled when left out), and what refuses rows."""
+    """What statements depend on: columns as (type, nullable, has a default), and constraints."""
 
     columns: dict[tuple[str, str], tuple[str, bool, bool]]
     constraints: dict[tuple[str, str], frozenset[str]]
@@ -47,7 +47,7 @@ def schema(conn: sa.Connection) -> Schema:
 
 
 def breaks(old: Schema, new: Schema) -> list[str]:
-    """What in `new` a statement that is right on `old` may stumble over."""
+    """The changes in `new` that can make a statement fail that works on `old`."""
     found = []
     for (table, name), (type_, nullable, filled) in old.columns.items():
         if (table, name) not in new.columns:
@@ -100,7 +100,7 @@ def test_no_migration_breaks_the_release_before_it(empty: DatabaseSettings):
         ("CREATE INDEX ON packages (license)", []),
     ],
 )
-def test_what_breaks_a_release_is_told_from_what_adds(database_url: str, change: str, found: list[str]):
+def test_breaking_changes_are_distinguished_from_additions(database_url: str, change: str, found: list[str]):
     with connect(Settings.read({"REGISTRY_DB_URL": database_url}).database) as conn:
         before = schema(conn)
         conn.execute(sa.text(change))

@@ -1,4 +1,4 @@
-"""A task that uses the database ends when it is told to."""
+"""A task that uses the database ends when it is cancelled."""
 
 import asyncio
 import random
@@ -8,7 +8,7 @@ from registry.db.engine import Database, Statement
 ONE = Statement("SELECT 1", {})
 
 
-async def test_a_cancellation_is_heard_at_whatever_moment_it_comes(db: Database):
+async def test_a_cancellation_is_never_lost(db: Database):
     async def ask_forever() -> None:
         while True:
             async with db.read() as conn:

@@ -1,4 +1,4 @@
-"""The driver hears of the socket that a connection has, and of no other."""
+"""The driver watches the socket that a connection uses now, and no other file."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ NewLoop = Callable[[], asyncio.AbstractEventLoop]
 
 
 class RaceForNumbers(psycopg2.extensions.connection):
-    """As soon as libpq closes a socket, a file has its number: in life, one that another thread opens."""
+    """As soon as libpq closes a socket, another file gets its number, as if another thread opened one."""
 
     taken: set[int] = set()  # noqa: RUF012 - the class is handed over, not an instance
 
@@ -64,7 +64,7 @@ async def pid(db: Database) -> int:
         return await conn.value(PID)
 
 
-def test_a_number_taken_as_its_socket_breaks_is_heard_of_when_a_connection_has_it_again(
+def test_a_reused_file_number_is_watched_when_a_connection_gets_it_again(
     loop: NewLoop, postgres: Postgres, database_url: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(psycopg2, "connect", partial(psycopg2.connect, connection_factory=RaceForNumbers))
@@ -89,8 +89,8 @@ def test_a_number_taken_as_its_socket_breaks_is_heard_of_when_a_connection_has_i
 
 
 @pytest.mark.parametrize("target", ["any", "read-write", "prefer-standby"])
-def test_a_host_that_refuses_hands_over_to_the_next(target: str, loop: NewLoop, postgres: Postgres, database_url: str):
-    """Who would rather have a standby has spoken to each primary before it takes one."""
+def test_a_host_that_refuses_is_followed_by_the_next(target: str, loop: NewLoop, postgres: Postgres, database_url: str):
+    """A client that prefers a standby connects to each primary before it accepts one."""
 
     async def scenario() -> None:
         with socket.socket() as nobody:
@@ -105,7 +105,7 @@ def test_a_host_that_refuses_hands_over_to_the_next(target: str, loop: NewLoop, 
         runner.run(scenario())
 
 
-def test_a_statement_larger_than_the_wire_takes_at_once_arrives_or_is_refused(
+def test_a_statement_larger_than_the_socket_buffer_arrives_or_fails(
     loop: NewLoop, postgres: Postgres, database_url: str
 ):
     async def length(db: Database, text: str) -> int:

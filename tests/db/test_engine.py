@@ -49,7 +49,7 @@ async def test_a_transaction_rolls_back_when_its_block_raises(db: Database):
         assert await conn.value(COUNT) == 0
 
 
-async def test_what_is_deferred_runs_with_the_commit_in_its_order(db: Database):
+async def test_deferred_statements_run_with_the_commit_in_order(db: Database):
     rename = statement(sa.update(users).where(users.c.username == p("before")).values(username=p("after")))
     async with db.transaction() as conn:
         conn.defer(ADD, username="ada")
@@ -68,7 +68,7 @@ async def test_values_of_two_deferred_statements_are_never_mixed_up(db: Database
         assert await conn.value(COUNT) == 0
 
 
-async def test_nothing_is_kept_when_what_was_deferred_fails(db: Database):
+async def test_a_failing_deferred_statement_rolls_the_transaction_back(db: Database):
     for _ in range(3):
         with pytest.raises(ConstraintViolated) as failure:
             async with db.transaction() as conn:
@@ -80,7 +80,7 @@ async def test_nothing_is_kept_when_what_was_deferred_fails(db: Database):
             assert await conn.value(Statement("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", {})) == 0
 
 
-async def test_a_cancelled_transaction_leaves_nothing_and_the_pool_whole(db: Database):
+async def test_a_cancelled_transaction_rolls_back_and_keeps_the_pool_intact(db: Database):
     async def slow() -> None:
         async with db.transaction() as conn:
             await conn.value(ADD, username="ada")
@@ -96,7 +96,7 @@ async def test_a_cancelled_transaction_leaves_nothing_and_the_pool_whole(db: Dat
     assert db.use()[0] == 0
 
 
-async def test_what_is_prepared_is_planned_once_by_each_connection(db: Database):
+async def test_a_prepared_statement_is_planned_once_by_each_connection(db: Database):
     times = prepared("times", Statement("SELECT %(a)s::int * %(b)s::int + %(a)s::int AS result, '%%' AS sign", {}))
     both = together(COUNT, times)
     known = Statement("SELECT count(*) FROM pg_prepared_statements WHERE name = 'times'", {})
@@ -112,7 +112,7 @@ async def test_what_is_prepared_is_planned_once_by_each_connection(db: Database)
             assert await conn.value(known) == 1
 
 
-async def test_what_is_prepared_together_keeps_its_defaults(db: Database):
+async def test_joined_prepared_statements_keep_their_defaults(db: Database):
     first = prepared("first", Statement("SELECT %(a)s::int + %(more)s", {"more": 10}))
     second = prepared("second", Statement("SELECT %(a)s::int * %(more)s", {"more": 100}))
     async with db.transaction() as conn:
@@ -128,7 +128,7 @@ async def test_a_violated_constraint_has_its_name(db: Database):
             await conn.value(ADD, username="ADA")
 
 
-async def test_a_snapshot_sees_one_moment(db: Database):
+async def test_a_snapshot_does_not_see_later_commits(db: Database):
     async with db.read(snapshot=True) as conn:
         assert await conn.value(COUNT) == 0
         async with db.transaction() as other:
@@ -138,7 +138,7 @@ async def test_a_snapshot_sees_one_moment(db: Database):
         assert await conn.value(COUNT) == 1
 
 
-async def test_connections_that_the_server_cut_are_replaced_unnoticed(db: Database, database_url: str):
+async def test_connections_that_the_server_closed_are_replaced(db: Database, database_url: str):
     async with asyncio.TaskGroup() as group:
         for _ in range(5):
             group.create_task(_pid(db))
@@ -153,7 +153,7 @@ async def test_connections_that_the_server_cut_are_replaced_unnoticed(db: Databa
         assert await _pid(db) > 0
 
 
-async def test_a_statement_that_takes_too_long_is_ended_and_named(database_url: str):
+async def test_a_statement_that_takes_too_long_is_unavailable(database_url: str):
     settings = Settings.read({"REGISTRY_DB_URL": database_url, "REGISTRY_DB_STATEMENT_TIMEOUT": "1s"})
     async with open_database(settings.database) as db:
         with pytest.raises(DatabaseUnavailable):
@@ -161,7 +161,7 @@ async def test_a_statement_that_takes_too_long_is_ended_and_named(database_url: 
         assert await _pid(db) > 0
 
 
-async def test_planning_that_takes_too_long_is_ended_and_named_and_can_be_repeated(db: Database, database_url: str):
+async def test_planning_that_takes_too_long_is_unavailable_and_can_be_repeated(db: Database, database_url: str):
     settings = Settings.read({"REGISTRY_DB_URL": database_url, "REGISTRY_DB_STATEMENT_TIMEOUT": "1s"})
     counting = prepared("counting", COUNT)  # needs no value
     async with open_database(settings.database) as hurried:
@@ -174,7 +174,7 @@ async def test_planning_that_takes_too_long_is_ended_and_named_and_can_be_repeat
             assert await conn.value(counting) == 0
 
 
-async def test_who_waits_for_a_connection_gets_the_place_of_one_that_broke(database_url: str):
+async def test_a_waiter_gets_a_new_connection_in_place_of_a_broken_one(database_url: str):
     values = {"REGISTRY_DB_URL": database_url, "REGISTRY_DB_STATEMENT_TIMEOUT": "1s", "REGISTRY_DB_POOL_SIZE": "2"}
     async with open_database(Settings.read(values).database) as db, asyncio.timeout(2):
         slow = asyncio.gather(_sleep(db), _sleep(db), return_exceptions=True)
@@ -183,7 +183,7 @@ async def test_who_waits_for_a_connection_gets_the_place_of_one_that_broke(datab
         assert {type(failure) for failure in await slow} == {DatabaseUnavailable}
 
 
-async def test_a_server_that_takes_no_writes_is_named(db: Database):
+async def test_a_read_only_server_is_unavailable(db: Database):
     with pytest.raises(DatabaseUnavailable):
         async with db.transaction() as conn:
             await conn.command("SET TRANSACTION READ ONLY")
@@ -206,7 +206,7 @@ async def test_connections_work_beyond_a_thousand_open_files(database_url: str):
                 assert await conn.value(PIDS) > 0
 
 
-async def test_a_server_that_is_away_is_named():
+async def test_an_unreachable_server_is_unavailable():
     settings = Settings.read({"REGISTRY_DB_URL": "postgresql://nobody@127.0.0.1:1/none"})
     async with open_database(settings.database) as db:
         with pytest.raises(DatabaseUnavailable):
@@ -220,7 +220,7 @@ async def test_more_readers_than_connections_wait_for_their_turn(database_url: s
     assert len(set(pids)) <= 2
 
 
-def test_password_and_tls_beside_the_address_reach_the_driver():
+def test_password_and_tls_settings_reach_the_driver():
     settings = Settings.read(
         {
             "REGISTRY_DB_URL": "postgresql://ada@db.example/registry?target_session_attrs=read-write",

@@ -1,4 +1,4 @@
-"""The migrations make the schema that the tables describe, from any revision on."""
+"""From every revision, the migrations lead to the schema that the tables describe."""
 
 from contextlib import closing
 from uuid import uuid4
@@ -58,7 +58,7 @@ def test_migrating_again_changes_nothing(empty: DatabaseSettings):
         assert conn.execute(sa.text("SELECT count(*) FROM pg_class")).scalar() == before
 
 
-def test_every_migration_can_be_taken_back(empty: DatabaseSettings):
+def test_every_migration_can_be_downgraded(empty: DatabaseSettings):
     migrate.upgrade(empty)
     with connect(empty) as conn:
         config = migrate.configuration()
@@ -68,7 +68,7 @@ def test_every_migration_can_be_taken_back(empty: DatabaseSettings):
         assert sa.inspect(conn).get_table_names() == ["alembic_version"]
 
 
-def test_a_database_that_is_away_is_one_sentence():
+def test_an_unreachable_database_is_reported_in_one_sentence():
     settings = Settings.read({"REGISTRY_DB_URL": "postgresql://nobody@127.0.0.1:1/none"}).database
     with pytest.raises(StackError, match="check REGISTRY_DB_URL"):
         migrate.upgrade(settings)

@@ -28,7 +28,7 @@ WAIT_SECONDS = 60.0
 
 
 def use_all(conn: sa.Connection) -> int:
-    """Reads and writes every table, without changing a row; how many tables there are."""
+    """Reads and writes every table without changing a row. Returns the number of tables."""
     tables = conn.execute(TABLES).all()
     for table, column in tables:
         conn.execute(sa.text(f"SELECT * FROM {table} LIMIT 1"))

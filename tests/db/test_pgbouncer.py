@@ -1,4 +1,4 @@
-"""The registry behind PgBouncer: it works in session mode, and names the fault in transaction mode."""
+"""The registry works behind PgBouncer in session mode, and refuses to start behind transaction mode."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ Pooled = Callable[[str, str], str]
 
 @pytest.fixture
 def pooled(postgres: Postgres, tmp_path: Path) -> Iterator[Pooled]:
-    """Starts a pooler of the given mode; the address of a database through it."""
+    """Starts a pooler in the given mode. Returns the address of a database behind it."""
     with ExitStack() as stack:
 
         def start(mode: str, url: str) -> str:

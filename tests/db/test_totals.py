@@ -1,4 +1,4 @@
-"""The numbers of packages and versions that triggers keep are those that counting gives, whatever was written."""
+"""The numbers that triggers keep equal the counted numbers of packages and versions."""
 
 from contextlib import closing
 
@@ -33,7 +33,7 @@ STEPS = (
 )
 
 
-def test_totals_follow_every_write_and_begin_with_what_is_there(empty: DatabaseSettings):
+def test_totals_start_with_existing_rows_and_follow_every_write(empty: DatabaseSettings):
     migrate.upgrade(empty, "0002")
     with closing(psycopg2.connect(empty.url)) as connection, connection, connection.cursor() as cursor:
         cursor.execute("INSERT INTO users (username, password_hash, role) VALUES ('ada', '', 'user')")

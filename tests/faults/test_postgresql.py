@@ -1,4 +1,4 @@
-"""PostgreSQL behind a spoiled wire: answers that get lost, connections that are reset, a server that is slow."""
+"""PostgreSQL behind a faulty network: lost responses, reset connections, a slow server."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ _PUBLISHED = Statement("SELECT package || '@' || version AS what FROM events WHE
 
 
 def at_commit_of(statement: bytes, fate: Fate) -> Judge:
-    """`fate`, once, for the COMMIT of the transaction that runs a statement with this text in it."""
+    """Applies `fate`, once, to the COMMIT of a transaction that runs a statement with this text."""
     over = False
 
     def judge(link: Link, sent: bytes) -> Fate:
@@ -35,7 +35,7 @@ def at_commit_of(statement: bytes, fate: Fate) -> Judge:
 
 
 def at_statement(statement: bytes) -> Judge:
-    """A reset, once, in place of a statement with this text in it."""
+    """Resets the connection, once, in place of a statement with this text."""
     over = False
 
     def judge(link: Link, sent: bytes) -> Fate:
@@ -73,7 +73,7 @@ async def published(db: Database) -> list[str]:
 
 
 @pytest.mark.parametrize("fate", [Fate.RESET, Fate.LOSE_ANSWER])
-async def test_a_publish_whose_commit_went_unanswered_is_there_once_and_a_repeat_is_answered_the_same(
+async def test_a_publish_whose_commit_was_not_answered_happens_once_and_a_retry_gets_the_same_answer(
     fate: Fate, wire: Toxic, ada: User, db: Database
 ):
     wire.judge = at_commit_of(b"INSERT INTO package_versions", fate)
@@ -93,7 +93,7 @@ async def test_a_publish_whose_commit_went_unanswered_is_there_once_and_a_repeat
 
 
 @pytest.mark.parametrize("fate", [Fate.RESET, Fate.LOSE_ANSWER])
-async def test_a_download_whose_commit_went_unanswered_is_counted_once(fate: Fate, wire: Toxic, ada: User):
+async def test_a_download_whose_commit_was_not_answered_is_counted_once(fate: Fate, wire: Toxic, ada: User):
     data = tarball(name="demo", version="1.0.0", description="A demo")
     await ada.put("demo", "1.0.0", data=data)
     wire.judge = at_commit_of(b"INSERT INTO download_batches", fate)
@@ -127,7 +127,7 @@ async def test_a_publish_cut_at_a_statement_keeps_nothing_and_can_be_repeated(
 
 
 async def test_a_reset_of_every_connection_loses_nothing_of_what_was_answered(wire: Toxic, ada: User, db: Database):
-    """Under publishes and downloads; who is refused tries again with the same key."""
+    """During publishes and downloads. A refused publish is retried with the same Idempotency-Key."""
     await ada.publish("demo")
     here, got = "/packages/demo/1.0.0/tarball", 0
     refused: list[str] = []
@@ -186,7 +186,7 @@ async def test_without_the_database_tarballs_served_lately_go_on_but_none_that_w
     assert (refused.status, refused.json["code"]) == (503, "database_unavailable")
 
 
-async def test_a_database_slow_by_two_seconds_makes_answers_late_and_none_wrong(wire: Toxic, ada: User, db: Database):
+async def test_a_slow_database_delays_answers_but_makes_none_wrong(wire: Toxic, ada: User, db: Database):
     data = tarball(name="demo", version="1.0.0", description="A demo")
     await ada.put("demo", "1.0.0", data=data)
     await ada.registry.drain()

@@ -1,4 +1,4 @@
-"""S3 behind a spoiled wire: refusals, transfers cut in the middle, a server that is slow."""
+"""S3 behind a faulty network: refused requests, interrupted transfers, a slow server."""
 
 import asyncio
 import random
@@ -24,7 +24,7 @@ ERRORS = {
 
 
 def refusing(method: bytes, refusal: bytes, times: int = 1_000_000) -> Judge:
-    """Answers `refusal` to the next `times` requests of this method."""
+    """Answers the next `times` requests of this method with `refusal`."""
 
     def judge(link: Link, sent: bytes) -> Fate | bytes:
         nonlocal times
@@ -44,7 +44,7 @@ async def wire(s3) -> AsyncIterator[Toxic]:
 
 @pytest.fixture
 async def bucket(s3) -> AsyncIterator[tuple[str, object]]:
-    """The name of a new one and an operator's client that goes by no wire."""
+    """The name of a new bucket, and a client that connects to the server directly."""
     keys = {"aws_access_key_id": s3.access_key, "aws_secret_access_key": s3.secret_key}
     async with get_session().create_client("s3", region_name="us-east-1", endpoint_url=s3.url, **keys) as client:
         name = f"test-{uuid4().hex}"
@@ -71,7 +71,7 @@ async def ada(registry: Registry) -> User:
 
 
 def large(size: int = 3_000_000) -> bytes:
-    """A tarball that is more than one chunk."""
+    """A tarball of several chunks."""
     noise = random.Random(5).randbytes(size)
     return tarball({"name": "demo", "version": "1.0.0", "description": "A demo"}, files={"noise": noise})
 
@@ -144,8 +144,8 @@ async def test_a_download_cut_half_way_is_seen_to_be_broken_and_is_not_counted(w
     assert await counted(ada.registry) == 1
 
 
-async def test_a_blob_that_lost_its_end_is_never_a_whole_answer(ada: User, bucket):
-    """As a store may be restored: the object is there, and shorter than what was published."""
+async def test_a_truncated_blob_is_never_a_complete_response(ada: User, bucket):
+    """As after a wrong restore of the storage: the object is shorter than what was published."""
     data = large()
     await ada.put("demo", "1.0.0", data=data)
     name, client = bucket
@@ -162,7 +162,7 @@ async def test_a_blob_that_lost_its_end_is_never_a_whole_answer(ada: User, bucke
     assert await counted(ada.registry) == 0
 
 
-async def test_a_slow_store_makes_uploads_and_downloads_late_and_nothing_else(wire: Toxic, ada: User):
+async def test_a_slow_storage_only_delays_uploads_and_downloads(wire: Toxic, ada: User):
     await ada.publish("other")
     wire.latency = 1.5
     data = tarball(name="demo", version="1.0.0", description="A demo")

@@ -17,7 +17,7 @@ SESSION = get_session()
 
 @dataclass(frozen=True)
 class Source:
-    """A file to store, with what is announced of it."""
+    """A file to store, and the arguments of a put."""
 
     path: Path
     data: bytes
@@ -29,7 +29,7 @@ class Source:
 
 @pytest.fixture
 def source(tmp_path: Path):
-    """Makes a spool file of the given bytes."""
+    """Creates a spool file with the given bytes."""
     folder = tmp_path / "spool"
     folder.mkdir()
 
@@ -43,7 +43,7 @@ def source(tmp_path: Path):
 
 @pytest.fixture
 async def s3_client(s3) -> AsyncIterator[object]:
-    """The bare client of an operator, to see what the storage left on the server."""
+    """A client of the tests, which shows what the storage left on the server."""
     async with SESSION.create_client(
         "s3",
         region_name="us-east-1",
@@ -102,7 +102,7 @@ def storage(kind: str, request) -> Storage:
 
 @pytest.fixture
 def leftovers(kind: str, request) -> Callable[[], Awaitable[list[str]]]:
-    """Names what uploads that did not end have left behind."""
+    """Returns the names of unfinished uploads."""
     if kind == "local":
         folder = request.getfixturevalue("root") / "tmp"
 

@@ -1,4 +1,4 @@
-"""What both storages do alike, against real files and a real S3 server."""
+"""What both storages do, with real files and a real S3 server."""
 
 import asyncio
 import hashlib
@@ -47,7 +47,7 @@ async def test_ranges_read_like_slices(storage, source, span):
 
 
 @pytest.mark.parametrize("span", [(-1,), (5, 4)])
-async def test_a_range_that_is_none_is_refused(storage, span):
+async def test_an_invalid_range_is_refused(storage, span):
     with pytest.raises(ValueError, match="not a range"):
         await read(storage, new_key(), *span)
 
@@ -68,7 +68,7 @@ async def test_a_reader_may_leave_early(storage, source):
     assert await read(storage, key) == file.data
 
 
-async def test_a_missing_blob_has_its_name(storage):
+async def test_a_missing_blob_has_its_own_error(storage):
     key = new_key()
     assert await storage.stat(key) is None
     for span in [(), (5,), (3, 3)]:
@@ -154,7 +154,7 @@ async def test_delete_may_be_repeated(storage, source):
     assert await storage.stat(key) is None
 
 
-async def test_list_tells_each_blob_once(storage, source):
+async def test_list_returns_each_blob_once(storage, source):
     keys = [new_key(name, version) for name in ("aa", "aa-b", "b") for version in ("1.0.0", "1.0.0-rc.1", "2.0.0+x")]
     before = datetime.now(UTC) - timedelta(seconds=5)
     for size, key in enumerate(keys):
@@ -207,7 +207,7 @@ async def test_a_live_storage_is_healthy(storage):
 
 @pytest.fixture(params=["no folder", "refused", "silent"])
 async def broken(request, root):
-    """A storage whose disk went away, whose server is down, and whose server never answers."""
+    """A storage whose folder is gone, whose server is down, or whose server never answers."""
     if request.param == "no folder":
         async with open_local(root) as storage:
             root.rename(root.with_name("unmounted"))
@@ -224,14 +224,14 @@ async def broken(request, root):
             yield storage
 
 
-async def test_a_dead_storage_says_so(broken):
+async def test_a_dead_storage_is_unavailable(broken):
     async with asyncio.timeout(60):
         with pytest.raises(StorageUnavailable) as caught:
             await broken.check()
     assert int(caught.value.headers["Retry-After"]) > 0
 
 
-async def test_a_dead_storage_takes_nothing(broken, source, monkeypatch):
+async def test_a_dead_storage_refuses_reads_and_writes(broken, source, monkeypatch):
     monkeypatch.setattr(s3_upload, "BODY_SECONDS", 2)
     monkeypatch.setattr(s3_features, "DETECT_SECONDS", 2)
     monkeypatch.setattr(s3, "ANSWER_SECONDS", 2)

@@ -1,4 +1,4 @@
-"""What only files have: paths, links, modes and disks that fill up."""
+"""What only the local storage has: paths, links, file modes and full disks."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ keys = st.one_of(
 
 
 def snapshot(folder: Path, without: Path) -> dict[str, bytes | None]:
-    """Every file and folder, with what it holds, but those below `without`."""
+    """Every file and folder with its content, except those below `without`."""
     return {
         str(path): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")
@@ -89,7 +89,7 @@ async def test_links_are_not_followed(local_storage, root, source, tmp_path, lin
     assert snapshot(outside, without=root) == before
 
 
-async def test_a_link_in_circles_ends(local_storage, root, source):
+async def test_a_circular_link_is_refused(local_storage, root, source):
     loop = root / "blobs" / "my-lib"
     loop.symlink_to(loop)
     with pytest.raises(StorageUnavailable):
@@ -122,7 +122,7 @@ async def test_a_source_on_another_disk_is_copied(local_storage, root, source, m
 
 
 @pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EROFS", "EACCES", "EIO"])
-async def test_a_failing_disk_has_one_name(local_storage, root, source, monkeypatch, caplog, name):
+async def test_a_failing_disk_is_unavailable(local_storage, root, source, monkeypatch, caplog, name):
     def fail(descriptor):
         raise OSError(getattr(errno, name), os.strerror(getattr(errno, name)), str(root))
 

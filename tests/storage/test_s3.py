@@ -1,4 +1,4 @@
-"""What only S3 has: credentials, presigned addresses, uploads in parts and answers that get lost."""
+"""What only S3 has: credentials, presigned addresses, uploads in parts and lost responses."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ async def read(storage, key: str) -> bytes:
 
 @asynccontextmanager
 async def losing_answers(upstream: str, marker: bytes):
-    """A wire to `upstream` that is cut, once, instead of handing on the first answer with `marker` in it."""
+    """A proxy to `upstream` that closes the connection, once, in place of the first response with `marker` in it."""
     address = urlsplit(upstream)
     cuts: list[bytes] = []
 
@@ -87,7 +87,7 @@ async def test_blobs_stay_below_the_prefix(s3_storage, s3_client, bucket, source
     assert [blob.key async for blob in s3_storage.list()] == [KEY]
 
 
-async def test_list_turns_pages(s3_storage, s3_client, bucket):
+async def test_list_reads_all_pages(s3_storage, s3_client, bucket):
     keys = {f"lib/{number}.0.0/x.tar.gz" for number in range(1005)}
     gate = asyncio.Semaphore(10)
 
@@ -102,7 +102,9 @@ async def test_list_turns_pages(s3_storage, s3_client, bucket):
 
 
 @pytest.mark.parametrize(("size", "marker"), [(1000, b" 200 "), (9 * MIB, b"CompleteMultipartUploadResult")])
-async def test_a_lost_answer_is_not_a_taken_key(s3, s3_settings, s3_client, bucket, source, size, marker):
+async def test_a_lost_response_is_not_taken_for_an_existing_blob(
+    s3, s3_settings, s3_client, bucket, source, size, marker
+):
     file = source(random.randbytes(size))
     async with (
         losing_answers(s3.url, marker) as (endpoint, cuts),
