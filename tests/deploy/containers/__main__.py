@@ -22,11 +22,10 @@ def main() -> int:
     cache.mkdir(parents=True, exist_ok=True)
     try:
         with engine(cache) as found, tempfile.TemporaryDirectory(prefix="synapse-containers-") as folder:
-            if found.own:
-                print("Using a Docker engine of our own, with stand-ins for the base images", flush=True)
+            whose = "a Docker engine of our own" if found.own else "this machine's Docker engine"
+            print(f"Using {whose}, with {'the real base images' if found.real else 'stand-ins'}", flush=True)
+            if not found.real:
                 build_standins(found, cache, find_java([], search_path=os.environ["PATH"]))
-            else:
-                print("Using this machine's Docker engine, with the real base images", flush=True)
             return _walk(found, Path(folder), cache)
     except (Unavailable, CommandFailed, StackError) as error:
         print(error, file=sys.stderr)

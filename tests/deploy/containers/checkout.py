@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from ephemeral_port_reserve import reserve
@@ -72,7 +73,7 @@ class Checkout:
 
     def follow(self, heading: str, number: int = 0, *, stdin: str = "", **environ: str) -> str:
         """Runs the commands below `heading` of the runbook; what they printed. Raises CommandFailed."""
-        engine = Engine({**self.engine.environ, **environ}, self.engine.own)
+        engine = replace(self.engine, environ={**self.engine.environ, **environ})
         return engine.run(["sh", "-euc", self.commands(heading, number)], folder=self.folder, stdin=stdin)
 
     def containers(self, service: str) -> list[str]:

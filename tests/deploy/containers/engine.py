@@ -1,4 +1,4 @@
-"""The Docker engine for the check: the machine's own where images can be pulled, otherwise one of our own as root."""
+"""The Docker engine for the check: the machine's if one runs, otherwise one of our own, as root."""
 
 import contextlib
 import json
@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from registry.devstack.processes import ChildProcess, claim
@@ -28,10 +28,11 @@ class CommandFailed(Exception):
 
 @dataclass(frozen=True)
 class Engine:
-    """`environ` makes `docker` talk to the engine; `own` says that `engine()` started it, without the real images."""
+    """`environ` makes `docker` use this engine. `own`: `engine()` started it. `real`: it can pull images."""
 
     environ: Mapping[str, str]
     own: bool
+    real: bool = True
 
     def run(
         self, command: Sequence[str | Path], *, folder: Path | None = None, stdin: str = "", seconds: float = 1800
@@ -57,7 +58,13 @@ class Engine:
 def engine(cache: Path) -> Iterator[Engine]:
     """An engine that works. Whatever it keeps for the next run is in `cache`. Raises Unavailable."""
     machines = Engine(dict(os.environ), own=False)
-    if _can_pull(machines):
+    if _answers(machines):
+        if not _can_pull(machines):
+            raise Unavailable(
+                "This machine's Docker engine can't pull images, or its client has no Compose plugin. Repair that, or "
+                "stop the engine: the check then starts one of its own. Two engines would overwrite each other's "
+                "network rules."
+            )
         yield machines
         return
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
@@ -65,8 +72,8 @@ def engine(cache: Path) -> Iterator[Engine]:
         missing.append("root")
     if missing:
         raise Unavailable(
-            "No Docker engine that can pull images answers here. To start one with stand-ins for the images, this "
-            f"check also needs: {', '.join(missing)}. On Debian: "
+            "No Docker engine runs here. To start one with stand-ins for the images, this "
+            f"check needs: {', '.join(missing)}. On Debian: "
             "apt-get install docker.io debootstrap default-jdk-headless; Go is at https://go.dev/dl."
         )
     with _own_engine(cache) as found:
@@ -75,10 +82,9 @@ def engine(cache: Path) -> Iterator[Engine]:
 
 def _can_pull(found: Engine) -> bool:
     try:
-        found.run(["docker", "info"], seconds=30)
         found.run(["docker", "compose", "version"], seconds=30)
         found.run(["docker", "manifest", "inspect", PULLED_TO_TRY], seconds=60)
-    except (CommandFailed, subprocess.TimeoutExpired, FileNotFoundError):
+    except (CommandFailed, subprocess.TimeoutExpired):
         return False
     return True
 
@@ -101,7 +107,7 @@ def _own_engine(cache: Path) -> Iterator[Engine]:
         found = Engine(environ, own=True)
         try:
             daemon.wait_until(lambda: _answers(found), seconds=START_SECONDS)
-            yield found
+            yield replace(found, real=_can_pull(found))
         finally:
             daemon.stop()
             # dockerd leaves its mounts and its bridge behind.
@@ -114,7 +120,7 @@ def _own_engine(cache: Path) -> Iterator[Engine]:
 def _answers(found: Engine) -> bool:
     try:
         found.run(["docker", "info"], seconds=30)
-    except CommandFailed:
+    except (CommandFailed, FileNotFoundError):
         return False
     return True
 
