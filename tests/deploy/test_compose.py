@@ -207,6 +207,11 @@ def test_one_service_builds_the_image_and_running_a_command_never_builds():
     assert {EVERYTHING[name]["pull_policy"] for name in ours} == {"never"}
 
 
+@pytest.mark.parametrize("name", ["registry", "worker"])
+def test_services_that_require_a_writable_spool_folder_mount_it(name):
+    assert "spool:/var/lib/registry/spool" in EVERYTHING[name]["volumes"]
+
+
 def test_the_number_of_registry_containers_is_set_in_the_env_file():
     replicas = EVERYTHING["registry"]["deploy"]["replicas"]
     assert [filled(replicas, given) for given in ({}, {"SYNAPSE_REPLICAS": "3"})] == ["1", "3"]

@@ -22,6 +22,7 @@ def first_start(stack: Checkout) -> str:
     said = stack.follow("First start", stdin=f"{PASSWORD}\n")
     assert "ada can sign in (admin)." in said, said
     assert '"status":"healthy"' in said.replace(" ", ""), said
+    stack.wait_healthy("worker")
     states = stack.compose("ps", "--all", "--format", "{{.Service}} {{.State}} {{.ExitCode}}").splitlines()
     ended = {line.split()[0] for line in states if line.endswith("exited 0")}
     assert ended == {"migrate", "make-bucket", "kibana-setup", "own-objects"}, states
