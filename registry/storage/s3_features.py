@@ -10,7 +10,6 @@ import hashlib
 import logging
 import uuid
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -21,7 +20,8 @@ log = logging.getLogger(__name__)
 
 # No blob can have such a key: lists and sweeps pass over what a killed process left there.
 PROBE_FOLDER = ".probe"
-_PROBE = b"This object tests which request headers the server accepts. It can be deleted."
+# What is uploaded: this file, since a temporary one needs a folder that can be written.
+_PROBE = Path(__file__)
 # In the order of preference. Every server accepts the last one.
 _CANDIDATES = (
     Features(),
@@ -56,16 +56,13 @@ async def detect(client: Any, bucket: str, prefix: str) -> Features:
 async def _try(client: Any, bucket: str, key: str, features: Features) -> None:
     """Uploads one object in one request and another one in parts, and removes both."""
     uploader = Uploader(client, features)
-    facts: dict[str, Any] = {"size": len(_PROBE), "sha256": hashlib.sha256(_PROBE).hexdigest()}
-    source = await asyncio.to_thread(_write_probe)
-    try:
-        for in_parts, name in ((False, key), (True, f"{key}-parts")):
-            target = {"Bucket": bucket, "Key": name}
-            await uploader.put(target, source, content_type="text/plain", in_parts=in_parts, **facts)
-            await _remove(client, target)
-        await uploader.aclose()
-    finally:
-        await asyncio.to_thread(source.unlink)
+    content = await asyncio.to_thread(_PROBE.read_bytes)
+    facts: dict[str, Any] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    for in_parts, name in ((False, key), (True, f"{key}-parts")):
+        target = {"Bucket": bucket, "Key": name}
+        await uploader.put(target, _PROBE, content_type="text/plain", in_parts=in_parts, **facts)
+        await _remove(client, target)
+    await uploader.aclose()
 
 
 async def _remove(client: Any, target: dict[str, str]) -> None:
@@ -73,9 +70,3 @@ async def _remove(client: Any, target: dict[str, str]) -> None:
         await client.delete_object(**target)
     except FAILURES as error:
         log.warning("probe object was not removed", extra={"key": target["Key"], "error": str(error)})
-
-
-def _write_probe() -> Path:
-    with NamedTemporaryFile(delete=False) as file:
-        file.write(_PROBE)
-    return Path(file.name)
