@@ -6,7 +6,7 @@ from registry.doctor.check import SETTLE_SECONDS, Check, Found, Registry, pages
 from registry.search import store
 from registry.search.indexing import retry_failures
 from registry.search.rebuild import heal, rebuild
-from registry.search.reconcile import UNMENDED, differences, reconcile
+from registry.search.reconcile import UNREPAIRED, differences, reconcile
 
 PAGE = 1_000
 
@@ -35,7 +35,7 @@ async def _find_differences(registry: Registry) -> Found:
 
 async def _reconcile(registry: Registry) -> None:
     mended = await reconcile(registry.db, registry.index)
-    if mended[UNMENDED]:
+    if mended[UNREPAIRED]:
         # Documents of an index that is ahead of this database yield to no other.
         await rebuild(registry.db, registry.index)
 

@@ -18,7 +18,7 @@ from registry.downloads.tarballs import Tarballs
 from registry.errors import DatabaseUnavailable, PreconditionFailed, RangeNotSatisfiable, RegistryError
 from registry.keys import SETTINGS, STORAGE
 from registry.packages import names, read, versions
-from registry.packages.requests import VERSION, at_its_real_name, name_of, version_of
+from registry.packages.requests import VERSION, name_of, redirect_look_alikes, version_of
 from registry.web.answers import send_headers
 from registry.web.context import CONTEXT
 from registry.web.responses import matches
@@ -35,7 +35,7 @@ _NGINX_CHECKS = {"If-Match", "If-Unmodified-Since"}
 _ONE_RANGE = re.compile(r"bytes=(?=[0-9-]*[0-9])([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 
 
-@at_its_real_name
+@redirect_look_alikes
 async def get_tarball(request: web.Request) -> web.StreamResponse:
     try:
         return await _serve(request)

@@ -39,7 +39,7 @@ class Tarballs:
     async def find(self, name: str, version: str) -> Row:
         """The row of a version. While PostgreSQL is away, the last known row of a package that has not changed.
 
-        Raises NotFound, registry.packages.read.Elsewhere, DatabaseUnavailable.
+        Raises NotFound, registry.packages.read.OtherSpelling, DatabaseUnavailable.
         """
         heard = self._packages.now
         try:
@@ -48,7 +48,7 @@ class Tarballs:
             row, stamp = self._known.get((name, version), (None, None))
             if row is None or self._packages.stamp(row.package_id) is not stamp:
                 raise
-        except (NotFound, read.Elsewhere):
+        except (NotFound, read.OtherSpelling):
             self._known.pop((name, version), None)
             raise
         else:

@@ -12,7 +12,7 @@ from registry.packages import fields, manage, manifest, names, publish, read, ve
 from registry.packages.inspection import InspectionPool
 from registry.packages.listing import page as listing
 from registry.packages.listing.store import SORTS
-from registry.packages.requests import CACHE, PACKAGE, PACKAGES, VERSION, at_its_real_name, name_of, version_of
+from registry.packages.requests import CACHE, PACKAGE, PACKAGES, VERSION, name_of, redirect_look_alikes, version_of
 from registry.packages.rights import Action, check_credentials
 from registry.packages.upload import REQUIRED, TARBALL_TYPES, Receiver, continue_later
 from registry.web.parsing import PAGE_PARAMETERS, Body, flag_of, page_of, read_body
@@ -64,7 +64,7 @@ async def _publish(request: web.Request, upload: publish.Upload) -> web.StreamRe
     return json_response(answer, status=201, headers={"Location": answer["package"]["url"]})
 
 
-@at_its_real_name
+@redirect_look_alikes
 async def get_package(request: web.Request) -> web.StreamResponse:
     name = name_of(request)
 
@@ -76,7 +76,7 @@ async def get_package(request: web.Request) -> web.StreamResponse:
     return rendered_response(request, kept.body, kept.tag)
 
 
-@at_its_real_name
+@redirect_look_alikes
 async def get_version(request: web.Request) -> web.StreamResponse:
     version = version_of(request)
     info = await read.version_info(request.app[DB], name_of(request), version)
@@ -86,7 +86,7 @@ async def get_version(request: web.Request) -> web.StreamResponse:
     return metadata_response(request, info, headers={"Content-Location": location})
 
 
-@at_its_real_name
+@redirect_look_alikes
 async def get_version_names(request: web.Request) -> web.StreamResponse:
     return metadata_response(request, await read.version_names(request.app[DB], name_of(request)))
 
@@ -102,14 +102,14 @@ async def list_packages(request: web.Request) -> web.StreamResponse:
     return metadata_response(request, page)
 
 
-@at_its_real_name
+@redirect_look_alikes
 async def delete_version(request: web.Request) -> web.StreamResponse:
     who = principal_of(request)
     await manage.delete_version(request.app[DB], who, name_of(request), version_of(request))
     return web.Response(status=204)
 
 
-@at_its_real_name
+@redirect_look_alikes
 async def restore_version(request: web.Request) -> web.StreamResponse:
     name, version = name_of(request), version_of(request)
     await manage.restore_version(request.app[DB], principal_of(request), name, version)
@@ -129,7 +129,7 @@ class Deprecation(Body):
     deprecated: Annotated[str, Field(min_length=1, max_length=fields.MAX_LINE)] | None
 
 
-@at_its_real_name
+@redirect_look_alikes
 async def patch_version(request: web.Request) -> web.StreamResponse:
     name, version, who = name_of(request), version_of(request), principal_of(request)
     body = await read_body(request, Yank)
@@ -137,7 +137,7 @@ async def patch_version(request: web.Request) -> web.StreamResponse:
     return json_response(await read.version_info(request.app[DB], name, version))
 
 
-@at_its_real_name
+@redirect_look_alikes
 async def patch_package(request: web.Request) -> web.StreamResponse:
     name, who = name_of(request), principal_of(request)
     body = await read_body(request, Deprecation)

@@ -11,14 +11,14 @@ from registry.db.engine import Connection, Database
 from registry.errors import Conflict
 from registry.events import log as event_log
 from registry.packages import store
-from registry.packages.read import canonical_of, is_address_of, no_package, no_version, same
+from registry.packages.read import canonical_of, check_name, is_address_of, no_package, no_version
 from registry.packages.rights import Action, authorize
 
 
 async def delete_version(db: Database, who: Principal, name: str, version: str) -> None:
     """Deletes a version: it leaves a tombstone, so that its number is never used again.
 
-    Raises NotFound, Elsewhere, Forbidden.
+    Raises NotFound, OtherSpelling, Forbidden.
     """
     async with db.transaction() as conn:
         package, state = await _find_version(conn, who, Action.DELETE, name, version)
@@ -29,11 +29,11 @@ async def delete_version(db: Database, who: Principal, name: str, version: str) 
 async def restore_version(db: Database, who: Principal, name: str, version: str) -> None:
     """Restores a deleted version within its grace period. Admins only.
 
-    Raises Forbidden, NotFound, Elsewhere, and Conflict when it is not deleted or its tarball is gone.
+    Raises Forbidden, NotFound, OtherSpelling, and Conflict when it is not deleted or its tarball is gone.
     """
     authorize(who, Action.RESTORE, name, None)
     async with db.transaction() as conn:
-        package = same(await store.find(conn, name, who.user_id, lock=True), name)
+        package = check_name(await store.find(conn, name, who.user_id, lock=True), name)
         state = await store.version_state(conn, package.id, canonical_of(version))
         if state is None or not is_address_of(version, state.version):
             raise no_version(name, version)
@@ -49,7 +49,7 @@ async def restore_version(db: Database, who: Principal, name: str, version: str)
 async def yank_version(db: Database, who: Principal, name: str, version: str, yanked: bool, reason: str) -> None:
     """Yanks a version or takes the yank back. A yanked version stays installable, but is not offered any more.
 
-    Raises NotFound, Elsewhere, Forbidden.
+    Raises NotFound, OtherSpelling, Forbidden.
     """
     async with db.transaction() as conn:
         package, state = await _find_version(conn, who, Action.YANK, name, version)
@@ -64,7 +64,7 @@ async def yank_version(db: Database, who: Principal, name: str, version: str, ya
 async def deprecate_package(db: Database, who: Principal, name: str, text: str | None) -> None:
     """Deprecates a package with a text that tells users what to use instead; None ends the deprecation.
 
-    Raises NotFound, Elsewhere, Forbidden.
+    Raises NotFound, OtherSpelling, Forbidden.
     """
     async with db.transaction() as conn:
         package = await _find_package(conn, who, name)
@@ -86,7 +86,7 @@ async def _find_version(conn: Connection, who: Principal, action: Action, name: 
 
 async def _find_package(conn: Connection, who: Principal, name: str) -> Any:
     """Locks and returns the package with the role of `who`. Raises NotFound when it has no live version."""
-    package = same(await store.find(conn, name, who.user_id, lock=True), name)
+    package = check_name(await store.find(conn, name, who.user_id, lock=True), name)
     if package.latest_version_id is None:
         raise no_package(name)
     return package

@@ -110,7 +110,7 @@ class RegistryStats(TypedDict):
     top_packages: list[TopPackage]
 
 
-class Elsewhere(Exception):
+class OtherSpelling(Exception):
     """The package exists under another spelling, `name`. Handlers redirect to it."""
 
     def __init__(self, name: str) -> None:
@@ -148,9 +148,9 @@ def is_address_of(version: str, published: str) -> bool:
 
 
 async def package_info(db: Database, name: str) -> PackageInfo:
-    """A package and its live versions, read in one snapshot. Raises NotFound, Elsewhere."""
+    """A package and its live versions, read in one snapshot. Raises NotFound, OtherSpelling."""
     async with db.read(snapshot=True) as conn:
-        row = same(await store.package(conn, name), name)
+        row = check_name(await store.package(conn, name), name)
         listed = await store.versions(conn, row.id)
     return {
         "id": row.id,
@@ -175,7 +175,7 @@ async def package_info(db: Database, name: str) -> PackageInfo:
 
 
 async def version_info(db: Database, name: str, version: str) -> VersionInfo:
-    """One version; `latest` names the latest one. Raises NotFound, Elsewhere."""
+    """One version; `latest` names the latest one. Raises NotFound, OtherSpelling."""
     async with db.read() as conn:
         row = await store.version(conn, name, None if version == LATEST else canonical_of(version))
     row = _of_address(row, name, version)
@@ -206,24 +206,24 @@ async def version_info(db: Database, name: str, version: str) -> VersionInfo:
 
 
 async def blob(db: Database, name: str, version: str) -> Row:
-    """The row for serving a tarball, with the columns of store.blob(). Raises NotFound, Elsewhere."""
+    """The row for serving a tarball, with the columns of store.blob(). Raises NotFound, OtherSpelling."""
     async with db.read() as conn:
         row = await store.blob(conn, name, None if version == LATEST else canonical_of(version))
     return _of_address(row, name, version)
 
 
 async def version_names(db: Database, name: str) -> VersionNames:
-    """The live versions, ascending by SemVer precedence. Raises NotFound, Elsewhere."""
+    """The live versions, ascending by SemVer precedence. Raises NotFound, OtherSpelling."""
     async with db.read() as conn:
         rows = await store.version_names(conn, name)
-    first = same(rows[0] if rows else None, name)
+    first = check_name(rows[0] if rows else None, name)
     return {"name": first.name, "versions": [row.version for row in rows]}
 
 
 async def package_stats(db: Database, name: str) -> PackageStats:
-    """A package's downloads, read in one snapshot. Raises NotFound, Elsewhere."""
+    """A package's downloads, read in one snapshot. Raises NotFound, OtherSpelling."""
     async with db.read(snapshot=True) as conn:
-        row = same(await store.package(conn, name), name)
+        row = check_name(await store.package(conn, name), name)
         listed = await store.versions(conn, row.id)
     return {
         "name": row.name,
@@ -255,21 +255,21 @@ def tarball_url(name: str, version: str) -> str:
 
 
 def _of_address(row: Row | None, name: str, version: str) -> Row:
-    """Returns the row if `name` and `version` are its address. Raises NotFound, Elsewhere otherwise."""
+    """Returns the row if `name` and `version` are its address. Raises NotFound, OtherSpelling otherwise."""
     if row is None:
         raise no_version(name, version)
-    same(row, name)
+    check_name(row, name)
     if version != LATEST and not is_address_of(version, row.version):
         raise no_version(name, version)
     return row
 
 
-def same(row: Row | None, name: str) -> Row:
-    """Returns the row if its package is called `name`. Raises NotFound without a row, Elsewhere for a look-alike."""
+def check_name(row: Row | None, name: str) -> Row:
+    """Returns the row if its package is called `name`. Raises NotFound for None, OtherSpelling for a look-alike."""
     if row is None:
         raise no_package(name)
     if row.name != name:
-        raise Elsewhere(row.name)
+        raise OtherSpelling(row.name)
     return row
 
 

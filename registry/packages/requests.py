@@ -34,13 +34,13 @@ def version_of(request: web.Request) -> str:
     return request.match_info["version"].encode("ascii", "replace").decode()
 
 
-def at_its_real_name(handler: Handler) -> Handler:
+def redirect_look_alikes(handler: Handler) -> Handler:
     """A decorator that redirects from a look-alike name to the existing package: 301 for reads, 308 for writes."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)
-        except read.Elsewhere as known:
+        except read.OtherSpelling as known:
             path = request.path.replace(f"/packages/{request.match_info['name']}", f"/packages/{known.name}", 1)
             address = str(request.rel_url.with_path(path, keep_query=True))
             return web.Response(status=301 if request.method in ("GET", "HEAD") else 308, headers={"Location": address})

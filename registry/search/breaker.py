@@ -1,14 +1,14 @@
-"""Remembers for a while that a server is away, so that not every request waits for it anew."""
+"""A circuit breaker: after a failure, requests do not wait for an unavailable server for a while."""
 
 import time
 
 PAUSE_SECONDS = 3.0
-# One slow query is that query's fault; this many in a row are the server's.
+# A single slow query may be slow by itself. This many in a row open the breaker.
 SLOW_IN_A_ROW = 3
 
 
 class Breaker:
-    """Closed while all is well; open for PAUSE_SECONDS after a failure; then one request probes, the others wait on."""
+    """Closed while the server works, and open for PAUSE_SECONDS after a failure. Then one request probes the server."""
 
     def __init__(self) -> None:
         self._open_until = 0.0
@@ -19,7 +19,7 @@ class Breaker:
         return time.monotonic() < self._open_until
 
     def admits(self) -> bool:
-        """Whether to ask the server now. After the pause, True for one caller a pause."""
+        """Whether to send a request now. After the pause, one caller in each PAUSE_SECONDS gets True."""
         now = time.monotonic()
         if not self._open_until:
             return True

@@ -20,8 +20,8 @@ MAX_KEYWORD = 256
 MAX_KEYWORDS = 100
 
 # When even the most downloaded package has fewer downloads, popularity is measured against this number.
-FEWEST_OF_THE_MOST_DOWNLOADED = 1_000
-LEAST_HEAVIEST = math.log1p(FEWEST_OF_THE_MOST_DOWNLOADED)
+LEAST_MAX_DOWNLOADS = 1_000
+LEAST_MAX_POPULARITY = math.log1p(LEAST_MAX_DOWNLOADS)
 
 _QUALITY = {"readme": 0.3, "license": 0.2, "repository": 0.2, "keywords": 0.15, "homepage": 0.15}
 

@@ -1,11 +1,11 @@
-"""Why a package ranks where it does for a query, or why it isn't there."""
+"""Explains the position of a package in the results of a query, or why it is not among them."""
 
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-# pydantic can't describe that of `typing` before Python 3.12.
+# pydantic can't describe the TypedDict of `typing` before Python 3.12.
 from typing_extensions import TypedDict
 
 from registry.db.engine import Database
@@ -19,14 +19,14 @@ Reason = Literal["found", "unknown", "deleted", "yanked", "not_indexed", "filter
 
 
 class Part(TypedDict):
-    """What counts, and how much."""
+    """A clause or factor, and its weight."""
 
     part: str
     worth: float
 
 
 class Evidence(TypedDict):
-    """Of the kinds of evidence the strongest counts, and a fifth of the others; within a kind the parts add up."""
+    """The strongest kind of evidence counts in full, the others by a fifth. The parts of one kind are added up."""
 
     kind: str
     parts: list[Part]
@@ -35,7 +35,7 @@ class Evidence(TypedDict):
 class Explanation(TypedDict):
     """`rank` is evidence × (1 + the sum of `factors`) × `demotion`; `position` counts from 1.
 
-    For a package that isn't found `reason` says why, and `unmatched` names the filters or words it fails.
+    For a package that is not found, `reason` says why, and `unmatched` names the filters or words it does not match.
     """
 
     name: str
@@ -55,18 +55,18 @@ class Explanation(TypedDict):
 
 _ABSENT: dict[Reason, str] = {
     "unknown": "There is no package of this name.",
-    "deleted": "Every version of it was deleted.",
-    "yanked": "Every version of it is yanked.",
+    "deleted": "All its versions were deleted.",
+    "yanked": "All its versions are yanked.",
     "not_indexed": "It is not in the index yet.",
-    "filtered": "The filters of the query leave it out: {unmatched}.",
-    "no_match": "It matches too little of the query; it doesn't have: {unmatched}.",
+    "filtered": "These filters of the query exclude it: {unmatched}.",
+    "no_match": "It matches too little of the query. It does not contain: {unmatched}.",
 }
-# A package that ranks alike is not above.
+# Tolerance for rounding: a package with an equal rank does not count as above.
 _ABOVE = 1 + 1e-6
 
 
 async def explain(db: Database, index: SearchIndex, request: SearchRequest, name: str) -> Explanation:
-    """The place of the package `name` in the results of `request` by relevance.
+    """Explains where the package `name` is in the results of `request` by relevance.
 
     Raises SearchUnavailable, DatabaseUnavailable.
     """
@@ -78,19 +78,19 @@ async def explain(db: Database, index: SearchIndex, request: SearchRequest, name
         return _absent(standing.name, request, "yanked" if standing.shown else "deleted")
     documents = await index.documents(PACKAGES, [standing.name], ["*"])
     if standing.name not in documents:
-        refused = f" The engine refused it: {standing.refusal}" if standing.refusal else ""
+        refused = f" Elasticsearch refused it: {standing.refusal}" if standing.refusal else ""
         return _absent(standing.name, request, "not_indexed", more=refused)
-    heaviest = await index.heaviest()
-    body = query.build(request, heaviest)
+    max_popularity = await index.max_popularity()
+    body = query.build(request, max_popularity)
     hit = await _hit(index, body, standing.name)
     if hit is None and request.terms.text and not await _count(index, body):
-        body = query.build_relaxed(request, heaviest)
+        body = query.build_relaxed(request, max_popularity)
         hit = await _hit(index, body, standing.name)
     if hit is None:
         return await _why_not(index, request, standing.name)
     above = await _count(index, {**body, "min_score": hit["_score"] * _ABOVE})
     evidence = await _evidence(index, request, standing.name)
-    return _found(request, documents[standing.name], hit, above, evidence, heaviest)
+    return _found(request, documents[standing.name], hit, above, evidence, max_popularity)
 
 
 async def _hit(index: SearchIndex, body: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
@@ -105,7 +105,7 @@ async def _count(index: SearchIndex, body: Mapping[str, Any]) -> int:
 
 
 async def _worths(index: SearchIndex, name: str, clauses: Mapping[str, query.Body]) -> dict[str, float]:
-    """What each of `clauses` that matches the package is worth."""
+    """The score of each clause that matches the package."""
     named = [{"bool": {"must": clause, "_name": label}} for label, clause in clauses.items()]
     body = {
         "query": {"bool": {"filter": {"term": {"name.raw": name}}, "should": named}},
@@ -129,7 +129,7 @@ async def _evidence(index: SearchIndex, request: SearchRequest, name: str) -> li
 
 
 async def _why_not(index: SearchIndex, request: SearchRequest, name: str) -> Explanation:
-    wanted, unwanted = query.narrowed(request), query.excluding(request.terms)
+    wanted, unwanted = query.required_filters(request), query.excluding_filters(request.terms)
     kept = await _worths(index, name, {**wanted, **unwanted})
     failed = [label for label in wanted if label not in kept] + [label for label in unwanted if label in kept]
     if failed:
@@ -145,28 +145,28 @@ def _found(
     hit: Mapping[str, Any],
     above: int,
     evidence: list[Evidence],
-    heaviest: float,
+    max_popularity: float,
 ) -> Explanation:
     matched = hit.get("matched_queries", ())
     tier: Literal["exact", "compact", "text"] = "text"
     if "exact" in matched or "compact" in matched:
         tier = "exact" if "exact" in matched else "compact"
     factors: list[Part] = [
-        {"part": "popularity", "worth": round(query.POPULARITY * (document["popularity"] / heaviest) ** 2, 3)},
+        {"part": "popularity", "worth": round(query.POPULARITY * (document["popularity"] / max_popularity) ** 2, 3)},
         {"part": "quality", "worth": round(query.QUALITY * document["quality"], 3)},
         {"part": "freshness", "worth": round(query.FRESHNESS * _freshness(document["published_at"]), 3)},
     ]
-    told = "its popularity, since the query has no words"
+    told = "its popularity, as the query has no words"
     if request.terms.text:
         strongest = max(evidence, key=lambda each: sum(part["worth"] for part in each["parts"]), default=None)
-        told = strongest["kind"] if strongest else "a name or description that is nearly this"
-    demoted = " It is deprecated, which lowers it." if document["deprecated"] else ""
+        told = strongest["kind"] if strongest else "a similar name or description"
+    demoted = " It is deprecated, which lowers its rank." if document["deprecated"] else ""
     return {
         "name": document["name"],
         "query": request.q,
         "found": True,
         "reason": "found",
-        "explanation": f"Number {above + 1}, most of all for {told}.{demoted}",
+        "explanation": f"Position {above + 1}, mainly because of {told}.{demoted}",
         "position": above + 1,
         "score": page.score(request.terms.text, document["name"], hit["_score"], matched),
         "rank": round(hit["_score"], 3),
@@ -199,7 +199,7 @@ def _absent(
 
 
 def _freshness(published_at: str) -> float:
-    """As the engine's gauss has it: 1 for FRESH_OFFSET, half after FRESH_SCALE more."""
+    """The same decay as in the query: 1 up to FRESH_OFFSET_DAYS, and 0.5 after FRESH_SCALE_DAYS more."""
     age = (datetime.now(UTC) - datetime.fromisoformat(published_at)).total_seconds() / 86400
     beyond = max(0.0, age - query.FRESH_OFFSET_DAYS)
     return math.exp(math.log(0.5) * (beyond / query.FRESH_SCALE_DAYS) ** 2)

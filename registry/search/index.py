@@ -1,8 +1,8 @@
-"""The door to Elasticsearch for packages: two indices behind aliases, and their generations.
+"""Access to the search indices of packages in Elasticsearch, and their generations.
 
-`{prefix}packages` and `{prefix}versions` are aliases of the generation that is searched; while a new one is built it
-stands behind `{prefix}packages-building` and `{prefix}versions-building`. All writes go through aliases and demand
-that they are ones, so that nothing ever creates an index by writing to it.
+`{prefix}packages` and `{prefix}versions` are aliases of the current generation, which is searched. During a rebuild,
+`{prefix}packages-building` and `{prefix}versions-building` are aliases of the new generation. All writes use aliases
+and require that the alias exists, so that a write never creates an index.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ import es_mappings
 from registry.elastic import AWAY, BULK_TIMEOUT, BUSY, IndexMissing, errors_named, open_client
 from registry.errors import SearchUnavailable
 from registry.search.breaker import Breaker
-from registry.search.documents import LEAST_HEAVIEST, PACKAGES, VERSIONS, Document
+from registry.search.documents import LEAST_MAX_POPULARITY, PACKAGES, VERSIONS, Document
 from registry.search.writes import Outcome, Write, operation, reference, refusal
 from registry.settings import SearchSettings
 
@@ -30,29 +30,29 @@ KINDS = (PACKAGES, VERSIONS)
 BUILDING = "-building"
 BULK_DOCUMENTS = 250
 BACK_OFF_SECONDS = (0.5, 1.0, 2.0, 4.0)
-HEAVIEST_SECONDS = 30.0
+MAX_POPULARITY_SECONDS = 30.0
 _LAYOUT = re.compile(r"-v([0-9]{1,9})-")
 
 
 class SearchIndex:
-    """Reads and writes both indices. Every method raises SearchUnavailable when Elasticsearch is away or refuses."""
+    """Reads and writes both indices. All methods raise SearchUnavailable when Elasticsearch fails or refuses."""
 
     def __init__(self, client: AsyncElasticsearch | None, prefix: str) -> None:
         self._client = client
         self._prefix = prefix
         self._breaker = Breaker()
-        self._heaviest: float | None = None
-        self._heaviest_until = 0.0
+        self._max_popularity: float | None = None
+        self._max_popularity_until = 0.0
 
     @property
     def _es(self) -> AsyncElasticsearch:
         if self._client is None:
-            raise SearchUnavailable("No search engine is configured.")
+            raise SearchUnavailable("No search engine is configured. Set REGISTRY_ES_URL.")
         return self._client
 
     @property
     def _patient(self) -> AsyncElasticsearch:
-        """For what may take longer than a search: a change that was given up takes place all the same."""
+        """A client with a long timeout. Elasticsearch completes a change even after the client has given up."""
         return self._es.options(request_timeout=BULK_TIMEOUT)
 
     @property
@@ -61,7 +61,7 @@ class SearchIndex:
 
     @property
     def is_away(self) -> bool:
-        """Whether it was away a moment ago; what waits for it would wait in vain."""
+        """Whether Elasticsearch was unavailable a moment ago, or is not configured."""
         return self._client is None or self._breaker.is_open
 
     def alias(self, kind: str, *, building: bool = False) -> str:
@@ -70,9 +70,9 @@ class SearchIndex:
     # Searching
 
     async def search(self, kind: str, body: Mapping[str, Any], *, named_scores: bool = False) -> dict[str, Any]:
-        """Elasticsearch's answer to `body`. For a few seconds after a failure it is not even asked.
+        """The answer of Elasticsearch to `body`. For a while after a failure it fails without sending a request.
 
-        With `named_scores` each hit's matched_queries maps names to what they are worth.
+        With `named_scores`, matched_queries of each hit maps the names of clauses to their scores.
         """
         if not self._breaker.admits():
             raise SearchUnavailable(AWAY)
@@ -91,28 +91,28 @@ class SearchIndex:
         return dict(answer.body)
 
     def _note_failure(self, cause: BaseException | None) -> None:
-        """A query that is refused for what it asks (4xx) says nothing about the next one."""
+        """Opens the breaker, unless Elasticsearch refused this query because of its content (4xx)."""
         if not isinstance(cause, ApiError) or cause.status_code in BUSY or cause.status_code >= 500:
             self._breaker.failed(slow=isinstance(cause, ConnectionTimeout))
         else:
             self._breaker.succeeded()
 
-    async def heaviest(self) -> float:
-        """The highest `popularity` of all packages, at most HEAVIEST_SECONDS old."""
-        if self._heaviest is None or time.monotonic() >= self._heaviest_until:
-            # Concurrent searches go on with the last value while this one asks for a new one.
-            self._heaviest_until = time.monotonic() + HEAVIEST_SECONDS
-            body = {"size": 0, "aggs": {"heaviest": {"max": {"field": "popularity"}}}}
+    async def max_popularity(self) -> float:
+        """The highest `popularity` of all packages, at most MAX_POPULARITY_SECONDS old."""
+        if self._max_popularity is None or time.monotonic() >= self._max_popularity_until:
+            # Concurrent searches use the last value while this one fetches a new one.
+            self._max_popularity_until = time.monotonic() + MAX_POPULARITY_SECONDS
+            body = {"size": 0, "aggs": {"max_popularity": {"max": {"field": "popularity"}}}}
             try:
                 answer = await self.search(PACKAGES, body)
             except BaseException:
-                self._heaviest_until = 0.0
+                self._max_popularity_until = 0.0
                 raise
-            self._heaviest = max(answer["aggregations"]["heaviest"]["value"] or 0.0, LEAST_HEAVIEST)
-        return self._heaviest
+            self._max_popularity = max(answer["aggregations"]["max_popularity"]["value"] or 0.0, LEAST_MAX_POPULARITY)
+        return self._max_popularity
 
     async def documents(self, kind: str, ids: Sequence[str], fields: Sequence[str]) -> dict[str, Document]:
-        """`fields` of those of `ids` that exist, by id."""
+        """`fields` of the documents in `ids` that exist, by id."""
         if not ids:
             return {}
         with errors_named():
@@ -122,25 +122,25 @@ class SearchIndex:
     # Writing
 
     async def targets(self, kind: str) -> list[str]:
-        """The aliases that a change is written to: the one searched and, during a rebuild, the one being built.
+        """The aliases to write to: that of the current generation and, during a rebuild, that of the new one.
 
-        Raises IndexMissing when there is nothing to search.
+        Raises IndexMissing when there is no current generation.
         """
         names = (self.alias(kind), self.alias(kind, building=True))
         with errors_named():
             found = await self._es.options(ignore_status=404).indices.get_alias(name=list(names))
         entries = [entry for entry in found.body.values() if isinstance(entry, dict)]
-        # An alias of several, as two rebuilds at once leave it, takes no writes.
+        # An alias of several indices accepts no writes. Two concurrent rebuilds may leave one.
         known = Counter(name for entry in entries for name in entry.get("aliases", ()))
         if known[self.alias(kind)] != 1:
             raise IndexMissing(f"The search index {self.alias(kind)} is missing.")
         return [name for name in names if known[name] == 1]
 
     async def bulk(self, writes: Iterable[Write], *, building_only: bool = False) -> Outcome:
-        """Puts and deletes; a document never replaces one of a higher seq.
+        """Puts and deletes documents. A write never replaces a document with a higher seq.
 
-        Documents that the engine refuses are in the outcome; it is asked again, with pauses, while it is busy. Raises
-        IndexMissing when an alias went away meanwhile: the same writes may be repeated.
+        Retries with pauses while Elasticsearch is busy. Returns the documents it refuses. Raises IndexMissing when an
+        alias disappears meanwhile; the same writes may then be repeated.
         """
         if building_only:
             targets = {kind: [self.alias(kind, building=True)] for kind in KINDS}
@@ -163,11 +163,11 @@ class SearchIndex:
         raise SearchUnavailable("The search engine is too busy to index.")
 
     async def _bulk_once(self, todo: list[tuple[Write, str]], outcome: Outcome) -> list[tuple[Write, str]]:
-        """Sends `todo` once; those to send again."""
+        """Sends the writes once. Returns those to send again."""
         operations = [orjson.dumps(line) for write, target in todo for line in operation(write, target)]
         try:
             with errors_named():
-                # Lines, which the client's own helpers send as well.
+                # A list of serialised lines; the client's own helpers send the same.
                 answer = await self._patient.bulk(operations=operations, require_alias=True)  # type: ignore[arg-type]
         except SearchUnavailable as error:
             if isinstance(error.__cause__, ApiError) and error.__cause__.status_code in BUSY:
@@ -183,11 +183,11 @@ class SearchIndex:
         return busy
 
     async def refresh(self, *, building: bool = False) -> None:
-        """Makes everything written so far searchable, in the generation being built, too: it may be swapped in.
+        """Makes everything written so far searchable in both generations, as the new one may be swapped in any time.
 
-        With `building` only that one.
+        With `building`, only in the new generation.
         """
-        # The one being built need not exist: a pattern may match nothing.
+        # The new generation may not exist. A pattern may match nothing; a name would be an error.
         names = [self.alias(kind, building=True) + ("" if building else "*") for kind in KINDS]
         names += [] if building else [self.alias(kind) for kind in KINDS]
         with errors_named():
@@ -200,16 +200,16 @@ class SearchIndex:
     # Generations
 
     async def is_current(self) -> bool:
-        """Whether both aliases exist and lead to one index each, of the layout this code has or a newer one.
+        """Whether both aliases exist and each has one index, with the layout of this release or a newer one.
 
-        While a release replaces another, each would undo the other's else.
+        A newer layout is accepted, so that two releases that run at once do not rebuild each other's indices.
         """
         behind = {kind: await self._behind(self.alias(kind)) for kind in KINDS}
         layout = es_mappings.load(PACKAGES)["version"]
         return all(len(names) == 1 and self._layout(kind, names[0]) >= layout for kind, names in behind.items())
 
     async def create_generation(self) -> None:
-        """Two new, empty indices behind the building aliases, without refresh; unfinished ones go first."""
+        """Creates two empty indices, with the building aliases and without refresh. Deletes unfinished ones first."""
         await self.drop_building()
         moment = datetime.now(UTC).strftime("%Y%m%dt%H%M%S%f")
         for kind in KINDS:
@@ -227,16 +227,16 @@ class SearchIndex:
         for kind in KINDS:
             building = self.alias(kind, building=True)
             for name in await self._behind(building):
-                # A swap whose answer was lost may be under way: either it has taken the alias, or fails for want of it.
+                # A swap whose answer was lost may still run. Only one of both requests can remove the alias.
                 with contextlib.suppress(IndexMissing), errors_named():
                     await self._patient.indices.update_aliases(actions=[_remove(name, building)])
                     await self._drop([name])
 
     async def swap(self, seq: int) -> None:
-        """The generation being built becomes the searched one, in one step for both indices.
+        """Makes the new generation the current one, for both indices in one step.
 
-        The one that was searched is kept, with `seq`, up to which it is complete; older ones are deleted. Raises
-        SearchUnavailable when two rebuilds got into each other's way, as when the lock of one was lost.
+        The former generation is kept with `seq`, up to which it is complete. Older ones are deleted. Raises
+        SearchUnavailable when two rebuilds ran at once, as after a lost lock.
         """
         actions: list[dict[str, Any]] = []
         retired: list[str] = []
@@ -258,7 +258,7 @@ class SearchIndex:
             await self._drop([name for name in await self._generations(kind) if name not in kept])
 
     async def revive_previous(self) -> int:
-        """Puts the kept generation behind the building aliases; the seq up to which it is complete.
+        """Gives the kept generation the building aliases. Returns the seq up to which it is complete.
 
         Raises IndexMissing when none is kept.
         """
@@ -279,11 +279,11 @@ class SearchIndex:
         return min(int(mappings[name]["mappings"].get("_meta", {}).get("seq", 0)) for name in names)
 
     async def delete_all(self) -> None:
-        """Deletes every generation: for tests and for leaving a shared Elasticsearch."""
+        """Deletes all generations."""
         await self._drop([name for kind in KINDS for name in await self._generations(kind)])
 
     async def health(self) -> dict[str, Any]:
-        """{"status": green | yellow, "documents": packages indexed}; SearchUnavailable when search can't be served."""
+        """{"status": "green" or "yellow", "documents": indexed packages}. Raises SearchUnavailable when red."""
         with errors_named():
             found = await self._es.cluster.health(index=self.alias(PACKAGES), timeout="1s")
         if found["status"] == "red":
@@ -291,7 +291,7 @@ class SearchIndex:
         return {"status": found["status"], "documents": await self.count(PACKAGES)}
 
     def _layout(self, kind: str, name: str) -> int:
-        """The number of the layout that the index `name` was made with."""
+        """The version of the layout of the index `name`; 0 if its name has none."""
         found = _LAYOUT.match(name.removeprefix(f"{self._prefix}{kind}"))
         return int(found[1]) if found else 0
 
@@ -301,7 +301,7 @@ class SearchIndex:
         return sorted(name for name, entry in found.body.items() if isinstance(entry, dict))
 
     async def _generations(self, kind: str) -> list[str]:
-        """Every index of `kind`, oldest first, whatever its mapping."""
+        """All indices of `kind`, oldest first."""
         with errors_named():
             found = await self._es.indices.get(index=f"{self._prefix}{kind}-*", features="aliases")
         return sorted(found.body, key=lambda name: name.rpartition("-")[2])
@@ -313,7 +313,7 @@ class SearchIndex:
                 await self._patient.indices.put_settings(index=name, settings={"refresh_interval": interval})
 
     async def _drop(self, names: Sequence[str]) -> None:
-        # Several in one address may pass the longest URL.
+        # One by one, because several names may exceed the longest allowed URL.
         for name in names:
             with errors_named():
                 await self._patient.options(ignore_status=404).indices.delete(index=name)
@@ -325,6 +325,6 @@ def _remove(name: str, alias: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def open_search(settings: SearchSettings) -> AsyncIterator[SearchIndex]:
-    """The index of `settings`, closed at the end; without an address every call of it raises SearchUnavailable."""
+    """Opens the index and closes it at the end. Without REGISTRY_ES_URL, every call raises SearchUnavailable."""
     async with open_client(settings) as client:
         yield SearchIndex(client, settings.prefix)

@@ -1,7 +1,7 @@
-"""A search as Elasticsearch is asked it. Pure; what each part is worth is data at the top.
+"""Builds the Elasticsearch queries of a search. Pure functions; the weights are constants at the top.
 
-rank = evidence × (1 + popularity + quality + freshness), × DEPRECATED_FACTOR when deprecated; ties go to downloads,
-then the name. docs/search.md tells what each clause is worth, and what was tried in vain.
+rank = evidence × (1 + popularity + quality + freshness), × DEPRECATED_FACTOR for deprecated packages. Equal ranks are
+ordered by downloads, then by name. docs/search.md explains each clause and what was tried without success.
 """
 
 from collections.abc import Iterable
@@ -12,38 +12,38 @@ from registry.search.terms import AUTHOR, KEYWORD, LICENSE, NAME, SEPARATORS, Te
 
 Body = dict[str, Any]
 
-# Field weights of one word's match, and how much of the lesser fields counts beside the best.
+# Field weights for the match of one word. Of the fields other than the best one, this share counts.
 TEXT_FIELDS = ("name.text^0.6", "keywords^0.6", "description^3.0", "author.text^0.3")
 TIE_BREAKER = 0.4
 PHRASE_FIELDS = ("name.text", "keywords", "description", "author.text")
 
-# What is said of a package.
+# Matches in the texts of a package.
 SOME_WORDS = 0.3
 SOME_WORDS_SHARE = "2<-1 5<70%"
 REQUIRED_WORDS = 0.3
 ALL_WORDS = 1.2
 ALL_WORDS_LIGHTLY_STEMMED = 8.0
-# Unstemmed, and only where every word is found: what holds a part of the words must not overtake.
+# Unstemmed words add to a match of all words. On their own they would lift matches of only some words.
 WORDS_AS_TYPED = 3.0
 PHRASE = 2.5
 README = 0.5
-# The beginning of its name, or of the words in it; as typed when separators are.
+# Matches of the beginning of the name or of its words; "as typed" includes separators.
 NAME_PREFIX = 90.0
 NAME_PREFIX_AS_TYPED = 30.0
 NAME_WORDS = 3.0
 NAME_BUT_FOR_SEPARATORS = 20.0
-# A name that differs in a letter or two.
+# Names with a typing error.
 NAME_FUZZY = 20.0
 NAME_TRIGRAMS = 8.0
 TRIGRAM_SHARE = "75%"
-# The strongest of those three counts, and this much of the others: among names that begin as typed the popular one
-# comes first, not the one whose description repeats it.
+# The strongest of these three kinds counts in full, the others only by this share. So among names that begin with the
+# query the popular one comes first, not one whose description repeats the query.
 LESSER_EVIDENCE = 0.2
-# A tier each: no popularity lifts a lower tier over a higher one.
+# Each is a tier: popularity never lifts a match of a lower tier above one of a higher tier.
 EXACT = 1_000_000
 COMPACT = 10_000
 
-# For the most popular package, falling with the square: few downloads say next to nothing.
+# The factor of the most popular package. It falls with the square, because few downloads mean little.
 POPULARITY = 14.0
 QUALITY = 0.3
 FRESHNESS = 0.1
@@ -51,19 +51,19 @@ FRESH_SCALE_DAYS = 365
 FRESH_OFFSET_DAYS = 30
 DEPRECATED_FACTOR = 0.4
 
-# Completion: the beginning of a name before that of a word in it.
+# In a completion, the beginning of the name counts more than the beginning of another word in it.
 SUGGEST_PREFIX = 4.0
 SUGGEST_WORDS = 1.0
 
-# Longer texts are no mistyped name, and their trigrams would cost a lookup each.
+# Longer texts are not names with a typing error, and each of their trigrams would cost a lookup.
 LONGEST_TYPO = 64
-# One letter may be wrong from four on. Looking for two costs more than all the rest of a search.
+# One letter may differ in names of four letters or more. Allowing two costs more than the rest of the search.
 FUZZY_ONCE = f"AUTO:4,{LONGEST_TYPO + 1}"
 FUZZY_TWICE = "AUTO:4,9"
 SPELLING = {"field": "spelling", "suggest_mode": "missing", "size": 1}
 FACET_SIZE = 10
 HIGHLIGHTED_CHARACTERS = 10_000
-# Words that say that a package is wanted, not which: they needn't occur when there are others.
+# Common words that do not tell packages apart. They are not required when the query has other words.
 OPTIONAL = frozenset(
     (
         "a", "an", "and", "for", "in", "of", "or", "the", "to", "with",
@@ -79,10 +79,10 @@ _TOTAL_ORDER = ({"name.raw": "asc"}, {"sort_key": "desc"})
 _FACET_FIELDS = {"author": "author", "license": "license", "keyword": "keywords.raw"}
 
 
-def build(request: SearchRequest, heaviest: float) -> Body:
-    """The body of the search. `heaviest` is log1p of the downloads of the registry's most downloaded package."""
+def build(request: SearchRequest, max_popularity: float) -> Body:
+    """The body of the search. `max_popularity` is log1p of the downloads of the most downloaded package."""
     body: Body = {
-        "query": _ranked(_matching(request), heaviest),
+        "query": _ranked(_matching(request), max_popularity),
         "size": request.limit,
         "sort": _sort(request.sort),
         "_source": list(SHOWN),
@@ -100,36 +100,39 @@ def build(request: SearchRequest, heaviest: float) -> Body:
     return body
 
 
-def build_with_spelling(request: SearchRequest, heaviest: float) -> Body:
-    """As `build`; where the results start, the likeliest spelling of each word that occurs nowhere is asked as well."""
-    body = build(request, heaviest)
+def build_with_spelling(request: SearchRequest, max_popularity: float) -> Body:
+    """As `build`, but on the first page it also asks for likelier spellings of words that occur nowhere."""
+    body = build(request, max_popularity)
     if request.wants_spelling:
         body["suggest"] = {"spelling": {"text": request.terms.text, "term": SPELLING}}
     return body
 
 
-def build_relaxed(request: SearchRequest, heaviest: float) -> Body:
-    """The body for a text that nothing matches: names two letters away, and descriptions of nearly its words."""
+def build_relaxed(request: SearchRequest, max_popularity: float) -> Body:
+    """The body for a text without results: allows two wrong letters in names and in words of descriptions."""
     text = request.terms.text
     clauses: list[Body] = [_fuzzy(compact_form(text)[:LONGEST_TYPO], FUZZY_TWICE)]
     if " " in text:
         nearly = {"query": text, "operator": "and", "fuzziness": FUZZY_TWICE, "prefix_length": 1, "max_expansions": 20}
         clauses.append({"match": {"description.min": nearly}})
-    body = build(request, heaviest)
-    filters, excluded = [*narrowed(request).values(), *_within(request.within)], list(excluding(request.terms).values())
+    body = build(request, max_popularity)
+    filters, excluded = (
+        [*required_filters(request).values(), *_within(request.within)],
+        list(excluding_filters(request.terms).values()),
+    )
     matching = {"bool": {"must": _any_of(clauses), "filter": filters, "must_not": excluded}}
-    return {**body, "query": _ranked(matching, heaviest)}
+    return {**body, "query": _ranked(matching, max_popularity)}
 
 
-def build_suggest(q: str, limit: int, heaviest: float, within: frozenset[str] | None = None) -> Body:
-    """The body that completes `q`: names, popular first, only those in `within` unless it is None."""
+def build_suggest(q: str, limit: int, max_popularity: float, within: frozenset[str] | None = None) -> Body:
+    """The body that completes `q` to names, popular first; only names in `within` unless it is None."""
     begins = [
         _constant({"match": {"name.prefix": q}}, SUGGEST_PREFIX),
         _constant({"match": {"name.words": {"query": q, "operator": "and"}}}, SUGGEST_WORDS),
     ]
     matching = {"bool": {"must": _any_of(begins), "filter": [{"term": {"yanked": False}}, *_within(within)]}}
     return {
-        "query": _ranked(matching, heaviest),
+        "query": _ranked(matching, max_popularity),
         "size": limit,
         "sort": _sort(RELEVANCE),
         "_source": ["name"],
@@ -138,33 +141,36 @@ def build_suggest(q: str, limit: int, heaviest: float, within: frozenset[str] | 
 
 
 def required_words(text: str) -> str:
-    """`text` without optional words, unless it has no others."""
+    """`text` without its optional words, or all of it when it has no others."""
     words = text.split()
     return " ".join([word for word in words if word.lower() not in OPTIONAL] or words)
 
 
 def _matching(request: SearchRequest) -> Body:
-    terms = request.terms
-    if terms.matches_nothing:
+    text, restrictions = request.terms.text, _restrictions(request)
+    if request.terms.matches_nothing:
         return {"match_none": {}}
-    filters, excluded = [*narrowed(request).values(), *_within(request.within)], list(excluding(terms).values())
-    if terms.text and request.sort != RELEVANCE:
-        # The weak matches, which rank last by relevance, would come first by their downloads.
-        filters.append(_any_of(_surely_meant(terms.text)))
-    if not terms.text:
-        return {"bool": {"must": {"match_all": {}}, "filter": filters, "must_not": excluded}}
-    kinds = [_any_of(kind.values()) for kind in evidence(terms.text).values() if kind]
+    if not text:
+        return {"bool": {"must": {"match_all": {}}, **restrictions}}
+    if request.sort != RELEVANCE:
+        # Sorted by relevance, weak matches come last. In other orders they could come first, so leave them out.
+        restrictions["filter"].append(_any_of(_strong_matches(text)))
+    kinds = [_any_of(kind.values()) for kind in evidence(text).values() if kind]
     must = {"dis_max": {"queries": kinds, "tie_breaker": LESSER_EVIDENCE}}
-    above = list(tiers(terms.text).values())
-    return {"bool": {"must": must, "should": above, "filter": filters, "must_not": excluded}}
+    return {"bool": {"must": must, "should": list(tiers(text).values()), **restrictions}}
+
+
+def _restrictions(request: SearchRequest) -> dict[str, list[Body]]:
+    filters = [*required_filters(request).values(), *_within(request.within)]
+    return {"filter": filters, "must_not": list(excluding_filters(request.terms).values())}
 
 
 def _within(names: frozenset[str] | None) -> list[Body]:
     return [] if names is None else [{"terms": {"name.raw": sorted(names)}}]
 
 
-def narrowed(request: SearchRequest) -> dict[str, Body]:
-    """What every result must fulfil, by how it is asked for."""
+def required_filters(request: SearchRequest) -> dict[str, Body]:
+    """The filters that every result must match, by the part of the request they come from."""
     filters: dict[str, Body] = {"not yanked": {"term": {"yanked": False}}, **_field_clauses(request.terms.fields)}
     for field, values in ((AUTHOR, request.authors), (LICENSE, request.licenses)):
         if values:
@@ -176,36 +182,39 @@ def narrowed(request: SearchRequest) -> dict[str, Body]:
     return filters | {f'"{phrase}"': _phrase(phrase) for phrase in request.terms.phrases}
 
 
-def excluding(terms: Terms) -> dict[str, Body]:
-    """What no result may have, by how it is asked for."""
+def excluding_filters(terms: Terms) -> dict[str, Body]:
+    """The filters that no result may match, by the part of the request they come from."""
     phrases = {f'-"{phrase}"': _phrase(phrase) for phrase in terms.excluded}
     return phrases | {f"-{asked}": clause for asked, clause in _field_clauses(terms.excluded_fields).items()}
 
 
 def mentions(word: str) -> Body:
-    """Packages that `word` finds in their texts or as the beginning of a word of their name."""
-    begins = {"match": {"name.words": {"query": word, "operator": "and"}}}
-    return _any_of([_words(word, 1, operator="and"), begins])
+    """Matches packages with `word` in their texts or at the beginning of a word of their name."""
+    return _any_of([_words(word, 1, operator="and"), {"match": {"name.words": {"query": word, "operator": "and"}}}])
 
 
 def evidence(text: str) -> dict[str, dict[str, Body]]:
-    """Everything that makes a package a result: three kinds of evidence, and in each what there is to match."""
+    """The clauses that make a package a result, in three kinds: texts, name, and names with a typing error."""
     compact = compact_form(text)
     near = {}
     if len(compact) <= LONGEST_TYPO:
-        near = {"the name but for a letter": _fuzzy(compact), "most of the name's letters": _trigrams(compact)}
-    return {"what is said of it": _about(text), "what it is called": _named(text), "a slip": near}
+        near = {"the name except for a letter": _fuzzy(compact), "most of the name's letters": _trigrams(compact)}
+    return {
+        "words in its texts": _text_clauses(text),
+        "its name": _name_clauses(text),
+        "a name with a typing error": near,
+    }
 
 
 def tiers(text: str) -> dict[str, Body]:
-    """The name itself; typed without separators, also one that has some."""
-    found = {"exact": _constant(_live({"term": {"name": text}}), EXACT, name="exact")}
+    """The clauses for the exact name and, for a text without separators, for the same name with separators."""
+    found = {"exact": _constant(_not_deprecated({"term": {"name": text}}), EXACT, name="exact")}
     if not SEPARATORS.search(text):
-        found["compact"] = _constant(_live({"term": {"name.compact": text}}), COMPACT, name="compact")
+        found["compact"] = _constant(_not_deprecated({"term": {"name.compact": text}}), COMPACT, name="compact")
     return found
 
 
-def _about(text: str) -> dict[str, Body]:
+def _text_clauses(text: str) -> dict[str, Body]:
     readme = {"match": {"readme": {"query": required_words(text), "operator": "and"}}}
     clauses = {
         "enough of the words": _words(text, SOME_WORDS, minimum_should_match=SOME_WORDS_SHARE),
@@ -215,13 +224,13 @@ def _about(text: str) -> dict[str, Body]:
     }
     if " " in text:
         lightly = {"query": text, "operator": "and", "boost": ALL_WORDS_LIGHTLY_STEMMED}
-        as_typed = {"query": text, "boost": WORDS_AS_TYPED}
-        both = {"must": {"match": {"description.min": lightly}}, "should": {"match": {"description.exact": as_typed}}}
+        exact = {"match": {"description.exact": {"query": text, "boost": WORDS_AS_TYPED}}}
+        both = {"must": {"match": {"description.min": lightly}}, "should": exact}
         clauses["every word in the description"] = {"bool": both}
     return clauses
 
 
-def _named(text: str) -> dict[str, Body]:
+def _name_clauses(text: str) -> dict[str, Body]:
     clauses = {
         "the beginning of the name": _constant({"match": {"name.prefix": text}}, NAME_PREFIX, name="prefix"),
         "beginnings of words in the name": _constant(
@@ -230,26 +239,26 @@ def _named(text: str) -> dict[str, Body]:
     }
     if SEPARATORS.search(text):
         clauses["the beginning as typed"] = _constant({"prefix": {"name": text}}, NAME_PREFIX_AS_TYPED)
-        clauses["the name but for separators"] = _constant({"term": {"name.compact": text}}, NAME_BUT_FOR_SEPARATORS)
+        clauses["the name except for separators"] = _constant({"term": {"name.compact": text}}, NAME_BUT_FOR_SEPARATORS)
     return clauses
 
 
-def _live(clause: Body) -> Body:
+def _not_deprecated(clause: Body) -> Body:
     return {"bool": {"must": clause, "must_not": {"term": {"deprecated": True}}}}
 
 
-def _surely_meant(text: str) -> list[Body]:
-    """The beginning of the name or of its words, or every word that counts."""
-    return [*_named(text).values(), *_all_words(text).values()]
+def _strong_matches(text: str) -> list[Body]:
+    """The strong matches: the beginning of the name or of its words, or all required words in the texts."""
+    return [*_name_clauses(text).values(), *_all_words(text).values()]
 
 
 def _all_words(text: str) -> dict[str, Body]:
-    """Every word that counts and every word; one clause when that is the same."""
+    """Clauses for all required words and for all words; a single clause when they are the same."""
     required = required_words(text)
     if required == text:
         return {"every word": _words(text, REQUIRED_WORDS + ALL_WORDS, operator="and", _name="words")}
     return {
-        "every word that counts": _words(required, REQUIRED_WORDS, operator="and", _name="words"),
+        "every required word": _words(required, REQUIRED_WORDS, operator="and", _name="words"),
         "every word": _words(text, ALL_WORDS, operator="and"),
     }
 
@@ -274,7 +283,7 @@ def _field_clauses(fields: Iterable[tuple[str, str]]) -> dict[str, Body]:
 
 
 def _field_clause(field: str, value: str) -> Body:
-    """Keywords and licences as a whole, without regard to case; authors and names by words of them."""
+    """Matches keywords and licences as a whole, ignoring case, and authors and names by words."""
     clauses: dict[str, Body] = {
         AUTHOR: {"match_phrase": {"author.text": value}},
         KEYWORD: {"term": {"keywords.raw": value}},
@@ -297,9 +306,9 @@ def _constant(clause: Body, boost: float, name: str | None = None) -> Body:
     return {"constant_score": {"filter": clause, "boost": boost, **named}}
 
 
-def _ranked(matching: Body, heaviest: float) -> Body:
-    """`matching` with popularity, quality and freshness, and deprecated packages lowered."""
-    popularity = {"field": "popularity", "factor": POPULARITY**0.5 / heaviest, "modifier": "square", "missing": 0}
+def _ranked(matching: Body, max_popularity: float) -> Body:
+    """`matching` multiplied by popularity, quality and freshness, with deprecated packages lowered."""
+    popularity = {"field": "popularity", "factor": POPULARITY**0.5 / max_popularity, "modifier": "square", "missing": 0}
     days = {"scale": f"{FRESH_SCALE_DAYS}d", "offset": f"{FRESH_OFFSET_DAYS}d"}
     fresh = {"published_at": {"origin": "now/d", **days, "decay": 0.5}}
     score = {

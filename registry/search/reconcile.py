@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 DIFFERENCES = Counter(
     "registry_index_differences_total",
-    "Documents that differed from PostgreSQL and were mended",
+    "Documents that differed from PostgreSQL and were repaired",
     ["index", "difference"],
 )
 LAST_RUN = Gauge("registry_index_reconciled_timestamp_seconds", "When the search index was last compared to the end")
@@ -35,10 +35,10 @@ PAGE = 500
 SETTLE_SECONDS = 3.0
 LOOKS = 10
 DIFFERENT = MISSING, OUTDATED, SURPLUS, DRIFTED = "missing", "outdated", "surplus", "drifted"
-UNMENDED = "unmended"
+UNREPAIRED = "unrepaired"
 # What is added to the seq of a write, try by try. A document edited by hand has a version above its seq, and only a
 # higher version replaces it. One more is enough, and still lets the next event's write through.
-RAISES = (0, 1, 1)
+SEQ_INCREMENTS = (0, 1, 1)
 # Downloads are compared by step. The source of a document does not keep the README.
 _NOT_COMPARED = frozenset(("downloads", "popularity", "readme"))
 
@@ -49,14 +49,14 @@ Difference = tuple[Identity, str, Write]
 
 
 async def reconcile(db: Database, index: SearchIndex) -> dict[str, int]:
-    """Repairs both indices. Returns counts: {"packages missing", ..., "versions drifted"}, and "unmended" for the rest.
+    """Repairs both indices. Returns {"packages missing": count, ..., "versions drifted": count, "unrepaired": count}.
 
     Raises SearchUnavailable, DatabaseUnavailable; repairs made until then stay.
     """
     found = {f"{kind} {difference}": 0 for kind in KINDS for difference in DIFFERENT}
-    found[UNMENDED] = 0
+    found[UNREPAIRED] = 0
     async for kind, suspects in _suspects(db, index):
-        await _mend(db, index, kind, suspects, found)
+        await _repair(db, index, kind, suspects, found)
     LAST_RUN.set_to_current_time()
     level = logging.WARNING if any(found.values()) else logging.INFO
     log.log(level, "search index reconciled", extra={"found": found})
@@ -130,18 +130,18 @@ async def _surplus(db: Database, kind: str, identities: Sequence[Identity]) -> l
         return [identity for identity in identities if identity not in versions]
 
 
-async def _mend(
+async def _repair(
     db: Database, index: SearchIndex, kind: str, suspects: Sequence[Identity], found: dict[str, int]
 ) -> None:
     differing = await _settled(db, index, kind, suspects)
     for _, difference, _ in differing:
         found[f"{kind} {difference}"] += 1
         DIFFERENCES.labels(kind, difference).inc()
-    for raised in RAISES:
+    for raised in SEQ_INCREMENTS:
         if differing:
             await write(db, index, [replace(each, seq=each.seq + raised) for _, _, each in differing])
             differing = await _differences(db, index, kind, suspects)
-    found[UNMENDED] += len(differing)
+    found[UNREPAIRED] += len(differing)
 
 
 async def _settled(db: Database, index: SearchIndex, kind: str, suspects: Sequence[Identity]) -> list[Difference]:

@@ -1,4 +1,4 @@
-"""A search as asked for: the query parameters, validated all at once, and their table for the API description."""
+"""The query parameters of a search: how they are parsed and validated, and their API description."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -107,12 +107,12 @@ class SearchRequest:
 
     @property
     def wants_spelling(self) -> bool:
-        """Whether a likelier spelling may be suggested. Its words come from the texts of all packages."""
+        """Whether to suggest another spelling. Suggestions use the texts of all packages, so `within` forbids them."""
         return self.at_the_start and bool(self.terms.text) and self.within is None
 
     @classmethod
     def parse(cls, params: Sequence[tuple[str, str]]) -> "SearchRequest":
-        """The search of these (name, value) parameters; others than the documented ones are ignored.
+        """Parses (name, value) parameters. Unknown parameters are ignored.
 
         Raises InvalidInput that names every wrong parameter.
         """
@@ -141,7 +141,7 @@ class SearchRequest:
         return request
 
     def serialise(self) -> list[tuple[str, str]]:
-        """Parameters that parse to this very request; what has its default is left out."""
+        """The parameters that parse to this request, without those that have their default."""
         pairs: list[tuple[str, str | None]] = [
             ("q", self.q),
             ("limit", str(self.limit) if self.limit != DEFAULT_LIMIT else None),
@@ -168,7 +168,7 @@ def parse_suggest(params: Sequence[tuple[str, str]]) -> str:
 
 
 def parse_explain(params: Sequence[tuple[str, str]]) -> tuple[SearchRequest, str]:
-    """The search, and the name in it to explain. Raises InvalidInput that names every wrong parameter."""
+    """The search, and the package name to explain. Raises InvalidInput that names every wrong parameter."""
     errors: list[FieldError] = []
     names = [value for name, value in params if name == "name"]
     problem = _text_problem(names[0], MAX_SUGGEST) if names else "is required"
@@ -186,7 +186,7 @@ def parse_explain(params: Sequence[tuple[str, str]]) -> tuple[SearchRequest, str
 
 
 class _Reader:
-    """Reads the parameters one by one and collects what is wrong with them."""
+    """Reads parameters and collects all their errors."""
 
     def __init__(self, params: Iterable[tuple[str, str]]) -> None:
         self._given: defaultdict[str, list[str]] = defaultdict(list)
@@ -227,7 +227,7 @@ class _Reader:
         return tuple(dict.fromkeys(clean))
 
     def choice(self, name: str, allowed: Sequence[str]) -> str:
-        """One of `allowed`, the first when it is not given."""
+        """One of `allowed`. The first one is the default."""
         value = self._given[name][0] if self._given[name] else allowed[0]
         if value not in allowed:
             self.refuse(name, f"must be one of {', '.join(allowed)}")

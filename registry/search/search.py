@@ -55,7 +55,7 @@ async def suggest(
 ) -> Suggestions:
     """Up to `limit` names that begin with `q`, the most popular first; only names in `within` unless it is None."""
     try:
-        answer = await index.search(PACKAGES, query.build_suggest(q, limit, await index.heaviest(), within))
+        answer = await index.search(PACKAGES, query.build_suggest(q, limit, await index.max_popularity(), within))
         names = [hit["_source"]["name"] for hit in answer["hits"]["hits"]]
     except SearchUnavailable:
         async with db.read() as conn:
@@ -65,10 +65,10 @@ async def suggest(
 
 async def _from_index(index: SearchIndex, request: SearchRequest) -> Page:
     kind = VERSIONS if request.every_version else PACKAGES
-    heaviest = await index.heaviest()
-    answer = first = await index.search(kind, query.build_with_spelling(request, heaviest))
+    max_popularity = await index.max_popularity()
+    answer = first = await index.search(kind, query.build_with_spelling(request, max_popularity))
     if request.terms.text and not answer["hits"]["total"]["value"]:
-        answer = await index.search(kind, query.build_relaxed(request, heaviest))
+        answer = await index.search(kind, query.build_relaxed(request, max_popularity))
     latest: dict[str, Document] = {}
     if request.every_version:
         names = sorted({hit["_source"]["name"] for hit in answer["hits"]["hits"]})

@@ -1,5 +1,5 @@
-"""What a typed query means: plain words, phrases, exclusions and fields. Every text is valid; none is an operator of
-the engine."""
+"""Parses a query into words, phrases, exclusions and fields. Every text is valid, and none is an operator of
+Elasticsearch."""
 
 import re
 import unicodedata
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 AUTHOR, KEYWORD, LICENSE, NAME = "author", "keyword", "license", "name"
 
-# More words than this say nothing more, and every one of them costs the engine a lookup in every field.
+# Words beyond this number are ignored: each one costs a lookup in every field and adds little.
 MAX_WORDS = 32
 
-# What people type between the parts of a name.
+# Characters that people type between the parts of a name.
 SEPARATORS = re.compile(r"[-_.\s/@]+")
 
 _TOKEN = re.compile(
@@ -23,9 +23,9 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A query taken apart.
+    """A parsed query.
 
-    `text` is the plain words and phrases in the order typed; `phrases` must occur as they are, `excluded` must not.
+    `text` has the words and phrases in their order. `phrases` must occur literally, and `excluded` must not occur.
     `fields` and `excluded_fields` are (author | keyword | license | name, value) pairs.
     """
 
@@ -37,7 +37,7 @@ class Terms:
 
     @property
     def browses(self) -> bool:
-        """Whether there is no text to match, only filters to list by."""
+        """Whether the query has filters but no text."""
         return not self.text and bool(self.fields or self.excluded or self.excluded_fields)
 
     @property
@@ -46,7 +46,7 @@ class Terms:
 
 
 def parse_terms(q: str) -> Terms:
-    """The terms of `q`. An unfinished quote counts as a blank; words without a letter or digit are dropped."""
+    """Parses `q`. Ignores an unfinished quote and words without a letter or digit."""
     text: list[str] = []
     lists: dict[str, list[str]] = {"phrases": [], "excluded": []}
     fields: dict[bool, list[tuple[str, str]]] = {False: [], True: []}
@@ -77,12 +77,12 @@ def compact_form(text: str) -> str:
 
 
 def searchable(text: str) -> bool:
-    """Whether the engine finds a word in `text`: a letter or a digit."""
+    """Whether `text` has a letter or digit, so that Elasticsearch finds a word in it."""
     return any(character.isalnum() for character in text)
 
 
 def without_controls(text: str) -> str:
-    """`text` with control characters as blanks, without blanks around it."""
+    """`text` with control characters replaced by blanks, and stripped."""
     return "".join(" " if unicodedata.category(c) == "Cc" else c for c in text).strip()
 
 

@@ -1,4 +1,4 @@
-"""What is written to the index, as its bulk takes it, and what the bulk says of each document. Pure."""
+"""The writes of a bulk request, and its result for each document. Pure functions."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from registry.search.documents import Document
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A document to put, or to delete when it is None, as it was at `seq`."""
+    """Puts a document as of `seq`, or deletes it when `document` is None."""
 
     kind: str
     id: str
@@ -22,7 +22,7 @@ class Write:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a bulk: ids are `kind:id`; `failed` maps those the engine will never take to its reason."""
+    """The result of a bulk: `failed` maps refused documents, as `kind:id`, to the reason."""
 
     failed: dict[str, str] = field(default_factory=dict)
 
@@ -48,7 +48,7 @@ def refusal(result: Mapping[str, Any]) -> str | None:
     error = result.get("error")
     if error is None or result["status"] == 409:
         return None
-    # Also of an alias that leads to two, which says nothing of the document.
+    # Also for an alias of two indices. Neither error is about the document.
     if error["type"] == "index_not_found_exception" or "no write index is defined" in error["reason"]:
         raise IndexMissing(str(error["reason"]))
     if not refuses_document(error):

@@ -43,9 +43,9 @@ async def over_http(session: aiohttp.ClientSession, q: str) -> float:
 async def by_turns(session: aiohttp.ClientSession, settings: Any, queries: Sequence[str]) -> dict[str, Any]:
     api, direct, took = [], [], []
     async with AsyncElasticsearch(settings.url, request_timeout=30) as es:
-        heaviest = await SearchIndex(es, settings.prefix).heaviest()
+        max_popularity = await SearchIndex(es, settings.prefix).max_popularity()
         for q in queries:
-            body = build_with_spelling(SearchRequest.parse([("q", q)]), heaviest)
+            body = build_with_spelling(SearchRequest.parse([("q", q)]), max_popularity)
             api.append(await over_http(session, q))
             began = time.perf_counter()
             answer = await es.search(index=f"{settings.prefix}packages", body=body)

@@ -51,8 +51,8 @@ def percentile(ordered: Sequence[float], part: float) -> float:
 async def search(stack: Stack, entries: Sequence[Entry]) -> None:
     queries, prefix = query_log(entries), stack.settings.search.prefix
     async with AsyncElasticsearch(stack.settings.search.url, request_timeout=30) as es:
-        heaviest = await SearchIndex(es, prefix).heaviest()
-        bodies = {q: build_with_spelling(SearchRequest.parse([("q", q)]), heaviest) for q in queries}
+        max_popularity = await SearchIndex(es, prefix).max_popularity()
+        bodies = {q: build_with_spelling(SearchRequest.parse([("q", q)]), max_popularity) for q in queries}
 
         async def direct(q: str) -> None:
             await es.search(index=f"{prefix}packages", body=bodies[q])

@@ -15,7 +15,7 @@ from registry.settings import SearchSettings
 from tests.search.conftest import Shelf
 
 EQUAL = {f"{kind} {what}": 0 for kind in (PACKAGES, VERSIONS) for what in reconciling.DIFFERENT}
-EQUAL["unmended"] = 0
+EQUAL["unrepaired"] = 0
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from registry.downloads.statistics.store import TRAITS
 from registry.errors import NotFound
 from registry.keys import DB, SETTINGS
 from registry.packages import read
-from registry.packages.requests import PACKAGE, at_its_real_name, name_of
+from registry.packages.requests import PACKAGE, name_of, redirect_look_alikes
 from registry.web.responses import matches, metadata_response, rendered_response, tag_of
 from registry.web.route import READS, Route, query
 
@@ -33,7 +33,7 @@ class RegistryStats(read.RegistryStats):
     series: NotRequired[Series]
 
 
-@at_its_real_name
+@redirect_look_alikes
 async def get_package_stats(request: web.Request) -> web.StreamResponse:
     wanted = SeriesRequest.parse(request.query, GROUPS, request.headers.get("Accept", ""))
     stats = await read.package_stats(request.app[DB], name_of(request))
@@ -54,7 +54,7 @@ async def get_registry_stats(request: web.Request) -> web.StreamResponse:
     return metadata_response(request, {**await read.registry_stats(request.app[DB], visible), "series": found})
 
 
-@at_its_real_name
+@redirect_look_alikes
 async def get_badge(request: web.Request) -> web.StreamResponse:
     kind = request.match_info["badge"]
     if kind not in BADGES:

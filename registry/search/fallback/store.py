@@ -1,4 +1,4 @@
-"""Answers while the search engine is away, from PostgreSQL: simpler ranking, the same filters, sorts and cursors."""
+"""Searches in PostgreSQL while Elasticsearch is unavailable: simpler ranking, but the same filters and cursors."""
 
 import re
 from collections.abc import Iterable
@@ -32,12 +32,12 @@ def _query(name: str) -> Any:
 
 
 def _contains(name: str) -> Any:
-    """The vector has what the parameter says; so has everything when it says nothing that can be looked for."""
+    """Whether the search vector matches the parameter. A parameter without searchable words matches everything."""
     query = _query(name)
     return sa.or_(sa.func.numnode(query) == 0, packages.c.search_vector.bool_op("@@")(query))
 
 
-# Every package when there is no restriction: then `within` is NULL.
+# `within` is NULL when all packages may be found.
 _is_within = sa.or_(_texts("within").is_(None), packages.c.name == sa.any_(_texts("within")))
 _shown = package_versions
 _latest_version = package_versions.alias("latest")
@@ -99,7 +99,7 @@ _score = sa.cast(
 
 
 def _milliseconds(moment: Any) -> Any:
-    """What the index keeps of a time, so that a cursor of one serves the other."""
+    """A time in milliseconds, as the index stores it, so that cursors work in both."""
     return sa.cast(sa.func.floor(sa.func.extract("epoch", moment) * 1000), sa.BigInteger)
 
 
@@ -165,7 +165,7 @@ _SUGGEST = statement(
 
 
 async def search(conn: Connection, request: SearchRequest) -> tuple[list[tuple[Row, Position]], int]:
-    """(row, its position in the order) of each result, and how many results there are in all."""
+    """The results as (row, position for the cursor), and the total number of results."""
     if request.terms.matches_nothing:
         return [], 0
     values = _search_values(request)
@@ -198,7 +198,7 @@ def _search_values(request: SearchRequest) -> dict[str, Any]:
         "exact": SEPARATORS.sub("-", terms.text.lower()),
         "compact": compact,
         "beginning": _escaped(compact) + "%",
-        # One or two letters are part of most names.
+        # Most names contain any one or two letters, so such a text must match the whole name.
         "part": f"%{_escaped(compact)}%" if len(compact) > 2 else _escaped(compact),
         "author_part": f"%{_escaped(terms.text)}%",
         "phrases": _quoted(terms.phrases),
@@ -227,12 +227,12 @@ def _search_values(request: SearchRequest) -> dict[str, Any]:
 
 
 def _quoted(texts: Iterable[str]) -> str:
-    """Each of `texts` as a phrase: inside quotes nothing is an operator of websearch_to_tsquery."""
+    """Each text in quotes, because websearch_to_tsquery has no operators inside quotes."""
     return " ".join(f'"{text}"' for text in texts)
 
 
 def _escaped(text: str) -> str:
-    """`text` without meaning to LIKE."""
+    """Escapes the special characters of LIKE."""
     return re.sub(r"([\\%_])", r"\\\1", text)
 
 
