@@ -51,7 +51,10 @@ class RateLimiter:
         self._failures = Windows()
         self._redis: Storage | None = None
         if redis_url:
-            self._redis = RedisLimiter(_client_key, f"async+{redis_url}", stream_timeout=1, connect_timeout=1).db
+            # Without decode_components a percent-encoded password is sent as it is written.
+            address = f"async+{redis_url}"
+            limiter = RedisLimiter(_client_key, address, stream_timeout=1, connect_timeout=1, decode_components=True)
+            self._redis = limiter.db
         self._redis_away_until = 0.0
 
     async def hit(self, limit: Limit | None, key: str) -> Mapping[str, str]:
