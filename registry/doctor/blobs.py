@@ -1,4 +1,4 @@
-"""Has every version its tarball, and does the storage hold nothing else?"""
+"""Checks that every version has its tarball and that the storage has no other files."""
 
 import asyncio
 import hashlib
@@ -14,12 +14,12 @@ from registry.storage.base import BlobMissing, InvalidKey, Storage, is_key
 PAGE = 1_000
 AT_ONCE = 8
 READ_AT_ONCE = 2
-# The service sweeps every few seconds; a tombstone is overdue when it waits so long after its grace.
+# The service sweeps every few seconds. A deleted version is overdue this long after its grace period.
 OVERDUE = timedelta(minutes=10)
 
 
 async def _find_missing(registry: Registry) -> Found:
-    """Lists the storage once instead of asking for each tarball, and asks only for those that the list lacks."""
+    """Lists the storage once, and asks for single tarballs only if they are not in the list."""
     found = Found()
     async with registry.db.session() as (conn, _):
         await _list(registry, conn)
@@ -27,7 +27,7 @@ async def _find_missing(registry: Registry) -> Found:
         while rows := await store.not_listed(conn, after, PAGE):
             sizes = await _sizes(registry.storage, [row.tarball_path for row in rows])
             wrong = [(row, size) for row, size in zip(rows, sizes, strict=True) if size != row.tarball_size]
-            # A sweep marks the row before it removes the blob.
+            # A sweep marks the row before it removes the blob, so a version that is swept just now is no fault.
             unswept = await store.unswept(conn, [row.id for row, _ in wrong])
             for row, size in wrong:
                 if row.id in unswept:
@@ -86,7 +86,7 @@ async def _changed(storage: Storage, rows: Sequence[Row]) -> list[Row]:
             try:
                 return bool(await _checksum(storage, row.tarball_path) != row.checksum)
             except (BlobMissing, InvalidKey):
-                return False  # "tarballs" tells of it
+                return False  # the check "tarballs" reports it
 
     changed = await asyncio.gather(*(is_changed(row) for row in rows))
     return [row for row, is_wrong in zip(rows, changed, strict=True) if is_wrong]
@@ -123,7 +123,7 @@ async def _find_orphans(registry: Registry) -> Found:
         for key in keys:
             found.add(key)
     for _ in range(await registry.storage.stale_uploads(sweep.ORPHAN_AGE)):
-        found.add("an upload that never ended")
+        found.add("an upload that was never completed")
     return found
 
 
@@ -140,21 +140,21 @@ CHECKS = (
     ),
     Check(
         "tarballs",
-        "the storage has the tarball of every version, in its size",
+        "the storage has the tarball of every version, with the right size",
         "restore these keys from a backup of the storage",
         _find_missing,
     ),
     Check(
         "tombstones",
-        "what was deleted longer ago than its grace is swept",
-        "sweep it",
+        "every version whose grace period after its deletion is over is swept",
+        "sweep them",
         _find_tombstones,
         _sweep_tombstones,
     ),
     Check(
         "orphans",
-        "the storage holds nothing older than a day that no version names, and no upload that never ended",
-        "remove it, after some minutes in which a late publish may still name it",
+        "the storage has no file older than a day that belongs to no version, and no incomplete upload",
+        "remove them after some minutes, in which a late publish may still use one",
         _find_orphans,
         _sweep_orphans,
     ),
@@ -162,7 +162,7 @@ CHECKS = (
 DEEP = (
     Check(
         "contents",
-        "every tarball has the SHA-256 that it was published with",
+        "every tarball still has the SHA-256 that it was published with",
         "restore these keys from a backup of the storage",
         _find_changed,
     ),

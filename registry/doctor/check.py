@@ -1,4 +1,4 @@
-"""What a check is: it finds what isn't as it should be, and may know how to mend it."""
+"""The parts that every check uses. A check finds faults, and may be able to repair them."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -11,16 +11,16 @@ from registry.settings import Settings
 from registry.storage.base import Storage
 
 EXAMPLES = 5
-# What differs only because something is under way is equal after this.
+# A difference that comes from work in progress has gone after this time.
 SETTLE_SECONDS = 3.0
 
 Progress = Callable[[str], None]
-"""Hears what is looked at, and how far that is."""
+"""Called with a text that says what is being checked and how far the check is."""
 
 
 @dataclass(frozen=True)
 class Registry:
-    """What there is to look at; `dashboards` is None and `index` not configured without Elasticsearch."""
+    """The resources to check. Without Elasticsearch `dashboards` is None and `index` is not configured."""
 
     settings: Settings
     db: Database
@@ -32,7 +32,7 @@ class Registry:
 
 @dataclass
 class Found:
-    """How many things are wrong, and up to EXAMPLES of them in words."""
+    """The number of faults, and descriptions of up to EXAMPLES of them."""
 
     count: int = 0
     examples: list[str] = field(default_factory=list)
@@ -49,9 +49,10 @@ class Found:
 
 @dataclass(frozen=True)
 class Check:
-    """`law` is what should be true, `remedy` what repair does or, without one, what a person has to do.
+    """`law` says what must be true. `remedy` says what `repair` does or, without `repair`, what a person has to do.
 
-    `find` reports nothing that is only under way. Without what a `vital` check asks for no other one can be made.
+    `find` must not report differences that come from work in progress. If a `vital` check finds a fault, no other check
+    is made.
     """
 
     name: str
@@ -63,7 +64,7 @@ class Check:
 
 
 def reading(read: Callable[[Connection], Awaitable[Found]]) -> Callable[[Registry], Awaitable[Found]]:
-    """`find` of a check that asks PostgreSQL alone."""
+    """Makes the `find` of a check that only needs a connection to PostgreSQL."""
 
     async def find(registry: Registry) -> Found:
         async with registry.db.read() as conn:
@@ -73,7 +74,7 @@ def reading(read: Callable[[Connection], Awaitable[Found]]) -> Callable[[Registr
 
 
 def writing(write: Callable[[Connection], Awaitable[None]]) -> Callable[[Registry], Awaitable[None]]:
-    """`repair` of a check, in one transaction."""
+    """Makes a `repair` that runs in one transaction."""
 
     async def repair(registry: Registry) -> None:
         async with registry.db.transaction() as conn:
@@ -85,7 +86,10 @@ def writing(write: Callable[[Connection], Awaitable[None]]) -> Callable[[Registr
 async def pages(
     registry: Registry, read: Callable[[Connection, Any, int], Awaitable[list[Row]]], key: str, first: object, size: int
 ) -> AsyncIterator[list[Row]]:
-    """Everything that `read` gives up to `size` rows of, by `key` after the last one's, from after `first` on."""
+    """Reads all rows in pages. `read` gets (conn, after, size) and returns rows whose column `key` is above `after`.
+
+    The first page starts after `first`.
+    """
     after = first
     while True:
         async with registry.db.read() as conn:

@@ -1,4 +1,4 @@
-"""Is the log of events whole, does it say what the rows say, and is every consumer within it?"""
+"""Checks that the event log is complete, that it agrees with the rows, and that no consumer is ahead of it."""
 
 from registry.db.engine import Connection
 from registry.doctor import store
@@ -22,27 +22,27 @@ CHECKS = (
     Check(
         "event numbers",
         "the log's numbers have no gap",
-        "put an event there that says only that one was lost; what it told, the other checks bring back",
+        "fill each gap with a `log.lost` event; other checks restore what the lost events said",
         reading(store.gaps),
         writing(store.fill_gaps),
     ),
     Check(
         "events",
-        "the log tells what versions and packages are: published, deleted, yanked, deprecated",
-        "append the events that are missing; consumers follow them",
-        reading(store.untold),
-        writing(store.tell),
+        "the log has the events that made each version and package what it is: published, deleted, yanked, deprecated",
+        "append the missing events; consumers then handle them",
+        reading(store.missing_events),
+        writing(store.append_missing_events),
     ),
     Check(
         "published rows",
-        "every version that the log tells of has its row",
+        "every version that was published according to the log has its row",
         "restore the row from a backup of PostgreSQL",
         reading(store.lost_rows),
     ),
     Check(
         "cursors",
-        "no consumer has handled more than its log has",
-        "set it back to the beginning; what it writes again stays what it is",
+        "no consumer's cursor is beyond the end of its log",
+        "set the cursor back to the beginning; handling an event again changes nothing",
         reading(_cursors),
         writing(_replay),
     ),

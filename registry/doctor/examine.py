@@ -1,4 +1,4 @@
-"""Makes every check, repairs if asked to, and looks again at what it repaired."""
+"""Makes all checks, repairs if asked to, and checks again what it repaired."""
 
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -18,14 +18,17 @@ from registry.settings import Settings
 from registry.storage.opened import open_storage
 
 CLEAN, WRONG, INCOMPLETE = 0, 1, 2
-# Statements that look at whole tables take longer than those of requests.
+# Statements that read whole tables take longer than those of requests.
 STATEMENT_TIMEOUT = timedelta(hours=1)
 SEARCH_TIMEOUT = timedelta(seconds=30)
 
 
 @dataclass
 class Result:
-    """Of one check: how many things were `found`, how many are `left`; `problem` says why it could not be made."""
+    """The result of one check: the number of faults that were `found`, and that are `left` after the repair.
+
+    `problem` is None, or says why the check could not be made.
+    """
 
     name: str
     law: str
@@ -40,14 +43,14 @@ class Result:
 
 @dataclass
 class Report:
-    """What came of all checks, in their order."""
+    """The results of all checks, in the order they were made."""
 
     repaired: bool
     results: list[Result]
 
     @property
     def status(self) -> int:
-        """0: all is well (now). 1: something is wrong. 2: a check could not be made, whatever the others found."""
+        """The exit status. 0: no fault is left. 1: faults are left. 2: some check could not be made."""
         if any(result.problem for result in self.results):
             return INCOMPLETE
         return WRONG if any(result.left for result in self.results) else CLEAN
@@ -57,7 +60,7 @@ class Report:
 
 
 def all_checks(registry: Registry, *, deep: bool) -> list[Check]:
-    """In the order of repairs: what others are computed from comes first. `deep` reads every tarball."""
+    """All checks, in the order of repairs: first what other data is computed from. `deep` reads all tarballs."""
     checks = [*schema.CHECKS, *blobs.CHECKS, *(blobs.DEEP if deep else ()), *rows.CHECKS, *event_log.CHECKS]
     checks += [*spool.CHECKS, *counts.CHECKS, *jobs.CHECKS]
     if registry.index.is_configured:
@@ -68,14 +71,14 @@ def all_checks(registry: Registry, *, deep: bool) -> list[Check]:
 
 
 async def doctor(settings: Settings, progress: Progress, *, repair: bool, deep: bool) -> Report:
-    """The report on the registry of `settings`, which may be in use. Raises StackError, StorageUnavailable."""
+    """Examines the registry of `settings`, which may be in use. Raises StackError, StorageUnavailable."""
     async with opened(settings, progress) as registry:
         return await examine(registry, all_checks(registry, deep=deep), repair=repair)
 
 
 @asynccontextmanager
 async def opened(settings: Settings, progress: Progress) -> AsyncIterator[Registry]:
-    """The resources of `settings`, with more patience than those of requests."""
+    """The resources of `settings`, with longer timeouts than those of requests."""
     database = replace(settings.database, statement_timeout=STATEMENT_TIMEOUT)
     engine = replace(settings.search, timeout=max(settings.search.timeout, SEARCH_TIMEOUT))
     async with (
@@ -88,7 +91,7 @@ async def opened(settings: Settings, progress: Progress) -> AsyncIterator[Regist
 
 
 async def examine(registry: Registry, checks: Sequence[Check], *, repair: bool) -> Report:
-    """Makes `checks` one after the other; of each that found something, `left` is what a last look still finds."""
+    """Makes `checks` one after the other. After all repairs, makes each check that was repaired once more."""
     results: list[Result] = []
     for check in checks:
         registry.progress(check.name)
@@ -100,7 +103,7 @@ async def examine(registry: Registry, checks: Sequence[Check], *, repair: bool) 
     if repair:
         for check, result in zip(checks, results, strict=False):
             if result.found and result.mendable and not result.problem:
-                registry.progress(f"{check.name} once more")
+                registry.progress(f"{check.name}: checking again")
                 await _make(registry, check, result, again=True)
     return Report(repair, results)
 

@@ -1,4 +1,4 @@
-"""Do jobs run? Finds dead jobs, and jobs that are overdue or keep failing."""
+"""Finds dead jobs, and jobs that are overdue or fail again and again."""
 
 from datetime import timedelta
 
@@ -43,7 +43,7 @@ async def _find_late(conn: Connection) -> Found:
 CHECKS = (
     Check(
         "dead jobs",
-        "no job failed so often that it was given up",
+        "no job has failed so often that it is not retried",
         "find the cause in the log; --repair makes these jobs due again",
         reading(_find_dead),
         _retry,

@@ -1,4 +1,4 @@
-"""The report as a table for people and as JSON for machines."""
+"""Formats a report as a table for people or as JSON for programs."""
 
 import orjson
 
@@ -6,7 +6,7 @@ from registry.doctor.examine import Report, Result
 
 
 def as_text(report: Report) -> str:
-    """A line a check, with examples and what to do below those that found something."""
+    """One line for each check. A check that found faults has examples and advice below its line."""
     rows = [("check", "found", "left", "")]
     rows += [(each.name, _figure(each, each.found), _figure(each, each.left), _said(each)) for each in report.results]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]

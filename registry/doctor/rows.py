@@ -1,4 +1,4 @@
-"""Do the rows of packages and versions say what follows from them?"""
+"""Checks the columns of packages and versions that are computed from other columns."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -28,16 +28,16 @@ async def _find_names(registry: Registry) -> Found:
     return found
 
 
-async def _mend_names(registry: Registry) -> None:
+async def _repair_names(registry: Registry) -> None:
     async for row in _wrong_names(registry):
-        # Two look-alikes can't both have the key; the last look tells of the one that keeps another.
+        # Two similar names can't both have the key. The check that follows the repair reports the second one.
         with contextlib.suppress(ConstraintViolated):
             async with registry.db.transaction() as conn:
                 await store.set_similarity_key(conn, row.id, similarity_key(row.name))
 
 
 async def _wrong_orders(registry: Registry) -> AsyncIterator[tuple[Row, versions.Version | None]]:
-    """Versions whose row has another order than their number gives; None: it is no number at all."""
+    """Versions whose order does not match their number, with the parsed number; None if it can't be parsed."""
     async for rows in pages(registry, store.versions_after, "id", 0, PAGE):
         for row in rows:
             try:
@@ -53,15 +53,17 @@ async def _wrong_orders(registry: Registry) -> AsyncIterator[tuple[Row, versions
 async def _find_orders(registry: Registry) -> Found:
     found = Found()
     async for row, version in _wrong_orders(registry):
-        found.add(f"{row.name} {row.version}" + ("" if version else " is no version; change the row by hand"))
+        found.add(
+            f"{row.name} {row.version}" + ("" if version else " is not a version number; correct the row by hand")
+        )
     return found
 
 
-async def _mend_orders(registry: Registry) -> None:
+async def _repair_orders(registry: Registry) -> None:
     async for row, version in _wrong_orders(registry):
         if version is None:
             continue
-        # Two versions that differ only by their build are one; the last look tells of the second.
+        # Two versions that differ only in build metadata can't both exist. The next check reports the second one.
         with contextlib.suppress(ConstraintViolated):
             async with registry.db.transaction() as conn:
                 await store.set_order(conn, row.id, version.canonical, version.sort_key, version.is_prerelease)
@@ -79,7 +81,7 @@ async def _find_outdated(registry: Registry) -> Found:
     return found
 
 
-async def _mend_outdated(registry: Registry) -> None:
+async def _repair_outdated(registry: Registry) -> None:
     async for rows in _outdated(registry):
         async with registry.db.transaction() as conn:
             await store.refresh_packages(conn, [row.id for row in rows])
@@ -88,23 +90,23 @@ async def _mend_outdated(registry: Registry) -> None:
 CHECKS = (
     Check(
         "names",
-        "each package's key for look-alikes follows from its name",
-        "write the key anew",
+        "each package's key for similar names matches its name",
+        "compute the key again",
         _find_names,
-        _mend_names,
+        _repair_names,
     ),
     Check(
         "versions",
-        "each version's order and canonical form follow from its number",
-        "write both anew",
+        "each version's order and canonical form match its number",
+        "compute both again",
         _find_orders,
-        _mend_orders,
+        _repair_orders,
     ),
     Check(
         "packages",
-        "each package shows its latest version and what that one says",
-        "refresh what it shows",
+        "each package shows its latest version and that version's metadata",
+        "refresh what the package shows",
         _find_outdated,
-        _mend_outdated,
+        _repair_outdated,
     ),
 )

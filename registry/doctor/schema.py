@@ -1,4 +1,4 @@
-"""Is the schema the one that this release works with?"""
+"""Checks that the database schema fits this release."""
 
 import asyncio
 
@@ -23,15 +23,15 @@ async def _lacking(registry: Registry) -> Found:
 CHECKS = (
     Check(
         "schema revision",
-        "the schema is that of this release, or of a later one",
+        "the schema is the one of this release or of a later one",
         "run `synapse-registry migrate`; nothing else was checked",
         _pending,
         vital=True,
     ),
     Check(
         "schema objects",
-        "every table, column, index and constraint is there",
-        "bring back what is missing; registry/db/tables.py has its definition",
+        "every table, column, index and constraint exists",
+        "create what is missing; registry/db/tables.py defines it",
         _lacking,
     ),
 )

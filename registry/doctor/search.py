@@ -1,4 +1,4 @@
-"""Do both search indices hold what PostgreSQL has?"""
+"""Checks that both search indices agree with PostgreSQL."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ async def _find_missing(registry: Registry) -> Found:
     if not await registry.index.is_current():
         await asyncio.sleep(SETTLE_SECONDS)
         if not await registry.index.is_current():
-            found.add("there is no index, or one of another layout than this release has")
+            found.add("an index is missing, or has the layout of another release")
     return found
 
 
@@ -27,7 +27,7 @@ async def _heal(registry: Registry) -> None:
 async def _find_differences(registry: Registry) -> Found:
     found = Found()
     if not await registry.index.is_current():
-        return found  # "search indices" tells of it
+        return found  # the check "search indices" reports it
     async for what, document in differences(registry.db, registry.index):
         found.add(f"{document} is {what}")
     return found
@@ -36,7 +36,7 @@ async def _find_differences(registry: Registry) -> Found:
 async def _reconcile(registry: Registry) -> None:
     mended = await reconcile(registry.db, registry.index)
     if mended[UNREPAIRED]:
-        # Documents of an index that is ahead of this database yield to no other.
+        # An index that is newer than a restored database refuses our older documents. Only a rebuild helps.
         await rebuild(registry.db, registry.index)
 
 
@@ -55,22 +55,22 @@ async def _retry(registry: Registry) -> None:
 CHECKS = (
     Check(
         "search indices",
-        "both search indices are there, in this release's layout",
-        "build them anew from PostgreSQL",
+        "both search indices exist and have this release's layout",
+        "rebuild them from PostgreSQL",
         _find_missing,
         _heal,
     ),
     Check(
         "refused documents",
-        "the search engine has refused no document",
-        "try each once more; what is refused again says why",
+        "Elasticsearch has refused no search document",
+        "write each once more; the reason is shown if it is refused again",
         _find_refused,
         _retry,
     ),
     Check(
         "search documents",
-        "both search indices hold what PostgreSQL has, downloads within a step, and nothing else",
-        "write what differs, or build the indices anew if that doesn't help",
+        "both search indices agree with PostgreSQL; download counts may be one refresh behind",
+        "write the documents that differ; rebuild the indices if that does not help",
         _find_differences,
         _reconcile,
     ),

@@ -1,4 +1,4 @@
-"""Does anything wait for ever in this machine's spool folder?"""
+"""Checks that nothing stays in this machine's spool folder."""
 
 import asyncio
 import time
@@ -17,13 +17,13 @@ def _named(registry: Registry, pattern: str, *, older_than: float = 0.0) -> set[
         try:
             if path.stat().st_mtime <= before:
                 found.add(path)
-        except FileNotFoundError:  # taken meanwhile
+        except FileNotFoundError:  # another process has removed it
             continue
     return found
 
 
 async def _find_waiting(registry: Registry) -> Found:
-    """Batches that nobody takes: as long as they get fewer, somebody is at it."""
+    """Finds batches that no process adds. While their number falls, some process is adding them."""
     waiting = await asyncio.to_thread(_named, registry, "*.downloads.json")
     while waiting:
         await asyncio.sleep(SETTLE_SECONDS)
@@ -46,7 +46,7 @@ async def _find_damaged(registry: Registry) -> Found:
 
 
 async def _left(registry: Registry) -> set[Path]:
-    """What dead processes left: folders of uploads, and batches that were never written to their end."""
+    """Leftovers of processes that died: folders of uploads, and incomplete batch files."""
     folders = await asyncio.to_thread(spool.abandoned, registry.settings.limits.spool_path)
     files = await asyncio.to_thread(_named, registry, "*.tmp", older_than=ORPHAN_AGE.total_seconds())
     return {*folders, *files}
@@ -55,7 +55,7 @@ async def _left(registry: Registry) -> set[Path]:
 async def _find_left(registry: Registry) -> Found:
     left = await _left(registry)
     if left:
-        # The next process to start would remove it.
+        # A process that starts just now may be removing them.
         await asyncio.sleep(SETTLE_SECONDS)
         left &= await _left(registry)
     return Found(len(left), sorted(str(path) for path in left)[:5])
@@ -71,20 +71,20 @@ async def _remove_left(registry: Registry) -> None:
 CHECKS = (
     Check(
         "spooled downloads",
-        "no batch of downloads waits in this machine's spool folder although PostgreSQL is there",
-        "count them; a batch that was counted is known by its id",
+        "no batch of downloads waits in this machine's spool folder while PostgreSQL is available",
+        "count them; the id of a batch keeps it from being counted twice",
         _find_waiting,
         _replay,
     ),
     Check(
         "damaged downloads",
-        "no batch of downloads was set aside because it can't be read",
-        "read what can be read of these files, then remove them: the downloads in them are not counted",
+        "no file of spooled downloads is unreadable",
+        "save what is readable in these files, then remove them; their downloads are not counted",
         _find_damaged,
     ),
     Check(
         "spool leftovers",
-        "dead processes left nothing in this machine's spool folder",
+        "processes that died left nothing in this machine's spool folder",
         "remove it",
         _find_left,
         _remove_left,

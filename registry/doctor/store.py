@@ -1,4 +1,4 @@
-"""The SQL of the checks: what isn't as it should be, in one statement and so of one moment, and what mends it."""
+"""The SQL of the checks and repairs. Each check is one statement, so it sees one moment of the database."""
 
 from collections.abc import Iterable, Sequence
 from datetime import date
@@ -18,7 +18,7 @@ v = package_versions
 
 
 def first_of(differences: str) -> Statement:
-    """For `found()`: the first of the texts `what` that `differences` selects, each with how many there are."""
+    """A statement for `found()`. `differences` selects a text `what` for each fault."""
     return statement(sa.text(f"SELECT what, count(*) OVER () AS total FROM ({differences}) AS d LIMIT {EXAMPLES}"))
 
 
@@ -121,22 +121,22 @@ _FILL = statement(
     FROM ({_GAPS}) AS g, generate_series(first, last) AS missing
     """)
 )
-_UNTOLD = """
-    WITH told AS (
+_MISSING_EVENTS = """
+    WITH logged AS (
         SELECT package_id, version, bool_or(type = 'version.published') AS published,
                coalesce(max(seq) FILTER (WHERE type IN ('version.published', 'version.restored')), 0) AS raised,
                coalesce(max(seq) FILTER (WHERE type = 'version.deleted'), 0) AS deleted,
                coalesce(max(seq) FILTER (WHERE type = 'version.yanked'), 0) AS yanked,
                coalesce(max(seq) FILTER (WHERE type = 'version.unyanked'), 0) AS unyanked
         FROM events WHERE version IS NOT NULL GROUP BY package_id, version
-    ), told_of_packages AS (
+    ), logged_packages AS (
         SELECT package_id, coalesce(max(seq) FILTER (WHERE type = 'package.deprecated'), 0)
                          > coalesce(max(seq) FILTER (WHERE type = 'package.undeprecated'), 0) AS deprecated
         FROM events WHERE version IS NULL GROUP BY package_id
     )
     SELECT v.package_id, p.name AS package, v.version, v.id AS version_id, w.nth, w.type, w.data
     FROM package_versions v JOIN packages p ON p.id = v.package_id
-    LEFT JOIN told t ON t.package_id = v.package_id AND t.version = v.version
+    LEFT JOIN logged t ON t.package_id = v.package_id AND t.version = v.version
     CROSS JOIN LATERAL (VALUES
         (1, 'version.published', t.published IS NOT TRUE,
          jsonb_build_object('checksum', v.checksum, 'size', v.tarball_size)),
@@ -145,24 +145,24 @@ _UNTOLD = """
         (3, 'version.yanked', v.yanked AND (t.version IS NULL OR t.yanked <= t.unyanked),
          jsonb_build_object('reason', v.yank_reason)),
         (3, 'version.unyanked', NOT v.yanked AND t.yanked > t.unyanked, '{}')
-    ) AS w (nth, type, untold, data)
-    WHERE w.untold
+    ) AS w (nth, type, missing, data)
+    WHERE w.missing
     UNION ALL
     SELECT p.id, p.name, NULL, NULL, 4, 'package.' || CASE WHEN wanted THEN 'deprecated' ELSE 'undeprecated' END,
            CASE WHEN wanted THEN jsonb_build_object('text', p.deprecated) ELSE '{}' END
-    FROM packages p LEFT JOIN told_of_packages t ON t.package_id = p.id
+    FROM packages p LEFT JOIN logged_packages t ON t.package_id = p.id
     CROSS JOIN LATERAL (SELECT coalesce(p.deprecated, '') <> '' AS wanted) AS w
     WHERE wanted <> coalesce(t.deprecated, false)
 """
-_UNTOLD_FOUND = first_of(
-    f"SELECT type || ' of ' || package || coalesce(' ' || version, '') AS what FROM ({_UNTOLD}) AS u"
+_MISSING_EVENTS_FOUND = first_of(
+    f"SELECT type || ' of ' || package || coalesce(' ' || version, '') AS what FROM ({_MISSING_EVENTS}) AS u"
 )
-_TELL = statement(
+_APPEND_MISSING = statement(
     sa.text(f"""
     INSERT INTO events (seq, type, package_id, package, version, data)
     SELECT (SELECT coalesce(max(seq), 0) FROM events) + row_number() OVER (ORDER BY version_id, nth, package_id),
            type, package_id, package, version, data
-    FROM ({_UNTOLD}) AS u
+    FROM ({_MISSING_EVENTS}) AS u
     """)
 )
 _ROWS_LOST = first_of("""
@@ -171,7 +171,7 @@ _ROWS_LOST = first_of("""
         SELECT FROM package_versions v WHERE v.package_id = e.package_id AND v.version = e.version
     )
 """)
-# What a sequence has given is not undone, nor dropped with a month: all ids are below.
+# The last value of the sequence is the end of the downloads' log, even if the newest rows were removed.
 _CURSORS = statement(
     sa.text(f"""
     SELECT name, seq, last FROM consumers CROSS JOIN LATERAL (
@@ -204,18 +204,18 @@ _DOWNLOADS_WRITTEN = statement(
 
 
 async def found(conn: Connection, differences: Statement, **values: object) -> Found:
-    """What a statement made by `first_of()` finds."""
+    """Runs a statement made by `first_of()`."""
     rows = await conn.all(differences, **values)
     return Found(rows[0].total if rows else 0, [row.what for row in rows])
 
 
 async def outdated_packages(conn: Connection, after: int, count: int) -> list[Row]:
-    """id and name of up to `count` packages with an id above `after` that don't show what their latest version says."""
+    """id and name of up to `count` packages above the id `after` that don't show their latest version's metadata."""
     return await conn.all(_OUTDATED_AFTER, after=after, count=count)
 
 
 async def refresh_packages(conn: Connection, ids: Sequence[int]) -> None:
-    """Makes these packages show what their latest version says."""
+    """Makes these packages show their latest version's metadata."""
     await conn.all(_LOCK, ids=list(ids))
     for id_ in ids:
         await packages_store.refresh(conn, id_)
@@ -227,7 +227,7 @@ async def names_after(conn: Connection, after: int, count: int) -> list[Row]:
 
 
 async def set_similarity_key(conn: Connection, package_id: int, key: str) -> None:
-    """ConstraintViolated when another package has it."""
+    """Sets the key for similar names. Raises ConstraintViolated if another package has it."""
     await conn.run(_RENAME, of=package_id, key=key)
 
 
@@ -237,80 +237,83 @@ async def versions_after(conn: Connection, after: int, count: int) -> list[Row]:
 
 
 async def set_order(conn: Connection, version_id: int, canonical: str, sort_key: str, is_prerelease: bool) -> None:
-    """ConstraintViolated when another version of the package is the same but for its build."""
+    """Sets the order of a version. Raises ConstraintViolated if another version differs only in build metadata."""
     await conn.run(
         _REORDER, of=version_id, to_canonical=canonical, to_sort_key=sort_key, to_is_prerelease=is_prerelease
     )
 
 
 async def begin_list(conn: Connection) -> None:
-    """An empty list of blobs, which ends with the session of `conn`."""
+    """Creates an empty list of blobs. It ends with the session of `conn`."""
     await conn.run(_LISTED)
 
 
 async def list_blobs(conn: Connection, keys: Iterable[str], sizes: Iterable[int]) -> None:
-    """Adds to the list of blobs."""
+    """Adds blobs to the list."""
     await conn.run(_LIST, keys=list(keys), sizes=list(sizes))
 
 
 async def end_list(conn: Connection) -> None:
-    """Lets PostgreSQL know how long the list has become."""
+    """Updates the statistics of the list, so that PostgreSQL plans queries on it well."""
     await conn.run(_ANALYZE)
 
 
 async def not_listed(conn: Connection, after: int, count: int) -> list[Row]:
-    """Up to `count` unswept versions with an id above `after` whose blob is not listed with its size, by id.
+    """Up to `count` unswept versions above the id `after` whose blob is not in the list with the right size.
 
-    id, name, version, tarball_path and tarball_size.
+    Rows have id, name, version, tarball_path and tarball_size and are ordered by id.
     """
     return await conn.all(_NOT_LISTED, after=after, count=count)
 
 
 async def unswept(conn: Connection, ids: Sequence[int]) -> set[int]:
-    """Those of the versions `ids` whose blob is not to go."""
+    """The ids of those versions among `ids` whose blob must stay."""
     return {row.id for row in await conn.all(_UNSWEPT, ids=list(ids))}
 
 
 async def tarballs_after(conn: Connection, after: str, count: int) -> list[Row]:
-    """id, name, version, tarball_path and checksum of up to `count` unswept versions, by tarball_path; one a path."""
+    """Up to `count` unswept versions with a tarball_path above `after`, one for each path, ordered by it.
+
+    Rows have id, name, version, tarball_path and checksum.
+    """
     return await conn.all(_TARBALLS, after=after, count=count)
 
 
 async def overdue_tombstones(conn: Connection, grace: object) -> Found:
-    """Versions deleted longer ago than `grace` (a timedelta) that are not swept."""
+    """Versions that were deleted longer ago than `grace` (a timedelta) and are not swept."""
     return await found(conn, _TOMBSTONES, grace=grace)
 
 
 async def gaps(conn: Connection) -> Found:
-    """Ranges of numbers that the event log lacks."""
+    """Ranges of numbers that are missing from the event log."""
     return await found(conn, _GAPS_FOUND)
 
 
 async def fill_gaps(conn: Connection) -> None:
-    """Puts an event that says nothing in each place."""
+    """Fills each gap with `log.lost` events."""
     await event_log.lock(conn)
     await conn.run(_FILL)
 
 
-async def untold(conn: Connection) -> Found:
-    """What the rows say and the event log doesn't."""
-    return await found(conn, _UNTOLD_FOUND)
+async def missing_events(conn: Connection) -> Found:
+    """States of rows that no event explains."""
+    return await found(conn, _MISSING_EVENTS_FOUND)
 
 
-async def tell(conn: Connection) -> None:
-    """Appends the events that the log lacks, after all others."""
+async def append_missing_events(conn: Connection) -> None:
+    """Appends the missing events to the log."""
     await event_log.lock(conn)
-    await conn.run(_TELL)
+    await conn.run(_APPEND_MISSING)
     conn.announce(event_log.CHANNEL, "")
 
 
 async def lost_rows(conn: Connection) -> Found:
-    """Versions that were published, as the log says, and have no row."""
+    """Versions that were published according to the log but have no row."""
     return await found(conn, _ROWS_LOST)
 
 
 async def cursors_beyond(conn: Connection) -> list[Row]:
-    """name, seq and last of the consumers that are past the last entry of their log."""
+    """name, seq and last of each consumer whose cursor `seq` is beyond `last`, the end of its log."""
     return await conn.all(_CURSORS)
 
 

@@ -351,7 +351,7 @@ async def test_the_command_tells_by_its_status_and_in_two_languages(
     status, out, _ = await run_command(tmp_path, "doctor", **environ)
     assert status == 1
     assert "    gamma: 5 instead of 0\n" in out
-    assert "  --repair would: count anew" in out
+    assert "  --repair would: count again" in out
     assert out.splitlines()[-1] == "2 found."
     status, out, _ = await run_command(tmp_path, "doctor", "--repair", "--json", "--deep", **environ)
     answer = json.loads(out)

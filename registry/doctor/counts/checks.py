@@ -1,4 +1,4 @@
-"""Are the counts of downloads what the downloads, and the days, add up to, and those of packages what there is?"""
+"""Checks all counters: downloads per day, version, package and registry, and the totals of packages and versions."""
 
 from datetime import date
 
@@ -8,11 +8,11 @@ from registry.doctor.check import EXAMPLES, Check, Found, Registry, reading, wri
 from registry.doctor.counts import store
 from registry.downloads import store as downloads
 
-_REMEDY = "count anew from the downloads that are kept and, of older months, from their days"
+_REMEDY = "count again from single downloads, and for older months from the daily counts"
 
 
 async def _months(registry: Registry, conn: Connection) -> list[date]:
-    """Those whose downloads are all kept. Of an older one some may come late, when its others are gone."""
+    """The months within the retention. In an older month, spooled downloads may arrive after the others are removed."""
     oldest = oldest_month(registry.settings.downloads.retention)
     return [month for month in await downloads.months(conn) if month >= oldest]
 
@@ -36,36 +36,36 @@ async def _recount(registry: Registry) -> None:
 CHECKS = (
     Check(
         "downloads by day",
-        "the days of each version are the downloads that are kept of them, all and unique",
+        "the daily counts of each version match its single downloads",
         _REMEDY,
         _days,
         _recount,
     ),
     Check(
         "registry by day",
-        "the registry's days are the sums of its versions' days",
+        "the registry's daily counts are the sums of its versions' daily counts",
         _REMEDY,
         reading(store.registry_days),
         _recount,
     ),
     Check(
         "version counts",
-        "each version's count is the sum of its days",
+        "each version's count is the sum of its daily counts",
         _REMEDY,
         reading(store.versions),
         _recount,
     ),
     Check(
         "package counts",
-        "each package's count is the sum of its days",
+        "each package's count is the sum of its versions' daily counts",
         _REMEDY,
         reading(store.packages),
         _recount,
     ),
     Check(
         "totals",
-        "the numbers of packages and versions that are kept are those that counting gives",
-        "add what is missing to them",
+        "the stored totals of packages and versions match the rows",
+        "add the difference to the totals",
         reading(store.totals),
         writing(store.mend_totals),
     ),

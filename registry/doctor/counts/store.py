@@ -1,4 +1,4 @@
-"""The SQL of counters and roll-ups: each level is the sum of the one below, and the days are what the downloads say."""
+"""The SQL that compares counters and roll-ups with what they sum up, and counts them again."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -10,11 +10,11 @@ from registry.doctor.check import Found
 from registry.doctor.store import first_of, found
 from registry.downloads import store as downloads
 
-# As the triggers of registry/db/migrations have it.
+# The number of slots that the triggers in registry/db/migrations use.
 _SLOTS = 64
 _TRAITS = "kind, client, system, country"
 _DAY_KEY = f"package_id, day, package_version_id, {_TRAITS}"
-# By month, of which whole partitions are kept or gone.
+# Downloads are compared by month, because retention removes whole months.
 _DAYS_COUNTED = f"""
     SELECT v.package_id, (d.downloaded_at AT TIME ZONE 'UTC')::date AS day, d.package_version_id, {_TRAITS},
            count(*) AS count, count(*) FILTER (WHERE d.is_unique) AS unique_count
@@ -107,7 +107,7 @@ _MEND_PACKAGES = statement(
     sa.text(f"UPDATE packages SET download_count = d.total FROM ({_PACKAGES_COUNTED}) d WHERE d.id = packages.id")
 )
 
-# Triggers add to them with every change of rows, so in one snapshot both are of the same moment.
+# Triggers update the totals in the transaction that changes a row, so one snapshot sees rows and totals in agreement.
 _TOTALS = """
     SELECT (SELECT count(*) FROM packages WHERE latest_version_id IS NOT NULL) AS packages,
            (SELECT count(*) FROM package_versions WHERE deleted_at IS NULL) AS versions,
@@ -137,29 +137,29 @@ _ADD_TO_SLOT = statement(
 
 
 async def days(conn: Connection, month: date) -> Found:
-    """Days of versions in a month (given by its first day) that are not what the downloads say."""
+    """Daily counts of versions that differ from the single downloads of a month, given by its first day."""
     return await found(conn, _DAYS, first=month, after=downloads.next_month(month))
 
 
 async def registry_days(conn: Connection) -> Found:
-    """Days of the registry that are not the sum of those of its versions."""
+    """Daily counts of the registry that are not the sum of those of its versions."""
     return await found(conn, _REGISTRY)
 
 
 async def versions(conn: Connection) -> Found:
-    """Versions whose count is not the sum of its days."""
+    """Versions whose count is not the sum of its daily counts."""
     return await found(conn, _VERSIONS)
 
 
 async def packages(conn: Connection) -> Found:
-    """Packages whose count is not the sum of their days."""
+    """Packages whose count is not the sum of the daily counts of its versions."""
     return await found(conn, _PACKAGES)
 
 
 async def recount(conn: Connection, months: Sequence[date]) -> None:
-    """Counts everything anew: the days of these months, and from all days what they add up to.
+    """Counts the days of `months` again from single downloads, and all other counters from the days.
 
-    Downloads wait meanwhile, so that none is missed or counted twice.
+    No downloads are committed meanwhile, so that none is missed or counted twice.
     """
     await downloads.lock(conn)
     for month in months:
@@ -173,12 +173,12 @@ async def recount(conn: Connection, months: Sequence[date]) -> None:
 
 
 async def totals(conn: Connection) -> Found:
-    """Kept numbers of packages and versions that counting contradicts, and slots that triggers can't add to."""
+    """Totals that differ from the number of rows, and slots that are missing."""
     return await found(conn, _TOTALS_FOUND)
 
 
 async def mend_totals(conn: Connection) -> None:
-    """Adds to one slot what the sum over all lacks: nobody has to wait, unless for that slot."""
+    """Adds the difference to one slot, so that only transactions that use this slot have to wait."""
     await conn.run(_ADD_SLOTS)
-    await conn.run(_LOCK_SLOT)  # a statement before, so that the next one sees what another doctor added
+    await conn.run(_LOCK_SLOT)  # locked by its own statement, so the next statement sees what another doctor added
     await conn.run(_ADD_TO_SLOT)
