@@ -16,7 +16,12 @@ BULK_TIMEOUT = 60.0
 BUSY = (429, 503)
 # The answers that are about one document. All others are about an index or the cluster, and may pass.
 _DOCUMENT_ERRORS = frozenset(
-    ("document_parsing_exception", "mapper_parsing_exception", "strict_dynamic_mapping_exception")
+    (
+        "document_parsing_exception",
+        "fail_processor_exception",
+        "mapper_parsing_exception",
+        "strict_dynamic_mapping_exception",
+    )
 )
 AWAY = "The search engine can't be reached. Try again in a few seconds."
 
