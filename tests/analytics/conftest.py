@@ -1,4 +1,4 @@
-"""What dashboards read, in a real Elasticsearch, under a prefix of the test's own."""
+"""A real Elasticsearch in which each test has its own index prefix."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,7 +18,7 @@ def prefix() -> str:
 
 @pytest.fixture
 async def es(elasticsearch: Any, prefix: str) -> AsyncIterator[AsyncElasticsearch]:
-    """The engine; what the test left is removed."""
+    """A client of Elasticsearch. The test's indices and templates are deleted at the end."""
     async with AsyncElasticsearch(elasticsearch.url, request_timeout=60) as client:
         yield client
         for name in (await client.indices.get(index=f"{prefix}*")).body:

@@ -1,4 +1,4 @@
-"""PostgreSQL, Elasticsearch, the statistics and the dashboards agree on ten thousand downloads, whatever happens."""
+"""PostgreSQL, Elasticsearch, statistics and dashboards agree on ten thousand downloads while workers are killed."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ from tests.downloads.counts import made_up
 
 TOTAL = 10_000
 TENTH = TOTAL // 10
-# What is sent, and what it is known to be: (User-Agent, kind, client, system).
+# (User-Agent, and the expected kind, client and system).
 CLIENTS = [
     ('pip/25.0 {"ci": null, "cpu": "x86_64", "system": {"name": "Linux", "release": "6.1"}}', "human", "pip", "Linux"),
     ('pip/24.2 {"ci": true, "system": {"name": "Darwin", "release": "24.1"}}', "ci", "pip", "macOS"),
@@ -73,7 +73,7 @@ def environ(elasticsearch: Any, database_url: str, prefix: str, tmp_path: Any) -
 
 @pytest.fixture
 async def web(environ: dict[str, str]) -> AsyncIterator[Registry]:
-    """The service without its background, which runs in processes that the test kills."""
+    """The service without background work, which runs in processes that the test kills."""
     async with (
         serving(Settings.read(environ), with_background=False) as app,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=16)) as session,
@@ -83,7 +83,7 @@ async def web(environ: dict[str, str]) -> AsyncIterator[Registry]:
 
 @asynccontextmanager
 async def worker(environ: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The background as a process; killed on leaving."""
+    """A worker process. Leaving the block kills it."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "registry", "worker", env={**environment(), **environ}
     )
@@ -96,7 +96,7 @@ async def worker(environ: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Pr
 
 
 async def downloads(web: Registry, ids: list[Row], numbers: range) -> None:
-    """The first ones over HTTP, the others as the handler hands them on."""
+    """Makes the first downloads over HTTP and passes the others to the recorder, as the handler does."""
     http = [_get(web, number) for number in numbers if number % TENTH < TENTH // 10]
     await asyncio.gather(*http)
     for start in range(numbers.start, numbers.stop, 500):
@@ -205,7 +205,7 @@ async def agree(web: Registry, es: AsyncElasticsearch, prefix: str, since: datet
     }
     async with web.app[DB].read() as conn:
         rows = await conn.all(EVENTS)
-        # The other consumer hasn't lost its place either.
+        # The consumer of events did not lose its cursor either.
         assert await event_log.last_seq(conn) == len(VERSIONS)
     documents = await found(es, prefix)
     assert len(rows) == len(documents) == TOTAL + 1
@@ -234,7 +234,7 @@ async def agree(web: Registry, es: AsyncElasticsearch, prefix: str, since: datet
 
 
 async def panels_agree(documents: list[Document], es: AsyncElasticsearch, prefix: str, since: datetime) -> None:
-    """Every panel of downloads on the overview shows what the documents say."""
+    """Every panel of downloads on the overview shows the figures that the documents have."""
     objects = [json.loads(line) for line in OUTPUT.read_text(encoding="utf-8").splitlines()]
     patterns = {one["id"]: one["attributes"]["title"] for one in objects if one["type"] == "index-pattern"}
     [overview] = [one for one in objects if one["id"] == "registry-overview"]

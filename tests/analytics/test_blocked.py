@@ -1,4 +1,4 @@
-"""While Elasticsearch takes no documents at all, the consumer waits, health says why, and no download is lost."""
+"""While Elasticsearch takes no documents at all, the consumer waits, /health says why, and no download is lost."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ DOWNLOADED = 100
 
 @pytest.fixture
 async def engine(elasticsearch: Any) -> AsyncIterator[AsyncElasticsearch]:
-    """The engine; the limit of its shards is lifted at the end."""
+    """A client of Elasticsearch. Its shard limit is reset at the end."""
     async with AsyncElasticsearch(elasticsearch.url, request_timeout=60) as client:
         yield client
         await client.cluster.put_settings(persistent={LIMIT: None})
@@ -64,7 +64,7 @@ async def held(engine: AsyncElasticsearch, prefix: str) -> int:
     return int((await engine.count(index=f"{prefix}{DOWNLOADS}-*"))["count"])
 
 
-# Answers of Elasticsearch 9.4.3 to one item of a bulk.
+# Answers of Elasticsearch 9.4.3 to one item of a bulk request.
 REFUSED = (
     (400, "document_parsing_exception", "[1:6] failed to parse field [a] of type [ip] in document with id '1'"),
     (400, "mapper_parsing_exception", "failed to parse"),

@@ -78,7 +78,7 @@ async def test_a_refusal_leaves_out_what_does_not_apply(demo: Registry):
 
 
 def _empty(value: Any) -> bool:
-    """Whether something in it is null or blank: such fields are left out."""
+    """Whether any field is null or empty. Such fields must be left out."""
     return any(map(_empty, value.values())) if isinstance(value, dict) else value in ("", None)
 
 
@@ -148,7 +148,7 @@ async def test_everything_reaches_its_index_and_a_replay_doubles_nothing(
 
 
 async def handled(registry: Registry) -> None:
-    """Returns when both consumers have nothing before them."""
+    """Returns when both consumers have handled everything."""
     async with asyncio.timeout(30):
         while True:
             async with registry.app[DB].read() as conn:

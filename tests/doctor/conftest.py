@@ -1,4 +1,4 @@
-"""A registry in which everything happened once, at rest."""
+"""A registry that was used for a while and is now idle."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -41,7 +41,7 @@ _BEHIND = Statement(
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is under way in a registry at rest."""
+    """Shortens the pauses: in an idle registry no work is in progress."""
     for module in (check, blobs, search, spool, reconcile):
         monkeypatch.setattr(module, "SETTLE_SECONDS", 0.05)
     monkeypatch.setattr(sweep, "SETTLE", sweep.SETTLE * 0)
@@ -65,7 +65,7 @@ def environ(database_url: str, elasticsearch: Any, tmp_path: Path) -> dict[str, 
 
 @pytest.fixture
 async def settings(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Settings]:
-    """Of a registry that was used for a while, and stopped."""
+    """The settings of a registry that was used for a while and is stopped."""
     monkeypatch.setattr(analytics, "GATHER_SECONDS", 0.05)
     read = Settings.read(environ)
     async with serving(read) as app, aiohttp.ClientSession(auto_decompress=False) as session:
@@ -77,7 +77,7 @@ async def settings(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def catch_up(registry: Registry) -> None:
-    """What consumers of a running service do."""
+    """Runs the consumers until they have handled everything."""
     assert registry.dashboards is not None
     hub = Announcements(registry.db, CHANNELS)
     tasks = {
@@ -121,6 +121,6 @@ async def _use(client: Client) -> None:
 
 @pytest.fixture
 async def resting(settings: Settings) -> AsyncIterator[Registry]:
-    """What the doctor looks at."""
+    """The resources that the doctor checks."""
     async with opened(settings, lambda _: None) as registry:
         yield registry

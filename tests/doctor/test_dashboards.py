@@ -1,4 +1,4 @@
-"""Documents for dashboards that are lost or refused: the doctor writes them, the worker notices, neither repeats it."""
+"""Lost or refused documents for dashboards: the doctor and the worker write them again, but never for nothing."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ async def look(registry: Registry, *, repair: bool = False) -> Report:
 
 
 def figures(report: Report) -> dict[str, tuple[int, int]]:
-    """(found, left) of each check that found something."""
+    """(found, left) of each check that found a fault."""
     assert not [result.problem for result in report.results if result.problem]
     return {result.name: (result.found, result.left) for result in report.results if result.found}
 
@@ -65,7 +65,7 @@ async def test_the_doctor_writes_what_is_missing_itself_and_looks_again(resting:
 async def test_a_refused_document_is_remembered_and_found_without_writing_the_others_again(
     resting: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # An index that takes only numbers where the documents have the name of a rule.
+    # This index only takes numbers as names of rules.
     await sql(resting, "UPDATE downloads SET rule = CASE id WHEN 2 THEN 'browser' ELSE '1' END")
     await drop(resting, DOWNLOADS)
     async with AsyncElasticsearch(resting.settings.search.url) as client:

@@ -1,4 +1,4 @@
-"""Each thing that may break is broken: the doctor finds it by its name, and mends it."""
+"""The tests break each part on purpose. The doctor must find the fault with the right check and repair it."""
 
 import json
 import os
@@ -61,7 +61,7 @@ Break = Callable[[Registry], Awaitable[object]]
 
 
 def statement(*texts: str) -> Break:
-    """Rows changed by hand; each text changes something."""
+    """Changes rows by hand. Each statement must change at least one row."""
 
     async def run(registry: Registry) -> None:
         for text in texts:
@@ -103,7 +103,7 @@ async def leave_spool(registry: Registry) -> None:
 
 
 def in_index(kind: str, id_: str, document: dict[str, Any] | None) -> Break:
-    """A document that no consumer wrote or, with None, removed."""
+    """Writes a document that no consumer wrote, or deletes it if `document` is None."""
 
     async def run(registry: Registry) -> None:
         async with AsyncElasticsearch(registry.settings.search.url) as client:
@@ -127,8 +127,8 @@ async def lose_the_index(registry: Registry) -> None:
 
 GHOST = {"name": "ghost", "version": "1.0.0", "sort_key": "~", "downloads": 0}
 OF_LOG = {"event": {"dataset": "registry.events"}}
-# What is broken, how, and the checks that find it, with what each finds while those before it are mended. What is of
-# one round is broken at once: none of it hides another, nor mends it.
+# Name of the fault, how to cause it, and the checks that find it with their counts when earlier faults are repaired in
+# the same run. All faults of one round are caused together, so none of them may hide or repair another.
 Round = dict[str, tuple[Break, dict[str, int]]]
 MISSING: Round = {
     "a download that dashboards miss": (

@@ -1,4 +1,4 @@
-"""A bucket of the test's own."""
+"""A new S3 bucket for each test."""
 
 from uuid import uuid4
 

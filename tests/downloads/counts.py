@@ -1,4 +1,4 @@
-"""Made-up downloads, and what a registry has counted, in each place that holds a number."""
+"""Creates downloads, and reads the count from every place that stores it."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ SUMS = Statement(
 
 
 def made_up(version_id: int | None, package_id: int | None, **fields: Any) -> Download:
-    """A download by curl; `fields` are those that matter to the test."""
+    """A download by curl, with `fields` changed."""
     download = Download(
         at=datetime.now(UTC),
         version_id=version_id,
@@ -44,7 +44,7 @@ def made_up(version_id: int | None, package_id: int | None, **fields: Any) -> Do
 
 
 async def counted(registry: Registry) -> int:
-    """The number of downloads, on which packages, versions, days, the registry and the events must agree."""
+    """The number of downloads. Packages, versions, days, the registry and the single downloads must all agree on it."""
     async with registry.app[DB].read() as conn:
         sums = set(await conn.one(SUMS))
     assert len(sums) == 1, sums

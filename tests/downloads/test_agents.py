@@ -1,4 +1,4 @@
-"""What a User-Agent tells: name, machine, kind, and the rule that decided."""
+"""Parsing a User-Agent: name, system, kind, and the rule that decided the kind."""
 
 import json
 
@@ -94,6 +94,6 @@ def test_anything_is_read_and_stays_within_bounds(text: str):
 
 
 def test_the_longest_texts_are_read_in_no_time():
-    """Patterns that try every way would hang here."""
+    """A pattern that backtracks too much would hang here."""
     for text in ("a/" + "(" * 2000, "pip/1 " + "{" * 2000, "bot" * 600, "ci/" * 600, "Mozilla/5.0 " + "a" * 2000):
         parse(text)

@@ -1,4 +1,4 @@
-"""Downloads are counted exactly: many at once, the database away, a process that dies in between."""
+"""Downloads are counted exactly: many at once, without PostgreSQL, and when a process dies in between."""
 
 import asyncio
 import os
@@ -106,7 +106,7 @@ async def test_a_download_counts_though_its_version_was_just_deleted(demo: Regis
 
 
 async def test_a_batch_is_counted_once_when_its_commit_was_cut_off(demo: Registry, tmp_path: Path):
-    """Committed, but the process died before it learned so, or before it removed the file."""
+    """The batch was committed, but the process died before it knew that or before it removed the file."""
     batch, downloads = uuid4(), [await download_of(demo)] * 3
     async with demo.app[DB].transaction() as conn:
         store.add(conn, batch, downloads)
@@ -226,7 +226,7 @@ async def counted_to(registry: Registry, total: int) -> None:
 
 @pytest.fixture
 def own_postgres(stack_folder: Path) -> Iterator[Postgres]:
-    """A server that a test may stop."""
+    """A PostgreSQL server that the test may stop."""
     with Postgres(stack_folder / f"postgres-{uuid4().hex[:8]}", durable=False, environ=os.environ) as server:
         migrate.upgrade(Settings.read({"REGISTRY_DB_URL": server.url()}).database)
         yield server
@@ -285,7 +285,7 @@ async def test_what_was_found_gone_is_not_served_without_postgresql(
 async def test_neither_database_nor_disk_is_an_error_that_the_client_sees(
     demo: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """An answer that looks whole would be a download that nobody counted."""
+    """A complete answer would be a download that is not counted."""
 
     def no_room(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -1,4 +1,4 @@
-"""Resumed and segmented downloads by the tools people use: the same count in each way that tarballs are served."""
+"""Resumed and segmented downloads with real tools count the same in each way of serving tarballs."""
 
 import asyncio
 import os
@@ -78,7 +78,7 @@ async def break_off(url: str, file: Path) -> None:
 
 
 async def counted_to(registry: Registry, total: int) -> None:
-    """The transfer that a client breaks off ends a moment after the client has left."""
+    """Waits for the count, because the server notices a moment later that a client has left."""
     async with asyncio.timeout(20):
         while await counted(registry) < total:
             await asyncio.sleep(0.02)

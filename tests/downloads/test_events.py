@@ -1,4 +1,4 @@
-"""What is kept of a download, and for how long."""
+"""Which data of a download is stored, and for how long."""
 
 import asyncio
 from datetime import UTC, date, datetime, timedelta
@@ -78,7 +78,7 @@ async def test_many_batches_at_once_find_one_unique_download(demo: Registry):
 
 
 async def test_ids_are_in_the_order_of_commits(demo: Registry):
-    """What a cursor has passed has no row before it that comes later."""
+    """No row appears later with an id below one that a reader has seen."""
     seen: list[int] = []
     done = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""Tarballs over HTTP: exact bytes, validators, ranges, and which requests count."""
+"""Tarballs over HTTP: exact bytes, validators, ranges, and which requests are counted."""
 
 import asyncio
 import logging
