@@ -1,4 +1,4 @@
-"""Who may call what: a row for every route, in an open and in a private registry."""
+"""The access matrix: which caller may use which route, in a public and in a private registry."""
 
 import base64
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from tests.conftest import MakeRegistry
 from tests.web.shape import case, check_error
 
 STRANGER, USER, OWNER, ADMIN, FORGED = "stranger", "user", "owner", "admin", "forged token"
-# API tokens of the owner with this scope alone.
+# API tokens of the owner that have only this scope.
 READING, YANKING, PUBLISHING = "token to read", "token to yank", "token to publish"
-# An API token of the owner with every scope but `admin`, bound to another package than the one that is asked for.
+# An API token of the owner, with all scopes except `admin`, that is bound to another package.
 BOUND = "token bound to another package"
 Row = Mapping[str, int | bool]
-"""What each caller gets: True is an answer, a number is the status of a refusal."""
+"""The result for each caller: True for success, or the status of the refusal."""
 
 SIGNED_IN: Row = {
     STRANGER: 401,
@@ -23,12 +23,12 @@ SIGNED_IN: Row = {
     **dict.fromkeys((USER, OWNER, ADMIN, READING, YANKING, PUBLISHING, BOUND), True),
 }
 ANYONE: Row = dict.fromkeys(SIGNED_IN, True)
-# In an open registry anyone reads, but credentials that are sent must hold.
+# In a public registry anyone may read, but invalid credentials are refused.
 READERS: Row = {**ANYONE, FORGED: 401}
 PRIVATE_READERS: Row = {**SIGNED_IN, YANKING: 403, PUBLISHING: 403}
 BY_PASSWORD: Row = {**SIGNED_IN, READING: 403, YANKING: 403, PUBLISHING: 403, BOUND: 403}
 PUBLISHERS: Row = {**SIGNED_IN, READING: 403, YANKING: 403, BOUND: 403}
-# Not even an admin publishes under the name of another: what users install is its owner's work alone.
+# Not even an admin may publish versions of somebody else's package.
 OWN_PUBLISHERS: Row = {**PUBLISHERS, USER: 403, ADMIN: 403}
 YANKERS: Row = {**SIGNED_IN, USER: 403, READING: 403, PUBLISHING: 403, BOUND: 403}
 ADMINS: Row = {**BY_PASSWORD, USER: 403, OWNER: 403}
@@ -81,7 +81,7 @@ BODIES: dict[str, dict[str, Any]] = {
 }
 
 
-def test_every_route_has_a_row_and_every_row_a_route():
+def test_the_matrix_covers_all_routes():
     assert set(ROWS) == {route.id for route in ROUTES}
 
 
@@ -114,7 +114,7 @@ async def scoped(user: User, *scopes: str, packages: list[str] | None = None) ->
 
 
 async def ask(registry: Registry, route_id: str, headers: dict[str, str], serial: int) -> Any:
-    """Calls the route in a way that is fine in all but, maybe, the rights."""
+    """Calls the route with a valid request, so that only missing rights can cause a refusal."""
     method, _, path = route_id.partition(" ")
     last = path.rsplit("/", 1)[-1]
     more = dict(BODIES.get(last, {})) if method in ("POST", "PATCH") else {}
@@ -146,7 +146,7 @@ def _base64(serial: int) -> str:
     return base64.b64encode(tarball(name=f"new-{serial}", version="1.0.0", description="New")).decode()
 
 
-# What ends credentials or versions comes last, and each caller has a service of their own.
+# These routes end credentials or versions, so they are called last.
 LAST = ("POST /api/v1/auth/logout", "POST /api/v1/auth/password")
 
 
@@ -171,11 +171,11 @@ async def check(registry: Registry, rows: Mapping[str, Row], callers: dict[str, 
                     check_error(answer, wanted)
 
 
-async def test_an_open_registry_grants_what_the_rows_say(registry: Registry):
+async def test_a_public_registry_follows_the_matrix(registry: Registry):
     await check(registry, ROWS, await credentials(registry))
 
 
-async def test_a_private_registry_lets_only_the_signed_in_read(make_registry: MakeRegistry):
+async def test_a_private_registry_follows_the_matrix(make_registry: MakeRegistry):
     open_ = await make_registry()
     callers = await credentials(open_)
     private = await make_registry(REGISTRY_ACCESS="private")
@@ -185,7 +185,7 @@ async def test_a_private_registry_lets_only_the_signed_in_read(make_registry: Ma
     await check(private, rows, callers)
 
 
-async def test_logins_and_passwords_are_ended_by_their_holder_alone(registry: Registry):
+async def test_only_the_account_itself_ends_its_logins_and_changes_its_password(registry: Registry):
     callers = await credentials(registry)
     change = BODIES["password"]
     check_error(await registry.call("POST", "/auth/password", headers=callers[READING], **change), 403)

@@ -1,4 +1,4 @@
-"""What an API token that is bound to packages learns of others: in a private registry nothing."""
+"""In a private registry, an API token that is bound to packages gets no information about other packages."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ SHOWN = "spectral-star"
 
 
 async def fill(make_registry: MakeRegistry) -> tuple[User, dict[str, str]]:
-    """A registry with one shown and two hidden packages, and the headers of a token that is bound to the first."""
+    """Publishes one shown and two hidden packages. Returns their owner and headers of a token bound to the first."""
     public = await make_registry()
     ada, bob = await public.user("ada"), await public.user("bob")
     await ada.publish(SHOWN, author="ada", **WORDS)
@@ -46,7 +46,7 @@ async def test_another_package_is_read_as_one_that_does_not_exist(make_registry:
     for path in READS:
         with case(path):
             assert (await read(path, SHOWN)).status == 200
-            # Also what was cached for somebody else a moment ago.
+            # This puts the page into the cache. The bound token must not get it from there.
             assert (await read(path, HIDDEN[0], ada.headers)).status == 200
             answer, unknown = await read(path, HIDDEN[0]), await read(path, "spectral-void")
             assert (answer.status, unknown.status) == (404, 404)

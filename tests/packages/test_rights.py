@@ -1,4 +1,4 @@
-"""Who may do what with a package follows from its owners, and from nothing else."""
+"""Rights on a package follow from its owners."""
 
 import asyncio
 
@@ -32,14 +32,14 @@ def allowed(who: Principal, role: str | None) -> set[Action]:
     return found
 
 
-def test_each_role_allows_what_the_table_says():
+def test_each_role_allows_its_actions():
     assert allowed(principal(), None) == set()
     maintains = {Action.PUBLISH, Action.YANK, Action.DEPRECATE}
     assert allowed(principal(), MAINTAINER) == maintains
     assert allowed(principal(), OWNER) == {*maintains, Action.DELETE}
 
 
-def test_an_admin_may_everything_but_publish_for_others():
+def test_an_admin_may_do_all_except_publish_for_others():
     admin = principal("admin")
     assert allowed(admin, None) == set(Action) - {Action.PUBLISH}
     assert allowed(admin, OWNER) == set(Action)
@@ -54,16 +54,16 @@ def test_an_admin_may_everything_but_publish_for_others():
         ({"publish", "yank"}, {Action.PUBLISH, Action.YANK, Action.DEPRECATE, Action.DELETE}),
     ],
 )
-def test_a_token_of_an_owner_may_what_its_scopes_say(scopes: set[str], may: set[Action]):
+def test_an_owners_token_is_limited_by_its_scopes(scopes: set[str], may: set[Action]):
     assert allowed(principal(scopes=frozenset(scopes)), OWNER) == may
 
 
-def test_a_token_reaches_only_the_packages_it_is_bound_to():
+def test_a_bound_token_is_limited_to_its_packages():
     assert allowed(principal(scopes=EVERYTHING, packages=frozenset(("other",))), OWNER) == set()
     assert Action.PUBLISH in allowed(principal(scopes=EVERYTHING, packages=frozenset(("demo",))), OWNER)
 
 
-def test_a_refusal_says_who_may():
+def test_a_refusal_names_the_roles_that_may():
     with pytest.raises(Forbidden, match="its owners and admins"):
         authorize(principal(), Action.DELETE, "demo", MAINTAINER)
     with pytest.raises(Forbidden, match="its owners and its maintainers may"):
@@ -82,7 +82,7 @@ ADD = """
 REMOVE = "DELETE FROM package_owners WHERE user_id = %(user)s"
 
 
-async def test_a_maintainer_publishes_yanks_and_deprecates_but_deletes_nothing(registry: Registry):
+async def test_a_maintainer_may_publish_yank_and_deprecate_but_not_delete(registry: Registry):
     ada, grace = await registry.user("ada"), await registry.user("grace")
     await ada.publish("demo")
     check_error(await grace.put("demo", "1.1.0"), 403)
@@ -95,7 +95,7 @@ async def test_a_maintainer_publishes_yanks_and_deprecates_but_deletes_nothing(r
     assert (await registry.get("/packages/demo")).json["owners"] == ["ada"]
 
 
-async def test_owners_are_shown_from_the_first_to_the_last(registry: Registry):
+async def test_owners_are_listed_in_the_order_they_became_owners(registry: Registry):
     ada, zoe = await registry.user("zoe"), await registry.user("ada")
     await ada.publish("demo")
     await run(registry.app[DB], ADD, user=zoe.id, role="owner")
@@ -104,7 +104,7 @@ async def test_owners_are_shown_from_the_first_to_the_last(registry: Registry):
     assert (await zoe.call("DELETE", "/packages/demo/1.0.0")).status == 204
 
 
-async def test_a_former_owner_may_nothing_any_more(registry: Registry):
+async def test_a_former_owner_has_no_rights(registry: Registry):
     ada, grace = await registry.user("ada"), await registry.user("grace")
     await ada.publish("demo")
     await run(registry.app[DB], ADD, user=grace.id, role="owner")
@@ -115,7 +115,7 @@ async def test_a_former_owner_may_nothing_any_more(registry: Registry):
     assert (await grace.put("demo", "1.1.0")).status == 201
 
 
-async def test_the_role_is_read_after_the_lock_is_had(registry: Registry):
+async def test_the_role_is_read_after_the_package_is_locked(registry: Registry):
     """A publish that waits for the package while its owner is removed is refused."""
     ada = await registry.user("ada")
     await ada.publish("demo")
