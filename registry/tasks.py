@@ -2,6 +2,10 @@
 
 A loop that should never end must not end unnoticed. Each failure is logged with its traceback and counted in
 `registry_task_failures_total`, and the task starts again after a pause that grows with each failure.
+
+A cancellation can get lost: `asyncio.wait_for` before Python 3.12 and `asyncio.TaskGroup` before 3.13 drop one that
+arrives together with a result or with another error. A loop that catches errors would then run for ever.
+`cancellations()` and `raise_lost_cancellation()` find such a loss.
 """
 
 import asyncio
@@ -36,6 +40,18 @@ async def running(tasks: Mapping[str, Task]) -> AsyncIterator[None]:
         await asyncio.gather(*started, return_exceptions=True)
 
 
+def cancellations() -> int:
+    """How many times the current task was cancelled so far."""
+    task = asyncio.current_task()
+    return task.cancelling() if task else 0
+
+
+def raise_lost_cancellation(before: int) -> None:
+    """Raises CancelledError if the current task was cancelled since `before = cancellations()`."""
+    if cancellations() > before:
+        raise asyncio.CancelledError
+
+
 async def _keep_running(name: str, task: Task) -> None:
     FAILURES.labels(name)  # creates the series at 0, so that alerts see the first failure as an increase
     failures = 0
@@ -45,6 +61,7 @@ async def _keep_running(name: str, task: Task) -> None:
         except Exception:  # the task starts again; the log has the traceback and the counter raises the alarm
             FAILURES.labels(name).inc()
             log.exception("background task failed", extra={"task": name})
+            raise_lost_cancellation(0)
         else:
             return
         await asyncio.sleep(RESTART_SECONDS[min(failures, len(RESTART_SECONDS) - 1)])

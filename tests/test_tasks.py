@@ -67,3 +67,18 @@ async def test_tasks_have_ended_when_the_block_ends():
     async with running({"one": work, "two": work}):
         await asyncio.sleep(0)
     assert ended == ["work", "work"]
+
+
+async def test_a_task_that_answers_its_cancellation_with_an_error_ends():
+    alive = asyncio.Event()
+
+    async def stubborn() -> None:
+        alive.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ZeroDivisionError from None
+
+    async with asyncio.timeout(20):
+        async with running({"stubborn": stubborn}):
+            await alive.wait()

@@ -3,7 +3,6 @@
 docs/decisions/0013-own-driver-layer-over-aiopg.md says when this module can be deleted.
 """
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -106,21 +105,6 @@ def _socket(raw: psycopg2.extensions.connection) -> tuple[int, int] | None:
 
 
 aiopg.connection.Connection = Connection  # type: ignore[misc]
-
-
-def cancellations() -> int:
-    """How many times the current task was cancelled so far."""
-    task = asyncio.current_task()
-    return task.cancelling() if task else 0
-
-
-def raise_lost_cancellation(before: int) -> None:
-    """Raises CancelledError if the task was cancelled since `before = cancellations()` and the driver ignored it.
-
-    aiopg uses `asyncio.wait_for`. Before Python 3.12 it loses a cancellation that arrives just as the wait ends.
-    """
-    if cancellations() > before:
-        raise asyncio.CancelledError
 
 
 def is_readable(raw: psycopg2.extensions.connection) -> bool:

@@ -23,9 +23,10 @@ from registry.db.connecting import (
     session_setup,
     setting_up,
 )
-from registry.db.driver import cancellations, errors_named, is_away, is_readable, raise_lost_cancellation
+from registry.db.driver import errors_named, is_away, is_readable
 from registry.db.statements import Statement, json, prepared, statement, together
 from registry.settings import DatabaseSettings
+from registry.tasks import cancellations, raise_lost_cancellation
 
 __all__ = [
     "Connection",
@@ -166,7 +167,8 @@ class Connection:
             raise ConstraintViolated(error.diag.constraint_name or "") from error
         except (psycopg2.DataError, psycopg2.errors.NotNullViolation, psycopg2.errors.CheckViolation) as error:
             raise ValueRefused(str(error)) from error
-        raise_lost_cancellation(before)
+        finally:
+            raise_lost_cancellation(before)
 
 
 class Database:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Database, Statement, statement
+from registry.tasks import cancellations, raise_lost_cancellation
 
 HEARTBEAT_SECONDS = 2.0
 # The event loop may be busy for a moment. PostgreSQL waits for several missed heartbeats.
@@ -30,6 +31,7 @@ async def held(db: Database, class_: int, key: int) -> AsyncIterator[None]:
 
     Cancels the block and raises DatabaseUnavailable when the session is lost: another process may hold the lock then.
     """
+    before = cancellations()
     async with db.session() as (conn, _):
         await conn.command(f"SET idle_session_timeout = '{IDLE_SECONDS}s'")
         while not await conn.value(_TRY_LOCK, class_=class_, key=key):
@@ -40,6 +42,7 @@ async def held(db: Database, class_: int, key: int) -> AsyncIterator[None]:
                 yield
                 heartbeat.cancel()
         except BaseExceptionGroup as group:
+            raise_lost_cancellation(before)
             raise group.exceptions[0] from None
 
 

@@ -85,3 +85,23 @@ async def test_an_error_in_the_block_is_raised_unchanged(db: Database):
     with pytest.raises(ZeroDivisionError):
         async with locks.held(db, CLASS, KEY):
             raise ZeroDivisionError
+
+
+async def test_a_cancellation_is_not_lost_to_an_error_that_ends_the_block(db: Database):
+    """asyncio.TaskGroup drops a cancellation that arrives while it ends because of an error."""
+    fails = asyncio.Event()
+    is_held = asyncio.Event()
+
+    async def hold() -> None:
+        async with locks.held(db, CLASS, KEY):
+            is_held.set()
+            await fails.wait()
+            raise DatabaseUnavailable("the block fails")
+
+    task = asyncio.create_task(hold())
+    async with asyncio.timeout(60):
+        await is_held.wait()
+        fails.set()
+        asyncio.get_running_loop().call_soon(task.cancel)
+        await asyncio.wait([task])
+    assert task.cancelled()
