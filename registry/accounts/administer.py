@@ -1,4 +1,4 @@
-"""What an operator does to accounts, and the housekeeping of them."""
+"""What an operator does with accounts, and the purge of expired logins."""
 
 import asyncio
 import logging
@@ -13,12 +13,12 @@ from registry.settings import AccountSettings
 
 log = logging.getLogger(__name__)
 
-# A revoked login is remembered until no machine, however slow its clock, takes it for one that hasn't expired.
-CLOCKS_DIFFER = timedelta(hours=1)
+# Revoked logins are kept this long after they expire, because a machine's clock may be slow.
+CLOCK_TOLERANCE = timedelta(hours=1)
 
 
 async def set_role(db: Database, username: str, role: str) -> User:
-    """Gives the user another of ROLES, at once. Raises InvalidInput for no such role, NotFound for no such user."""
+    """Changes the role of a user, effective at once. Raises InvalidInput for an unknown role, NotFound."""
     if role not in ROLES:
         raise InvalidInput.field("role", f"must be {' or '.join(ROLES)}")
     async with db.transaction() as conn:
@@ -28,9 +28,9 @@ async def set_role(db: Database, username: str, role: str) -> User:
 
 
 async def reset_password(db: Database, settings: AccountSettings, username: str, password: str) -> User:
-    """Gives the user a password; every login and API token from before ends, and so does a delay of logins.
+    """Sets the password of a user. Ends all logins, API tokens and login delays of the user.
 
-    Raises InvalidInput for a weak password, NotFound for no such user.
+    Raises InvalidInput for a weak password, NotFound.
     """
     async with db.read() as conn:
         user = _found(await store.user_by_username(conn, username), username)
@@ -53,7 +53,7 @@ async def reset_password(db: Database, settings: AccountSettings, username: str,
 
 
 async def deactivate(db: Database, username: str) -> User:
-    """Ends the account's logins and API tokens for good, and lets it make no others. Raises NotFound."""
+    """Deactivates the account: its logins and API tokens end for good, and it can't sign in. Raises NotFound."""
     async with db.transaction() as conn:
         user = _found(await store.set_active(conn, username, active=False), username)
         await store.delete_api_tokens(conn, user.id)
@@ -70,9 +70,9 @@ async def reactivate(db: Database, username: str) -> User:
 
 
 async def purge_expired(db: Database) -> int:
-    """Forgets revoked logins that have expired since; how many."""
+    """Deletes revoked logins that have expired. Returns how many."""
     async with db.transaction() as conn:
-        return await store.purge_revoked(conn, datetime.now(UTC) - CLOCKS_DIFFER)
+        return await store.purge_revoked(conn, datetime.now(UTC) - CLOCK_TOLERANCE)
 
 
 def _found(user: User | None, username: str) -> User:

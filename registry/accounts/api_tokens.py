@@ -1,4 +1,4 @@
-"""API tokens: made, listed and deleted by a user who signed in with the password."""
+"""Creates, lists and deletes API tokens for a user who signed in with the password."""
 
 import logging
 import re
@@ -29,10 +29,10 @@ async def create_api_token(
     expires_in_days: int | None = None,
     expires_at: datetime | None = None,
 ) -> tuple[ApiToken, str]:
-    """(what is kept of the token, its text, which can't be had again).
+    """Returns (the stored token, its text). The text is not stored, so this is the only time that it is known.
 
-    `packages` None means all of the user's; without `expires_in_days` and `expires_at` it doesn't expire. Raises
-    Forbidden for an API token, InvalidInput with every wrong field, Conflict when the user has MAX_TOKENS.
+    `packages` None means all packages of the user. Without `expires_in_days` and `expires_at` the token doesn't expire.
+    Raises Forbidden for an API token, InvalidInput with every wrong field, Conflict if the user has MAX_TOKENS tokens.
     """
     principal.require_login()
     now = datetime.now(UTC)
@@ -43,11 +43,11 @@ async def create_api_token(
         expires_at = now + timedelta(days=expires_in_days)
     text = tokens.make_api_token()
     async with db.transaction() as conn:
-        # Under the user's lock no other request passes MAX_TOKENS, and a password change ends this token or forbids it.
+        # The lock keeps concurrent requests from passing MAX_TOKENS, and a password change from missing this token.
         if await store.lock_user(conn, principal.user_id) != principal.credentials_version:
             raise Unauthorized(tokens.NOT_VALID)
         if await store.count_api_tokens(conn, principal.user_id) >= MAX_TOKENS:
-            raise Conflict(f"You have {MAX_TOKENS} API tokens, the most there may be. Delete one first.")
+            raise Conflict(f"You have {MAX_TOKENS} API tokens, which is the limit. Delete one first.")
         kept = await store.add_api_token(
             conn,
             principal.user_id,
@@ -57,19 +57,19 @@ async def create_api_token(
             packages=None if packages is None else sorted(set(packages)),
             expires_at=expires_at,
         )
-    log.info("api token made", extra={"user_id": principal.user_id, "token_id": kept.id, "scopes": kept.scopes})
+    log.info("api token created", extra={"user_id": principal.user_id, "token_id": kept.id, "scopes": kept.scopes})
     return kept, text
 
 
 async def list_api_tokens(db: Database, principal: Principal) -> list[ApiToken]:
-    """The user's API tokens, expired and leaked ones too, oldest first. Raises Forbidden for an API token."""
+    """The user's API tokens, oldest first, including expired and leaked ones. Raises Forbidden for an API token."""
     principal.require_login()
     async with db.read() as conn:
         return await store.api_tokens_of(conn, principal.user_id)
 
 
 async def delete_api_token(db: Database, principal: Principal, token_id: int) -> None:
-    """Ends an API token of the user. Raises Forbidden for an API token, NotFound when there is none of that id."""
+    """Deletes an API token of the user. Raises Forbidden for an API token, NotFound if the user has no such token."""
     principal.require_login()
     if 0 < token_id < 2**63:
         async with db.transaction() as conn:
@@ -77,7 +77,7 @@ async def delete_api_token(db: Database, principal: Principal, token_id: int) ->
         if deleted:
             log.info("api token deleted", extra={"user_id": principal.user_id, "token_id": token_id})
             return
-    raise NotFound("You have no API token of this id.")
+    raise NotFound("You have no API token with this id.")
 
 
 def _problems(
@@ -89,13 +89,13 @@ def _problems(
     if not scopes or not set(scopes) <= set(SCOPES):
         problems.append({"field": "scopes", "message": f"must be one or more of {', '.join(SCOPES)}"})
     elif "admin" in scopes and principal.role != "admin":
-        problems.append({"field": "scopes", "message": "may hold `admin` only for an admin"})
+        problems.append({"field": "scopes", "message": "may contain `admin` only for an admin"})
     elif "admin" in scopes and packages is not None:
         problems.append({"field": "packages", "message": "can't be given together with the scope `admin`"})
     if packages is not None and not (
         1 <= len(packages) <= MAX_PACKAGES and all(_PACKAGE.fullmatch(package) for package in packages)
     ):
-        problems.append({"field": "packages", "message": f"must be 1 to {MAX_PACKAGES} names of packages"})
+        problems.append({"field": "packages", "message": f"must be 1 to {MAX_PACKAGES} package names"})
     return problems
 
 
@@ -109,5 +109,5 @@ def _expiry_problems(now: datetime, expires_in_days: int | None, expires_at: dat
     if expires_at.tzinfo is None:
         return [{"field": "expires_at", "message": "must have a time zone, such as Z"}]
     if not now < expires_at <= now + timedelta(days=MAX_DAYS):
-        return [{"field": "expires_at", "message": f"must be in the next {MAX_DAYS} days"}]
+        return [{"field": "expires_at", "message": f"must be within the next {MAX_DAYS} days"}]
     return []

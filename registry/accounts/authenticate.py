@@ -11,25 +11,25 @@ from registry.settings import AccountSettings
 
 log = logging.getLogger(__name__)
 
-# How exact an API token's last use is.
+# The last use of an API token is recorded at most this often.
 USE_PRECISION = timedelta(minutes=1)
 
 REVOKED = "The token was revoked. Sign in again."
 API_TOKEN_NOT_VALID = "The API token is not valid. It may have been deleted."  # noqa: S105 - a message
-API_TOKEN_LEAKED = "The API token was found in public and revoked. Make another."  # noqa: S105 - a message
-API_TOKEN_EXPIRED = "The API token has expired. Make another."  # noqa: S105 - a message
+API_TOKEN_LEAKED = "The API token was found in public and revoked. Create another one."  # noqa: S105 - a message
+API_TOKEN_EXPIRED = "The API token has expired. Create another one."  # noqa: S105 - a message
 
 
 async def authenticate(db: Database, settings: AccountSettings, token: str) -> Principal:
-    """The principal of a login's or an API token's text.
+    """The principal of a login token or an API token.
 
-    Raises Unauthorized when the token is malformed, forged, expired or revoked, or its user is no longer active.
+    Raises Unauthorized if the token is malformed, forged, expired or revoked, or its user is deactivated.
     """
-    return (await _holder(db, settings, token))[1]
+    return (await _find_holder(db, settings, token))[1]
 
 
 def is_signed(settings: AccountSettings, token: str) -> bool:
-    """Whether `token` is a login that this registry signed and that has not expired. Asks no database."""
+    """Whether `token` is a login token that this registry signed and that has not expired. Does no I/O."""
     try:
         tokens.read(token, settings)
     except Unauthorized:
@@ -38,19 +38,19 @@ def is_signed(settings: AccountSettings, token: str) -> bool:
 
 
 async def verify(db: Database, settings: AccountSettings, token: str) -> User | None:
-    """The user of a login's or an API token's text; None when it doesn't hold."""
+    """The user of a login token or an API token; None if it isn't valid."""
     try:
-        return (await _holder(db, settings, token))[0]
+        return (await _find_holder(db, settings, token))[0]
     except Unauthorized:
         return None
 
 
 async def read_user(db: Database, principal: Principal) -> User:
-    """The user behind `principal`. Raises NotFound when there is none any more."""
+    """The user of `principal`. Raises NotFound if the user was deleted."""
     async with db.read() as conn:
         found = await store.user_by_id(conn, principal.user_id)
     if found is None:
-        raise NotFound("There is no such user any more.")
+        raise NotFound("This user no longer exists.")
     return found[0]
 
 
@@ -60,13 +60,13 @@ def bearer_token(header_value: str | None) -> str | None:
     return "".join(token).strip() if scheme.lower() == "bearer" else None
 
 
-async def _holder(db: Database, settings: AccountSettings, token: str) -> tuple[User, Principal]:
+async def _find_holder(db: Database, settings: AccountSettings, token: str) -> tuple[User, Principal]:
     if tokens.looks_like_api_token(token):
-        return await _api_token_holder(db, token)
-    return await _login_holder(db, settings, token)
+        return await _find_api_token_holder(db, token)
+    return await _find_login_holder(db, settings, token)
 
 
-async def _login_holder(db: Database, settings: AccountSettings, token: str) -> tuple[User, Principal]:
+async def _find_login_holder(db: Database, settings: AccountSettings, token: str) -> tuple[User, Principal]:
     claims = tokens.read(token, settings)
     async with db.read() as conn:
         found = await store.login(conn, claims.user_id, claims.jti)
@@ -85,7 +85,7 @@ async def _login_holder(db: Database, settings: AccountSettings, token: str) -> 
     )
 
 
-async def _api_token_holder(db: Database, token: str) -> tuple[User, Principal]:
+async def _find_api_token_holder(db: Database, token: str) -> tuple[User, Principal]:
     if not tokens.checksum_holds(token):
         raise Unauthorized(API_TOKEN_NOT_VALID)
     async with db.read() as conn:
@@ -117,5 +117,5 @@ async def _record_use(db: Database, kept: ApiToken, now: datetime) -> None:
         async with db.transaction() as conn:
             await store.mark_used(conn, kept.id, now=now, before=now - USE_PRECISION)
     except DatabaseUnavailable:
-        # The request is the user's, the note is ours: it can wait for the next one.
+        # The request need not fail for this. The next one records the use.
         log.warning("last use of an API token not recorded", extra={"token_id": kept.id})

@@ -1,4 +1,4 @@
-"""What comes in and goes out over HTTP, as types that check and describe it."""
+"""The request and response bodies of accounts, as types that validate and document them."""
 
 from datetime import datetime
 from typing import Annotated
@@ -13,7 +13,7 @@ from registry.web.parsing import Body
 
 
 class UserInfo(TypedDict):
-    """A user; `email` is "" when none was given."""
+    """A user. `email` is "" if the user has none."""
 
     id: int
     username: str
@@ -35,7 +35,7 @@ class _LoggedInRequired(TypedDict):
 
 
 class LoggedIn(_LoggedInRequired, total=False):
-    """`password_breached` is there, and true, when the password is known from a breach: it should be changed."""
+    """`password_breached` is present, and true, if the password is known from a breach and should be changed."""
 
     password_breached: bool
 
@@ -58,7 +58,7 @@ class Done(TypedDict):
 
 
 class TokenInfo(TypedDict):
-    """With `reported_at` it was found in public, at `reported_url` by `reported_source`, and no longer holds."""
+    """A token with `reported_at` is revoked: it was found in public at `reported_url` by `reported_source`."""
 
     id: int
     name: str
@@ -72,8 +72,8 @@ class TokenInfo(TypedDict):
     reported_source: str
 
 
-class TokenMade(TokenInfo):
-    """`token` is shown this once."""
+class TokenCreated(TokenInfo):
+    """`token` is the text of the token. No other response contains it."""
 
     success: bool
     token: str
@@ -83,20 +83,20 @@ class TokenList(TypedDict):
     tokens: list[TokenInfo]
 
 
-def _plausible_email(email: str | None) -> str | None:
+def _check_email(email: str | None) -> str | None:
     if email and not register.is_email(email):
         raise ValueError(f"must be an address of at most {register.MAX_EMAIL} characters")
     return email
 
 
-def _strong(password: str) -> str:
+def _check_strength(password: str) -> str:
     problems: list[FieldError] = passwords.check_strength(password)
     if problems:
         raise ValueError(problems[0]["message"])
     return password
 
 
-def _short_enough(password: str) -> str:
+def _check_length(password: str) -> str:
     if not passwords.is_short_enough(password):
         raise ValueError(f"must have at most {passwords.MAX_LENGTH} characters")
     return password
@@ -106,7 +106,7 @@ MAX_ALERTS = 100
 PASSWORD = {"minLength": passwords.MIN_LENGTH, "maxLength": passwords.MAX_LENGTH}
 
 CurrentPassword = Annotated[
-    str, Field(json_schema_extra={"maxLength": passwords.MAX_LENGTH}), AfterValidator(_short_enough)
+    str, Field(json_schema_extra={"maxLength": passwords.MAX_LENGTH}), AfterValidator(_check_length)
 ]
 
 
@@ -114,9 +114,9 @@ class Registration(Body):
     username: Annotated[
         str, Field(json_schema_extra={"pattern": f"^{register.USERNAME}$"}), AfterValidator(register.check_username)
     ]
-    password: Annotated[str, Field(json_schema_extra=PASSWORD), AfterValidator(_strong)]
+    password: Annotated[str, Field(json_schema_extra=PASSWORD), AfterValidator(_check_strength)]
     email: Annotated[
-        str | None, Field(json_schema_extra={"maxLength": register.MAX_EMAIL}), AfterValidator(_plausible_email)
+        str | None, Field(json_schema_extra={"maxLength": register.MAX_EMAIL}), AfterValidator(_check_email)
     ] = None
 
 
@@ -129,7 +129,7 @@ class Credentials(Body):
 
 class PasswordChange(Body):
     current_password: CurrentPassword
-    new_password: Annotated[str, Field(json_schema_extra=PASSWORD), AfterValidator(_strong)]
+    new_password: Annotated[str, Field(json_schema_extra=PASSWORD), AfterValidator(_check_strength)]
 
 
 class TokenText(Body):
@@ -137,7 +137,7 @@ class TokenText(Body):
 
 
 class LeakedToken(Body):
-    """An alert of a scanner; `url` is where the token was found, `source` what kind of place that is."""
+    """An alert of a scanner for leaked tokens. `url` is where it found the token, `source` is the kind of place."""
 
     token: Annotated[str, Field(min_length=1)]
     type: str | None = None
@@ -150,7 +150,7 @@ class LeakedTokens(Body):
 
 
 class TokenRequest(Body):
-    """`packages` null means all of the user's; without an expiry the token does not expire."""
+    """`packages` null means all packages of the user. Without an expiry the token doesn't expire."""
 
     name: Annotated[str, Field(min_length=1, max_length=api_tokens.MAX_NAME)]
     scopes: Annotated[
@@ -162,7 +162,7 @@ class TokenRequest(Body):
     expires_at: Annotated[AwareDatetime, Field(strict=False)] | None = None
 
 
-TOKEN_TYPE = "synapse_registry_token"  # noqa: S105 - the name of a kind
+TOKEN_TYPE = "synapse_registry_token"  # noqa: S105 - a type of token
 TOKEN_SCHEMA = {"type": "object", "properties": {"token": {"type": "string"}}}
 _ALERT = LeakedToken.model_json_schema()
 ALERTS = {"anyOf": [_ALERT, {"type": "array", "items": _ALERT, "minItems": 1, "maxItems": MAX_ALERTS}]}

@@ -1,7 +1,7 @@
-"""Passwords known from breaches, looked up in a file on disk: none leaves the machine.
+"""Looks passwords up in a local file of breached passwords. No password leaves the machine.
 
-The file is a sorted list of SHA-1 hashes in hex, one `HASH:COUNT` a line, as the downloader of Have I Been Pwned
-writes it. It is tens of gigabytes large, so it is searched where it lies: some 40 short reads for each look-up.
+The file is a sorted list of SHA-1 hashes in hex, one `HASH:COUNT` on each line, as written by the downloader of Have I
+Been Pwned. It can have tens of gigabytes, so a binary search reads it on disk: about 40 short reads for each look-up.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 _HEX_DIGITS = 40
-# More than a hash, a colon and any count.
+# More than the length of a hash, a colon and a count.
 _LONGEST_LINE = 100
 
 
@@ -20,18 +20,18 @@ def is_listed(password: str, file: Path) -> bool:
 
     Logs an error and returns False if the file can't be read, so that users can still register.
     """
-    # SHA-1 is the list's own; what protects a stored password is another hash.
+    # The list uses SHA-1. Stored passwords are protected by another hash.
     wanted = hashlib.sha1(password.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest().upper().encode()
     try:
         return _search(file, wanted)
     except OSError as error:
-        log.error("breached passwords can't be read", extra={"reason": error.strerror})  # noqa: TRY400 - no trace needed
+        log.error("breached passwords can't be read", extra={"reason": error.strerror})  # noqa: TRY400 - a traceback adds nothing
         return False
 
 
 def _search(file: Path, wanted: bytes) -> bool:
     with file.open("rb") as lines:
-        # The line that is looked for, if there is one, begins at one of the bytes low … high - 1.
+        # The wanted line, if it exists, begins at an offset from low to high - 1.
         low, high = 0, lines.seek(0, 2)
         while low < high:
             middle = (low + high) // 2

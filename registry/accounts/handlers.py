@@ -1,4 +1,4 @@
-"""HTTP of accounts: parse, call the use case, answer."""
+"""HTTP handlers of accounts."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -57,7 +57,7 @@ async def log_out(request: web.Request) -> web.StreamResponse:
 
 
 async def verify(request: web.Request) -> web.StreamResponse:
-    """A token in the body is answered with 200 and `valid`; one in the header alone with 200 or 401."""
+    """Checks the token of the body, if there is one, else that of the header. Only the latter can answer 401."""
     raw = await request.read() if request.can_read_body else b""
     db, settings = request.app[DB], request.app[SETTINGS].accounts
     if raw.strip():
@@ -114,13 +114,13 @@ async def list_tokens(request: web.Request) -> web.StreamResponse:
 async def delete_token(request: web.Request) -> web.StreamResponse:
     given = request.match_info["id"]
     if not (given.isascii() and given.isdigit() and len(given) <= 18):
-        raise NotFound("You have no API token of this id.")
+        raise NotFound("You have no API token with this id.")
     await api_tokens.delete_api_token(request.app[DB], principal_of(request), int(given))
     return web.Response(status=204)
 
 
 async def report_tokens(request: web.Request) -> web.StreamResponse:
-    """One alert or a list of them; the answers come in their order, each with the token's hash in its place."""
+    """Takes one alert or a list. The answer has a label for each alert, in the same order."""
     data = parse_json(await read_raw_json(request))
     if isinstance(data, list):
         alerts = check(bodies.LeakedTokens, {"alerts": data}).alerts
@@ -172,20 +172,21 @@ ROUTES = (
           body={"application/json": bodies.Registration}, answers={201: bodies.Registered}, errors=(409,)),
     Route("POST", f"{AUTH}/login", log_in, "Sign in", OPEN, LOGIN,
           body={"application/json": bodies.Credentials}, answers={200: bodies.LoggedIn}, errors=(401,)),
-    Route("POST", f"{AUTH}/logout", log_out, "Revoke the token that is sent", SIGNED_IN,
+    Route("POST", f"{AUTH}/logout", log_out, "Sign out: revoke the token of the request", SIGNED_IN,
           answers={200: bodies.Done}),
-    Route("POST", f"{AUTH}/verify", verify, "Check a token, of the body or the header", OPEN, READS,
+    Route("POST", f"{AUTH}/verify", verify, "Check the token of the body or the header", OPEN, READS,
           body={"application/json": bodies.TOKEN_SCHEMA, "x-required": False}, answers={200: bodies.Verified},
           errors=(401,)),
     Route("GET", f"{AUTH}/verify", verify, "Check the token of the header", OPEN, READS,
           answers={200: bodies.Verified}, errors=(401,)),
-    Route("GET", f"{AUTH}/me", me, "Who am I", SIGNED_IN, READS, answers={200: bodies.Me}),
-    Route("POST", f"{AUTH}/password", change_password, "Change the password; every older token ends", SIGNED_IN,
+    Route("GET", f"{AUTH}/me", me, "The signed-in user", SIGNED_IN, READS, answers={200: bodies.Me}),
+    Route("POST", f"{AUTH}/password", change_password, "Change the password and end all other tokens", SIGNED_IN,
           LOGIN, body={"application/json": bodies.PasswordChange}, answers={200: bodies.LoggedIn}, errors=(409,)),
-    Route("POST", f"{AUTH}/tokens", create_token, "Make an API token", SIGNED_IN,
-          body={"application/json": bodies.TokenRequest}, answers={201: bodies.TokenMade}, errors=(409,)),
-    Route("GET", f"{AUTH}/tokens", list_tokens, "Your API tokens", SIGNED_IN, READS, answers={200: bodies.TokenList}),
-    Route("POST", f"{AUTH}/tokens/report", report_tokens, "End tokens that were found in public", OPEN, REPORTS,
+    Route("POST", f"{AUTH}/tokens", create_token, "Create an API token", SIGNED_IN,
+          body={"application/json": bodies.TokenRequest}, answers={201: bodies.TokenCreated}, errors=(409,)),
+    Route("GET", f"{AUTH}/tokens", list_tokens, "List your API tokens", SIGNED_IN, READS,
+          answers={200: bodies.TokenList}),
+    Route("POST", f"{AUTH}/tokens/report", report_tokens, "Revoke tokens that were found in public", OPEN, REPORTS,
           body={"application/json": bodies.ALERTS}, answers={200: bodies.LABELS}),
     Route("DELETE", f"{AUTH}/tokens/{{id}}", delete_token, "Delete an API token", SIGNED_IN,
           answers={204: None}),

@@ -1,4 +1,4 @@
-"""Who is asking, and what they may do."""
+"""Users, API tokens, and the principal that a request acts for."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +8,7 @@ from registry.errors import Forbidden
 ROLES = ("user", "admin")
 SCOPES = ("publish", "yank", "read", "admin")
 
-_DEEDS = {
+_ACTIONS = {
     "publish": "publish",
     "yank": "yank or delete versions",
     "read": "read",
@@ -18,7 +18,7 @@ _DEEDS = {
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """An account. `credentials_version` rises when every token made before must stop to hold."""
+    """An account. A higher `credentials_version` invalidates every token that was issued under a lower one."""
 
     id: int
     username: str
@@ -31,9 +31,9 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class ApiToken:
-    """What is kept of an API token; its text is known to its owner alone. `packages` None means all of the user's.
+    """The stored part of an API token. `packages` None means all packages of the user.
 
-    One with `reported_at` was found by `reported_source` at `reported_url` and no longer holds.
+    A token with `reported_at` is revoked: it was found in public at `reported_url` by `reported_source`.
     """
 
     id: int
@@ -50,7 +50,10 @@ class ApiToken:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A user, by way of a login (`jti` is set, `scopes` is None: everything) or of an API token (`token_id` is set)."""
+    """The user of a request, with the rights of its credentials.
+
+    A login has `jti`, and no `scopes`: it may do everything the user may. An API token has `token_id` and `scopes`.
+    """
 
     user_id: int
     username: str
@@ -68,30 +71,30 @@ class Principal:
 
     @property
     def is_admin(self) -> bool:
-        """An admin who signed in, or whose API token has the scope `admin` and no list of packages."""
+        """Whether an admin sent this, by a login or by an API token with the scope `admin` and no list of packages."""
         return self.role == "admin" and (self.scopes is None or ("admin" in self.scopes and self.packages is None))
 
     def may(self, scope: str, package: str | None = None) -> bool:
-        """Whether these credentials reach as far as `scope`, on `package` when given.
+        """Whether these credentials allow `scope`, for `package` if given.
 
-        Who owns the package is another question, asked by the use cases of packages.
+        The rights of the user in the package are checked elsewhere, in packages/rights.py.
         """
         if scope == "admin":
             return self.is_admin
         return (self.scopes is None or scope in self.scopes) and self._reaches(package)
 
     def require(self, scope: str, package: str | None = None) -> None:
-        """Raises Forbidden that says what is missing unless `may(scope, package)`."""
+        """Raises Forbidden with what is missing, unless `may(scope, package)`."""
         if self.may(scope, package):
             return
         if self.scopes is not None and scope not in self.scopes:
-            raise Forbidden(f"This API token may not {_DEEDS[scope]}: it lacks the scope `{scope}`.")
+            raise Forbidden(f"This API token may not {_ACTIONS[scope]}: it lacks the scope `{scope}`.")
         if scope == "admin":
             raise Forbidden("Only an admin may do this.")
-        raise Forbidden(f"This API token is limited to other packages than {package}.")
+        raise Forbidden(f"This API token is limited to packages other than {package}.")
 
     def require_login(self) -> None:
-        """Raises Forbidden for an API token, so that a leaked one can't be made to last or to reach further."""
+        """Raises Forbidden for an API token: a leaked one must not create tokens that last longer or may do more."""
         if not self.is_login:
             raise Forbidden("An API token may not manage credentials. Sign in with the password.")
 

@@ -1,4 +1,4 @@
-"""Tokens that somebody found where others can read them. Whoever holds a token may end it: it needs no other proof."""
+"""Revokes tokens that were found in public. Anyone who has a token may revoke it, so no other proof is needed."""
 
 import logging
 
@@ -9,17 +9,17 @@ from registry.settings import AccountSettings
 
 log = logging.getLogger(__name__)
 
-# Of the place and of who found it this much is kept.
-MOST_KEPT = 500
+# Longer URLs and sources are cut to this many characters.
+MAX_PLACE = 500
 
 
 async def revoke_leaked(db: Database, settings: AccountSettings, token: str, url: str = "", source: str = "") -> bool:
-    """Ends an API token or a login for good; whether `token` is one of ours. Doing it again changes nothing.
+    """Revokes an API token or a login. Returns whether this registry issued `token`. A repeated call changes nothing.
 
-    `url` is where it was found, `source` what kind of place that is; an API token's owner sees both.
+    `url` is where the token was found, `source` is the kind of place. The owner of an API token sees both.
     """
-    # An address may hold the very secret it leads to.
-    url, source = (text.replace(token, "…")[:MOST_KEPT] if token else "" for text in (url, source))
+    # The URL itself may contain the token.
+    url, source = (text.replace(token, "…")[:MAX_PLACE] if token else "" for text in (url, source))
     if tokens.looks_like_api_token(token):
         return await _revoke_api_token(db, token, url, source)
     try:

@@ -1,4 +1,4 @@
-"""Signing in and out, and changing the password."""
+"""Signs users in and out, and changes passwords."""
 
 import asyncio
 import logging
@@ -13,28 +13,28 @@ from registry.settings import AccountSettings
 
 log = logging.getLogger(__name__)
 
-# One text for every reason, so that it doesn't tell which users there are.
+# One text for every reason, so that it doesn't reveal which users exist.
 WRONG = "The user name or the password is wrong."
 
 
 async def login(
     db: Database, settings: AccountSettings, name_or_email: str, password: str, address: str = ""
 ) -> tuple[User, str, datetime]:
-    """(the user, a new token, when it expires). The case of the name doesn't matter; `address` is the client's.
+    """Returns (the user, a new token, its expiry). `name_or_email` may be in any case. `address` is that of the client.
 
-    Raises Unauthorized, after the same work and with the same text, for an unknown or inactive user and for a wrong
-    password; TooManyFailures, before any work, when this name or this address failed too often lately.
+    Raises Unauthorized for an unknown user, a deactivated user and a wrong password, with the same text and after the
+    same amount of hashing. Raises TooManyFailures, before hashing, after too many failures of this name or address.
     """
     known = await attempt.is_known(db, settings, name_or_email, address)
-    trying = await attempt.begin(db, attempt.of_login(settings, name_or_email, address, known=known))
+    this_attempt = await attempt.begin(db, attempt.of_login(settings, name_or_email, address, known=known))
     found = await _find(db, name_or_email)
     user, stored = found if found is not None and found[0].is_active else (None, None)
     match = await passwords.verify_password(password, stored, settings.pbkdf2_iterations)
     if user is None or stored is None or not match:
         log.info("login failed", extra={"user_id": found[0].id if found else None, "client": address})
-        await trying.failed()
+        await this_attempt.failed()
         raise Unauthorized(WRONG)
-    await trying.succeeded(
+    await this_attempt.succeeded(
         attempt.of_user(settings, user, address, known=known), attempt.sign_ins(settings, user, address)
     )
     if match is passwords.Match.OUTDATED:
@@ -45,7 +45,7 @@ async def login(
 
 
 async def warn_of_breach(settings: AccountSettings, user: User, password: str) -> bool:
-    """Whether the password that `user` signed in with is known from a breach, which is logged then."""
+    """Whether the password that `user` signed in with is known from a breach. Logs a warning if it is."""
     breached = await passwords.is_breached(password, settings.breached_passwords)
     if breached:
         log.warning("login with a breached password", extra={"user_id": user.id})
@@ -53,7 +53,7 @@ async def warn_of_breach(settings: AccountSettings, user: User, password: str) -
 
 
 async def logout(db: Database, principal: Principal) -> None:
-    """Ends the login, or the API token, that `principal` came by. Doing it again changes nothing."""
+    """Revokes the login, or deletes the API token, of `principal`. A repeated call changes nothing."""
     async with db.transaction() as conn:
         if principal.token_id is not None:
             await store.delete_api_token(conn, principal.user_id, principal.token_id)
@@ -64,14 +64,14 @@ async def logout(db: Database, principal: Principal) -> None:
 async def change_password(
     db: Database, settings: AccountSettings, principal: Principal, current: str, new: str, address: str = ""
 ) -> tuple[User, str, datetime]:
-    """(the user, a new token, when it expires); every other login and API token of the user ends.
+    """Changes the password and ends all logins and API tokens of the user. Returns (the user, a new token, its expiry).
 
-    Raises Forbidden for an API token, InvalidInput for `current_password` and `new_password`, Conflict when another
-    change came first, TooManyFailures when the current password was wrong too often lately.
+    Raises Forbidden for an API token, InvalidInput for `current_password` and `new_password`, Conflict if a concurrent
+    change came first, TooManyFailures after too many wrong current passwords.
     """
     principal.require_login()
     session = attempt.of_session(settings, principal.user_id)
-    trying = await attempt.begin(db, [session, *attempt.of_address(settings, address)])
+    this_attempt = await attempt.begin(db, [session, *attempt.of_address(settings, address)])
     async with db.read() as conn:
         found = await store.user_by_id(conn, principal.user_id)
     if found is None:
@@ -81,9 +81,9 @@ async def change_password(
     if not await passwords.verify_password(current, stored, settings.pbkdf2_iterations):
         problems.append({"field": "current_password", "message": "is wrong"})
         log.info("current password wrong", extra={"user_id": user.id, "client": address})
-        await trying.failed()
+        await this_attempt.failed()
     else:
-        await trying.succeeded([session])
+        await this_attempt.succeeded([session])
     problems += await asyncio.to_thread(
         passwords.check_strength,
         new,
@@ -98,7 +98,7 @@ async def change_password(
     async with db.transaction() as conn:
         changed = await store.change_password(conn, user.id, seen=stored, fresh=fresh)
         if changed is None:
-            raise Conflict("The password was changed meanwhile. Sign in again.")
+            raise Conflict("Another request changed the password. Sign in again.")
         await store.delete_api_tokens(conn, user.id)
         await attempt.forget_networks(conn, settings, user)
         await attempt.remember_network(conn, settings, user, address)
@@ -107,8 +107,8 @@ async def change_password(
 
 
 async def _find(db: Database, name_or_email: str) -> tuple[User, str] | None:
-    # NUL and lone surrogates are in no name or address, and PostgreSQL can't be asked for them. A letter of another
-    # script is in no name, but PostgreSQL may fold one into it, and its failures would be counted by themselves.
+    # PostgreSQL can't compare NUL and lone surrogates, which no name contains. It may fold a letter of another script
+    # into an ASCII letter of a name, and the failures of such a spelling would have a counter of their own.
     if not name_or_email.isprintable() or not (name_or_email.isascii() or "@" in name_or_email):
         return None
     async with db.read() as conn:

@@ -1,4 +1,4 @@
-"""New users."""
+"""Creates users."""
 
 import asyncio
 import logging
@@ -18,12 +18,12 @@ MAX_EMAIL = 254
 USERNAME = "[A-Za-z0-9](?:[A-Za-z0-9_-]{1,48}[A-Za-z0-9])"
 
 _LABEL = r"[^\W_](?:[\w-]{0,61}[^\W_])?"
-# Plausible, no more: only a message that arrives proves an address. Letters of every script, as in RFC 6531.
+# A rough check: only a delivered message proves an address. RFC 6531 allows letters of every script.
 _EMAIL = re.compile(rf"[^\s@\"(),:;<>\[\]\\]{{1,64}}@{_LABEL}(?:\.{_LABEL})+")
 
 
 def require_open(settings: AccountSettings, principal: Principal | None) -> None:
-    """Raises Unauthorized or Forbidden when `principal` may not create users: where registration is closed."""
+    """Raises Unauthorized or Forbidden if registration is closed, unless `principal` is an admin."""
     if settings.registration == "open" or (principal is not None and principal.is_admin):
         return
     if principal is None:
@@ -39,10 +39,9 @@ async def register(
     email: str | None = None,
     role: str = "user",
 ) -> User:
-    """Creates a user; an `email` of "" or None is none, `role` is one of ROLES.
+    """Creates a user. An `email` of "" or None means none. `role` is one of ROLES.
 
-    Raises InvalidInput with every wrong field, UserExists when the name or the address is somebody's, whatever the
-    case of its letters.
+    Raises InvalidInput with every wrong field, UserExists if another user has the name or the address, in any case.
     """
     if role not in ROLES:
         raise InvalidInput.field("role", f"must be {' or '.join(ROLES)}")
@@ -62,7 +61,7 @@ async def register(
 
 
 def check_username(username: str) -> str:
-    """`username` itself. Raises ValueError that says what a user name looks like when it isn't one."""
+    """Returns `username`. Raises ValueError with the rules if it is not a valid user name."""
     if not re.fullmatch(USERNAME, username):
         raise ValueError(
             "must have 3 to 50 letters A-Z or a-z, digits, hyphens or underscores, "
@@ -72,7 +71,7 @@ def check_username(username: str) -> str:
 
 
 def is_email(text: str) -> bool:
-    """Whether `text` looks like an e-mail address, in any script."""
+    """Whether `text` looks like an e-mail address. Letters may be of any script."""
     return len(text) <= MAX_EMAIL and text.isprintable() and _EMAIL.fullmatch(text) is not None
 
 

@@ -1,4 +1,4 @@
-"""Who sent a request, for the middleware and for the handlers of every room."""
+"""The principal of a request, for the middleware and for the handlers of every room."""
 
 from aiohttp import hdrs, web
 

@@ -1,4 +1,4 @@
-"""The SQL of users, revoked logins and API tokens."""
+"""SQL of users, revoked logins and API tokens."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -122,7 +122,7 @@ async def add_user(conn: Connection, *, username: str, email: str | None, passwo
 
 
 async def user_by_id(conn: Connection, user_id: int) -> tuple[User, str] | None:
-    """(the user, the password's hash), active or not."""
+    """(the user, the password hash). The user may be deactivated."""
     return _with_hash(await conn.one(_USER_BY_ID, user=user_id))
 
 
@@ -132,30 +132,36 @@ async def user_by_username(conn: Connection, username: str) -> User | None:
 
 
 async def user_by_login(conn: Connection, name_or_email: str) -> tuple[User, str] | None:
-    """(the user, the password's hash), active or not; only an e-mail address has an @, so no name is another's."""
+    (
+        """(the user, the password hash). The user may be deactivated.
+
+    Only e-mail addresses contain an @, so a name and an address can't collide.
+    """
+        ""
+    )
     by = _USER_BY_EMAIL if "@" in name_or_email else _USER_BY_USERNAME
     return _with_hash(await conn.one(by, wanted=name_or_email))
 
 
 async def lock_user(conn: Connection, user_id: int) -> int | None:
-    """The active user's credentials_version, which stays as it is until the transaction ends; None without one."""
+    """Locks the user until the transaction ends. Returns credentials_version, None if there is no such active user."""
     version: int | None = await conn.value(_LOCK_USER, user=user_id)
     return version
 
 
 async def rehash(conn: Connection, user_id: int, *, seen: str, fresh: str) -> None:
-    """Keeps `fresh` for the same password, unless the hash is no longer the one `seen`."""
+    """Stores `fresh`, another hash of the same password, unless the stored hash is no longer `seen`."""
     await conn.run(_REHASH, user=user_id, seen=seen, fresh=fresh)
 
 
 async def change_password(conn: Connection, user_id: int, *, seen: str, fresh: str) -> User | None:
-    """The user with a new hash and a raised credentials_version; None when the hash is no longer the one `seen`."""
+    """Stores a hash and raises credentials_version. Returns the user, None if the stored hash is no longer `seen`."""
     row = await conn.one(_CHANGE_PASSWORD, user=user_id, seen=seen, fresh=fresh)
     return row and _user(row)
 
 
 async def set_password(conn: Connection, user_id: int, fresh: str) -> None:
-    """Keeps another password's hash, whatever it was, and raises credentials_version."""
+    """Stores a new hash and raises credentials_version."""
     await conn.run(_SET_PASSWORD, user=user_id, fresh=fresh)
 
 
@@ -165,13 +171,13 @@ async def set_role(conn: Connection, username: str, role: str) -> User | None:
 
 
 async def set_active(conn: Connection, username: str, active: bool) -> User | None:
-    """Raises credentials_version too: logins from before don't come back with the account."""
+    """Sets is_active and raises credentials_version, so that old logins stay invalid after a reactivation."""
     row = await conn.one(_SET_ACTIVE, wanted=username, active=active)
     return row and _user(row)
 
 
 async def login(conn: Connection, user_id: int, jti: str) -> tuple[User, bool] | None:
-    """(the user, whether the login `jti` was revoked)."""
+    """(the user, whether the login `jti` is revoked)."""
     row = await conn.one(_LOGIN, user=user_id, jti=jti)
     return row and (_user(row), row.revoked)
 
@@ -181,7 +187,7 @@ async def revoke(conn: Connection, jti: str, expires_at: datetime) -> None:
 
 
 async def purge_revoked(conn: Connection, before: datetime) -> int:
-    """Forgets revoked logins that expired before then; how many."""
+    """Deletes revoked logins that expired before `before`. Returns how many."""
     return await conn.run(_PURGE_REVOKED, before=before)
 
 
@@ -226,19 +232,19 @@ async def delete_api_tokens(conn: Connection, user_id: int) -> None:
 
 
 async def api_token_by_hash(conn: Connection, token_hash: str) -> tuple[User, ApiToken] | None:
-    """(its user, the token), expired or not."""
+    """(the user, the token). The token may be expired."""
     row = await conn.one(_API_TOKEN_BY_HASH, hash=token_hash)
     return row and (_user(row), _api_token(row, "token_"))
 
 
 async def report_api_token(conn: Connection, token_hash: str, *, url: str, source: str) -> tuple[User, ApiToken] | None:
-    """(its user, the token) once it is marked as found in public; None when there is none or it was already."""
+    """Marks a token as found in public. Returns (the user, the token), None if it is unknown or already marked."""
     row = await conn.one(_REPORT_API_TOKEN, wanted=token_hash, url=url, source=source)
     return row and (_user(row), _api_token(row, "token_"))
 
 
 async def mark_used(conn: Connection, token_id: int, *, now: datetime, before: datetime) -> None:
-    """Sets the token's last use to `now` unless it was used since `before`."""
+    """Sets the last use of the token to `now`, unless it was used after `before`."""
     await conn.run(_MARK_USED, token=token_id, now=now, before=before)
 
 

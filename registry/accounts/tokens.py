@@ -1,7 +1,7 @@
-"""The texts that stand for a user: the JWT of a login (RFC 7519, HS256) and the API token.
+"""The two kinds of tokens: the JWT of a login (RFC 7519, HS256) and the API token.
 
-An API token is `syn_`, 30 random base62 characters (178 bits), and six base62 digits of the CRC-32 of those 30: a
-scanner can tell it from other text, and a mistyped one costs no query.
+An API token is `syn_`, 30 random base62 characters (178 bits), and the CRC-32 of those 30 as six base62 digits. The
+checksum lets secret scanners recognize tokens, and a mistyped token costs no query.
 """
 
 import hashlib
@@ -21,13 +21,13 @@ from registry.errors import Unauthorized
 from registry.settings import AccountSettings
 
 MAX_TOKEN = 4096
-API_TOKEN_PREFIX = "syn_"  # noqa: S105 - what every token begins with
+API_TOKEN_PREFIX = "syn_"  # noqa: S105 - a prefix
 
 NOT_VALID = "The token is not valid. Sign in again."
 EXPIRED = "The token has expired. Sign in again."
 
 _ALGORITHM = "HS256"
-# Two machines' clocks may differ by this much.
+# The clocks of two machines may differ by this much.
 _LEEWAY = timedelta(seconds=5)
 
 _BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -35,7 +35,7 @@ _API_TOKEN = re.compile(rf"{API_TOKEN_PREFIX}([0-9A-Za-z]{{30}})([0-9A-Za-z]{{6}
 
 
 class Claims(BaseModel):
-    """What a login's token says: whose it is, its own id, and the `users.credentials_version` it was made under."""
+    """The claims of a login token: the user, the token's own id, and the `users.credentials_version` at the sign-in."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -46,7 +46,7 @@ class Claims(BaseModel):
 
 
 def issue(user: User, settings: AccountSettings, now: datetime) -> tuple[str, datetime]:
-    """A login's token and when it expires, signed by the newest key. `settings.secret_keys` is not empty."""
+    """Returns (a login token signed with the newest key, its expiry). `settings.secret_keys` must not be empty."""
     expires_at = now.replace(microsecond=0) + timedelta(days=settings.token_days)
     claims = {
         "sub": str(user.id),
@@ -59,12 +59,12 @@ def issue(user: User, settings: AccountSettings, now: datetime) -> tuple[str, da
 
 
 def read(token: str, settings: AccountSettings) -> Claims:
-    """The claims of a login's token that one of the keys signed and that hasn't expired; else raises Unauthorized."""
+    """The claims of a login token. Raises Unauthorized unless one of the keys signed it and it has not expired."""
     if len(token) > MAX_TOKEN or not token.isascii():
         raise Unauthorized(NOT_VALID)
     try:
         claims = _claims(token, settings.secret_keys)
-    # RecursionError: the header is parsed before the signature is checked, and may be nested as deep as it is long.
+    # RecursionError: the header is parsed before the signature is checked, and may be deeply nested.
     except (jwt.InvalidTokenError, ValidationError, RecursionError):
         raise Unauthorized(NOT_VALID) from None
     if claims.expires_at <= datetime.now(UTC) - _LEEWAY:
@@ -73,30 +73,30 @@ def read(token: str, settings: AccountSettings) -> Claims:
 
 
 def make_api_token() -> str:
-    """A new API token's text."""
+    """A new API token."""
     secret = "".join(secrets.choice(_BASE62) for _ in range(30))
     return API_TOKEN_PREFIX + secret + _checksum(secret)
 
 
 def looks_like_api_token(text: str) -> bool:
-    """Whether `text` is meant to be an API token, sound or not."""
+    """Whether `text` has the form of an API token rather than a login token. It may still be wrong."""
     return text.startswith(API_TOKEN_PREFIX)
 
 
 def checksum_holds(token: str) -> bool:
-    """Whether `token` is an API token without a typing error. Anyone can make such a text: it proves nothing."""
+    """Whether the checksum of an API token is right. Anyone can compute it, so this proves nothing about the token."""
     found = _API_TOKEN.fullmatch(token)
     return found is not None and _checksum(found[1]) == found[2]
 
 
 def hash_api_token(token: str) -> str:
-    """SHA-256 of the text in hex: what is kept of an API token."""
+    """SHA-256 of an API token in hex, which is stored instead of the token."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 @lru_cache(maxsize=4096)
 def _claims(token: str, keys: tuple[str, ...]) -> Claims:
-    """What a signed token says never changes, so it is worked out once; whether it has expired is another question."""
+    """Cached, because the claims of a signed token never change. The caller checks the expiry."""
     return Claims.model_validate(_verified(token, keys))
 
 
@@ -107,7 +107,7 @@ def _verified(token: str, keys: tuple[str, ...]) -> dict[str, Any]:
                 token,
                 key,
                 algorithms=[_ALGORITHM],
-                # Not before `iat`, says no RFC; a clock that steps back must not sign everyone out.
+                # RFC 7519 doesn't reject tokens before `iat`. A clock that is set back must not end all logins.
                 options={"require": ["sub", "iat", "exp", "jti"], "verify_iat": False, "verify_exp": False},
             )
         except jwt.InvalidSignatureError:

@@ -405,6 +405,6 @@ async def test_over_http_two_processes_share_the_count_with_limits_off(
     bearer = {"Authorization": f"Bearer {made.json['token']}"}
     assert (await both[1].get("/auth/me", headers=bearer)).status == 200
     logged = {record.message for record in caplog.records}
-    assert {"login failed", "password attempt delayed", "api token made"} <= logged
+    assert {"login failed", "password attempt delayed", "api token created"} <= logged
     assert "wrong-password" not in caplog.text
     assert made.json["token"] not in str([vars(record) for record in caplog.records])

@@ -57,7 +57,7 @@ def test_who_is_an_admin(role: str, scopes: set[str] | None, packages: set[str] 
 def test_a_refusal_says_what_is_missing():
     with pytest.raises(Forbidden, match="lacks the scope `yank`"):
         principal(scopes={"publish"}).require("yank", "p")
-    with pytest.raises(Forbidden, match="limited to other packages than p"):
+    with pytest.raises(Forbidden, match="limited to packages other than p"):
         principal(scopes={"publish"}, packages={"q"}).require("publish", "p")
     with pytest.raises(Forbidden, match="Only an admin"):
         principal().require("admin")
