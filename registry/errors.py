@@ -10,7 +10,6 @@ RegistryError
 │   └── NameReserved            name_reserved
 ├── NotFound 404                not_found
 ├── MethodNotAllowed 405        method_not_allowed
-├── NotAcceptable 406           not_acceptable
 ├── RequestTimeout 408          request_timeout        the body came too slowly
 ├── Conflict 409                conflict
 │   ├── VersionExists           version_exists
@@ -104,10 +103,6 @@ class NotFound(RegistryError):
 
 class MethodNotAllowed(RegistryError):
     status, code, title = 405, "method_not_allowed", "Method not allowed"
-
-
-class NotAcceptable(RegistryError):
-    status, code, title = 406, "not_acceptable", "Not acceptable"
 
 
 class RequestTimeout(RegistryError):

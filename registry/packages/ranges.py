@@ -4,9 +4,6 @@ import re
 
 import nodesemver
 
-from registry.errors import InvalidInput
-from registry.packages.versions import Version
-
 MAX_RANGE = 256
 
 # JavaScript's numbers are exact up to here; npm refuses a range beyond it.
@@ -19,13 +16,6 @@ _NUMBER_AFTER_X = re.compile(r"(?:^| )[<>]?=?[v=]*(?:[xX*]|[0-9]+\.[xX*]|[xX*]\.
 _STRAY_STARS = re.compile(r"(?:[0-9]\*|\*[0-9v])[^ ]*\*|\*[^ ]*(?:[0-9]\*|\*[0-9v])")
 
 
-def validate_range(text: str) -> str:
-    """`text` itself when npm would read it as a range; InvalidInput on field `dependencies` otherwise."""
-    if problem := range_problem(text):
-        raise InvalidInput.field("dependencies", problem)
-    return text
-
-
 def range_problem(text: str) -> str | None:
     """What keeps `text` from being a range, in words; None for a good one."""
     if len(text) > MAX_RANGE:
@@ -35,11 +25,6 @@ def range_problem(text: str) -> str | None:
     except ValueError:
         return f"{text!a} is not a version range"
     return None
-
-
-def satisfies(version: Version, text: str) -> bool:
-    """Whether `version` lies in the range `text`, which is a valid one."""
-    return bool(_read(text).test(version.canonical))
 
 
 def _read(text: str) -> nodesemver.Range:

@@ -7,7 +7,7 @@ from typing import Any
 
 from registry.errors import FieldError, InvalidInput
 from registry.search.terms import Terms, parse_terms, without_controls
-from registry.web.cursor import Position, decode, encode
+from registry.web.cursor import Position, decode
 from registry.web.parsing import DEFAULT_LIMIT, MAX_DIGITS, PAGE_PARAMETERS, TOO_LARGE, parse_number, parse_page
 from registry.web.route import query
 
@@ -139,24 +139,6 @@ class SearchRequest:
             reader.refuse("cursor", "can't be combined with offset")
         reader.raise_errors()
         return request
-
-    def serialise(self) -> list[tuple[str, str]]:
-        """The parameters that parse to this request, without those that have their default."""
-        pairs: list[tuple[str, str | None]] = [
-            ("q", self.q),
-            ("limit", str(self.limit) if self.limit != DEFAULT_LIMIT else None),
-            ("offset", str(self.offset) if self.offset else None),
-            ("cursor", None if self.after is None else encode(self.sort, self.after)),
-            ("sort", self.sort if self.sort != RELEVANCE else None),
-            *(("author", value) for value in self.authors),
-            *(("license", value) for value in self.licenses),
-            *(("keyword", value) for value in self.keywords),
-            ("prerelease", None if self.prerelease else "false"),
-            ("versions", "all" if self.every_version else None),
-            ("facets", "true" if self.facets else None),
-            ("min_seq", str(self.min_seq) if self.min_seq else None),
-        ]
-        return [(name, value) for name, value in pairs if value is not None]
 
 
 def parse_suggest(params: Sequence[tuple[str, str]]) -> str:
