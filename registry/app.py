@@ -1,4 +1,4 @@
-"""The application: its resources, its one middleware, and every route in one place."""
+"""Makes the application: its resources, its middleware and its list of routes."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -39,12 +39,12 @@ from registry.web.credentials import CREDENTIAL_CHECK, CredentialCheck
 from registry.web.limits import RateLimiter, Rates, parse_limits
 from registry.web.middleware import Gate
 from registry.web.parsing import MAX_JSON_BODY
-from registry.web.problems import speak_json_for_malformed_http
+from registry.web.problems import install_error_handlers
 from registry.web.route import BEARER, Limit, Route
 from registry.web.spool import Spool
 from registry.worker import CHANNELS, background
 
-# The router tries them in this order: first what is asked for most.
+# The router tries the routes in this order, so the most frequent ones come first.
 ROUTES: tuple[Route, ...] = (
     *packages.ROUTES,
     *downloads.ROUTES,
@@ -55,7 +55,7 @@ ROUTES: tuple[Route, ...] = (
 )
 # The classes of REGISTRY_RATE_LIMITS, by name.
 LIMITS: dict[str, Limit] = {route.limit.name: route.limit for route in ROUTES if route.limit is not None}
-# What else stands below a package has methods of its own.
+# `versions` and `stats` are no versions, and `report` is no id: those paths have routes of their own.
 TOKEN_ID_IN_PATH = "{id:(?!report$)[^{}/]+}"  # noqa: S105 - a pattern
 VERSION_IN_PATH = "{version:(?!(?:versions|stats)$)[^{}/]+}"
 PATH_PARAMETERS: dict[str, Any] = {
@@ -64,7 +64,7 @@ PATH_PARAMETERS: dict[str, Any] = {
         "schema": {"type": "string", "pattern": names.PATTERN},
     },
     "version": {
-        "name": "version", "in": "path", "required": True, "description": "A version, or `latest` where reading",
+        "name": "version", "in": "path", "required": True, "description": "A version; `latest` works for reading",
         "example": "1.0.0",
         "schema": {"type": "string", "maxLength": versions.MAX_VERSION, "pattern": r"^[0-9A-Za-z.+-]+$"},
     },
@@ -88,8 +88,8 @@ SECURITY_SCHEMES = {
 
 
 def create_app(settings: Settings, *, with_background: bool = True) -> web.Application:
-    """The service as an aiohttp application; `with_background` runs the consumers and jobs in it, too."""
-    speak_json_for_malformed_http()
+    """The service as an aiohttp application. `with_background` also runs the consumers and jobs in this process."""
+    install_error_handlers()
     private = settings.accounts.access == "private"
     limiter = RateLimiter(rate_limits(settings.web), settings.web.redis_url)
     routes: dict[web.AbstractRoute, Route] = {}
@@ -120,7 +120,7 @@ def rate_limits(settings: WebSettings) -> Rates:
 
 
 def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterator[None]]:
-    """cleanup_ctx: opened in this order, closed in the other; nothing here waits for a server to be up."""
+    """For cleanup_ctx: opens the resources in order and closes them in reverse. Does not wait for any server."""
 
     async def opened(app: web.Application) -> AsyncIterator[None]:
         settings = app[SETTINGS]

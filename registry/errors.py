@@ -1,35 +1,35 @@
-"""Every failure the registry names, with the status and the code a client sees.
+"""All named failures of the registry, each with the status and the code that clients see.
 
 RegistryError
-├── InvalidInput 400            invalid_input          a field, parameter or body is not as documented
+├── InvalidInput 400            invalid_input          a field, parameter or body is wrong
 │   ├── InvalidArchive          invalid_archive        the tarball can't be accepted
 │   ├── InvalidManifest         invalid_manifest       synapse.json is missing or wrong
 │   └── ChecksumMismatch        checksum_mismatch      the bytes are not the ones announced
-├── Unauthorized 401            unauthorized           no credentials, or none that hold
-├── Forbidden 403               forbidden              known, but not allowed
+├── Unauthorized 401            unauthorized           credentials are missing or not valid
+├── Forbidden 403               forbidden              the user is known but not allowed
 │   └── NameReserved            name_reserved
 ├── NotFound 404                not_found
 ├── MethodNotAllowed 405        method_not_allowed
 ├── RequestTimeout 408          request_timeout        the body came too slowly
 ├── Conflict 409                conflict
 │   ├── VersionExists           version_exists
-│   ├── VersionBurned           version_burned         deleted once; its number is spent
+│   ├── VersionBurned           version_burned         the version was deleted; its number is never reused
 │   ├── NameTooSimilar          name_too_similar
 │   ├── UserExists              user_exists
 │   └── IdempotencyKeyReused    idempotency_key_reused
-├── PreconditionFailed 412      precondition_failed    If-Match or If-Unmodified-Since doesn't hold
+├── PreconditionFailed 412      precondition_failed    If-Match or If-Unmodified-Since is not met
 ├── TooLarge 413                too_large
 ├── UnsupportedMediaType 415    unsupported_media_type
 ├── RangeNotSatisfiable 416     range_not_satisfiable
 ├── TooManyRequests 429         rate_limited           (+ Retry-After)
-│   └── TooManyFailures         too_many_failures      wrong passwords: the next attempt has to wait
-├── Internal 500                internal_error         ours to mend
+│   └── TooManyFailures         too_many_failures      too many wrong passwords; wait before the next attempt
+├── Internal 500                internal_error         a fault in the registry
 └── Unavailable 503             unavailable            a needed server is away (+ Retry-After)
     ├── DatabaseUnavailable     database_unavailable
     ├── StorageUnavailable      storage_unavailable
     └── SearchUnavailable       search_unavailable
 
-SettingsError and StackError end a command, not a request: each is a plain sentence for the terminal.
+SettingsError and StackError end a command, not a request. Their texts are printed on the terminal.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,14 +38,14 @@ from typing_extensions import TypedDict
 
 
 class FieldError(TypedDict):
-    """One wrong field: its dotted path and what is wrong with it."""
+    """One wrong field: its dotted path, and a message that follows the path in a sentence."""
 
     field: str
     message: str
 
 
 class RegistryError(Exception):
-    """A failure with a status, a stable code, a text for people and, for bad fields, one entry each."""
+    """A failure with a status, a stable code, a text for people, and an entry for each wrong field."""
 
     status = 500
     code = "internal_error"
@@ -65,7 +65,7 @@ class InvalidInput(RegistryError):
 
     @classmethod
     def of(cls, errors: Sequence[FieldError]) -> "InvalidInput":
-        """All wrong fields in one answer; `errors` is not empty."""
+        """An error for all wrong fields together. `errors` is not empty."""
         return cls("; ".join(f"{e['field']}: {e['message']}" for e in errors), errors=errors)
 
     @classmethod
@@ -158,7 +158,7 @@ class TooManyFailures(TooManyRequests):
 
 
 class Internal(RegistryError):
-    """Something went wrong on our side; the request id finds it in the log."""
+    """A fault in the registry. The log has the details under the request id."""
 
 
 class Unavailable(RegistryError):
@@ -181,8 +181,8 @@ class SearchUnavailable(Unavailable):
 
 
 class SettingsError(Exception):
-    """The environment can't be served from; the text names each variable and what it wants."""
+    """Settings are wrong. The text names each variable and what it wants."""
 
 
 class StackError(Exception):
-    """A part of the embedded stack is missing or won't start; the text says what to install or change."""
+    """A server or port that a command needs is not available. The text says what to install or change."""

@@ -1,4 +1,4 @@
-"""The resources every room may use, as they hang on the application."""
+"""Typed keys of the application for the resources that every room may use."""
 
 from aiohttp import web
 

@@ -1,4 +1,4 @@
-"""Runs the application on its ports until it is told to stop, and lets requests finish then."""
+"""Runs the application on its ports until a signal stops it, then lets the requests in flight finish."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ READY_SECONDS = 10.0
 MAX_READY_PAUSE_SECONDS = 2.0
 # Versions that don't know this signal ignore it, because that is its default action.
 DRAIN_SIGNAL = signal.SIGURG
-# For what is written after its request was answered: the rest is the shutdown grace's.
+# How long answers may take to leave after the shutdown grace, which covers the requests themselves.
 LAST_WRITE_SECONDS = 2.0
 
 
@@ -48,10 +48,10 @@ async def serve(
     listening: socket.socket | None = None,
     parent: int | None = None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT; `ready` is called when every server is there, or after READY_SECONDS without.
+    """Serves until SIGTERM or SIGINT. Calls `ready` once every server answers, or after READY_SECONDS.
 
     At DRAIN_SIGNAL the service refuses connections, so that a proxy uses another process before this one is stopped.
-    `listening` is a socket to serve from instead of the settings' port. `parent` is a pipe whose end stops it, too.
+    `listening` is a socket to use instead of the settings' port. The service also stops when the pipe `parent` closes.
 
     Raises StackError when a port is taken.
     """
@@ -145,7 +145,7 @@ async def _refuse_connections(runner: web.AppRunner, in_flight: InFlight) -> Non
 async def _finish_requests(runner: web.AppRunner, in_flight: InFlight, seconds: float) -> None:
     """Refuses connections and lets requests in flight finish for `seconds`.
 
-    aiohttp's own way of stopping drops what arrives of a body, so that no upload would ever be finished.
+    aiohttp's own shutdown drops the rest of a body, so an upload could never finish.
     """
     await _refuse_connections(runner, in_flight)
     with contextlib.suppress(TimeoutError):
@@ -155,14 +155,14 @@ async def _finish_requests(runner: web.AppRunner, in_flight: InFlight, seconds: 
 
 
 async def work(settings: Settings) -> None:
-    """Runs the background alone until SIGTERM or SIGINT. Raises StackError when the port of its figures is taken."""
+    """Runs the background work alone until SIGTERM or SIGINT. Raises StackError when the metrics port is taken."""
     stopped = stop_signal()
     async with run_worker(settings) as db, _metrics(db, settings.web):
         await stopped.wait()
 
 
 def stop_signal() -> asyncio.Event:
-    """Set by the first SIGTERM or SIGINT."""
+    """An event that the first SIGTERM or SIGINT sets."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -172,7 +172,7 @@ def stop_signal() -> asyncio.Event:
 
 @contextlib.asynccontextmanager
 async def _metrics(db: Database, settings: WebSettings) -> AsyncIterator[None]:
-    """A listener that answers /metrics alone, without credentials: for the inside of a network."""
+    """Serves /metrics alone, without credentials, on the metrics port. That port belongs inside the network."""
     if not settings.metrics_port:
         yield
         return
@@ -207,5 +207,5 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise StackError(f"Port {port} is taken. Stop what uses it, or set REGISTRY_PORT.") from error
+            raise StackError(f"Port {port} is taken. Stop the program that uses it, or set REGISTRY_PORT.") from error
         raise StackError(f"Can't listen on {host} port {port}: {error.strerror}.") from error

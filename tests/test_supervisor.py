@@ -20,7 +20,7 @@ from registry.devstack.elasticsearch import Elasticsearch
 from registry.errors import SettingsError, StackError
 from registry.events.consumer import LOCK_CLASS
 from registry.settings import Settings
-from registry.supervisor import keep, supervise
+from registry.supervisor import reserve_port, supervise
 from tests.client import PASSWORD, remove_indices, tarball
 from tests.conftest import ITERATIONS, SECRET
 from tests.servers import Redis
@@ -304,10 +304,10 @@ def test_too_few_ports_for_figures_are_a_sentence(environ: dict[str, str]):
 
 
 def test_a_port_that_is_kept_is_taken_for_others_before_anybody_listens():
-    with keep("127.0.0.1", 0) as kept:
+    with reserve_port("127.0.0.1", 0) as kept:
         port = kept.getsockname()[1]
         with pytest.raises(StackError, match=f"Port {port} is taken"):
-            keep("127.0.0.1", port)
+            reserve_port("127.0.0.1", port)
 
 
 @pytest.mark.parametrize("variable", ["REGISTRY_PORT", "REGISTRY_METRICS_PORT"])

@@ -1,4 +1,4 @@
-"""HTTP for those who run the service: health, metrics, and the description of the API."""
+"""HTTP handlers for operators: health, metrics, and the description of the API."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -21,11 +21,13 @@ from registry.web.route import OPEN, READ, READS, Handler, Limit, Route
 READINESS = web.AppKey("readiness", Readiness)
 DOCUMENT: web.AppKey[Mapping[str, Any]] = web.AppKey("openapi", Mapping)
 
-LAG_EVENTS = Gauge("registry_consumer_lag_events", "Events a consumer has yet to handle", ["consumer"])
-LAG_SECONDS = Gauge("registry_consumer_lag_seconds", "Age of the oldest of them", ["consumer"])
+LAG_EVENTS = Gauge("registry_consumer_lag_events", "Events that a consumer has not handled yet", ["consumer"])
+LAG_SECONDS = Gauge(
+    "registry_consumer_lag_seconds", "Age of the oldest event that a consumer has not handled yet", ["consumer"]
+)
 JOBS = Gauge("registry_job_queue", "Jobs in the queue", ["job", "state"])
 JOBS_LATE = Gauge("registry_job_late_seconds", "How long the first due job has waited", ["job"])
-POOL = Gauge("registry_db_connections", "Connections of the pool", ["state"])
+POOL = Gauge("registry_db_connections", "Database connections of the pool", ["state"])
 DATABASE_UP = Gauge("registry_db_up", "Whether the database answered the last scrape")
 
 
@@ -52,12 +54,12 @@ async def get_metrics(request: web.Request) -> web.StreamResponse:
 
 
 async def metrics_response(db: Database) -> web.Response:
-    """Every figure of the process, those that are asked of the database first."""
-    await _measure(db)
+    """All metrics of the process. Reads the ones that come from the database first."""
+    await _update_gauges(db)
     return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-async def _measure(db: Database) -> None:
+async def _update_gauges(db: Database) -> None:
     used, size, most = db.use()
     for state, value in (("used", used), ("open", size), ("most", most)):
         POOL.labels(state).set(value)
@@ -110,7 +112,7 @@ ROUTES = (
     *_everywhere("/health", get_health, "Health, part by part", _HEALTH, limit=None),
     *_everywhere("/health/live", get_live, "Whether the process runs", {200: health.Alive}, limit=None),
     *_everywhere("/health/ready", get_ready, "Whether this process takes requests", _READY, limit=None),
-    *_everywhere("/metrics", get_metrics, "Figures for Prometheus", {200: "text/plain"}, access=READ),
+    *_everywhere("/metrics", get_metrics, "Metrics for Prometheus", {200: "text/plain"}, access=READ),
     *_everywhere("/openapi.json", get_openapi, "This description", {200: dict[str, Any], 304: None}),
     *_everywhere("/docs", get_docs, "This description as a page", {200: "text/html"}),
 )

@@ -1,4 +1,4 @@
-"""Whether the service can do its work, part by part."""
+"""Checks whether the servers that the registry needs answer."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -23,7 +23,7 @@ class Component(TypedDict):
 
 
 class Health(TypedDict):
-    """`status` is healthy, degraded (packages are served, something else is away) or unhealthy."""
+    """`status` is healthy, degraded (only search is away or behind) or unhealthy."""
 
     status: str
     timestamp: datetime
@@ -36,7 +36,7 @@ class Alive(TypedDict):
 
 
 async def health(db: Database, storage: Storage, index: SearchIndex) -> Health:
-    """Asks every server at once, each for CHECK_SECONDS at most."""
+    """Checks all servers at the same time, for CHECK_SECONDS at most."""
     names = ("database", "storage", "search")
     found = await asyncio.gather(_check(_ping(db)), _check(_storage(storage)), _check(_search(db, index)))
     components = dict(zip(names, found, strict=True))

@@ -1,8 +1,8 @@
-"""Slow and silent clients: how long each may hold a connection, and how many connections there may be.
+"""Bounds how long a slow client may hold a connection, and how many connections there may be.
 
-Apache's mod_reqtimeout is the model: a body must arrive, and an answer be taken, at a least rate in each window of
-time. aiohttp's keep-alive timeout bounds the rest: it runs from the opening of a connection and from the end of each
-answer until the next request's headers are complete, whatever drips in meanwhile.
+As in Apache's mod_reqtimeout, a client must send a body, and receive an answer, at a minimum rate in each time window.
+aiohttp's keep-alive timeout bounds the rest. It runs from the start of a connection, and from the end of each answer,
+until the headers of the next request are complete.
 """
 
 import asyncio
@@ -23,27 +23,27 @@ log = logging.getLogger(__name__)
 
 WINDOW_SECONDS = 20.0
 LEAST_RATE = 500  # bytes per second
-# Of the files a process may have open: what is left for databases, storage, uploads, and the answers themselves.
+# Open files reserved for the database, the storage, uploads and tarballs. Connections may use the others.
 RESERVED_FILES = 512
-# Where the kernel counts the bytes that the client has acknowledged, in Linux's struct tcp_info.
+# Size of Linux's struct tcp_info, and the offset of its count of acknowledged bytes.
 _TCP_INFO_SIZE = 128
 _TCP_INFO_ACKED = 120
 
 
 class BodyTooSlow(TimeoutError):
-    """A request's body arrives slower than LEAST_RATE."""
+    """A request's body arrives more slowly than LEAST_RATE."""
 
 
 def raise_open_files_limit() -> int:
-    """Takes as many open files as the system lets this process have; how many those are."""
+    """Raises the limit of open files as far as the system allows. Returns the new limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError):  # some systems say "unlimited" and mean less
+    with contextlib.suppress(ValueError):  # some systems report "unlimited" but refuse it
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 class BodyWatch:
-    """Lets whoever reads the body within the block get BodyTooSlow when it comes too slowly."""
+    """Makes reads of the body within the block raise BodyTooSlow when the body arrives too slowly."""
 
     def __init__(self, request: web.Request) -> None:
         self._request = request
@@ -63,7 +63,7 @@ class BodyWatch:
         if content.is_eof() or transport is None:
             return
         arrived = content.total_bytes - self._seen
-        # Where we have stopped reading it is not the client that is slow.
+        # If we have paused reading, the client is not to blame.
         if arrived < LEAST_RATE * WINDOW_SECONDS and transport.is_reading():
             content.set_exception(BodyTooSlow())
             return
@@ -71,7 +71,7 @@ class BodyWatch:
 
 
 class _Connection:
-    """What was seen of a connection whose client has yet to take what was written."""
+    """`taken` is how many bytes the client had acknowledged at the last check, None if nothing was waiting."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.transport = transport
@@ -79,7 +79,7 @@ class _Connection:
 
 
 class Connections:
-    """The open connections of `server`: of more than `most` the newest are closed at once."""
+    """Tracks the open connections of `server`. A new connection beyond `most` is closed at once."""
 
     def __init__(self, server: web.Server, most: int) -> None:
         self._most = most
@@ -102,7 +102,7 @@ class Connections:
 
     @contextlib.asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Within the block, connections whose clients don't take their answers are closed."""
+        """Within the block, closes connections whose clients don't read their answers."""
         async with running({"watch connections": self._watch}):
             yield
 
@@ -114,7 +114,7 @@ class Connections:
 
 
 def _check_taken(connection: _Connection) -> None:
-    """Closes the connection when something waited for a whole window and less than the least rate was taken of it."""
+    """Closes the connection if data waited for a whole window and the client took it more slowly than LEAST_RATE."""
     transport = connection.transport
     if not transport.get_write_buffer_size():
         connection.taken = None
@@ -122,15 +122,15 @@ def _check_taken(connection: _Connection) -> None:
     try:
         taken = _acknowledged(transport)
     except OSError:
-        return  # closed at this moment
+        return  # the connection has just closed
     if connection.taken is not None and taken - connection.taken < LEAST_RATE * WINDOW_SECONDS:
-        log.info("answer not taken", extra={"client": transport.get_extra_info("peername")})
+        log.info("client does not read its answer", extra={"client": transport.get_extra_info("peername")})
         transport.abort()
     connection.taken = taken
 
 
 def _acknowledged(transport: asyncio.Transport) -> int:
-    """Bytes that the client has received of this connection since its start."""
+    """Bytes that the client has acknowledged since the connection started."""
     sock: socket.socket = transport.get_extra_info("socket")
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
     return int(struct.unpack_from("=Q", info, _TCP_INFO_ACKED)[0])

@@ -1,4 +1,4 @@
-"""Prometheus figures of the HTTP side."""
+"""Prometheus metrics of the HTTP server."""
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
@@ -15,10 +15,10 @@ _LIMITS = [*map(str, BOUNDS), "+Inf"]
 
 
 class Requests(Collector):
-    """Requests answered, and the time it took.
+    """Counts answered requests and the time they took.
 
-    Every request is counted here, by the event loop alone: prometheus_client's own counter and histogram take three
-    locks for that, and twice the time.
+    Only the event loop uses it, so it needs no locks. prometheus_client's own counter and histogram take three locks
+    for each request, and twice the time.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""OpenAPI 3.1 from the route list, and the page that shows it."""
+"""Makes the OpenAPI 3.1 description from the routes, and an HTML page from the description."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -15,14 +15,17 @@ _REFS = "#/components/schemas/{model}"
 DESCRIPTION = "Publish, find and install packages. Every error has the shape `Problem`; its `code` is stable."
 STATUS_TEXT = {
     200: "OK", 201: "Created", 204: "Done, no body", 206: "Part of the bytes", 301: "The package's real name",
-    302: "Where the bytes are", 304: "Unchanged", 308: "The package's real name, to be asked by the same method",
+    302: "The address of the bytes", 304: "Unchanged", 308: "The package's real name; repeat the request there",
     400: "Invalid input", 401: "Credentials missing or not valid", 403: "Not allowed", 404: "Not found",
-    408: "The body came too slowly", 409: "Conflict", 412: "Another content than the one named", 413: "Too large",
+    408: "The body came too slowly", 409: "Conflict", 412: "A precondition is not met", 413: "Too large",
     415: "Wrong content type", 416: "No such range", 429: "Too many requests", 503: "A needed server is away",
 }  # fmt: skip
 RATE_HEADERS = {
     name: {"schema": {"type": "string"}, "description": text}
-    for name, text in (("RateLimit", "What is left"), ("RateLimit-Policy", "The limit that applies"))
+    for name, text in (
+        ("RateLimit", "Requests left, and seconds until the window ends"),
+        ("RateLimit-Policy", "The limit that applies"),
+    )
 }
 
 
@@ -121,7 +124,7 @@ def _answer(status: int, kind: Any, schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def _schema(kind: Any, schemas: dict[str, Any]) -> dict[str, Any]:
-    """A `$ref` to the schema of `kind`, which is put into `schemas`; a dict is a schema already."""
+    """A `$ref` to the schema of `kind`, which is added to `schemas`. A dict is a schema itself."""
     if isinstance(kind, dict):
         return kind
     is_model = isinstance(kind, type) and issubclass(kind, BaseModel)
@@ -132,7 +135,7 @@ def _schema(kind: Any, schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def page(spec: Mapping[str, Any]) -> str:
-    """The description as one HTML page without scripts, so that it reads anywhere."""
+    """The description as one HTML page without scripts."""
     rows = []
     for path, operations in spec["paths"].items():
         for method, operation in operations.items():

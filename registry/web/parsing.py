@@ -1,4 +1,4 @@
-"""What comes in: bounded, typed, and refused with a name."""
+"""Parses request bodies and query parameters. Everything is bounded, and every refusal is a named error."""
 
 import re
 from collections.abc import Mapping
@@ -36,13 +36,13 @@ Model = TypeVar("Model", bound="Body")
 
 
 class Body(BaseModel):
-    """A JSON request body. Unknown members are ignored, types are not coerced."""
+    """A JSON request body. Ignores unknown members. Does not convert types."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
 async def read_body(request: web.Request, model: type[Model]) -> Model:
-    """The JSON body as `model`; every wrong field at once."""
+    """The JSON body as `model`. Raises as read_json() does, and InvalidInput with an entry for each wrong field."""
     return check(model, await read_json(request))
 
 
@@ -68,10 +68,10 @@ async def read_json(request: web.Request) -> dict[str, Any]:
 
 
 async def read_raw_json(request: web.Request) -> bytes:
-    """The bytes of a body that is announced as JSON, at most 1 MiB. Raises UnsupportedMediaType or TooLarge."""
+    """The bytes of a JSON body, at most 1 MiB. Raises UnsupportedMediaType, TooLarge or InvalidInput."""
     require_json(request)
     if (request.content_length or 0) > MAX_JSON_BODY:
-        raise TooLarge("The request body is too large: 1 MiB is the most this address takes.")
+        raise TooLarge("The request body is too large. This address takes at most 1 MiB.")
     try:
         return await request.read()
     except web.RequestPayloadError as error:
@@ -85,7 +85,7 @@ def require_json(request: web.Request) -> None:
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
-    """A JSON object from `raw`, without NUL in any text of it."""
+    """The JSON object in `raw`. Raises InvalidInput, also when a text in it has a NUL character."""
     data = parse_json(raw)
     if not isinstance(data, dict):
         raise InvalidInput("The body must be a JSON object.")
@@ -93,18 +93,18 @@ def parse_object(raw: bytes) -> dict[str, Any]:
 
 
 def parse_json(raw: bytes) -> Any:
-    """Any JSON value from `raw`, without NUL in any text of it."""
+    """The JSON value in `raw`. Raises InvalidInput, also when a text in it has a NUL character."""
     try:
         data = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise InvalidInput(f"The body is not valid JSON: {error.msg}.") from None
     if b"\\u0000" in raw and _has_nul(data):
-        raise InvalidInput("No text in the body may hold a NUL character.")
+        raise InvalidInput("No text in the body may contain a NUL character.")
     return data
 
 
 def _has_nul(value: Any) -> bool:
-    # By a list, not by recursion: a body may be nested deeper than Python's stack.
+    # A list instead of recursion: a body may be nested deeper than Python's stack.
     pending = [value]
     while pending:
         item = pending.pop()
@@ -155,7 +155,7 @@ def parse_number(
 
 
 def flag_of(request: web.Request, name: str) -> bool:
-    """A query flag: `true` or `false`, absent is false."""
+    """The query flag `name`: `true` or `false`, false without one. Raises InvalidInput."""
     value = request.query.get(name, "false")
     if value not in ("true", "false"):
         raise InvalidInput.field(name, "must be true or false")

@@ -1,4 +1,4 @@
-"""The one place that turns a failure into an answer (RFC 9457, with `error` for older clients)."""
+"""Turns failures into JSON answers (RFC 9457, with the member `error` for older clients)."""
 
 import logging
 import secrets
@@ -25,8 +25,8 @@ from registry.web import metrics
 log = logging.getLogger(__name__)
 
 PROBLEM = "application/problem+json"
-# Bytes of the request line and of one header. The parser names neither when one is too long, only the limit that was
-# passed: by being different they tell which it was.
+# Most bytes of the request line and of one header. The parser reports only the limit that was exceeded, so the two
+# limits differ.
 MAX_LINE = 8190
 MAX_HEADER = 8192
 TOO_MANY_HEADERS = "Too many headers"
@@ -87,27 +87,27 @@ def problem_response(error: RegistryError, request_id: str, content_type: str = 
 
 
 def from_http(error: web.HTTPException) -> RegistryError:
-    """aiohttp's own 4xx as a named error."""
+    """The named error for a 4xx of aiohttp."""
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))
-        return MethodNotAllowed(f"{error.method} is not possible here; use {allowed}.", headers={"Allow": allowed})
+        return MethodNotAllowed(f"{error.method} is not allowed here. Use {allowed}.", headers={"Allow": allowed})
     if error.status == 403:
         return Forbidden(error.text or error.reason)
     if error.status == 404:
-        return NotFound("Nothing is served at this address. /openapi.json lists what is.")
+        return NotFound("Nothing is served at this address. /openapi.json lists every address.")
     if error.status == 413:
-        return TooLarge("The request body is too large: 1 MiB is the most this address takes.")
+        return TooLarge("The request body is too large. This address takes at most 1 MiB.")
     if error.status == 415:
         return UnsupportedMediaType("Send the body as application/json.")
     return InvalidInput(error.text or error.reason)
 
 
 def from_protocol(status: int, error: BaseException | None) -> RegistryError:
-    """What the HTTP parser refused before a request existed."""
+    """The named error for a request that the HTTP parser refused."""
     if isinstance(error, LineTooLong):
         if MAX_LINE in error.args:
-            return _UriTooLong(f"The address is too long: {MAX_LINE} bytes are the most.")
-        return _HeadersTooLarge(f"A header is too large: {MAX_HEADER} bytes are the most.")
+            return _UriTooLong(f"The address is too long. At most {MAX_LINE} bytes are allowed.")
+        return _HeadersTooLarge(f"A header is too large. At most {MAX_HEADER} bytes are allowed.")
     if isinstance(error, HttpProcessingError) and TOO_MANY_HEADERS in error.message:
         return _HeadersTooLarge("There are too many headers.")
     if isinstance(error, HttpProcessingError) or status < 500:
@@ -123,9 +123,11 @@ def _handle_error(
     message: str | None = None,
 ) -> web.StreamResponse:
     if isinstance(exc, ConnectionError):
-        raise exc  # the client is gone: neither an answer nor an error of ours
+        raise exc  # the client is gone, so nobody reads an answer
     if request.writer.output_size:
-        raise ConnectionResetError("Half an answer is out: only cutting the connection tells that it is not whole.")
+        raise ConnectionResetError(
+            "Part of the answer is sent. Only a cut connection tells the client that the rest is missing."
+        )
     failure = from_protocol(status, exc)
     if failure.status >= 500:
         log.error("unhandled protocol error", exc_info=exc, extra={"reason": message})
@@ -139,13 +141,16 @@ def _handle_error(
 
 
 async def _continue_at_once(request: web.Request) -> None:
-    """An expectation that nobody knows is ignored (RFC 9110, 10.1.1), so every answer is one of the API's own."""
+    """Answers `Expect: 100-continue`. Ignores other expectations (RFC 9110, 10.1.1), which aiohttp answers with 417."""
     if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.version == HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
 
 
-def speak_json_for_malformed_http() -> None:
-    """Replaces aiohttp's text/plain pages for what no middleware sees; it offers no other hook for them."""
+def install_error_handlers() -> None:
+    """Makes aiohttp answer requests that no middleware sees with our JSON errors.
+
+    aiohttp has no hook for this: docs/decisions/0007-malformed-http.md.
+    """
     RequestHandler.handle_error = _handle_error  # type: ignore[method-assign]
     web_urldispatcher._default_expect_handler = _continue_at_once

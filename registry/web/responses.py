@@ -12,7 +12,7 @@ JSON_TYPE = "application/json; charset=utf-8"
 
 
 def json_response(data: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    """`data` as UTF-8 JSON; datetimes become RFC 3339 in UTC with Z."""
+    """`data` as UTF-8 JSON. Datetimes become RFC 3339 in UTC with Z."""
     return web.Response(
         body=dump(data), status=status, headers=headers, content_type="application/json", charset="utf-8"
     )
@@ -23,7 +23,7 @@ def dump(data: Any) -> bytes:
 
 
 def render(data: Any) -> tuple[bytes, str]:
-    """`data` as JSON, and the tag of these bytes."""
+    """`data` as JSON, and the tag of its bytes."""
     body = dump(data)
     return body, tag_of(body)
 
@@ -33,14 +33,14 @@ def tag_of(body: bytes) -> str:
 
 
 def metadata_response(request: web.Request, data: Any, *, headers: dict[str, str] | None = None) -> web.Response:
-    """`data` with an ETag of its bytes, or 304 when the client has just these (RFC 9110, 13.1.2)."""
+    """`data` with an ETag of its bytes, or 304 when the client has the same bytes (RFC 9110, 13.1.2)."""
     return rendered_response(request, *render(data), headers=headers)
 
 
 def rendered_response(
     request: web.Request, body: bytes, tag: str, *, headers: dict[str, str] | None = None
 ) -> web.Response:
-    """As metadata_response() of what `render` gave, or of another type that `headers` name."""
+    """As metadata_response(), for a body and tag made before, such as by render(). `headers` may set another type."""
     sent: dict[str, str] = {"ETag": f'"{tag}"', hdrs.CACHE_CONTROL: REVALIDATE}
     unchanged = matches(request, tag)
     if not unchanged:
@@ -51,7 +51,7 @@ def rendered_response(
 
 
 def matches(request: web.Request, tag: str) -> bool:
-    """Whether If-None-Match names `tag` (weak comparison) or is `*`."""
+    """Whether If-None-Match contains `tag` (weak comparison) or is `*`."""
     given = request.headers.get(hdrs.IF_NONE_MATCH)
     if given is None:
         return False

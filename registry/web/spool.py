@@ -1,4 +1,4 @@
-"""Request bodies on their way: a file on disk each, so that memory stays flat, removed whatever happens."""
+"""Writes request bodies to files, so that memory use does not grow with them. Each file is removed after use."""
 
 import asyncio
 import contextlib
@@ -15,10 +15,10 @@ from typing import BinaryIO
 
 from registry.errors import StorageUnavailable, TooLarge
 
-# Written in pieces of this size: one hop to a thread a piece.
+# Bytes of one write. Each write is one call in a thread.
 PIECE = 1 << 20
 START_LOCK = "start.lock"
-DISK_FULL = "There is no room for the upload right now. Try again later."
+DISK_FULL = "The disk for uploads is full. Try again later."
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Spooled:
 
 
 class Spool:
-    """A folder of this process's own under `root`; folders that dead processes left are removed at the start."""
+    """A folder under `root` for this process alone. Removes the folders of dead processes first."""
 
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True, mode=0o750)
         self._folder = root / f"process-{os.getpid()}-{secrets.token_hex(4)}"
-        # One starts at a time: a folder whose maker does not hold its lock yet would look abandoned to another.
+        # One process starts at a time: until a new process has locked its folder, the folder looks abandoned.
         with (root / START_LOCK).open("wb") as starting:
             fcntl.flock(starting, fcntl.LOCK_EX)
             for old in root.glob("process-*"):
@@ -52,29 +52,29 @@ class Spool:
 
     @contextlib.asynccontextmanager
     async def receive(self, chunks: AsyncIterator[bytes], *, limit: int, too_large: str) -> AsyncIterator[Spooled]:
-        """Writes `chunks` to a file as they arrive, counting and hashing; the file is gone after the block.
+        """Writes `chunks` to a file, and counts and hashes them. The file exists until the block ends.
 
-        Raises TooLarge with the text `too_large` as soon as `limit` bytes are passed, StorageUnavailable when the
-        disk is full.
+        Raises TooLarge with the text `too_large` as soon as there are more than `limit` bytes, and StorageUnavailable
+        when the disk is full.
         """
         path = self._folder / secrets.token_hex(16)
         writer = _Writer(path)
         try:
             try:
-                pending = bytearray()
+                buffer = bytearray()
                 async for chunk in chunks:
-                    pending += chunk
-                    if writer.size + len(pending) > limit:
+                    buffer += chunk
+                    if writer.size + len(buffer) > limit:
                         raise TooLarge(too_large)
-                    if len(pending) >= PIECE:
+                    if len(buffer) >= PIECE:
                         with _disk_errors_named():
-                            await asyncio.to_thread(writer.write, pending)
-                        pending = bytearray()
+                            await asyncio.to_thread(writer.write, buffer)
+                        buffer = bytearray()
                 with _disk_errors_named():
-                    await asyncio.to_thread(writer.finish, pending)
+                    await asyncio.to_thread(writer.finish, buffer)
             finally:
                 if not writer.closed:
-                    # Writes what a full disk refused once more, and is refused again.
+                    # Closing writes the buffer again, and a full disk refuses it again.
                     with _disk_errors_named():
                         await asyncio.to_thread(writer.close)
             yield Spooled(path, writer.size, writer.hash.hexdigest())
@@ -83,7 +83,7 @@ class Spool:
 
 
 class _Writer:
-    """Opens its file with the first write: all that a small body takes is one call."""
+    """Opens its file at the first write, so a small body takes one call."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -123,7 +123,7 @@ def _disk_errors_named() -> Iterator[None]:
 
 
 def abandoned(root: Path, *, remove: bool = False) -> list[Path]:
-    """The folders under `root` that dead processes left. Blocking: call it in a thread."""
+    """The folders of dead processes under `root`, removed if `remove`. Blocks: call it in a thread."""
     try:
         with (root / START_LOCK).open("rb") as starting:
             fcntl.flock(starting, fcntl.LOCK_EX)
@@ -132,11 +132,11 @@ def abandoned(root: Path, *, remove: bool = False) -> list[Path]:
                 shutil.rmtree(folder, ignore_errors=True)
             return found
     except FileNotFoundError:
-        return []  # no process ever began here
+        return []  # no process has used this folder
 
 
 def _is_abandoned(folder: Path) -> bool:
-    """Whether the process that made `folder` holds its lock no more. Ask only while START_LOCK is held."""
+    """Whether no process locks `folder`. The caller holds START_LOCK."""
     try:
         with (folder / "lock").open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""One error shape: on every route, for everything that can be wrong with a request."""
+"""Every route answers every kind of wrong request with an error of the same shape."""
 
 from registry.app import ROUTES
 from registry.web.route import SIGNED_IN
@@ -19,7 +19,7 @@ def address_of(path: str) -> str:
     )
 
 
-async def test_every_other_method_is_405_and_says_which_are_allowed(registry: Registry):
+async def test_every_other_method_is_405_and_lists_the_allowed_ones(registry: Registry):
     for path in {route.path for route in ROUTES}:
         allowed = {route.method for route in ROUTES if route.path == path}
         allowed |= {"HEAD"} if "GET" in allowed else set()
@@ -32,7 +32,7 @@ async def test_every_other_method_is_405_and_says_which_are_allowed(registry: Re
                     check_error(answer, 405)
 
 
-async def test_addresses_that_are_not_served_are_404(registry: Registry):
+async def test_unknown_addresses_are_404(registry: Registry):
     for path in ("/", "/api", "/api/v1", "/api/v1/", "/api/v2/packages", "/api/v1/packages/", "/nowhere",
                  "/api/v1/packages/demo/1.0.0/", "//api/v1/packages", "/API/V1/packages", "/favicon.ico"):  # fmt: skip
         for method in ("GET", "POST", "DELETE"):
@@ -40,7 +40,7 @@ async def test_addresses_that_are_not_served_are_404(registry: Registry):
                 check_error(await registry.call(method, registry.url + path), 404)
 
 
-async def test_every_route_that_needs_credentials_says_so_with_401(registry: Registry):
+async def test_every_route_that_needs_credentials_is_401_without_them(registry: Registry):
     for route in ROUTES:
         for given in ({}, {"Authorization": "Bearer nonsense"}, {"Authorization": "Basic YTpi"}):
             if route.access != SIGNED_IN:
@@ -49,7 +49,7 @@ async def test_every_route_that_needs_credentials_says_so_with_401(registry: Reg
                 check_error(await ask(registry, route.id, given, 1), 401)
 
 
-async def test_every_route_of_a_package_says_404_for_one_that_is_not_there(registry: Registry):
+async def test_every_route_of_a_missing_package_is_404(registry: Registry):
     ada = await registry.user("ada", admin=True)
     for route in ROUTES:
         if "{name}" not in route.path or route.method == "PUT":
@@ -89,7 +89,7 @@ async def test_metadata_is_revalidated_by_its_etag(registry: Registry):
             assert (await registry.get(path, headers={"If-None-Match": '"other"'})).status == 200
 
 
-async def test_every_answer_has_a_request_id_also_redirects(registry: Registry):
+async def test_redirects_have_a_request_id(registry: Registry):
     ada = await registry.user("ada")
     await ada.publish("look-alike", "1.0.0")
     answer = await registry.get("/packages/look_alike")

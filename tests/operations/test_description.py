@@ -1,4 +1,4 @@
-"""The description of the API: valid, whole, and readable."""
+"""The OpenAPI description is valid and complete, and its page is readable."""
 
 import json
 import re
@@ -42,7 +42,7 @@ async def test_every_schema_in_it_is_json_schema(registry: Registry):
         jsonschema_rs.meta.validate(schema)
 
 
-async def test_every_reference_in_it_leads_somewhere(registry: Registry):
+async def test_every_reference_in_it_resolves(registry: Registry):
     spec = await described(registry)
     references = re.findall(r'"\$ref":\s*"([^"]+)"', json.dumps(spec))
     assert references
@@ -60,7 +60,7 @@ async def test_it_describes_every_route_once_and_nothing_else(registry: Registry
     assert len(ids) == len(set(ids))
 
 
-async def test_the_same_is_served_below_the_base(registry: Registry):
+async def test_it_is_also_served_below_the_api_base(registry: Registry):
     for path in ("/openapi.json", "/docs"):
         assert (await registry.get(path)).body == (await registry.get(registry.url + path)).body
 

@@ -1,4 +1,4 @@
-"""Health: what is away, and whether packages can still be served."""
+"""Health names the servers that are away. Readiness depends on the process alone."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -34,7 +34,7 @@ def check_health(answer: Answer, status: str, away: set[str]) -> None:
 
 
 async def until_indexed(registry: Registry) -> None:
-    """Returns when a new service has made its search index."""
+    """Waits until a new service has made its search index."""
     async with asyncio.timeout(30):
         while (await registry.get("/health")).json["components"]["search"]["status"] != "healthy":
             await asyncio.sleep(0.1)
@@ -59,11 +59,11 @@ async def check_ready(registry: Registry, status: str) -> None:
             assert bool(answer.json["detail"]) == (status != "ready")
 
 
-async def test_with_every_server_there_it_is_healthy(registry: Registry):
+async def test_it_is_healthy_with_every_server(registry: Registry):
     await check_everywhere(registry, "healthy", set())
 
 
-async def test_without_elasticsearch_it_is_degraded_and_serves(make_registry: MakeRegistry):
+async def test_it_is_degraded_but_serves_without_elasticsearch(make_registry: MakeRegistry):
     whole = await make_registry()
     await (await whole.user("ada")).publish("demo")
     registry = await make_registry(REGISTRY_ES_URL=NO_ELASTICSEARCH)
@@ -72,7 +72,7 @@ async def test_without_elasticsearch_it_is_degraded_and_serves(make_registry: Ma
     assert (await registry.get("/search?q=demo")).json["degraded"] is True
 
 
-async def test_without_postgresql_it_is_unhealthy(make_registry: MakeRegistry):
+async def test_it_is_unhealthy_without_postgresql(make_registry: MakeRegistry):
     await until_indexed(await make_registry())
     registry = await make_registry(REGISTRY_DB_URL=NO_POSTGRES)
     await check_everywhere(registry, "unhealthy", {"database"})
@@ -81,23 +81,23 @@ async def test_without_postgresql_it_is_unhealthy(make_registry: MakeRegistry):
     assert answer.headers["Retry-After"]
 
 
-async def test_without_its_folder_the_storage_is_unhealthy(registry: Registry, tmp_path: Path):
+async def test_it_is_unhealthy_without_the_storage_folder(registry: Registry, tmp_path: Path):
     folder = tmp_path / "packages"
     folder.rename(tmp_path / "gone")
     folder.write_text("a file where the folder was")
     await check_everywhere(registry, "unhealthy", {"storage"})
 
 
-async def test_a_private_registry_tells_its_health_to_anyone(make_registry: MakeRegistry):
+async def test_anyone_may_read_the_health_of_a_private_registry(make_registry: MakeRegistry):
     await check_everywhere(await make_registry(REGISTRY_ACCESS="private"), "healthy", set())
 
 
-async def test_credentials_that_do_not_hold_do_not_matter_to_a_probe(registry: Registry):
+async def test_health_ignores_wrong_credentials(registry: Registry):
     answer = await registry.get("/health", headers={"Authorization": "Bearer nonsense"})
     assert answer.status == 200
 
 
-async def test_servers_that_all_processes_share_do_not_make_one_of_them_unready(
+async def test_a_process_stays_ready_while_shared_servers_are_away(
     postgres: Postgres, database_url: str, make_registry: MakeRegistry, tmp_path: Path
 ):
     await make_registry()
@@ -113,7 +113,7 @@ async def test_servers_that_all_processes_share_do_not_make_one_of_them_unready(
         wire.heal()
 
 
-async def test_a_process_is_unready_until_it_knows_that_the_schema_fits(db: Database, make_registry: MakeRegistry):
+async def test_a_process_is_not_ready_until_the_schema_fits(db: Database, make_registry: MakeRegistry):
     async def set_revision(revision: str) -> None:
         async with db.transaction() as conn:
             await conn.all(Statement(f"UPDATE alembic_version SET version_num = '{revision}' RETURNING 1", {}))
@@ -129,7 +129,7 @@ async def test_a_process_is_unready_until_it_knows_that_the_schema_fits(db: Data
     await check_ready(await make_registry(), "ready")
 
 
-async def test_a_process_that_shuts_down_is_unready(registry: Registry):
+async def test_a_process_that_shuts_down_is_not_ready(registry: Registry):
     await check_ready(registry, "ready")
     registry.app[IN_FLIGHT].closing = True
     await check_ready(registry, "stopping")

@@ -1,4 +1,4 @@
-"""Figures for Prometheus."""
+"""Metrics for Prometheus."""
 
 import asyncio
 import re
@@ -25,7 +25,7 @@ Figures = Callable[..., float]
 
 
 async def figures(registry: Registry) -> Figures:
-    """A function that looks up a figure by its name and labels; 0 for one that was never counted."""
+    """A function that returns a metric by name and labels, 0 for a missing one."""
     answer = await registry.get(f"{registry.url}/metrics")
     assert answer.status == 200
     return read(answer.body.decode())
@@ -68,7 +68,7 @@ async def test_requests_are_counted_by_route_and_status(registry: Registry):
     assert after("registry_http_requests_in_flight") == 1
 
 
-async def test_the_lag_of_the_index_is_told_in_events_and_seconds(make_registry: MakeRegistry):
+async def test_the_lag_of_the_index_is_measured_in_events_and_seconds(make_registry: MakeRegistry):
     registry = await make_registry()
     ada = await registry.user("ada")
     await ada.publish("demo")
@@ -79,7 +79,7 @@ async def test_the_lag_of_the_index_is_told_in_events_and_seconds(make_registry:
     assert now("registry_consumer_lag_seconds", **labels) == 0
 
 
-async def test_an_index_that_is_behind_shows(make_registry: MakeRegistry, monkeypatch: pytest.MonkeyPatch):
+async def test_the_lag_of_a_late_index_is_above_zero(make_registry: MakeRegistry, monkeypatch: pytest.MonkeyPatch):
     registry = await make_registry()
     ada = await registry.user("ada")
     await ada.publish("demo")
@@ -103,7 +103,7 @@ async def test_an_index_that_is_behind_shows(make_registry: MakeRegistry, monkey
     assert after("registry_consumer_lag_seconds", **labels) > 0
 
 
-async def test_the_use_of_the_pool_is_told(make_registry: MakeRegistry):
+async def test_the_use_of_the_pool_is_measured(make_registry: MakeRegistry):
     registry = await make_registry(REGISTRY_DB_POOL_SIZE="7")
     now = await figures(registry)
     assert now("registry_db_connections", state="most") == 7
@@ -111,7 +111,7 @@ async def test_the_use_of_the_pool_is_told(make_registry: MakeRegistry):
     assert now("registry_db_up") == 1
 
 
-async def test_figures_are_told_while_the_database_is_away(make_registry: MakeRegistry):
+async def test_metrics_are_served_while_the_database_is_away(make_registry: MakeRegistry):
     await make_registry()
     now = await figures(await make_registry(REGISTRY_DB_URL=NO_POSTGRES))
     assert now("registry_db_up") == 0
@@ -138,7 +138,7 @@ async def test_downloads_are_counted(registry: Registry):
     assert after("registry_downloads_total") - before("registry_downloads_total") == 1
 
 
-async def test_a_private_registry_tells_its_figures_on_a_port_of_their_own(make_registry: MakeRegistry):
+async def test_a_private_registry_serves_metrics_on_a_separate_port(make_registry: MakeRegistry):
     port = reserve()
     registry = await make_registry(REGISTRY_ACCESS="private", REGISTRY_METRICS_PORT=str(port))
     assert (await registry.get(f"{registry.url}/metrics")).status == 401

@@ -1,4 +1,4 @@
-"""HTTP as bytes on a socket: for what no client would send."""
+"""Sends raw bytes over a socket, for requests that no HTTP client would send."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,12 +8,12 @@ from io import BytesIO
 
 from tests.client import Answer, Registry
 
-# The server reads on this long after it refused a body, so that the client gets to see the answer.
+# The server goes on reading this long after it refused a body, so that the client can read the answer.
 PATIENCE = 15.0
 
 
 class _Received:
-    """What http.client wants of a socket, over bytes that are there already."""
+    """A stand-in for a socket, for http.client. It gives bytes that were received before."""
 
     def __init__(self, data: bytes) -> None:
         self._file = BytesIO(data)
@@ -23,7 +23,7 @@ class _Received:
 
 
 class Socket:
-    """A connection to the service."""
+    """A raw connection to the service."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -34,7 +34,7 @@ class Socket:
         await self.writer.drain()
 
     async def answer(self, method: str = "GET") -> Answer:
-        """The next answer, with the body that its Content-Length announces."""
+        """Reads the next answer, with a body of its Content-Length."""
         async with asyncio.timeout(PATIENCE):
             head = await self.reader.readuntil(b"\r\n\r\n")
             response = HTTPResponse(_Received(head), method=method)  # type: ignore[arg-type]
@@ -45,7 +45,7 @@ class Socket:
         return Answer(response.status, response.headers, body)
 
     async def is_closed(self) -> bool:
-        """Whether the server sends nothing more and hangs up."""
+        """Whether the server closes the connection without sending more."""
         async with asyncio.timeout(PATIENCE):
             return await self.reader.read() == b""
 
@@ -61,13 +61,13 @@ async def connected(registry: Registry) -> AsyncIterator[Socket]:
 
 
 async def send_raw(registry: Registry, data: bytes, method: str = "GET") -> Answer:
-    """The answer to `data` on a connection of its own."""
+    """The answer to `data`, sent on a new connection."""
     async with connected(registry) as socket:
         await socket.send(data)
         return await socket.answer(method)
 
 
 def request(line: str, *headers: str, body: bytes = b"") -> bytes:
-    """A request with Host; Content-Length when there is a body."""
+    """The bytes of a request with Host, and with Content-Length if it has a body."""
     more = [f"Content-Length: {len(body)}"] if body else []
     return "\r\n".join([line, "Host: test", *headers, *more, "", ""]).encode("latin-1") + body

@@ -1,4 +1,4 @@
-"""The one shape of every error."""
+"""Checks that an error has the documented shape."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ MEMBERS = ("type", "title", "detail", "code", "error", "request_id")
 
 
 def check_error(answer: Answer, *statuses: int) -> None:
-    """Fails unless `answer` is an error of one of `statuses`, in the documented form to the letter."""
+    """Fails unless `answer` is an error with one of `statuses` and exactly the documented members."""
     assert answer.status in statuses, (answer.status, answer.body)
     assert answer.headers["Content-Type"] in ("application/json; charset=utf-8", "application/problem+json")
     problem = answer.json
@@ -33,7 +33,7 @@ def check_error(answer: Answer, *statuses: int) -> None:
 
 @contextmanager
 def case(name: object) -> Iterator[None]:
-    """Adds `name` to whatever fails inside: many cases share one service, since each costs a database."""
+    """Adds `name` to a failure within the block. Many cases share one service, since each needs a database."""
     try:
         yield
     except (AssertionError, OSError, EOFError, TimeoutError) as failure:

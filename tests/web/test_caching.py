@@ -1,4 +1,4 @@
-"""What every answer tells caches: Vary and Cache-Control."""
+"""Vary and Cache-Control of every kind of answer."""
 
 import pytest
 from multidict import CIMultiDict

@@ -1,4 +1,4 @@
-"""Connections that are used again, and uploads that are refused before they are sent."""
+"""Connections that serve several requests, and uploads that are refused before the client sends them."""
 
 import json
 
@@ -61,7 +61,7 @@ async def test_an_upload_is_refused_before_it_is_sent(make_registry: MakeRegistr
             check_error(await socket.answer("PUT"), status)
 
 
-async def test_a_body_that_ends_early_keeps_nothing_and_harms_nobody(registry: Registry):
+async def test_a_body_that_ends_early_is_not_stored(registry: Registry):
     ada = await registry.user("ada")
     head = request(
         "PUT /api/v1/packages/demo/1.0.0 HTTP/1.1",

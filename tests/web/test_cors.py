@@ -1,4 +1,4 @@
-"""Pages of other origins: none unless named."""
+"""CORS: pages of other origins may call the API only if the settings name their origin."""
 
 from tests.client import Registry
 from tests.conftest import MakeRegistry
@@ -48,7 +48,7 @@ async def test_a_named_origin_may_read_the_answers_and_their_headers(make_regist
             assert "Access-Control-Allow-Credentials" not in answer.headers
 
 
-async def test_the_other_origins_may_not(make_registry: MakeRegistry):
+async def test_other_origins_get_no_cors_headers(make_registry: MakeRegistry):
     registry = await make_registry(REGISTRY_CORS_ORIGINS=ORIGIN)
     for origin in ("https://evil.example", f"{ORIGIN}.evil.example", "http://packages.example", "null", "*", ""):
         with case(origin):
@@ -80,7 +80,7 @@ async def test_a_preflight_says_what_a_named_origin_may_send(make_registry: Make
             assert "RateLimit" not in answer.headers
 
 
-async def test_a_preflight_that_is_none_is_refused(make_registry: MakeRegistry):
+async def test_an_options_request_without_preflight_headers_is_refused(make_registry: MakeRegistry):
     registry = await make_registry(REGISTRY_CORS_ORIGINS=ORIGIN)
     check_error(await registry.call("OPTIONS", "/packages"), 403)
     check_error(await registry.call("OPTIONS", "/packages", headers={"Origin": ORIGIN}), 403)

@@ -1,4 +1,4 @@
-"""Wrong credentials: an address that keeps sending them costs no database query each."""
+"""The limit on wrong credentials: beyond it, they cost no database queries."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ FIVE = "read=5/minute,publish=5/minute,report=5/minute,default=50/hour,register=
 
 
 class Uses:
-    """How often requests have used a database."""
+    """Counts how often requests use a database."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -30,7 +30,7 @@ def uses(monkeypatch: pytest.MonkeyPatch) -> Uses:
         original = getattr(Database, name)
 
         def counting(self, *args, original=original, **more):
-            # Consumers and jobs use the database, too, in tasks of their own.
+            # Background work uses the database, too, but in other tasks.
             uses.count += asyncio.current_task().get_coro().__qualname__.startswith(RequestHandler.__name__)
             return original(self, *args, **more)
 
@@ -43,7 +43,7 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def signed(subject: int, number: int) -> str:
-    """A login that this registry seems to have signed, of a user that does not exist."""
+    """A login with a valid signature, for a user that does not exist."""
     now = datetime.now(UTC)
     claims = {"sub": str(subject), "iat": now, "exp": now + timedelta(days=1), "jti": f"made-{number}", "ver": 1}
     return jwt.encode(claims, SECRET, algorithm="HS256")

@@ -1,4 +1,4 @@
-"""Rate limits: how much, of what, and whose."""
+"""Rate limits, and the client addresses that they count by."""
 
 import asyncio
 import logging
@@ -31,7 +31,7 @@ def policy(answer: Answer) -> tuple[str, int, int]:
 
 
 def remaining(answer: Answer) -> int:
-    """What RateLimit says is left; its reset lies within the window."""
+    """The remaining requests in RateLimit. Fails unless its reset lies within the window."""
     found = re.fullmatch(r'"([a-z]+)";r=(\d+);t=(\d+)', answer.headers["RateLimit"])
     assert found
     name, _, window = policy(answer)
@@ -106,7 +106,7 @@ async def test_refused_requests_count_as_well(make_registry: MakeRegistry):
     assert statuses == [415, 415, 415, 429]
 
 
-async def test_each_user_has_a_share_of_their_own_whatever_the_credentials(make_registry: MakeRegistry):
+async def test_all_credentials_of_a_user_share_one_limit(make_registry: MakeRegistry):
     registry = await make_registry(REGISTRY_RATE_LIMITS="read=20/minute,register=50/hour,default=50/hour,login=50/hour")
     ada, bob = await registry.user("ada"), await registry.user("bob")
     made = await ada.call("POST", "/auth/tokens", json={"name": "ci", "scopes": ["read"]})
@@ -118,7 +118,7 @@ async def test_each_user_has_a_share_of_their_own_whatever_the_credentials(make_
     assert remaining(await registry.get("/packages")) == 19
 
 
-async def test_credentials_that_do_not_hold_count_for_the_address(make_registry: MakeRegistry):
+async def test_wrong_credentials_count_for_the_address(make_registry: MakeRegistry):
     registry = await make_registry(REGISTRY_RATE_LIMITS="read=5/minute")
     ada = await registry.user("ada")
     forged = [tokens.make_api_token() for _ in range(4)]
@@ -129,7 +129,7 @@ async def test_credentials_that_do_not_hold_count_for_the_address(make_registry:
     assert remaining(await ada.call("GET", "/auth/me")) == 4
 
 
-async def test_a_token_that_was_revoked_does_not_use_up_its_users_share(make_registry: MakeRegistry):
+async def test_a_revoked_token_does_not_count_against_its_user(make_registry: MakeRegistry):
     registry = await make_registry(REGISTRY_RATE_LIMITS="read=20/minute")
     ada = await registry.user("ada")
     login = await registry.call("POST", "/auth/login", json={"username": "ada", "password": PASSWORD})
@@ -148,7 +148,7 @@ async def test_off_lifts_every_limit(registry: Registry):
     assert "RateLimit-Policy" not in answer.headers
 
 
-async def test_an_address_counts_as_forwarded_only_by_a_trusted_proxy(make_registry: MakeRegistry):
+async def test_x_forwarded_for_counts_only_from_a_trusted_proxy(make_registry: MakeRegistry):
     async def left(registry: Registry, forwarded: str) -> int:
         return remaining(await registry.get("/packages", headers={"X-Forwarded-For": forwarded}))
 
@@ -202,11 +202,11 @@ async def test_an_address_counts_as_forwarded_only_by_a_trusted_proxy(make_regis
         ("", ["1.1.1.1"], "unknown"),
     ],
 )
-def test_the_client_is_who_stands_before_the_trusted_proxies(peer: str, forwarded: list[str], client: str):
+def test_the_client_is_the_last_address_before_the_trusted_proxies(peer: str, forwarded: list[str], client: str):
     assert ClientAddress(("10.0.0.0/8",)).of(_Request(peer, forwarded)) == client  # type: ignore[arg-type]
 
 
-async def test_the_access_log_names_the_client_also_where_nothing_is_served(
+async def test_the_access_log_names_the_client_also_for_unknown_addresses(
     make_registry: MakeRegistry, caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level(logging.INFO, "registry.access")
@@ -217,7 +217,7 @@ async def test_the_access_log_names_the_client_also_where_nothing_is_served(
     assert logged == [(200, "203.0.113.7"), (404, "203.0.113.7")]
 
 
-async def test_clients_behind_a_proxy_that_adds_ports_each_have_their_own_limit_and_address(
+async def test_each_client_behind_a_proxy_that_adds_ports_has_its_own_limit_and_address(
     make_registry: MakeRegistry,
 ):
     registry = await make_registry(
@@ -253,7 +253,7 @@ async def test_health_is_never_limited_and_needs_no_redis(make_registry: MakeReg
 
 
 class _Request:
-    """What a request tells of its sender."""
+    """A request with a peer address and X-Forwarded-For."""
 
     def __init__(self, peer: str, forwarded: list[str]) -> None:
         self.remote = peer
@@ -269,7 +269,7 @@ class _Headers:
         return self._forwarded or default
 
 
-def test_overrides_change_what_they_name_alone():
+def test_an_override_changes_only_the_limit_that_it_names():
     known = LIMITS.values()
     chosen = parse_limits("publish=200/hour, read=5000/minute ; login=off", known)
     assert (chosen["publish"].amount, chosen["publish"].get_expiry()) == (200, HOUR)
@@ -283,7 +283,7 @@ def test_overrides_change_what_they_name_alone():
 @pytest.mark.parametrize(
     "text", ["publish", "publish=", "nothing=5/hour", "publish=5/fortnight", "publish=-1/hour", "5/hour", "on"]
 )
-def test_overrides_that_can_not_be_read_are_refused(text: str):
+def test_invalid_overrides_are_refused(text: str):
     with pytest.raises(SettingsError, match="REGISTRY_RATE_LIMITS"):
         parse_limits(text, LIMITS.values())
 
@@ -303,7 +303,7 @@ async def test_many_at_once_never_get_more_than_the_limit(make_registry: MakeReg
     assert sorted(answer.status for answer in answers) == [404] * 10 + [429] * 30
 
 
-async def test_without_redis_memory_counts_until_it_is_back(
+async def test_limits_are_counted_in_memory_while_redis_is_away(
     make_registry: MakeRegistry, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(limits, "REDIS_RETRY_SECONDS", 0.2)
@@ -325,7 +325,7 @@ async def test_without_redis_memory_counts_until_it_is_back(
             await asyncio.sleep(0.1)
 
 
-async def test_a_redis_that_never_was_there_refuses_nobody(make_registry: MakeRegistry):
+async def test_requests_are_served_without_a_reachable_redis(make_registry: MakeRegistry):
     registry = await make_registry(REGISTRY_RATE_LIMITS="", REGISTRY_REDIS_URL="redis://127.0.0.1:9/0")
     answers = [await registry.get("/packages") for _ in range(3)]
     assert [remaining(answer) for answer in answers] == [999, 998, 997]

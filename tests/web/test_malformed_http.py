@@ -1,4 +1,4 @@
-"""Whatever bytes arrive, the answer is the API's own and never our fault."""
+"""Malformed requests: whatever bytes arrive, the answer is a 4xx in the API's own shape."""
 
 import json
 import re
@@ -71,13 +71,13 @@ async def test_too_many_headers_are_431(registry: Registry):
     check_error(await send_raw(registry, request("GET / HTTP/1.1", *(f"X-{n}: 1" for n in range(5000)))), 431)
 
 
-async def test_what_is_just_short_enough_is_read(registry: Registry):
+async def test_a_request_just_below_the_limits_is_served(registry: Registry):
     check_error(await send_raw(registry, request(f"GET /{'a' * 8000} HTTP/1.1")), 404)
     answer = await send_raw(registry, request("GET /api/v1/health/live HTTP/1.1", f"X-A: {'a' * 8000}"))
     assert answer.status == 200
 
 
-async def test_http_1_0_is_spoken(registry: Registry):
+async def test_http_1_0_is_served(registry: Registry):
     async with connected(registry) as socket:
         await socket.send(b"GET /api/v1/health/live HTTP/1.0\r\n\r\n")
         answer = await socket.answer()
@@ -97,7 +97,7 @@ async def test_odd_names_and_versions_in_a_path_are_404(registry: Registry):
                 check_error(await send_raw(registry, request(f"GET /api/v1/packages/{path} HTTP/1.1")), 404)
 
 
-async def test_odd_bytes_in_a_query_are_never_our_fault(registry: Registry):
+async def test_odd_bytes_in_a_query_never_give_a_5xx(registry: Registry):
     for odd in (*ODD, "&&==&q", "%F0%9F%92%A5" * 200):
         for address in ("search?q=", "search/suggest?q=", "packages?cursor=", "packages?sort=", "search?q=a&author="):
             with case(address + odd):
@@ -114,7 +114,7 @@ HEADERS = (
 )
 
 
-async def test_odd_bytes_in_a_header_are_never_our_fault(registry: Registry):
+async def test_odd_bytes_in_a_header_never_give_a_5xx(registry: Registry):
     ada = await registry.user("ada")
     await ada.publish("demo")
     lines = [f"{line} HTTP/1.1" for line in (
@@ -141,7 +141,7 @@ BODIES = (
 )  # fmt: skip
 
 
-async def test_a_body_that_is_not_as_documented_is_400(registry: Registry):
+async def test_an_invalid_body_is_400(registry: Registry):
     for path in ("register", "login"):
         for body in BODIES:
             with case((path, body[:50])):
@@ -149,14 +149,14 @@ async def test_a_body_that_is_not_as_documented_is_400(registry: Registry):
                 check_error(answer, 400)
 
 
-async def test_all_wrong_fields_are_named_at_once(registry: Registry):
+async def test_one_answer_names_all_wrong_fields(registry: Registry):
     answer = await registry.call("POST", "/auth/register", json={"username": "!", "password": "x", "email": "@"})
     check_error(answer, 400)
     assert {wrong["field"] for wrong in answer.json["errors"]} == {"username", "password", "email"}
 
 
 async def test_a_body_in_a_content_coding_is_415(registry: Registry):
-    """Inflating is where bombs go off."""
+    """Decompressing a small body could fill the memory."""
     ada = await registry.user("ada")
     for coding in ("gzip", "deflate", "br", "zstd", "gzip, gzip", "GZIP"):
         headers = {"Content-Encoding": coding, **JSON_TYPE}
@@ -183,14 +183,14 @@ async def test_a_json_body_over_1_mib_is_413(registry: Registry):
         check_error(await registry.call("POST", "/auth/login", data=data, headers=JSON_TYPE), 413)
 
 
-async def test_an_expectation_nobody_knows_is_ignored(registry: Registry):
+async def test_an_unknown_expectation_is_ignored(registry: Registry):
     for path in ("/api/v1/health/live", "/nowhere"):
         answer = await send_raw(registry, request(f"GET {path} HTTP/1.1", "Expect: the-spanish-inquisition"))
         assert answer.status in (200, 404)
         assert answer.headers["X-Request-ID"]
 
 
-async def test_the_body_is_asked_for_when_it_is_expected(registry: Registry):
+async def test_expect_100_continue_gets_a_100(registry: Registry):
     body = json.dumps({"username": "ada", "password": "wrong-password"}).encode()
     async with connected(registry) as socket:
         await socket.send(request(LOGIN, JSON, "Expect: 100-continue", f"Content-Length: {len(body)}"))
@@ -199,7 +199,7 @@ async def test_the_body_is_asked_for_when_it_is_expected(registry: Registry):
         check_error(await socket.answer(), 401)
 
 
-async def test_an_error_is_problem_json_for_who_accepts_that(registry: Registry):
+async def test_an_error_is_problem_json_if_the_client_accepts_it(registry: Registry):
     for accept in ("application/problem+json", "text/html, Application/Problem+JSON;q=0.5"):
         answer = await registry.get("/packages/nobody", headers={"Accept": accept})
         assert answer.headers["Content-Type"] == "application/problem+json"

@@ -1,4 +1,4 @@
-"""What a route carries: its access, its limit, its source of credentials and its renderer of errors."""
+"""The middleware applies the access, limit, credential source and error renderer of each route."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -90,7 +90,7 @@ async def client() -> AsyncIterator[TestClient]:
         yield client
 
 
-async def test_two_routes_of_one_handler_have_each_their_own_access_and_limit(client: TestClient):
+async def test_two_routes_of_one_handler_have_separate_access_and_limits(client: TestClient):
     ada = {"Authorization": "ada"}
     for path, headers, status, text, policy in (
         ("/open", {}, 200, "nobody", None),
@@ -106,14 +106,14 @@ async def test_two_routes_of_one_handler_have_each_their_own_access_and_limit(cl
         assert text is None or await answer.text() == text
 
 
-async def test_a_route_finds_credentials_in_its_own_source_alone(client: TestClient):
+async def test_a_route_reads_credentials_only_from_its_own_source(client: TestClient):
     assert (await client.get("/page", headers={"Cookie": "ada"})).status == 200
     assert (await client.get("/page", headers={"Authorization": "ada"})).status == 401
     assert (await client.get("/mine", headers={"Cookie": "ada"})).status == 401
     assert (await (await client.get("/mine")).json())["detail"] == "Send Authorization."
 
 
-async def test_a_route_renders_its_errors_itself(client: TestClient):
+async def test_a_route_uses_its_own_error_renderer(client: TestClient):
     problem = await client.get("/refused")
     assert (problem.status, problem.content_type) == (403, "application/json")
     for path, status in (("/refused-page", 403), ("/page", 401)):
@@ -124,12 +124,12 @@ async def test_a_route_renders_its_errors_itself(client: TestClient):
         assert answer.headers["X-Request-ID"]
 
 
-def test_a_route_without_a_limit_of_its_own_gets_the_strictest_general_one():
+def test_a_route_that_names_no_limit_gets_the_default_limit():
     assert Route("GET", "/x", say_who, "").limit is DEFAULT
     assert replace(DEFAULT) == Limit("default", "50/hour")
 
 
-def test_the_web_room_names_no_limit_of_another_room():
+def test_the_web_package_names_no_limit_of_another_package():
     names = set(LIMITS) - {DEFAULT.name, READS.name}
     assert names
     for file in Path(middleware.__file__).parent.glob("*.py"):

@@ -1,4 +1,4 @@
-"""limit and offset, by one parser, and the cursor, by one codec."""
+"""The parser of limit and offset, and the codec of cursors."""
 
 import base64
 
@@ -49,7 +49,7 @@ def test_a_page_is_read(given: dict[str, str], page: tuple[int, int]):
         ({"offset": "9" * 5000}, "offset"),
     ],
 )
-async def test_what_is_wrong_with_a_page_is_named(given: dict[str, str], field: str):
+async def test_an_invalid_page_names_the_wrong_field(given: dict[str, str], field: str):
     errors: list[FieldError] = []
     parse_page(given, errors)
     assert [error["field"] for error in errors] == [field]
@@ -62,7 +62,7 @@ def test_a_number_of_too_many_digits_is_too_large():
     assert not errors
 
 
-async def test_both_lists_refuse_the_same_pages_with_the_same_words(registry: Registry):
+async def test_both_lists_refuse_invalid_pages_with_the_same_messages(registry: Registry):
     for wrong in ("limit=", "limit=0", "limit=x&offset=-1", "limit=100&offset=9901", "cursor=nonsense&sort=name"):
         with case(wrong):
             answers = [await registry.get(path + wrong) for path in LISTS]
@@ -94,7 +94,7 @@ def test_a_cursor_leads_back_to_its_position(position: tuple[int | str, ...]):
         cursor.encode("name", ("a", "b" * 700)),
     ],
 )
-def test_another_text_is_no_cursor(text: str):
+def test_an_invalid_cursor_is_refused(text: str):
     with pytest.raises(ValueError, match=r"^(is not|was made)"):
         cursor.decode(text, "name", (str, str))
 

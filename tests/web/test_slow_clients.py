@@ -1,4 +1,4 @@
-"""Slow, silent and vanished clients: each is let go in time, and others are answered within a second meanwhile."""
+"""Slow, silent and vanished clients: the server disconnects them in time, and serves others meanwhile."""
 
 import asyncio
 import resource
@@ -28,15 +28,15 @@ SERVED_SECONDS = 15
 
 
 @pytest.fixture
-def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server's patience as short as a test's."""
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shortens the server's timeouts for a test."""
     monkeypatch.setattr(connections, "WINDOW_SECONDS", BRIEF)
     monkeypatch.setattr(server, "KEEP_ALIVE_SECONDS", BRIEF)
 
 
 @asynccontextmanager
 async def many(registry: Registry, count: int, act: Callable[[Socket], object]) -> AsyncIterator[list[Socket]]:
-    """`count` connections, on each of which `act` goes on until the end of the block."""
+    """Opens `count` connections and runs `act` on each until the block ends."""
     async with AsyncExitStack() as stack:
         sockets = [await stack.enter_async_context(connected(registry)) for _ in range(count)]
         tasks = [asyncio.ensure_future(act(socket)) for socket in sockets]
@@ -53,14 +53,14 @@ async def dripping(socket: Socket, data: bytes) -> None:
 
 
 async def check_others_are_served(registry: Registry, *paths: str) -> None:
-    """Asks for each path a few times, and fails when an answer does not come at all."""
+    """Requests each path a few times. Fails if an answer does not come."""
     for path in paths * 3:
         async with asyncio.timeout(SERVED_SECONDS):
             assert (await registry.get(path)).status == 200
 
 
 async def closed_within(socket: Socket, seconds: float) -> bytes:
-    """What came until the server hung up."""
+    """The bytes received until the server closed the connection."""
     async with asyncio.timeout(seconds):
         try:
             return await socket.reader.read()
@@ -81,14 +81,14 @@ def upload(token: str, length: int = 5_000_000) -> bytes:
     )
 
 
-async def test_headers_that_drip_in_end_with_the_connection(brief: None, registry: Registry):
+async def test_headers_that_come_too_slowly_end_the_connection(short_timeouts: None, registry: Registry):
     endless = request("GET /api/v1/health/live HTTP/1.1", "X-A: " + "a" * 4000)
     async with many(registry, 50, lambda socket: dripping(socket, endless)) as sockets:
         await check_others_are_served(registry, "/health/live", "/packages")
         assert await asyncio.gather(*(closed_within(socket, 5 * BRIEF) for socket in sockets)) == [b""] * 50
 
 
-async def test_headers_that_drip_in_after_an_answer_end_with_the_connection(brief: None, registry: Registry):
+async def test_slow_headers_after_an_answer_end_the_connection(short_timeouts: None, registry: Registry):
     async with connected(registry) as socket:
         await socket.send(LIVE)
         assert (await socket.answer()).status == 200
@@ -97,7 +97,7 @@ async def test_headers_that_drip_in_after_an_answer_end_with_the_connection(brie
         slow.cancel()
 
 
-async def test_a_connection_that_never_says_anything_is_closed(brief: None, registry: Registry):
+async def test_a_silent_connection_is_closed(short_timeouts: None, registry: Registry):
     async with connected(registry) as socket:
         assert await closed_within(socket, 5 * BRIEF) == b""
 
@@ -114,7 +114,7 @@ BODIES = (
 )
 
 
-async def test_a_body_that_drips_in_is_408_and_leaves_nothing(brief: None, registry: Registry):
+async def test_a_body_that_comes_too_slowly_is_408_and_not_stored(short_timeouts: None, registry: Registry):
     ada = await registry.user("ada")
 
     async def drip(method: str, path: str, kind: str, start: bytes) -> None:
@@ -136,8 +136,8 @@ async def test_a_body_that_drips_in_is_408_and_leaves_nothing(brief: None, regis
     await ada.publish("demo")
 
 
-async def test_a_body_at_a_steady_pace_may_take_its_time(
-    brief: None, registry: Registry, monkeypatch: pytest.MonkeyPatch
+async def test_a_slow_but_steady_body_is_accepted(
+    short_timeouts: None, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ):
     ada = await registry.user("ada")
     data = tarball(files={"noise": bytes(range(256)) * 20})
@@ -150,8 +150,8 @@ async def test_a_body_at_a_steady_pace_may_take_its_time(
         assert (await socket.answer("PUT")).status == 201
 
 
-async def test_a_reader_that_never_reads_is_let_go(brief: None, registry: Registry):
-    """Meanwhile it costs neither memory nor connections to the database, of which there are ten."""
+async def test_a_client_that_never_reads_is_disconnected(short_timeouts: None, registry: Registry):
+    """While it waits, it uses neither memory nor any of the ten database connections."""
     ada = await registry.user("ada")
     noise = b"".join(bytes([n * n % 251]) * 7 + n.to_bytes(4) for n in range(1_500_000))
     await ada.publish("demo", data=tarball(files={"noise": noise}))
@@ -167,7 +167,7 @@ async def test_a_reader_that_never_reads_is_let_go(brief: None, registry: Regist
             await check_others_are_served(registry, "/health/live", "/packages/demo", "/packages")
             assert tracemalloc.get_traced_memory()[1] < 30 * (2 << 20)
             async with asyncio.timeout(10 * BRIEF):
-                while open_connections() > 1:  # that of `check_others_are_served`
+                while open_connections() > 1:  # the connection of `check_others_are_served`
                     await asyncio.sleep(0.1)
     finally:
         tracemalloc.stop()
@@ -177,7 +177,7 @@ def open_connections() -> int:
     return int(metrics.CONNECTIONS.collect()[0].samples[0].value)
 
 
-async def test_a_reader_at_a_steady_pace_gets_everything(brief: None, registry: Registry):
+async def test_a_slow_but_steady_client_gets_the_whole_answer(short_timeouts: None, registry: Registry):
     ada = await registry.user("ada")
     data = tarball(files={"noise": b"".join(n.to_bytes(4) for n in range(500_000))})
     await ada.publish("demo", data=data)
@@ -191,7 +191,7 @@ async def test_a_reader_at_a_steady_pace_gets_everything(brief: None, registry: 
     assert bytes(received) == data
 
 
-async def test_clients_that_vanish_leave_nothing(registry: Registry):
+async def test_vanished_clients_leave_no_open_connections(registry: Registry):
     ada = await registry.user("ada")
     await ada.publish("demo")
     for start in (b"", b"GET", LIVE[:-2], LIVE, upload(ada.token), upload(ada.token) + bytes(10_000)):
@@ -205,8 +205,8 @@ async def test_clients_that_vanish_leave_nothing(registry: Registry):
             await asyncio.sleep(0.05)
 
 
-async def test_connections_closed_by_half_are_let_go_at_once(registry: Registry, caplog: pytest.LogCaptureFixture):
-    """Who says that nothing more will come, in the midst of a request, is not waited for, though the line stays up."""
+async def test_half_closed_connections_are_closed_at_once(registry: Registry, caplog: pytest.LogCaptureFixture):
+    """The client closes its sending side in the middle of a request and keeps the connection open."""
     ada = await registry.user("ada")
     starts = cycle((b"", b"GET", LIVE[:-2], upload(ada.token), upload(ada.token) + bytes(10_000)))
 
@@ -221,7 +221,7 @@ async def test_connections_closed_by_half_are_let_go_at_once(registry: Registry,
     assert [record.message for record in caplog.records if record.name == "registry.web.problems"] == []
 
 
-async def test_header_floods_are_431_and_harm_nobody(registry: Registry):
+async def test_header_floods_are_431_while_others_are_served(registry: Registry):
     flood = request("GET / HTTP/1.1", *(f"X-{n}: {'a' * 50}" for n in range(10_000)))
     huge = request("GET / HTTP/1.1", f"X-A: {'a' * 2_000_000}")
 
@@ -233,7 +233,7 @@ async def test_header_floods_are_431_and_harm_nobody(registry: Registry):
     await asyncio.gather(*flooding)
 
 
-async def test_a_flood_of_pipelined_requests_lets_others_in(registry: Registry):
+async def test_others_are_served_during_a_flood_of_pipelined_requests(registry: Registry):
     async with many(registry, 5, lambda socket: socket.send(LIVE * 500)) as sockets:
         await check_others_are_served(registry, "/health/live", "/packages")
         for socket in sockets[:2]:
@@ -241,7 +241,7 @@ async def test_a_flood_of_pipelined_requests_lets_others_in(registry: Registry):
                 assert (await socket.answer()).status == 200
 
 
-async def test_beyond_the_most_connections_new_ones_are_closed_and_old_ones_served(
+async def test_new_connections_beyond_the_maximum_are_closed(
     monkeypatch: pytest.MonkeyPatch, make_registry: MakeRegistry
 ):
     monkeypatch.setattr(server, "raise_open_files_limit", lambda: 20)
@@ -257,7 +257,7 @@ async def test_beyond_the_most_connections_new_ones_are_closed_and_old_ones_serv
 
 @pytest.fixture
 async def service(database_url: str, tmp_path: Path) -> AsyncIterator[Service]:
-    """A process of its own that was given few open files, though it may take more."""
+    """A separate process with a low soft limit of open files and a high hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
     try:
@@ -270,8 +270,8 @@ async def service(database_url: str, tmp_path: Path) -> AsyncIterator[Service]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_ten_thousand_idle_connections_keep_nobody_waiting(service: Service):
-    """Half of them have begun a request."""
+async def test_others_are_served_during_ten_thousand_idle_connections(service: Service):
+    """Half of the connections have begun a request."""
     host, _, port = service.url.removeprefix("http://").partition(":")
     opened: list[asyncio.StreamWriter] = []
     try:
@@ -280,7 +280,7 @@ async def test_ten_thousand_idle_connections_keep_nobody_waiting(service: Servic
             opened += [writer for _, writer in made]
         for writer in opened[::2]:
             writer.write(LIVE[:-2])
-        # Those that were answered are taken in for certain, and these were the last in line.
+        # The server accepts connections in order. These were the last ones, so it has accepted all.
         async with aiohttp.ClientSession() as session:
             for path in ("/health/live", "/packages", "/packages/demo") * 3:
                 async with asyncio.timeout(SERVED_SECONDS), session.get(service.api(path)) as answer:

@@ -1,4 +1,4 @@
-"""The folders that uploads wait in."""
+"""The spool folders of processes."""
 
 import multiprocessing
 from pathlib import Path
@@ -9,7 +9,7 @@ PROCESSES, ROUNDS = 4, 50
 
 
 def start_and_end(root: Path) -> bool:
-    """Whether the folder of each start was there until its end."""
+    """Whether each process's folder existed until that process ended."""
     for _ in range(ROUNDS):
         spool = Spool(root)
         if not (spool._folder / "lock").exists():
@@ -18,7 +18,7 @@ def start_and_end(root: Path) -> bool:
     return True
 
 
-def test_processes_that_start_at_once_leave_each_other_their_folders(tmp_path: Path):
+def test_processes_that_start_together_keep_their_own_folders(tmp_path: Path):
     with multiprocessing.get_context("forkserver").Pool(PROCESSES) as pool:
         assert pool.map(start_and_end, [tmp_path] * PROCESSES) == [True] * PROCESSES
     assert not list(tmp_path.glob("process-*"))

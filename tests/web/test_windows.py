@@ -1,4 +1,4 @@
-"""Counting requests in memory."""
+"""Counters with fixed windows, in memory."""
 
 from types import SimpleNamespace
 
@@ -15,7 +15,7 @@ def clock() -> SimpleNamespace:
     return clock
 
 
-def test_a_window_begins_with_its_first_and_ends_after_its_seconds(clock):
+def test_a_window_starts_with_its_first_count_and_ends_after_its_seconds(clock):
     counts = Windows(clock.time)
     assert counts.count("a", 60) == (1, 1_000_060.0)
     clock.now += 59
