@@ -7,7 +7,7 @@ import re
 from aiohttp import hdrs, web
 
 UNKNOWN = "unknown"
-# Parsing an address takes longer than counting a request.
+# Parsing an address takes longer than counting a request, so the results are cached.
 CACHED_ADDRESSES = 10_000
 # An IPv6 customer gets a network of at least this prefix and may use any address in it.
 IPV6_PREFIX = 64
@@ -18,14 +18,17 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class ClientAddress:
-    """Finds a request's client. Believes X-Forwarded-For only as far as trusted proxies wrote it."""
+    """Finds a request's client. Trusts an entry of X-Forwarded-For only if a trusted proxy added it."""
 
     def __init__(self, trusted: tuple[str, ...], country_header: str = "") -> None:
         self._trusted = [ipaddress.ip_network(item, strict=False) for item in trusted]
         self._country_header = country_header
 
     def of(self, request: web.Request) -> str:
-        """The address nearest to us that is no trusted proxy, without port and zone; `unknown` without one."""
+        """The client's address without port and zone, or `unknown`.
+
+        It is the address nearest to this server that is not a trusted proxy.
+        """
         address = parse(request.remote or "")
         if address is None:
             return UNKNOWN
@@ -69,7 +72,7 @@ def parse(text: str) -> Address | None:
     except ValueError:
         return None
     if isinstance(address, ipaddress.IPv6Address):
-        return address.ipv4_mapped or ipaddress.IPv6Address(int(address))  # the number has no zone
+        return address.ipv4_mapped or ipaddress.IPv6Address(int(address))  # int() drops the zone
     return address
 
 

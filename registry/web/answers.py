@@ -15,13 +15,16 @@ REVALIDATE = "no-cache"
 
 @dataclass(frozen=True)
 class CachePolicy:
-    """Which caches may store answers. `private`: reading needs credentials. `cors`: some other origins may read."""
+    """Decides which caches may store an answer.
+
+    `private`: whether reads need credentials. `cors`: whether pages of some other origins may call the API.
+    """
 
     private: bool
     cors: bool
 
     def apply(self, headers: "CIMultiDict[str]", status: int, route: Route | None) -> None:
-        """Completes Vary and Cache-Control of an answer."""
+        """Sets Vary and Cache-Control of an answer."""
         if self.cors:
             add_vary(headers, hdrs.ORIGIN)
         if route is not None and route.is_negotiated:

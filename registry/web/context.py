@@ -15,7 +15,7 @@ class Context:
 
     `route` is None when no route matches. `country` is two capital letters, or "". `headers` holds the rate-limit
     headers of the answer. `started` is true once a handler has sent the head of its answer. `failed_with` is the status
-    of the error that ended a started answer, or 0.
+    of the error that interrupted the answer after that, or 0.
     """
 
     request_id: str

@@ -1,4 +1,4 @@
-"""Checks credentials, and stops an address that keeps sending wrong ones before each costs a database query."""
+"""Checks credentials. Refuses an address that sent too many wrong ones, without a database query."""
 
 import hashlib
 from collections.abc import Awaitable, Callable

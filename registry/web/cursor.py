@@ -11,7 +11,7 @@ _MAX_TEXT = 600
 _MAX_NUMBER = 1 << 62
 
 Position = tuple[int | str, ...]
-"""The sort values of a row. They give a total order together."""
+"""The values that a row is sorted by. No other row of the list has the same values."""
 
 
 def encode(sort: str, position: Sequence[int | str]) -> str:
@@ -28,7 +28,7 @@ def decode(text: str, sort: str, kinds: Sequence[type]) -> Position:
     if content is None or not isinstance(content[0], str):
         raise ValueError("is not a cursor of this registry")
     if content[0] != sort:
-        raise ValueError(f"was made for another sort than {sort}")
+        raise ValueError(f"belongs to a list with another sort than {sort}")
     values = content[1:]
     if len(values) != len(kinds) or not all(_fits(*pair) for pair in zip(values, kinds, strict=True)):
         raise ValueError("is not a cursor of this registry")

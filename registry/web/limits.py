@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 # After a failure of Redis, limits are counted in memory for this long.
 REDIS_RETRY_SECONDS = 5.0
-# The longest that one request waits for Redis, over all commands.
+# One request waits for Redis at most this long, over all commands.
 REDIS_SECONDS = 1.0
 # An address may send this many wrong credentials in one window, or as many as the route's limit if that is fewer.
 MOST_FAILURES = 100
@@ -43,7 +43,7 @@ class _Quota(NamedTuple):
 
 
 class RateLimiter:
-    """Counts requests in fixed windows, in Redis at `redis_url`, or in memory if that is "" or Redis is away."""
+    """Counts requests in fixed windows: in Redis, or in memory if there is no `redis_url` or Redis is unavailable."""
 
     def __init__(self, rates: Rates, redis_url: str = "") -> None:
         self._quotas = {name: _quota(name, item) for name, item in rates.items()}
@@ -90,7 +90,7 @@ class RateLimiter:
         return _too_many(limit, quota, _seconds_until(end), "Too many wrong credentials came from your address.")
 
     async def _count_shared(self, redis: Storage, item: limits.RateLimitItem, key: str) -> tuple[int, float] | None:
-        """As Windows.count(); None while Redis is away."""
+        """Like Windows.count(), but in Redis. None while Redis is unavailable."""
         if time.monotonic() < self._redis_away_until:
             return None
         try:
@@ -128,14 +128,14 @@ async def _increment(storage: Storage, item: limits.RateLimitItem, key: str) -> 
 
 
 def _client_key(request: web.Request) -> str:
-    """The key for the library's own decorator. RedisLimiter needs one, though only its storage is used here."""
+    """RedisLimiter requires a key function for its decorator. We use only its storage."""
     return request.remote or ""
 
 
 def parse_limits(text: str, known: Iterable[Limit]) -> Rates:
     """The rates of the `known` classes with the overrides in `text`, such as `publish=200/hour,read=off`.
 
-    `off` alone lifts every limit. Raises SettingsError.
+    The text `off` removes all limits. Raises SettingsError.
     """
     if text.strip().lower() == "off":
         return {}

@@ -87,7 +87,7 @@ class Gate:
                 return await self._admit_and_handle(request, context, handler)
         except ConnectionError:
             raise  # the client is gone, so nobody reads an answer
-        except Exception as error:  # noqa: BLE001 - every failure gets an answer with a name
+        except Exception as error:  # noqa: BLE001 - every failure becomes a named error
             failure = _named(error, context)
         if context.started:
             # Part of the answer is sent. Only a cut connection tells the client that the rest is missing.
@@ -110,7 +110,7 @@ class Gate:
         return await handler(request)
 
     async def _identify(self, request: web.Request, context: Context, route: Route) -> None:
-        """Sets the principal, if credentials came. Raises Unauthorized or TooManyRequests for wrong ones."""
+        """Sets the principal if the request has credentials. Raises Unauthorized or TooManyRequests for wrong ones."""
         source = self.sources[route.credentials]
         credentials = None if route.access == OPEN else source.find(request)
         if credentials is None:
@@ -123,10 +123,10 @@ class Gate:
         except DatabaseUnavailable:
             if needs_credentials(route, private=self.private):
                 raise
-            # A route that strangers may call is served as to a stranger.
+            # Strangers may call this route, so the user is served as a stranger.
 
     async def _limit(self, context: Context, route: Route) -> None:
-        """Counts the request for its user, or for its address without one. Raises TooManyRequests."""
+        """Counts the request for its user, or for its address if there is no user. Raises TooManyRequests."""
         user = context.principal
         key = network_key(context.client) if user is None else f"user:{user.user_id}"
         context.headers |= await self.limiter.hit(route.limit, key)
@@ -138,7 +138,7 @@ def _refuse_encoded_body(request: web.Request) -> None:
 
 
 def _named(error: Exception, context: Context) -> RegistryError:
-    """The named error that stands for `error`. Logs the ones that are our fault."""
+    """Turns `error` into a named error. Logs unexpected errors."""
     if isinstance(error, RegistryError):
         return error
     if isinstance(error, web.HTTPException):

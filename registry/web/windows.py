@@ -36,5 +36,5 @@ class Windows:
         """The count of `key` and the end of its window of `seconds`; (0, 0.0) without an open window."""
         now = self._clock()
         used, end = self._windows.get(key, (0, 0.0))
-        # A window that ends later than a new one would began before the clock was set back.
+        # A window that ends too late began before the clock was set back.
         return (used, end) if now < end <= now + seconds else (0, 0.0)
