@@ -15,18 +15,18 @@ from sqlalchemy.engine import make_url
 from registry.errors import SettingsError
 from registry.settings import DatabaseSettings
 
-# The client gives up this many seconds after PostgreSQL should have ended the statement (a dead network).
+# PostgreSQL ends slow statements itself. If no answer comes (a broken network), the client gives up this much later.
 TIMEOUT_MARGIN = 2.0
-# A process that stands still inside a transaction (SIGSTOP, a paused machine) holds its locks, and every publish waits
-# for the event log's lock. PostgreSQL ends such a transaction after this time, well before the waiting statements
-# reach their own timeout. Between two statements of a transaction we only compute, for milliseconds.
+# A process that is frozen inside a transaction (SIGSTOP, a paused machine) keeps its locks. If it holds the event log's
+# lock, every publish waits. PostgreSQL ends such a transaction after this time, before the waiting statements reach
+# their own timeout. A running process pauses only for milliseconds between two statements.
 IDLE_IN_TRANSACTION = timedelta(seconds=5)
 
 _SETTINGS = {
     "timezone": "UTC",
     "client_min_messages": "warning",
-    # PostgreSQL ends the sessions of a machine that vanished after these times, not after the two hours of the system's
-    # default. It ignores them on a Unix socket.
+    # With keepalives PostgreSQL notices within seconds that a client's machine is gone. The system's default is two
+    # hours. They have no effect on a Unix socket.
     "tcp_keepalives_idle": "2",
     "tcp_keepalives_interval": "1",
     "tcp_keepalives_count": "2",
@@ -50,7 +50,7 @@ def dsn(settings: DatabaseSettings) -> str:
         "sslrootcert": settings.sslrootcert,
         "application_name": f"synapse-registry {os.getpid()}",
         "connect_timeout": "5",
-        # The client's own keepalives: without them it learns of a server that vanished after hours.
+        # Without keepalives the client notices only after hours that the server's machine is gone.
         "keepalives_idle": "2",
         "keepalives_interval": "1",
         "keepalives_count": "2",

@@ -1,4 +1,4 @@
-"""Corrects aiopg where it fails: it watches the wrong socket, loses cancellations, and gives errors no clear meaning.
+"""Fixes faults of aiopg: it watches the wrong socket, loses cancellations, and reports errors ambiguously.
 
 docs/decisions/0013-own-driver-layer-over-aiopg.md says when this module can be deleted.
 """
@@ -27,9 +27,9 @@ AWAY = "The database can't be reached. Try again in a few seconds."
 class Connection(aiopg.Connection):
     """Watches the socket that libpq uses now. aiopg watches the first one that libpq opened.
 
-    libpq opens another socket when it tries the next host of an address, and closes a broken socket at once. If the
-    event loop keeps the old file number, it mistakes a new file with this number for the socket, and nobody hears of
-    events on the new one. aiopg looks for closed sockets by file number and by select(), which ends at 1023.
+    libpq opens another socket when it tries the next host of an address, and closes a broken socket at once. Another
+    file may then get the old socket's number. The event loop would watch that file and miss events on the new socket.
+    aiopg finds closed sockets with select(), which fails for file numbers above 1023.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -47,7 +47,7 @@ class Connection(aiopg.Connection):
             state = self._conn.poll()
             while self._conn.notifies:
                 notification = self._conn.notifies.pop(0)
-                # The subscriber must know of it before the code that waits for a later answer continues.
+                # Call the subscriber before the code that waits for a later answer of the server continues.
                 if self.on_notify:
                     self.on_notify(notification.channel, notification.payload)
                 self._notifies.put_nowait(notification)
@@ -117,8 +117,8 @@ def is_readable(raw: psycopg2.extensions.connection) -> bool:
 def is_away(error: BaseException) -> bool:
     """Whether the error means that PostgreSQL can't be used now.
 
-    A server that refuses writes is a standby, or its disk is full. A connection that breaks during an answer raises a
-    plain DatabaseError, so that class itself counts, but not its subclasses.
+    A server that refuses writes counts as unavailable: it is a standby, or its disk is full. So does a plain
+    DatabaseError, which a connection that breaks during an answer raises, but not its other subclasses.
     """
     away = isinstance(
         error,
@@ -132,7 +132,7 @@ def is_away(error: BaseException) -> bool:
 
 
 class errors_named:  # noqa: N801 - reads as a statement
-    """Raises DatabaseUnavailable in place of the driver's errors about an absent, slow or refusing server."""
+    """Turns the driver's errors that mean an unavailable PostgreSQL into DatabaseUnavailable. See is_away()."""
 
     def __enter__(self) -> None:
         return None

@@ -60,7 +60,7 @@ class ConstraintViolated(Exception):
 
 
 class ValueRefused(Exception):
-    """PostgreSQL can't store one of the values, for example a text that is no address in a column of addresses."""
+    """PostgreSQL can't store one of the values, such as the text "abc" in a column of IP addresses."""
 
 
 class Connection:
@@ -100,7 +100,7 @@ class Connection:
             return int(cursor.rowcount)
 
     def defer(self, stmt: Statement, **values: Any) -> None:
-        """Sends a statement together with COMMIT. `commit()` then raises its errors, and its rows are lost."""
+        """Sends a statement together with COMMIT. `commit()` then raises its errors and ignores its rows."""
         given = {**stmt.defaults, **values}
         if not self._deferred_values.keys().isdisjoint(given):
             raise ValueError("two deferred statements have a value of the same name")
@@ -133,7 +133,7 @@ class Connection:
             await self.command(f"{sql}COMMIT", **values)
 
     async def rollback(self) -> None:
-        """Rolls back, unless no statement was run or the connection is closed, which rolls back, too."""
+        """Rolls back if a statement was run. PostgreSQL itself rolls back when a connection is closed."""
         if not self._opening and not self._raw.closed:
             await self.command("ROLLBACK")
 
@@ -143,7 +143,7 @@ class Connection:
         done = _PREPARED.setdefault(self._raw, set())
         for each in stmt.prepares:
             if each.sql not in done:
-                # Outside the transaction, if that has not begun: PREPARE locks tables until the transaction ends.
+                # PREPARE locks tables until the transaction ends, so run it before BEGIN if possible.
                 opening, self._opening = self._opening, ""
                 await self.command(each.sql, **each.defaults)
                 self._opening = opening
@@ -213,7 +213,7 @@ class Database:
                 await conn.rollback()
                 raise
             finally:
-                # Also when the answer to COMMIT was lost: the commit may have happened.
+                # Even if the answer to COMMIT was lost, because the commit may have happened.
                 for channel, payload in announced:
                     for listener in self._listeners:
                         listener(channel, payload)
@@ -222,10 +222,10 @@ class Database:
     async def session(
         self, on_notify: Callable[[str, str], None] | None = None
     ) -> AsyncIterator[tuple[Connection, Any]]:
-        """A connection outside the pool and its queue of notifications, for LISTEN and session-level locks.
+        """Yields a connection that is not in the pool, and the queue of its notifications, for LISTEN and locks.
 
-        `on_notify` is called with (channel, payload) of each notification, before any statement that PostgreSQL
-        answered after it returns.
+        PostgreSQL sends notifications and answers in one order. `on_notify` is called with (channel, payload) of each
+        notification before a statement whose answer came later returns.
         """
         before = cancellations()
         with errors_named():
@@ -256,7 +256,7 @@ class Database:
                     await self._pool._wakeup()  # release() doesn't wake those who wait for a connection
 
     async def _acquire(self) -> aiopg.Connection:
-        """An open connection. One that became readable while it was idle was closed by the server."""
+        """An open connection. Drops idle ones that became readable, because the server has closed them."""
         while True:
             try:
                 raw = await self._pool.acquire()

@@ -76,8 +76,8 @@ def upgrade(settings: DatabaseSettings, revision: str = "head", say: Say = _log_
 def _wait_for_other_migrators(conn: sa.Connection, say: Say) -> None:
     """Takes the migrators' lock, which ends with the session.
 
-    It polls: a statement that waits has a snapshot, and the other migrator's CREATE INDEX CONCURRENTLY would wait
-    for that snapshot.
+    It polls instead of waiting in one statement. A waiting statement has a snapshot, and CREATE INDEX CONCURRENTLY in
+    the other process would wait for that snapshot to end.
     """
     told = False
     while not conn.scalar(sa.select(sa.func.pg_try_advisory_lock(LOCK))):
@@ -137,7 +137,7 @@ def pending(settings: DatabaseSettings) -> bool:
 def lacking(settings: DatabaseSettings) -> list[str]:
     """Describes what differs in the database from the tables of the code. Blocking: call it in a thread.
 
-    What only the database has, such as partitions, is left out.
+    Ignores objects that only the database has, such as partitions.
     """
     engine = _engine(settings)
     try:
@@ -159,7 +159,7 @@ def lacking(settings: DatabaseSettings) -> list[str]:
 def _require_own_sessions(engine: sa.Engine) -> None:
     """Raises StackError when two connections share one server process, as behind a pooler in transaction mode.
 
-    There session locks, LISTEN, prepared statements and settings get lost or reach other clients.
+    Behind such a pooler, session locks, LISTEN, prepared statements and settings get lost or affect other clients.
     """
     with engine.connect() as first, engine.connect() as second:
         processes = []

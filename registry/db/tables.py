@@ -97,7 +97,7 @@ packages = sa.Table(
     # Sorted by bytes, whatever the locale of the database.
     sa.Column("name", sa.Text(collation="C"), nullable=False, unique=True),
     sa.Column("similarity_key", sa.Text, nullable=False, unique=True),
-    # The columns up to `search_vector` are copies of the latest version's. store.refresh() updates them.
+    # The columns up to `search_vector` are copied from the latest version by registry.packages.store.refresh().
     _text("description"),
     _text("author"),
     _text("license"),
@@ -141,7 +141,7 @@ package_versions = sa.Table(
     sa.Column("version", sa.Text, nullable=False),
     # The version without build metadata. Two versions that differ only in it count as one.
     sa.Column("canonical", sa.Text, nullable=False),
-    # Its order by bytes is the precedence of SemVer.
+    # Sorted by bytes, the keys are in the order of SemVer precedence.
     sa.Column("sort_key", sa.Text(collation="C"), nullable=False),
     sa.Column("is_prerelease", sa.Boolean, nullable=False),
     _text("description"),
@@ -150,7 +150,7 @@ package_versions = sa.Table(
     _text("homepage"),
     _text("repository"),
     _text("readme"),
-    # Written by releases before 1.1 only. NULL in manifest_text means that it holds the manifest.
+    # Only releases before 1.1 write this column. It holds the manifest if manifest_text is NULL.
     sa.Column("manifest", JSONB, nullable=False, server_default="{}"),
     # synapse.json as it was published.
     sa.Column("manifest_text", sa.Text),
@@ -294,7 +294,7 @@ jobs = sa.Table(
     metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
     sa.Column("kind", sa.Text, nullable=False),
-    # Of two live jobs of a kind, no two have the same key.
+    # Two live jobs of the same kind never have the same key.
     sa.Column("key", sa.Text),
     sa.Column("payload", JSONB, nullable=False, server_default="{}"),
     sa.Column(
@@ -304,7 +304,7 @@ jobs = sa.Table(
         nullable=False,
         server_default="queued",
     ),
-    # When the job may be leased: of a running one, the end of its lease.
+    # When the job may be leased. For a running job this is the end of its lease.
     _now("run_at"),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     # NULL: a periodic job, which never dies
@@ -321,7 +321,7 @@ _LIVE = jobs.c.state != "dead"
 sa.Index("jobs_key_idx", jobs.c.kind, jobs.c.key, unique=True, postgresql_where=sa.and_(jobs.c.key.is_not(None), _LIVE))
 sa.Index("jobs_due_idx", jobs.c.kind, jobs.c.run_at, postgresql_where=_LIVE)
 
-# Documents for dashboards that Elasticsearch will never take, and the time of each, which tells the month of its index.
+# Documents for dashboards that Elasticsearch refused for good. `at` decides in which monthly index each belongs.
 dashboard_failures = sa.Table(
     "dashboard_failures",
     metadata,

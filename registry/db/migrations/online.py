@@ -12,7 +12,7 @@ _INVALID = sa.text("SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(:name)
 def create_index(name: str, table: str, columns: Sequence[str | sa.TextClause], **options: Any) -> None:
     """Builds an index by CREATE INDEX CONCURRENTLY; `options` are those of `op.create_index()`.
 
-    The build waits for transactions that are older than itself, for as long as they last: nobody queues behind it.
+    The build waits until all older transactions have ended. No other statement waits for the build.
     An interrupted build leaves an invalid index. The next try drops it and builds it again.
     """
     with op.get_context().autocommit_block():

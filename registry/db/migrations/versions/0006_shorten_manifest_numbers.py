@@ -1,7 +1,8 @@
 """Write the numbers of earlier manifests as doubles again
 
-PostgreSQL writes a number of a JSONB column out in full: 1e-300 takes 300 digits, so that a manifest of 1 MiB takes 45.
-Only manifests with such numbers get a text here. The others are read from the JSONB column.
+PostgreSQL returns the numbers of a JSONB column with all their digits: 1e-300 has 300. A manifest of 1 MiB can become
+45 MB. This revision writes manifest_text for manifests with such numbers only. All others are still read from the JSONB
+column.
 """
 
 import json
@@ -33,9 +34,9 @@ def upgrade() -> None:
 
 
 def number(digits: str) -> int | float:
-    """No whole number beyond 64 bits was accepted: a longer one was a double."""
+    """Releases before this one accepted no whole number beyond 64 bits, so a longer one was published as a double."""
     return int(digits) if len(digits) < 20 and -(2**63) <= int(digits) < 2**63 else float(digits)
 
 
 def downgrade() -> None:
-    """The texts go with their column."""
+    """Nothing to do: the downgrade of revision 0005 drops the column."""
