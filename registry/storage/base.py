@@ -1,7 +1,7 @@
 """The interface of blob storages.
 
-A blob is written once under a key that is never used again, read many times and swept long after its version is
-gone. So no call changes a blob. A failed put leaves at most an orphan, which no row refers to.
+Each key is used for one blob only, and no method changes a blob. A sweep deletes blobs some time after their versions
+were deleted. A failed put leaves at most an orphan: a blob that no row refers to.
 """
 
 import re
@@ -16,7 +16,7 @@ from prometheus_client import Counter
 
 from registry.errors import Internal, StorageUnavailable
 
-ERRORS = Counter("registry_storage_errors_total", "Operations that the blob storage failed at", ["operation"])
+ERRORS = Counter("registry_storage_errors_total", "Failed operations of the blob storage", ["operation"])
 ERRORS.labels("missing")  # creates the series at 0, so that alerts see the first error as an increase
 
 CHUNK_BYTES = 512 * 1024

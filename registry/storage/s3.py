@@ -86,7 +86,7 @@ async def open_s3(
         signer = await open_client(public_endpoint) if public_endpoint else client
         storage = S3Storage(client, bucket, prefix, signer=signer)
         stack.push_async_callback(storage.aclose)
-        # The start does not wait for it: the server may be away.
+        # The start does not wait for the detection, because the server may be unavailable.
         detecting = asyncio.create_task(_detect_soon(storage))
         stack.push_async_callback(_cancelled, detecting)
         yield storage

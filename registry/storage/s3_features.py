@@ -18,9 +18,9 @@ from registry.storage.s3_upload import FAILURES, Features, Uploader
 
 log = logging.getLogger(__name__)
 
-# No blob can have such a key: lists and sweeps pass over what a killed process left there.
+# A blob key never begins with a dot. So lists and sweeps ignore objects that a killed process left here.
 PROBE_FOLDER = ".probe"
-# What is uploaded: this file, since a temporary one needs a folder that can be written.
+# The probe uploads this source file. A temporary file would need a writable folder.
 _PROBE = Path(__file__)
 # In the order of preference. Every server accepts the last one.
 _CANDIDATES = (

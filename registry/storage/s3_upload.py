@@ -2,7 +2,8 @@
 
 Files up to PART_BYTES go up in one request, larger ones in parts. Each request carries the SHA-256 of its body, so the
 server stores nothing that changed on the wire. The last request has `If-None-Match: *`, so no key is written twice.
-A server that refuses one of these headers gets Content-MD5, and a HEAD before the upload, instead.
+If the server refuses the first header, Content-MD5 replaces it. If it refuses the second, a HEAD before the upload
+replaces it.
 """
 
 import asyncio
@@ -74,7 +75,7 @@ class Uploader:
         content_type: str,
         in_parts: bool | None = None,
     ) -> None:
-        """Like Storage.put, with BlobExists and BlobMismatch. By default the size decides about `in_parts`."""
+        """Like Storage.put, with BlobExists and BlobMismatch. By default, files above PART_BYTES are sent in parts."""
         if (await asyncio.to_thread(source.stat)).st_size != size:
             raise BlobMismatch
         receipt = uuid.uuid4().hex
