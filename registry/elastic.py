@@ -76,7 +76,7 @@ def errors_named() -> Iterator[None]:
     except NotFoundError as error:
         raise IndexMissing(f"The search index is missing: {error.message}") from error
     except ApiError as error:
-        log.warning("search engine refuses", extra={"status": error.status_code, "reason": str(error)})
+        log.warning("search engine refused a request", extra={"status": error.status_code, "reason": str(error)})
         raise SearchUnavailable("The search engine can't answer now. Try again in a few seconds.") from error
     except TransportError as error:
         log.warning("search engine unavailable", extra={"reason": f"{type(error).__name__}: {error}"})

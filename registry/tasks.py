@@ -58,7 +58,7 @@ async def _keep_running(name: str, task: Task) -> None:
     while True:
         try:
             await task()
-        except Exception:  # the task starts again; the log has the traceback and the counter raises the alarm
+        except Exception:  # the task is restarted, and the counter triggers an alert
             FAILURES.labels(name).inc()
             log.exception("background task failed", extra={"task": name})
             raise_lost_cancellation(0)

@@ -1,8 +1,8 @@
 """Receives PostgreSQL notifications for the whole process, on one connection, and passes them to subscribers.
 
 `Connection.announce()` sends an announcement with a commit. Subscribers in the same process get it before the code that
-committed goes on; other processes get it through LISTEN a few milliseconds later. The process that sent it gets it a
-second time that way.
+committed goes on; other processes get it through LISTEN a few milliseconds later. The sending process also gets it a
+second time through LISTEN.
 
 A lost connection is not always visible: a firewall may drop its packets, or the process may have been frozen. So the
 listener pings PostgreSQL every second. The answer to a ping comes after all notifications sent before it. Without a
@@ -124,7 +124,7 @@ class Announcements:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PING_SECONDS):
                     while True:
-                        await notifies.get()  # `_tell` has had it already; this raises when the connection breaks
+                        await notifies.get()  # `_tell` has handled it; get() raises when the connection breaks
 
     def _tell(self, channel: str, payload: str) -> None:
         for subscription in tuple(self._subscriptions.get(channel, ())):

@@ -1,6 +1,6 @@
 """Follows the event log in batches, with a cursor in PostgreSQL. Delivery is at least once.
 
-Of all processes, one leads each consumer; the others wait to take over. A handler gets batches in order. It must read
+One process at a time runs each consumer; the others wait to take over. A handler gets batches in order. It must read
 the current rows itself and must be idempotent: a batch is handled again when the process dies before it saved the
 cursor.
 """
@@ -74,9 +74,9 @@ async def follow(
 ) -> None:
     """Handles the log for ever, starting at the saved cursor of `name`. Ends only by cancellation.
 
-    The log is the event log, unless `read` reads another one. After a batch the consumer rests for `pause` seconds, or
-    for REST times as long as a slow batch took: a busy log is handled in larger batches.
-    A failed batch is logged, counted and retried after a pause. The cursor does not move until a batch succeeds.
+    The log is the event log, unless `read` reads another one. A consumer that has caught up rests for `pause`
+    seconds, or for REST times as long as its last batch took if that is longer, so a busy log is handled in larger
+    batches. A failed batch is logged, counted and retried after a pause. The cursor does not move until a batch succeeds.
     """
     failures = 0
     ERRORS.labels(name)  # creates the series at 0, so that alerts see the first failure as an increase
@@ -102,7 +102,7 @@ async def follow(
             )
             if not isinstance(error, DatabaseUnavailable):
                 await _save_failure(db, name, error.detail)
-        except Exception:  # whatever a handler raises must not end the loop: the log waits, the error is counted
+        except Exception:  # a bug in a handler must not end the loop: the batch is retried
             log.exception("consumer failed", extra={"consumer": name})
         ERRORS.labels(name).inc()
         await asyncio.sleep(BACK_OFF_SECONDS[min(failures, len(BACK_OFF_SECONDS) - 1)])

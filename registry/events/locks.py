@@ -1,4 +1,4 @@
-"""Locks that one process of the whole registry holds at a time, such as the one of a consumer's leader.
+"""Locks that only one process of the registry can hold, such as the lock of a consumer.
 
 A lock belongs to a session of PostgreSQL and ends with it. A process that dies loses the session at once. A process
 that is frozen keeps its connection open, so the holder sends a heartbeat, and PostgreSQL ends a session without one.
@@ -15,7 +15,7 @@ from registry.db.engine import Connection, Database, Statement, statement
 from registry.tasks import cancellations, raise_lost_cancellation
 
 HEARTBEAT_SECONDS = 2.0
-# The event loop may be busy for a moment. PostgreSQL waits for several missed heartbeats.
+# PostgreSQL ends the session only after several missed heartbeats, because the event loop may be busy for a moment.
 IDLE_SECONDS = 10
 RETRY_SECONDS = 1.0
 

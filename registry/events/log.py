@@ -32,7 +32,7 @@ VERSION_UNYANKED = "version.unyanked"
 PACKAGE_DEPRECATED = "package.deprecated"
 PACKAGE_UNDEPRECATED = "package.undeprecated"
 LOST = "log.lost"
-"""Fills the gap of an event that was lost, so that the numbers stay without gaps. Consumers ignore it."""
+"""Takes the number of a lost event, so that the log has no gap. Consumers ignore it."""
 
 _LOCK = statement(sa.select(sa.func.pg_advisory_xact_lock(p("append_lock", APPEND_LOCK, type_=sa.BigInteger))))
 _NEXT = sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0) + 1).scalar_subquery()
@@ -113,7 +113,7 @@ async def append(
     """Appends an event and returns its seq. Must be the last statement of the transaction (see the module).
 
     For a package, give `package_id` and `package`; for another subject, `subject_type` and `subject_id`. Releases that
-    don't know subjects take every event for one about a package, so append others only once no such release runs.
+    don't know subjects treat every event as one about a package. Append other events only when no such release runs.
 
     To save a round trip, `stmt` may combine `APPEND` with other writes, whose parameters are `values`.
     """

@@ -32,10 +32,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How jobs of one kind run: `concurrency` is how many at the same time in the whole registry.
+    """How jobs of one kind run. At most `concurrency` of them run at the same time in the whole registry.
 
-    With `every` the kind is periodic: one job that becomes due again `every` after it is done, and never dies. A new
-    registry runs it `first_after` its first start. To end a periodic kind for good, delete its row in a migration.
+    With `every` the kind is periodic: it has a single job, which is due again `every` after each run and is never dead.
+    In a new registry it first runs after `first_after`. To end a periodic kind for good, delete its row in a migration.
     """
 
     name: str
@@ -56,7 +56,7 @@ async def enqueue(
 ) -> int | None:
     """Adds a job that is due after `delay`, in the transaction of `conn`. Returns its id.
 
-    With a `key`, a job of the same kind and key that waits or runs stands for the new one, and the result is None.
+    If a queued or running job of the same kind has this `key`, adds nothing and returns None.
     """
     job = await store.enqueue(conn, kind, payload, key, delay, max_attempts)
     if job is not None:
@@ -73,6 +73,6 @@ async def retry(conn: Connection, job: int) -> bool:
 
 
 async def purge(db: Database) -> int:
-    """Removes dead jobs that are older than 90 days; how many."""
+    """Removes jobs that have been dead for 90 days. Returns their number."""
     async with db.transaction() as conn:
         return await store.purge(conn)

@@ -1,8 +1,8 @@
 """Leases due jobs and runs them, in any number of processes.
 
 A lease lasts LEASE and is renewed while the job runs. When a worker dies, the lease ends and another worker takes the
-job. A worker that was frozen finds its lease lost: it cancels the job, and can't mark it as done, because every
-change of a leased job names the lease.
+job. A worker that was frozen notices that its lease is lost, and cancels the job. It can't mark the job as done,
+because each update of a leased job requires the current lease.
 """
 
 import asyncio
@@ -43,9 +43,9 @@ MAX_ERROR = 2000
 
 
 def back_off(attempt: int, chance: float) -> timedelta:
-    """The pause after the failed `attempt` (from 1): it doubles each time; `chance` (0 to 1) shortens it by up to half.
+    """The pause after the failed `attempt`, which counts from 1. The pause doubles with each attempt.
 
-    The jitter keeps jobs that failed together from being retried together.
+    `chance` (0 to 1) shortens it by up to half. With this jitter, jobs that failed together are not retried together.
     """
     seconds = min(FIRST_RETRY_SECONDS * 2.0 ** min(attempt - 1, 30), LONGEST_RETRY_SECONDS)
     return timedelta(seconds=seconds * (1 - chance / 2))
@@ -72,7 +72,7 @@ class Runner:
         self._clock = clock
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._tasks: set[asyncio.Task[None]] = set()
-        # Jobs that run, by lease. A job that is being marked as done has left already.
+        # Running jobs by lease. A job leaves before its result is saved.
         self._leased: dict[UUID, asyncio.Task[None]] = {}
         for name in self._kinds:
             for outcome in (FAILED, DIED):
@@ -81,14 +81,14 @@ class Runner:
                 )  # creates the series at 0, so that alerts see the first failure as an increase
 
     async def run(self) -> None:
-        """Leases and runs jobs for ever. When cancelled, it cancels the running jobs and gives them back."""
+        """Leases and runs jobs for ever. When cancelled, it cancels the running jobs and releases their leases."""
         try:
             with self._announcements.wakeups(CHANNEL) as wakeup:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._renew_forever())
                     tasks.create_task(self._lease_forever(wakeup))
         finally:
-            # Jobs that are done are not in `_leased`: their end is still saved.
+            # Jobs whose result is being saved are not in `_leased`, so they are not cancelled.
             for task in list(self._leased.values()):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -103,7 +103,7 @@ class Runner:
                     schedule_at = self._clock() + SCHEDULE_SECONDS
                 await self._lease_due(wakeup)
             except Unavailable as error:
-                log.info("jobs wait", extra={"reason": error.detail})
+                log.info("no jobs are leased because a server is unavailable", extra={"reason": error.detail})
             await wait(wakeup, POLL_SECONDS)
 
     async def _schedule(self) -> None:
@@ -130,7 +130,7 @@ class Runner:
             task.add_done_callback(lambda _: wakeup.set())
 
     async def _renew_forever(self) -> None:
-        """Also cancels jobs whose lease is lost."""
+        """Renews the leases of running jobs, and cancels jobs whose lease is lost."""
         renewed_at = self._clock()
         while True:
             await asyncio.sleep(self._lease.total_seconds() / RENEWALS_PER_LEASE)
@@ -164,7 +164,7 @@ class Runner:
         try:
             outcome = await self._settle(kind, job, held, error)
         except Unavailable as unavailable:
-            log.warning("job's end can't be saved", extra={"job": kind.name, "reason": unavailable.detail})
+            log.warning("the result of a job can't be saved", extra={"job": kind.name, "reason": unavailable.detail})
         self._count(kind, job, outcome, began)
 
     def _count(self, kind: Kind, job: Job, outcome: str, began: float) -> None:
@@ -179,13 +179,13 @@ class Runner:
         except Unavailable as error:
             log.warning("job can't run now", extra={"job": kind.name, "id": job.id, "reason": error.detail})
             return error
-        except Exception as error:  # one job's bug must not end the others: the log has the traceback
+        except Exception as error:  # a bug in one job must not end the others
             log.exception("job failed", extra={"job": kind.name, "id": job.id, "attempt": job.attempt})
             return error
         return None
 
     async def _settle(self, kind: Kind, job: Job, held: UUID, error: Exception | None) -> str:
-        """Saves what came of the job; the outcome."""
+        """Saves the result of a run and returns its outcome."""
         if error is None:
             async with self._db.transaction() as conn:
                 return DONE if await store.finish(conn, job.id, held, kind.every) else LOST
@@ -203,9 +203,9 @@ class Runner:
         return UNAVAILABLE if isinstance(error, Unavailable) else FAILED
 
     async def _give_back(self, kind: Kind, job: Job, held: UUID) -> None:
-        """So that another process need not wait for the end of the lease."""
+        """Releases the lease, so that another process need not wait until it ends."""
         try:
             async with self._db.transaction() as conn:
                 await store.release(conn, job.id, held)
         except Unavailable as error:
-            log.info("job can't be given back", extra={"job": kind.name, "id": job.id, "reason": error.detail})
+            log.info("lease can't be released", extra={"job": kind.name, "id": job.id, "reason": error.detail})

@@ -41,12 +41,12 @@ _SCHEDULE = statement(
         index_elements=["kind", "key"],
         index_where=_live,
         set_={"run_at": _now + _span("every")},
-        # The interval became shorter.
+        # Brings the next run forward if the interval became shorter.
         where=sa.and_(_c.state == QUEUED, _c.run_at > _now + _span("every")),
     )
 )
 _LOCK = statement(sa.select(sa.func.pg_advisory_xact_lock(p("lease_lock", LEASE_LOCK, type_=sa.BigInteger))))
-# Per kind at most as many as its limit leaves room for. A job whose lease has ended is due again.
+# Leases jobs of a kind only up to its limit of running jobs. A job whose lease has ended is due again.
 _LEASE = together(
     _LOCK,
     statement(
@@ -136,7 +136,7 @@ _LATE = statement(
 async def enqueue(
     conn: Connection, kind: str, payload: Mapping[str, Any], key: str | None, delay: timedelta, max_attempts: int
 ) -> int | None:
-    """The id of the new job; None when a live job of the kind has the key."""
+    """Adds a job and returns its id. Returns None if a live job of the kind has the key."""
     found = await conn.value(
         _ENQUEUE, kind=kind, key=key, payload=json(dict(payload)), delay=delay, max_attempts=max_attempts
     )
@@ -151,7 +151,7 @@ async def schedule(conn: Connection, kind: str, every: timedelta, first_after: t
 async def lease(conn: Connection, limits: Mapping[str, int], count: int, worker: str, duration: timedelta) -> list[Row]:
     """Leases up to `count` due jobs (id, kind, payload, attempts, lease) of the kinds in `limits`.
 
-    `limits` is how many of a kind may run at the same time in the whole registry.
+    `limits` says how many jobs of each kind may run at the same time in the whole registry.
     """
     return await conn.all(
         _LEASE,
@@ -164,26 +164,29 @@ async def lease(conn: Connection, limits: Mapping[str, int], count: int, worker:
 
 
 async def renew(conn: Connection, leases: Sequence[UUID], duration: timedelta) -> set[UUID]:
-    """Extends leases; those that are still held."""
+    """Extends leases. Returns those that are still held."""
     rows = await conn.all(_RENEW, leases=[str(each) for each in leases], duration=duration)
     return {UUID(str(row.lease)) for row in rows}
 
 
 async def finish(conn: Connection, job: int, held: UUID, every: timedelta | None) -> bool:
-    """Removes a job, or sets the next run of a periodic one; False when the lease was lost."""
+    """Removes a job, or sets the next run of a periodic one. Returns False if the lease was lost."""
     if every is None:
         return bool(await conn.run(_FINISH, job=job, held=str(held)))
     return bool(await conn.run(_FINISH_UNTIL_NEXT, job=job, held=str(held), every=every))
 
 
 async def fail(conn: Connection, job: int, held: UUID, delay: timedelta, error: str) -> str | None:
-    """Lets a job run again after `delay`, or ends it as dead; its new state, None when the lease was lost."""
+    """Queues a job again after `delay`, or marks it as dead after its last attempt.
+
+    Returns the new state, or None if the lease was lost.
+    """
     state: str | None = await conn.value(_FAIL, job=job, held=str(held), delay=delay, error=error)
     return state
 
 
 async def release(conn: Connection, job: int, held: UUID) -> None:
-    """Gives a job back that was not tried to its end: it is due at once."""
+    """Releases an interrupted job. It is due at once, and the attempt does not count."""
     await conn.run(_RELEASE, job=job, held=str(held))
 
 
@@ -193,12 +196,12 @@ async def dead(conn: Connection, after: int, count: int) -> list[Row]:
 
 
 async def retry(conn: Connection, job: int) -> bool:
-    """Makes a dead job due again with all its attempts; False when it isn't dead, or a live job has its key."""
+    """Makes a dead job due again as if it had never run. Returns False if it isn't dead or a live job has its key."""
     return bool(await conn.run(_RETRY, job=job))
 
 
 async def purge(conn: Connection) -> int:
-    """Removes dead jobs that are older than KEPT_DEAD."""
+    """Removes jobs that have been dead for KEPT_DEAD. Returns their number."""
     return await conn.run(_PURGE, age=KEPT_DEAD)
 
 
