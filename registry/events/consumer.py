@@ -76,7 +76,7 @@ async def follow(
 
     The log is the event log, unless `read` reads another one. A consumer that has caught up rests for `pause`
     seconds, or for REST times as long as its last batch took if that is longer, so a busy log is handled in larger
-    batches. A failed batch is logged, counted and retried after a pause. The cursor does not move until a batch succeeds.
+    batches. A failed batch is logged, counted and retried after a pause. The cursor moves when a batch has succeeded.
     """
     failures = 0
     ERRORS.labels(name)  # creates the series at 0, so that alerts see the first failure as an increase
