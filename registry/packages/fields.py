@@ -1,6 +1,7 @@
-"""Reads one field each of a version's metadata: the value as the registry keeps it, or InvalidInput with every problem.
+"""Reads the single fields of a version's metadata.
 
-A reader takes the field's name, for the errors, and a parsed JSON value that json_problem finds nothing wrong with.
+Each `read_*` function takes the field's name, for its errors, and a parsed JSON value that `json_problem` accepts. It
+returns the value to store, or raises InvalidInput with every problem.
 """
 
 import math
@@ -36,15 +37,15 @@ _SHORT_REPOSITORY = re.compile(
 
 
 def text_problem(text: str) -> str | None:
-    """Why no database or JSON parser would keep `text`, in words; None for storable text."""
+    """Why a database or a JSON parser would refuse `text`, in words. None when it can be stored."""
     found = _UNSTORABLE.search(text)
     if found is None:
         return None
-    return "must not hold a NUL character" if found[0] == "\x00" else "must not hold half a surrogate pair"
+    return "must not contain a NUL character" if found[0] == "\x00" else "must not contain half a surrogate pair"
 
 
 def json_problem(value: Any) -> str | None:
-    """The first thing in a JSON value that can't be kept as it is, in words; None for a good one."""
+    """The first problem that keeps a JSON value from being stored unchanged, in words. None when there is none."""
     pending = [(value, 1)]
     while pending:
         value, depth = pending.pop()
@@ -63,10 +64,10 @@ def _scalar_problem(value: Any) -> str | None:
     if isinstance(value, str):
         return text_problem(value)
     if isinstance(value, float) and not math.isfinite(value):
-        return "must not hold NaN, an infinite number or a number beyond 1.8e308"
+        return "must not contain NaN, an infinite number or a number beyond 1.8e308"
     # Many JSON readers keep a number as a double, and fail when it is larger than any.
     if isinstance(value, int) and abs(value) > MAX_NUMBER:
-        return "must not hold a number beyond 1.8e308"
+        return "must not contain a number beyond 1.8e308"
     return None
 
 
@@ -114,7 +115,7 @@ def read_keywords(field: str, value: Any) -> tuple[str, ...]:
     if len(keywords) > MAX_KEYWORDS:
         raise InvalidInput.field(field, f"must have at most {MAX_KEYWORDS} entries")
     problems = ((keyword, _keyword_problem(keyword)) for keyword in keywords)
-    if errors := [wrong(field, f"{shown(keyword)!r} {problem}") for keyword, problem in problems if problem]:
+    if errors := [field_error(field, f"{escaped(keyword)!r} {problem}") for keyword, problem in problems if problem]:
         raise InvalidInput.of(errors)
     return keywords
 
@@ -123,7 +124,7 @@ def _keyword_problem(keyword: str) -> str | None:
     if len(keyword) > MAX_KEYWORD:
         return f"has more than {MAX_KEYWORD} characters"
     if _CONTROL.search(keyword):
-        return "holds line breaks or control characters"
+        return "contains line breaks or control characters"
     return None if keyword.strip() else "is blank"
 
 
@@ -132,11 +133,11 @@ def read_dependencies(field: str, value: Any) -> dict[str, str]:
         raise InvalidInput.field(field, "must be an object of names and version ranges")
     if len(value) > MAX_DEPENDENCIES:
         raise InvalidInput.field(field, f"must have at most {MAX_DEPENDENCIES} entries")
-    errors = [wrong(f"{field}.{shown(name)}", problem) for name in value if (problem := name_problem(name))]
+    errors = [field_error(f"{field}.{escaped(name)}", problem) for name in value if (problem := name_problem(name))]
     for name, wanted in value.items():
         problem = range_problem(wanted) if isinstance(wanted, str) else "must be a string"
         if problem:
-            errors.append(wrong(f"{field}.{shown(name)}", problem))
+            errors.append(field_error(f"{field}.{escaped(name)}", problem))
     if errors:
         raise InvalidInput.of(errors)
     return value
@@ -153,7 +154,7 @@ def read_text(field: str, value: Any, limit: int | None = None) -> str:
 def _line(field: str, value: Any, limit: int = MAX_LINE) -> str:
     text = read_text(field, value, limit)
     if _CONTROL.search(text):
-        raise InvalidInput.field(field, "must not hold line breaks or control characters")
+        raise InvalidInput.field(field, "must not contain line breaks or control characters")
     return text
 
 
@@ -170,16 +171,16 @@ def _is_url(url: str, schemes: Collection[str]) -> bool:
         return False
     try:
         parts = urlsplit(url)
-        # git+ssh://git@host:user/repository has no port behind its colon.
+        # In git+ssh://git@host:user/repository the colon is not followed by a port.
         return parts.scheme in schemes and bool(parts.hostname) and (parts.scheme not in _WEB or parts.port != 0)
     except ValueError:
         return False
 
 
-def wrong(field: str, message: str) -> FieldError:
+def field_error(field: str, message: str) -> FieldError:
     return {"field": field, "message": message}
 
 
-def shown(key: str) -> str:
-    """A key of the publisher's as an error may show it: whatever it holds, and however long it is."""
+def escaped(key: str) -> str:
+    """A member name from a publisher's JSON for an error text: escaped, and cut to 80 characters."""
     return key[:80].encode("ascii", "backslashreplace").decode().replace("\x00", "\\x00")

@@ -1,4 +1,4 @@
-"""A gzip file's content as a stream that counts, bounds and trusts nothing."""
+"""Reads the content of a gzip file as a stream with limits on its size."""
 
 import zlib
 from typing import BinaryIO
@@ -7,15 +7,15 @@ from registry.errors import InvalidArchive
 
 _PACKED_CHUNK = 64 * 1024
 _UNPACKED_CHUNK = 256 * 1024
-# Below this a high ratio is no bomb: a small package of blank files compresses as well.
+# A smaller content may have any ratio: a few blank files also compress well.
 _RATIO_FLOOR = 1024 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
 
 
 class Gunzip:
-    """Reads one gzip member in bounded memory; InvalidArchive for damage, an early end or more than the bounds.
+    """Reads one gzip member in bounded memory. Raises InvalidArchive for damage, an early end or too much content.
 
-    `count` is the number of bytes handed out or skipped.
+    `count` is the number of bytes that were read or skipped.
     """
 
     def __init__(self, file: BinaryIO, packed_size: int, *, max_unpacked: int, max_ratio: int) -> None:
@@ -32,7 +32,7 @@ class Gunzip:
         file.seek(0)
 
     def read(self, size: int) -> bytes:
-        """The next `size` bytes, all in memory: callers bound it."""
+        """The next `size` bytes. The caller limits `size`, because they are all in memory."""
         parts = []
         while size:
             part = self._take(size)
@@ -45,14 +45,14 @@ class Gunzip:
             size -= len(self._take(size))
 
     def expect_only_zeros(self) -> None:
-        """Read to the file's end: tar pads with zeros, and behind the gzip trailer there is nothing."""
+        """Read to the end of the file. Raises InvalidArchive for anything but the zeros that tar pads with."""
         while self._buffer or self._fill():
             part = bytes(self._take(len(self._buffer)))
             if part != bytes(len(part)):
-                raise InvalidArchive("The tarball goes on behind its end.")
+                raise InvalidArchive("The tarball has data after its end.")
 
     def _take(self, size: int) -> memoryview:
-        """Between 1 and `size` bytes."""
+        """The next bytes, at least 1 and at most `size`."""
         if not self._buffer and not self._fill():
             raise InvalidArchive("The tarball is truncated.")
         part, self._buffer = self._buffer[:size], self._buffer[size:]
@@ -60,11 +60,11 @@ class Gunzip:
         return part
 
     def _fill(self) -> bool:
-        """Inflate into the empty buffer; False at the end of the gzip stream, its checksum and length found right."""
+        """Fill the empty buffer. False at the end of the gzip stream, where zlib has checked its CRC and length."""
         while not self._buffer:
             if self._inflater.eof:
                 if self._inflater.unused_data or self._file.read(1):
-                    raise InvalidArchive("The tarball has data behind its gzip stream.")
+                    raise InvalidArchive("The tarball has data after its gzip stream.")
                 return False
             packed = self._inflater.unconsumed_tail or self._file.read(_PACKED_CHUNK)
             try:
@@ -74,10 +74,10 @@ class Gunzip:
             if not packed and not inflated and not self._inflater.eof:
                 raise InvalidArchive("The tarball is truncated.")
             self._buffer = memoryview(inflated)
-            self._bound(len(inflated))
+            self._check_limits(len(inflated))
         return True
 
-    def _bound(self, inflated: int) -> None:
+    def _check_limits(self, inflated: int) -> None:
         self._inflated += inflated
         if self._inflated > self._max_unpacked:
             raise InvalidArchive(f"The tarball unpacks to more than {self._max_unpacked:,} bytes.")

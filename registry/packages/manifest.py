@@ -1,4 +1,4 @@
-"""What a version says about itself: its synapse.json, under the fields a request gives."""
+"""A version's metadata: the fields of the request, and of synapse.json where the request has none."""
 
 import json
 import math
@@ -107,7 +107,7 @@ def merge(
 
 
 def request_problems(request: Mapping[str, Any], required: Collection[str] = ()) -> list[FieldError]:
-    """What is wrong with the request's own fields, whatever the archive holds. Call it in a thread, as `merge`."""
+    """The problems of the request's own fields, without the archive. Call it in a thread, like `merge`."""
     sources = _Sources(request, {}, required)
     _read(sources, "", "")
     return sources.request_errors[:MAX_ERRORS]
@@ -130,31 +130,34 @@ def _read(sources: "_Sources", readme: str, manifest: str) -> Metadata:
 
 
 def clip_readme(text: str) -> str:
-    """`text` without NULs, cut to MAX_README bytes of UTF-8 at a character's edge."""
+    """`text` without NULs, cut to at most MAX_README bytes of UTF-8 between two characters."""
     return text.replace("\x00", "").encode()[:MAX_README].decode(errors="ignore")
 
 
 class _Sources:
-    """Takes fields from the two sources and remembers what is wrong with each source."""
+    """Takes fields from the request and the manifest, and collects the problems of each."""
 
     def __init__(self, request: Mapping[str, Any], manifest: Mapping[str, Any], required: Collection[str]) -> None:
         self._request = {field: request[field] for field in FIELDS if request.get(field) is not None}
         self._manifest = manifest
-        self.request_errors = [fields.wrong(f, "is required") for f in required if f not in self._request]
-        self.request_errors += _unkeepable(self._request)
-        self._manifest_errors = [_in_manifest(error) for error in _unkeepable(manifest)]
+        self.request_errors = [fields.field_error(f, "is required") for f in required if f not in self._request]
+        self.request_errors += _storage_problems(self._request)
+        self._manifest_errors = [_in_manifest(error) for error in _storage_problems(manifest)]
         self._skip_request = {error["field"] for error in self.request_errors}
         self._skip_manifest = {error["field"] for error in self._manifest_errors}
 
     def take(self, field: str, read: Callable[[str, Any], T], empty: T) -> T:
-        """The field as `read` understands it, from the request if it has it; `empty` when missing or wrong."""
+        """The value that `read` returns for the field: of the request if it has the field, else of the manifest.
+
+        `empty` when the field is missing or invalid.
+        """
         own = self._take_manifest(field, read, empty) if field in REQUIRED or field not in self._request else empty
         if field not in self._request:
             return own
         requested = self.take_requested(field, read, empty)
         if field in ("name", "version") and requested != empty and own not in (empty, requested):
             message = f"is {str(own)!r} in synapse.json but {str(requested)!r} in the request"
-            self._manifest_errors.append(fields.wrong(field, message))
+            self._manifest_errors.append(fields.field_error(field, message))
         return requested
 
     def take_requested(self, field: str, read: Callable[[str, Any], T], empty: T) -> T:
@@ -171,7 +174,7 @@ class _Sources:
             return empty
         if self._manifest.get(field) is None:
             if field in REQUIRED:
-                self._manifest_errors.append(fields.wrong(field, "is missing from synapse.json"))
+                self._manifest_errors.append(fields.field_error(field, "is missing from synapse.json"))
             return empty
         try:
             return read(field, self._manifest[field])
@@ -186,18 +189,18 @@ class _Sources:
             raise InvalidManifest.of(self._manifest_errors[:MAX_ERRORS])
 
 
-def _unkeepable(source: Mapping[str, Any]) -> list[FieldError]:
-    """One error a top-level field that holds what can't be kept."""
+def _storage_problems(source: Mapping[str, Any]) -> list[FieldError]:
+    """One error for each top-level field that contains something that can't be stored."""
     problems = ((field, fields.text_problem(field) or fields.json_problem(value)) for field, value in source.items())
-    return [fields.wrong(fields.shown(field), problem) for field, problem in problems if problem]
+    return [fields.field_error(fields.escaped(field), problem) for field, problem in problems if problem]
 
 
 def _in_manifest(error: FieldError) -> FieldError:
-    return fields.wrong(error["field"], f"{error['message']} (in synapse.json)")
+    return fields.field_error(error["field"], f"{error['message']} (in synapse.json)")
 
 
 def _whole_number(digits: str) -> int | float:
-    """Python refuses to parse very long whole numbers; as infinity they get the error text of a number too large."""
+    """Python refuses to parse very long numbers. As infinity, they get the error for numbers that are too large."""
     return int(digits) if len(digits) <= _LONGEST_WHOLE_NUMBER else math.inf
 
 
@@ -206,4 +209,4 @@ def _number_of_jsonb(digits: str) -> int | float:
 
 
 def _refuse_constant(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON number")
+    raise ValueError(f"{constant} is not a JSON number")

@@ -1,11 +1,11 @@
-"""What a package may be called, and when two names are one."""
+"""Rules for package names: the grammar, reserved names, and when two names are too similar."""
 
 import re
 
 from registry.errors import InvalidInput
 
 MAX_NAME = 214
-# Also what the API's own description says of a name.
+# The OpenAPI document shows this pattern too.
 PATTERN = r"^[a-z0-9](?:[a-z0-9_-]{0,212}[a-z0-9])?$"
 
 _NAME = re.compile(PATTERN)
@@ -23,14 +23,14 @@ RESERVED = frozenset(_RESERVED_WORDS.split()) | WINDOWS_DEVICES
 
 
 def validate_name(name: str) -> str:
-    """The name itself when it may be published; InvalidInput on field `name` says what is wrong with it."""
+    """Return a valid name. Raises InvalidInput on the field `name`."""
     if problem := name_problem(name):
         raise InvalidInput.field("name", problem)
     return name
 
 
 def name_problem(name: str) -> str | None:
-    """What keeps `name` from being a package's name, in words; None for a good one."""
+    """Why `name` is not a valid package name, in words. None when it is valid."""
     if _NAME.fullmatch(name):
         return None
     if not name:
@@ -38,15 +38,15 @@ def name_problem(name: str) -> str | None:
     if len(name) > MAX_NAME:
         return f"must have at most {MAX_NAME} characters"
     if name != name.lower() and fold_name(name) is not None:
-        return f"must not hold capital letters; {fold_name(name)!r} would do"
+        return f"must not have capital letters; {fold_name(name)!r} is valid"
     if not _LEGAL_CHARACTERS.issuperset(name):
-        return "may hold only the letters a-z, digits, hyphens and underscores"
+        return "may have only the letters a-z, digits, hyphens and underscores"
     return "must begin and end with a letter or a digit"
 
 
 def fold_name(segment: str) -> str | None:
-    """The name a reader means by a path segment: ASCII capitals folded, None when no package can have it."""
-    # The Kelvin sign lowers to "k": only ASCII may be folded.
+    """The package name that a path segment stands for: in lower case. None when it is not a valid name."""
+    # Only ASCII is folded: the lower case of the Kelvin sign is an ASCII "k".
     if not segment.isascii():
         return None
     folded = segment.lower()
@@ -54,5 +54,5 @@ def fold_name(segment: str) -> str | None:
 
 
 def similarity_key(name: str) -> str:
-    """Equal for two names that differ only by `-` and `_`: only one of them can be published."""
+    """A key that is equal for names that differ only by `-` and `_`. Only one of them can be published."""
     return name.replace("_", "-")

@@ -39,7 +39,7 @@ from registry.web.spool import Spooled
 
 log = logging.getLogger(__name__)
 
-KEY_REUSED = "This Idempotency-Key was used for another upload; take a new one."
+KEY_REUSED = "This Idempotency-Key was used for another upload. Send a new key."
 _CHECKSUM = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -176,7 +176,8 @@ def _check_checksum(upload: Upload) -> None:
     if not _CHECKSUM.fullmatch(upload.checksum):
         raise InvalidInput.field("X-Checksum-SHA256", "must be 64 hexadecimal digits")
     if upload.checksum.lower() != upload.tarball.sha256:
-        message = f"The tarball's SHA-256 is {upload.tarball.sha256}, not the {upload.checksum.lower()} announced."
+        expected = upload.checksum.lower()
+        message = f"The tarball's SHA-256 is {upload.tarball.sha256}, but X-Checksum-SHA256 says {expected}."
         raise ChecksumMismatch(message, errors=[{"field": "X-Checksum-SHA256", "message": message}])
 
 
@@ -196,17 +197,17 @@ async def _check(conn: Connection, who: Principal, name: str, version: Version, 
     """Check the rules about the name, the user's rights and the version. `package` is its row, None for a new name."""
     rights.check_credentials(who, Action.PUBLISH, name)
     if name in names.RESERVED and not who.is_admin:
-        raise NameReserved(f"The name {name} is reserved; choose another.")
+        raise NameReserved(f"The name {name} is reserved. Choose another name.")
     if package is None:
         return
     if package.name != name:
-        raise NameTooSimilar(f"{name} is too similar to {package.name}, which exists; choose another name.")
+        raise NameTooSimilar(f"{name} is too similar to the package {package.name}. Choose another name.")
     rights.authorize(who, Action.PUBLISH, name, package.role)
     state = await store.version_state(conn, package.id, version.canonical)
     if state is None:
         return
     if state.deleted_at is not None:
-        raise VersionBurned(f"{name} {version} was deleted; a number is never used again. Raise the version.")
+        raise VersionBurned(f"{name} {version} was deleted, and a version can't be published again. Raise the version.")
     raise _version_exists(name, state.version)
 
 
@@ -240,12 +241,12 @@ def _races_named(meta: Metadata) -> Iterator[None]:
         if error.constraint == "package_versions_canonical_key":
             raise _version_exists(meta.name, meta.version.text) from error
         if error.constraint in ("packages_name_key", "packages_similarity_key_key"):
-            raise NameTooSimilar(f"{meta.name} was just published in this spelling or a similar one.") from error
+            raise NameTooSimilar(f"{meta.name} or a similar name was just published. Choose another name.") from error
         raise
 
 
 def _version_exists(name: str, version: str) -> VersionExists:
-    return VersionExists(f"{name} {version} exists, and published versions never change. Raise the version to publish.")
+    return VersionExists(f"{name} {version} exists, and a published version never changes. Raise the version.")
 
 
 def _answer(package_id: int, found: _Inspected, tarball: Spooled, seq: int, published_at: datetime) -> Published:

@@ -1,4 +1,4 @@
-"""npm's range grammar, as its own `semver` package reads it."""
+"""Version ranges in npm's grammar, read as npm's `semver` package reads them."""
 
 import re
 
@@ -6,7 +6,7 @@ import nodesemver
 
 MAX_RANGE = 256
 
-# JavaScript's numbers are exact up to here; npm refuses a range beyond it.
+# npm refuses larger numbers, because JavaScript can't represent them exactly.
 _MAX_NUMBER = 2**53 - 1
 _SPACES = re.compile(r"[ \t\n\v\f\r]+")
 _LONG_PREFIX = re.compile(r"[v= ]{9}")
@@ -17,7 +17,7 @@ _STRAY_STARS = re.compile(r"(?:[0-9]\*|\*[0-9v])[^ ]*\*|\*[^ ]*(?:[0-9]\*|\*[0-9
 
 
 def range_problem(text: str) -> str | None:
-    """What keeps `text` from being a range, in words; None for a good one."""
+    """Why `text` is not a valid range, in words. None when it is valid."""
     if len(text) > MAX_RANGE:
         return f"a range has at most {MAX_RANGE} characters"
     try:
@@ -28,8 +28,8 @@ def range_problem(text: str) -> str | None:
 
 
 def _read(text: str) -> nodesemver.Range:
-    """The range parsed; ValueError for one npm would refuse."""
-    # Long runs of blanks, "v" and "=" make nodesemver's expressions cubic, and its \d and \s know more than ASCII.
+    """Parse a range. Raises ValueError for a range that npm refuses."""
+    # nodesemver takes cubic time for many blanks, "v" and "=", and its \d and \s also match beyond ASCII.
     plain = _BUILD.sub("", _SPACES.sub(" ", text))
     if not plain.isascii() or not plain.isprintable() or _LONG_PREFIX.search(plain) or _only_nodesemver_reads(plain):
         raise ValueError(text)
@@ -42,7 +42,10 @@ def _read(text: str) -> nodesemver.Range:
 
 
 def _only_nodesemver_reads(plain: str) -> bool:
-    """`1.x.3` and `*.2`, which npm takes after a tilde, a caret or in `a - b` only; and `1*.2*.3`."""
+    """Whether a range has a form that nodesemver accepts and npm refuses: `1.x.3`, `*.2` or `1*.2*.3`.
+
+    npm accepts the first two after a tilde or a caret and in `a - b`.
+    """
     return any(
         _NUMBER_AFTER_X.search(comparators) or _STRAY_STARS.search(comparators)
         for comparators in (_AFTER_OPERATOR.sub("", part) for part in plain.split("||"))

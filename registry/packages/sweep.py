@@ -1,4 +1,4 @@
-"""Housekeeping of blobs: tombstones whose grace is over, orphans of publishes that never committed."""
+"""Deletes tarballs that no version needs: those of deleted versions, and those of publishes that never committed."""
 
 import asyncio
 import logging
@@ -11,17 +11,17 @@ from registry.storage.base import Storage
 
 log = logging.getLogger(__name__)
 
-# A publish takes minutes at most; a blob that no row names after this long never will be named.
+# A publish takes minutes at most. A blob that no row refers to after this time is an orphan.
 ORPHAN_AGE = timedelta(days=1)
-# Clocks step: a blob that looks old may be of a publish under way, which ends in less than this.
+# After a clock step, the blob of a publish that still runs may look old. The publish ends within this time.
 SETTLE = timedelta(minutes=5)
 BATCH = 500
 
 
 async def sweep_deleted(db: Database, storage: Storage, grace: timedelta) -> int:
-    """Removes the blobs of versions deleted longer ago than `grace`; how many.
+    """Delete the blobs of versions that were deleted longer than `grace` ago. Returns how many.
 
-    The row is marked first: from then on it can't be restored, so a crash leaves only an orphan for sweep_orphans.
+    The row is marked first and can't be restored from then on. A crash leaves an orphan, which sweep_orphans deletes.
     """
     swept = 0
     while True:
@@ -40,7 +40,7 @@ async def sweep_deleted(db: Database, storage: Storage, grace: timedelta) -> int
 async def sweep_orphans(
     db: Database, storage: Storage, older_than: timedelta = ORPHAN_AGE, *, settle: timedelta = timedelta(0)
 ) -> int:
-    """Removes blobs that no version refers to, nor does after `settle`, and uploads that never ended; how many."""
+    """Delete orphans (see `orphans`) and unfinished uploads. Returns how many."""
     swept = await storage.abort_stale_uploads(older_than)
     async for keys in orphans(db, storage, older_than, settle=settle):
         for key in keys:
@@ -54,11 +54,14 @@ async def sweep_orphans(
 async def orphans(
     db: Database, storage: Storage, older_than: timedelta = ORPHAN_AGE, *, settle: timedelta = timedelta(0)
 ) -> AsyncIterator[list[str]]:
-    """The keys of blobs that no version refers to, nor does after `settle`, up to BATCH at a time."""
-    border = datetime.now(UTC) - older_than
+    """Yield the keys of orphans, up to BATCH at a time: blobs older than `older_than` that no version refers to.
+
+    With `settle`, the versions are read again after that time, so that publishes that still run can commit.
+    """
+    cutoff = datetime.now(UTC) - older_than
     batch: list[str] = []
     async for blob in storage.list():
-        if blob.modified < border:
+        if blob.modified < cutoff:
             batch.append(blob.key)
         if len(batch) == BATCH:
             yield await _settled(db, batch, settle)
@@ -67,20 +70,20 @@ async def orphans(
 
 
 async def _settled(db: Database, keys: list[str], settle: timedelta) -> list[str]:
-    unkept = await _unkept(db, keys)
-    if unkept and settle:
+    unreferenced = await _unreferenced(db, keys)
+    if unreferenced and settle:
         await asyncio.sleep(settle.total_seconds())
-        unkept = await _unkept(db, unkept)
-    return unkept
+        unreferenced = await _unreferenced(db, unreferenced)
+    return unreferenced
 
 
-async def _unkept(db: Database, keys: list[str]) -> list[str]:
+async def _unreferenced(db: Database, keys: list[str]) -> list[str]:
     async with db.read() as conn:
         kept = await store.kept(conn, keys)
     return [key for key in keys if key not in kept]
 
 
 async def forget_answers(db: Database) -> int:
-    """Removes idempotency keys older than a day."""
+    """Delete idempotency keys that are older than a day. Returns how many."""
     async with db.transaction() as conn:
         return await store.forget_answers(conn)

@@ -1,4 +1,4 @@
-"""The three ways in: JSON with base64, multipart, and the tarball as the body. Each ends in an `Upload`."""
+"""Receives uploads in three forms: JSON with base64, multipart, and the tarball as the body. Each gives an `Upload`."""
 
 import asyncio
 import base64
@@ -20,7 +20,7 @@ from aiohttp import (
 from aiohttp.http_exceptions import HttpProcessingError
 
 from registry.errors import InvalidInput, TooLarge, UnsupportedMediaType
-from registry.packages.fields import shown
+from registry.packages.fields import escaped
 from registry.packages.inspection import InspectionPool
 from registry.packages.manifest import request_problems
 from registry.packages.publish import Upload
@@ -30,31 +30,31 @@ from registry.web.spool import Spool, Spooled
 TARBALL_TYPES = ("application/gzip", "application/x-gzip", "application/x-tar+gzip", "application/octet-stream")
 REQUIRED = ("name", "version", "description")
 MAX_IDEMPOTENCY_KEY = 255
-FIELDS_TOO_LARGE = "The fields beside the tarball are too large: 1 MiB is the most."
-# Of so many characters of base64 one is written as an escape (`\/`, line breaks), at most.
+FIELDS_TOO_LARGE = "The fields other than the tarball are too large: at most 1 MiB is accepted."
+# At most one of this many characters of base64 is written as an escape (`\/`, line breaks).
 ESCAPED = 16
-# Base64 goes through memory in pieces of this many characters (a multiple of 4).
+# Base64 is decoded in pieces of this many characters, a multiple of 4.
 BASE64_PIECE = 1 << 20
 
-# Python remembers the text of each warning for as long as the process lives, and these hold what a client sent.
+# Python keeps the text of each warning in memory for good, and these contain what a client sent.
 for _category in (BadContentDispositionHeader, BadContentDispositionParam):
     warnings.filterwarnings("ignore", category=_category)
 
 
 class Receiver:
-    """Receives uploads into `spool`, tarballs of at most `max_tarball` bytes."""
+    """Receives uploads into `spool`. A tarball may have `max_tarball` bytes."""
 
     def __init__(self, spool: Spool, inspections: InspectionPool, max_tarball: int) -> None:
         self._spool = spool
         self._inspections = inspections
         self._max_tarball = max_tarball
-        self._too_large = f"The tarball is too large: {max_tarball} bytes are the most."
-        # A JSON body is parsed as a whole, several times its size in memory: two at a time.
+        self._too_large = f"The tarball is too large: at most {max_tarball} bytes are accepted."
+        # Parsing a JSON body takes several times its size in memory, so only two are parsed at a time.
         self._parsing = asyncio.Semaphore(2)
 
     @contextlib.asynccontextmanager
     async def raw(self, request: web.Request, name: str, version: str) -> AsyncIterator[Upload]:
-        """PUT: the body is the tarball, the metadata its manifest's. Raises UnsupportedMediaType, TooLarge."""
+        """PUT: the body is the tarball, and its manifest gives the metadata. Raises UnsupportedMediaType, TooLarge."""
         if request.content_type not in TARBALL_TYPES:
             raise UnsupportedMediaType("Send the tarball as application/gzip (curl: -T FILE).")
         self._check_declared(request, self._max_tarball)
@@ -65,7 +65,7 @@ class Receiver:
 
     @contextlib.asynccontextmanager
     async def json(self, request: web.Request) -> AsyncIterator[Upload]:
-        """POST: one JSON object, the tarball in base64. Raises UnsupportedMediaType, TooLarge, InvalidInput."""
+        """POST: a JSON object with the tarball in base64. Raises UnsupportedMediaType, TooLarge, InvalidInput."""
         require_json(request)
         limit = self._max_tarball * 4 // 3 + self._max_tarball // 16 + MAX_JSON_BODY
         self._check_declared(request, limit)
@@ -78,8 +78,8 @@ class Receiver:
             async with self._parsing:
                 fields = await asyncio.to_thread(_parsed, body.path)
                 encoded = fields.pop("tarball", None)
-                beside = body.size - len(encoded if isinstance(encoded, str) else "")
-                if beside > MAX_JSON_BODY + (body.size - beside) // ESCAPED:
+                other_bytes = body.size - len(encoded if isinstance(encoded, str) else "")
+                if other_bytes > MAX_JSON_BODY + (body.size - other_bytes) // ESCAPED:
                     raise TooLarge(FIELDS_TOO_LARGE)
                 try:
                     tarball = await stack.enter_async_context(self._receive(_decoded(encoded)))
@@ -103,7 +103,9 @@ class Receiver:
                 elif name == "tarball" and tarball is None:
                     tarball = await stack.enter_async_context(self._receive(_chunks(part)))
                 else:
-                    raise InvalidInput.field(shown(name) or "body", "is not a part that is wanted here, or comes twice")
+                    raise InvalidInput.field(
+                        escaped(name) or "body", "is an unknown part, or a part that was sent twice"
+                    )
             if fields is None or tarball is None:
                 missing = [name for name, part in (("metadata", fields), ("tarball", tarball)) if part is None]
                 problem = InvalidInput.of([{"field": name, "message": "this part is required"} for name in missing])
@@ -124,7 +126,7 @@ class Receiver:
 
 
 async def continue_later(_: web.Request) -> None:
-    """An `Expect: 100-continue` is answered when the body is wanted, so that a refused upload is never sent."""
+    """Delay the answer to `Expect: 100-continue` until the upload is accepted, so that a refused one is never sent."""
 
 
 async def _continue(request: web.Request) -> None:
@@ -144,16 +146,16 @@ def _options(request: web.Request) -> dict[str, Any]:
 
 
 def _parsed(file: Path) -> dict[str, Any]:
-    """The JSON object of `file`. Raises InvalidInput, and TooLarge for more values than a body of 1 MiB can hold."""
+    """The JSON object in `file`. Raises InvalidInput, and TooLarge for more values than fit into a body of 1 MiB."""
     body = file.read_bytes()
-    # One stands before each value but the first, and base64 has none: so the tarball's size allows for no others.
+    # Each value but the first follows one of these. Base64 has none, so a large tarball allows no more of them.
     if sum(body.count(mark) for mark in b"[{,") > MAX_JSON_BODY:
         raise TooLarge(FIELDS_TOO_LARGE)
     return parse_object(body)
 
 
 async def _decoded(encoded: Any) -> AsyncIterator[bytes]:
-    """The bytes of a base64 text, which may have line breaks. Raises InvalidInput."""
+    """Decode a base64 text, which may have line breaks. Raises InvalidInput."""
     if not isinstance(encoded, str) or not encoded:
         raise InvalidInput.field("tarball", "is required: the .tar.gz file in base64")
     if any(blank in encoded for blank in "\n\r\t "):
@@ -167,7 +169,7 @@ async def _decoded(encoded: Any) -> AsyncIterator[bytes]:
 
 
 async def _parts(request: web.Request) -> AsyncIterator[tuple[str, BodyPartReader]]:
-    """The parts of a multipart body; whatever is wrong with its form is InvalidInput."""
+    """Yield the name and the content of each part of a multipart body. Raises InvalidInput for a malformed one."""
     with _form_errors_named():
         reader = await request.multipart()
     while True:
@@ -176,7 +178,7 @@ async def _parts(request: web.Request) -> AsyncIterator[tuple[str, BodyPartReade
         if part is None:
             return
         if isinstance(part, MultipartReader):
-            raise InvalidInput("Parts within parts are not wanted here.")
+            raise InvalidInput("Send the parts without other parts in them.")
         if part.headers.get(hdrs.CONTENT_TRANSFER_ENCODING, "binary").lower() not in ("binary", "8bit", "7bit"):
             raise InvalidInput("Send the parts without a Content-Transfer-Encoding.")
         if hdrs.CONTENT_ENCODING in part.headers:
@@ -195,7 +197,7 @@ async def _chunks(part: BodyPartReader) -> AsyncIterator[bytes]:
 
 @contextlib.contextmanager
 def _form_errors_named() -> Iterator[None]:
-    """aiohttp's reader says by any of these, assertions among them, that the form is not well-formed."""
+    """Turn the errors that aiohttp raises for a malformed form, assertions among them, into InvalidInput."""
     try:
         yield
     except (ValueError, AssertionError, RuntimeError, LookupError, HttpProcessingError) as error:
@@ -207,5 +209,5 @@ async def _read_small(part: BodyPartReader) -> bytes:
     async for chunk in _chunks(part):
         data += chunk
         if len(data) > MAX_JSON_BODY:
-            raise TooLarge("The part `metadata` is too large: 1 MiB is the most.")
+            raise TooLarge("The part `metadata` is too large: at most 1 MiB is accepted.")
     return bytes(data)

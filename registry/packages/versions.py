@@ -1,4 +1,4 @@
-"""Semantic Versioning 2.0.0: strict parsing, and precedence as a text that any byte order sorts by."""
+"""Semantic Versioning 2.0.0: strict parsing, and a sort key whose byte order is the precedence."""
 
 import re
 from collections.abc import Iterable
@@ -19,9 +19,9 @@ _VERSION = re.compile(
 
 @dataclass(frozen=True)
 class Version:
-    """A version as published. `a < b` is precedence (section 11); `==` is the same text, build metadata included.
+    """A version as published. `a < b` compares precedence (section 11); `==` compares the text with build metadata.
 
-    The numbers stay text: they may have more than a hundred digits.
+    The numbers are kept as text, because they may have more than a hundred digits.
     """
 
     text: str
@@ -39,7 +39,7 @@ class Version:
 
     @property
     def canonical(self) -> str:
-        """The text without build metadata: what makes a version another one."""
+        """The text without build metadata. Two versions of a package can't have the same."""
         return self.text.partition("+")[0]
 
     @property
@@ -48,10 +48,11 @@ class Version:
 
     @property
     def sort_key(self) -> str:
-        """Printable ASCII (at most 400 characters) whose byte order is precedence; equal for equal `canonical`.
+        """Printable ASCII of at most 400 characters. Its byte order is the precedence.
 
-        A number carries its length in front, so that longer is higher. Identifiers begin with "0" (numeric) or "1" and
-        alphanumeric ones end in "!", which is below every character they may hold; a release ends in "~", above both.
+        Each number begins with its length, so that a longer number sorts higher. Identifiers begin with "0" (numeric)
+        or "1" (alphanumeric). An alphanumeric one ends in "!", which sorts before every character that it may have. A
+        release ends in "~", which sorts after both.
         """
         core = "".join(_number_key(number) for number in (self.major, self.minor, self.patch))
         if not self.prerelease:
@@ -67,7 +68,7 @@ def _number_key(digits: str) -> str:
 
 
 def parse(text: str) -> Version:
-    """The version `text` spells, InvalidInput on field `version` when it is none or longer than MAX_VERSION."""
+    """Parse a version. Raises InvalidInput on the field `version` for an invalid text or one beyond MAX_VERSION."""
     if len(text) > MAX_VERSION:
         raise InvalidInput.field("version", f"must have at most {MAX_VERSION} characters")
     match = _VERSION.fullmatch(text)
@@ -79,5 +80,5 @@ def parse(text: str) -> Version:
 
 
 def latest(versions: Iterable[Version]) -> Version | None:
-    """The highest stable version, else the highest, None of none."""
+    """The highest stable version, else the highest prerelease. None when there is no version."""
     return max(versions, key=lambda version: (not version.is_prerelease, version.sort_key), default=None)

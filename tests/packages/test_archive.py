@@ -19,12 +19,12 @@ from registry.packages.member_names import Names
 MANIFEST = {"name": "my-library", "version": "1.0.0", "description": "A library"}
 SYNAPSE = json.dumps(MANIFEST).encode()
 END = bytes(1024)
-# One file for a property's examples: hypothesis wants no fixture made anew for each.
+# All examples of a property share one file, although hypothesis warns of shared fixtures.
 same_file = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def member(name, data=b"", *, kind=tarfile.REGTYPE, size=None, **fields):
-    """One member's header and padded content, in GNU format, with a right checksum whatever the fields say."""
+    """One member's header and padded content, in GNU format. The checksum is right whatever the fields are."""
     info = tarfile.TarInfo()
     info.type = kind
     info.size = len(data) if size is None else size
@@ -57,7 +57,7 @@ def tar(*members, end=END):
 
 @pytest.fixture
 def look(tmp_path):
-    """inspect(), for a file of these bytes."""
+    """Calls inspect() on a file of the given bytes."""
     path = tmp_path / "package.tar.gz"
 
     def look(data, **limits):
@@ -69,7 +69,7 @@ def look(tmp_path):
 
 @pytest.fixture
 def refused(look):
-    """The sentence with which a file of these bytes, or a gzipped tar of these members, is refused."""
+    """The error text for a file of the given bytes, or for a gzipped tar of the given members."""
 
     def refused(*content, packed=None, error=InvalidArchive, **limits):
         with pytest.raises(error) as refusal:
@@ -228,20 +228,20 @@ def test_gzip_damaged(refused, position, message):
 
 
 @pytest.mark.parametrize("garbage", [b"\x00", b"x", bytes(100_000), GOOD, gzip.compress(b"", mtime=0)])
-def test_data_behind_the_gzip_stream(refused, garbage):
-    assert "behind its gzip stream" in refused(packed=GOOD + garbage)
+def test_data_after_the_gzip_stream(refused, garbage):
+    assert "after its gzip stream" in refused(packed=GOOD + garbage)
 
 
 @pytest.mark.parametrize("garbage", [b"x", bytes(10_000) + b"x", SYNAPSE_MEMBER])
-def test_data_behind_the_tars_end(refused, garbage):
-    assert "behind its end" in refused(packed=gzip.compress(tar(SYNAPSE_MEMBER) + garbage))
+def test_data_after_the_tars_end(refused, garbage):
+    assert "after its end" in refused(packed=gzip.compress(tar(SYNAPSE_MEMBER) + garbage))
 
 
-def test_a_lone_zero_block_is_no_end(refused):
+def test_a_single_zero_block_is_not_the_end(refused):
     assert "after its end" in refused(packed=gzip.compress(tar(SYNAPSE_MEMBER, bytes(512), member("x"))))
 
 
-def test_zeros_behind_the_tars_end_are_padding(look):
+def test_zeros_after_the_tars_end_are_padding(look):
     assert look(gzip.compress(tar(SYNAPSE_MEMBER, end=bytes(100_001)))).unpacked_size == 101_025
 
 
@@ -525,7 +525,7 @@ def test_a_ratio_counts_above_the_first_mebibyte(look, refused):
 
 
 def bomb(path, unpacked, start):
-    """A gzip of `start` and then zeros, in next to no time: one deflated mebibyte of them, over and over."""
+    """A gzip of `start` and then zeros. It is made quickly, by repeating one compressed mebibyte."""
     deflate = zlib.compressobj(9, zlib.DEFLATED, 31)
     head = deflate.compress(start) + deflate.flush(zlib.Z_FULL_FLUSH)
     block = deflate.compress(bytes(2**20)) + deflate.flush(zlib.Z_FULL_FLUSH)
@@ -545,7 +545,7 @@ def bomb(path, unpacked, start):
     ids=["padding", "file", "pax", "manifest", "readme", "extension"],
 )
 def test_a_bomb_costs_no_memory(tmp_path, start):
-    """Ten gibibytes of zeros, read up to a bound of a hundred mebibytes."""
+    """Ten gibibytes of zeros, of which at most a hundred mebibytes are read."""
     path = tmp_path / "bomb.gz"
     bomb(path, 10 * 2**30, start)
     tracemalloc.start()
@@ -572,7 +572,7 @@ def mutated(draw, original):
 
 
 def resum(data):
-    """The tar with each header's checksum made right, so that mutations get past it."""
+    """The tar with correct header checksums, so that mutated headers are read."""
     blocks = bytearray(data[: len(data) // 512 * 512])
     for start in range(0, len(blocks), 512):
         if blocks[start + 257 : start + 262] == b"ustar":
