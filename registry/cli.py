@@ -233,7 +233,7 @@ def parser() -> argparse.ArgumentParser:
         "serve",
         serve,
         "run the API and the background work",
-        more="Uses the servers that the settings name. SIGTERM or Ctrl-C stops it after the requests under way.",
+        more="Uses the servers that the settings name. SIGTERM or Ctrl-C stops it after the requests in progress.",
     )
     serving.add_argument("--web-only", action="store_true", help="run the API alone; start `worker` processes, too")
     serving.add_argument(

@@ -1,4 +1,4 @@
-"""Reads the settings of a command and checks what they name, before the command starts anything."""
+"""Reads the settings of a command, and checks the files and folders in them, before the command starts anything."""
 
 import json
 import logging
@@ -33,7 +33,7 @@ def settings() -> Settings:
 
 
 def serving_settings() -> Settings:
-    """The settings of a process that serves or works in the background; it needs folders and rate limits too."""
+    """The settings of `serve` and `worker`. Also checks the folders and the rate limits, which these commands need."""
     from registry.app import rate_limits  # takes a second
 
     read = settings()
@@ -52,7 +52,7 @@ def check_files(read: Settings) -> None:
 
 
 def check_folders(read: Settings) -> None:
-    """Makes the folders of a serving process. Raises SettingsError if one can't be written."""
+    """Creates the folders that `serve` and `worker` need. Raises SettingsError if one can't be written."""
     named: dict[str, Path] = {"REGISTRY_SPOOL_PATH": read.limits.spool_path}
     if read.storage.type == "local":
         named["REGISTRY_STORAGE_PATH"] = read.storage.path

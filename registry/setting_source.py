@@ -9,7 +9,7 @@ from typing import Any
 from registry import setting_types as types
 from registry.setting_files import read_secret
 
-# Kubernetes sets these in every container beside a Service that is named `registry`.
+# Kubernetes sets these in every container of a namespace that has a Service named `registry`.
 _SERVICE_LINKS = re.compile(r"REGISTRY_(?:SERVICE|PORT)_.+")
 
 
@@ -39,7 +39,7 @@ def unknown(environ: Iterable[str], known: Iterable[Field[Any]]) -> Iterator[tup
     names |= {f"{item.metadata['name']}_FILE" for item in known if item.metadata["secret"]}
     for name in sorted(environ):
         if name.startswith("REGISTRY_") and name not in names and not _SERVICE_LINKS.fullmatch(name):
-            # The common beginning would make every two names look alike.
+            # Compared without the common prefix, which makes all names similar.
             endings = sorted(known_name.removeprefix("REGISTRY_") for known_name in names)
             nearest = difflib.get_close_matches(name.removeprefix("REGISTRY_"), endings, n=1)
             yield name, f"REGISTRY_{nearest[0]}" if nearest else ""

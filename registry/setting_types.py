@@ -24,7 +24,7 @@ def text(value: str) -> str:
 
 
 def matching(pattern: str, wanted: str) -> Callable[[str], str]:
-    """Text that is empty or matches all of `pattern`."""
+    """Text that is empty or matches `pattern` as a whole."""
 
     def parse(value: str) -> str:
         if value and not re.fullmatch(pattern, value):
@@ -165,7 +165,7 @@ def _duration(value: str) -> timedelta | None:
 
 
 def _split(value: str, schemes: tuple[str, ...], wanted: str) -> SplitResult:
-    """The parts of an address. Raises ValueError(wanted) unless an `@` stands only between the login and the host.
+    """The parts of an address. Raises ValueError(wanted) if it is malformed, or has an `@` that does not end the login.
 
     An unencoded `@`, `/`, `?` or `#` in a password moves the rest of the password into another part of the address.
     """

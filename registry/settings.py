@@ -19,7 +19,7 @@ from registry.setting_source import read_part, unknown, var
 
 ENVIRONMENTS = ("development", "testing", "production")
 MINIMUM_SECRET_BYTES = 32
-# In the data folder while `up` runs: the variables that lead to what it started.
+# This file is in the data folder while `up` runs. It has the variables with the addresses of the started servers.
 ADDRESSES = "addresses.json"
 
 HEADER = types.matching(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", "the name of a header, such as CF-IPCountry")
@@ -51,7 +51,7 @@ class WebSettings:
         "REGISTRY_CORS_CREDENTIALS", "false", "Whether those pages may send credentials", types.flag
     )
     trusted_proxies: tuple[str, ...] = var(
-        "REGISTRY_TRUSTED_PROXIES", "", "Networks whose X-Forwarded-For is believed", types.networks
+        "REGISTRY_TRUSTED_PROXIES", "", "Networks of proxies whose X-Forwarded-For is trusted", types.networks
     )
     country_header: str = var(
         "REGISTRY_COUNTRY_HEADER",
@@ -77,7 +77,7 @@ class WebSettings:
     )
     debug: bool = var("REGISTRY_DEBUG", "false", "asyncio's debug mode; refused in production", types.flag)
     log_level: str = var(
-        "REGISTRY_LOG_LEVEL", "info", "Least level that is logged", types.choice("debug", "info", "warning", "error")
+        "REGISTRY_LOG_LEVEL", "info", "Lowest level that is logged", types.choice("debug", "info", "warning", "error")
     )
 
 
@@ -92,7 +92,7 @@ class AccountSettings:
     pbkdf2_iterations: int = var(
         "REGISTRY_PBKDF2_ITERATIONS",
         "600000",
-        "Work of a password hash; raised hashes follow at login",
+        "Iterations of a password hash; a login updates older hashes",
         types.integer(100_000, 100_000_000),
     )
     breached_passwords: Path | None = var(
@@ -125,9 +125,14 @@ class DatabaseSettings:
         types.choice("", "disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
     )
     sslrootcert: str = var("REGISTRY_DB_SSLROOTCERT", "", "CA file that the server's certificate is checked against")
-    pool_size: int = var("REGISTRY_DB_POOL_SIZE", "10", "Most connections of one process", types.integer(2, 500))
+    pool_size: int = var(
+        "REGISTRY_DB_POOL_SIZE", "10", "Largest number of pooled connections of one process", types.integer(2, 500)
+    )
     statement_timeout: timedelta = var(
-        "REGISTRY_DB_STATEMENT_TIMEOUT", "10s", "After this PostgreSQL ends a statement", types.duration("1s", "1h")
+        "REGISTRY_DB_STATEMENT_TIMEOUT",
+        "10s",
+        "PostgreSQL ends a statement that runs longer",
+        types.duration("1s", "1h"),
     )
 
 
@@ -140,7 +145,7 @@ class StorageSettings:
     accel_location: str = var(
         "REGISTRY_ACCEL_LOCATION",
         "",
-        "nginx's internal location of that folder's `blobs`: nginx sends whole tarballs",
+        "Internal location of nginx for the `blobs` in this folder; nginx then sends whole tarballs",
         types.location,
     )
     s3_bucket: str = var("REGISTRY_S3_BUCKET", "", "Bucket name; needed with `s3`", BUCKET)
@@ -154,15 +159,15 @@ class StorageSettings:
     s3_public_endpoint: str = var(
         "REGISTRY_S3_PUBLIC_ENDPOINT",
         "",
-        "Address of that server for clients, where it is another one; presigned addresses are made for it",
+        "Address of the S3 server for clients, if it differs; used in presigned addresses",
         types.url("http", "https"),
     )
     s3_access_key: str = var(
         "REGISTRY_S3_ACCESS_KEY", "", "Access key; empty uses the usual AWS credential chain", ACCESS_KEY, secret=True
     )
-    s3_secret_key: str = var("REGISTRY_S3_SECRET_KEY", "", "Secret key that belongs to it", secret=True)
+    s3_secret_key: str = var("REGISTRY_S3_SECRET_KEY", "", "Secret key of the access key", secret=True)
     s3_ca: str = var("REGISTRY_S3_CA", "", "CA file that the S3 server's certificate is checked against")
-    s3_prefix: str = var("REGISTRY_S3_PREFIX", "", "Put before every key, such as `registry/`", KEY_PREFIX)
+    s3_prefix: str = var("REGISTRY_S3_PREFIX", "", "Prefix of every key, such as `registry/`", KEY_PREFIX)
     s3_redirect: bool = var(
         "REGISTRY_S3_REDIRECT", "false", "Answer downloads with 302 to a presigned address", types.flag
     )
@@ -177,7 +182,7 @@ class SearchSettings:
     password: str = var("REGISTRY_ES_PASSWORD", "", "Password of that user", secret=True)
     api_key: str = var("REGISTRY_ES_API_KEY", "", "API key, instead of user and password", ES_API_KEY, secret=True)
     ca: str = var("REGISTRY_ES_CA", "", "CA file that the server's certificate is checked against")
-    prefix: str = var("REGISTRY_ES_PREFIX", "", "Put before every index name, for a shared Elasticsearch", INDEX_PREFIX)
+    prefix: str = var("REGISTRY_ES_PREFIX", "", "Prefix of every index name, for a shared Elasticsearch", INDEX_PREFIX)
     timeout: timedelta = var(
         "REGISTRY_ES_TIMEOUT", "2s", "A search slower than this is answered by PostgreSQL", types.duration("1s", "5m")
     )
@@ -185,31 +190,34 @@ class SearchSettings:
 
 @dataclass(frozen=True)
 class DownloadSettings:
-    """What is kept of each download; the counts by day stay for ever."""
+    """What is stored about each download, and for how long. The daily counts stay for ever."""
 
     address: str = var(
         "REGISTRY_DOWNLOAD_IP",
         "truncated",
-        "`full`: whole addresses are kept, not networks",
+        "`full`: whole addresses are stored, not only networks",
         types.choice("truncated", "full"),
     )
     retention: timedelta = var(
         "REGISTRY_DOWNLOAD_RETENTION",
         "400d",
-        "After this each download's own record goes, by whole months",
+        "How long single downloads are kept; deleted by whole months",
         types.duration("1d", "36500d"),
     )
 
 
 @dataclass(frozen=True)
 class LimitSettings:
-    """Bounds and graces."""
+    """Limits of uploads, their spool folder, and the grace period of deleted versions."""
 
     max_tarball: int = var(
         "REGISTRY_MAX_TARBALL", "100MiB", "Largest tarball that is accepted", types.size("1B", "1TiB")
     )
     spool_path: Path = var(
-        "REGISTRY_SPOOL_PATH", "./spool", "Folder for uploads on their way and downloads not yet counted", files.folder
+        "REGISTRY_SPOOL_PATH",
+        "./spool",
+        "Folder for uploads in progress and downloads that are not counted yet",
+        files.folder,
     )
     delete_grace: timedelta = var(
         "REGISTRY_DELETE_GRACE", "7d", "How long an admin can restore a deleted version", types.duration("0s", "3650d")
@@ -226,12 +234,12 @@ class StackSettings:
     )
     es_home: str = var("ES_HOME", "", "An Elasticsearch installation to start instead of a downloaded one")
     es_java_home: str = var("ES_JAVA_HOME", "", "JDK 21 or newer for Elasticsearch")
-    java_home: str = var("JAVA_HOME", "", "Looked at next for a JDK")
+    java_home: str = var("JAVA_HOME", "", "JDK to use if ES_JAVA_HOME has none")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything a process needs to know. `Settings.read()` takes it from the environment."""
+    """All settings of a process. `Settings.read()` reads them from the environment."""
 
     env: str
     web: WebSettings
@@ -276,7 +284,7 @@ def environment() -> dict[str, str]:
 
 
 def _ephemeral_secret() -> str:
-    """A signing key for a development process that was given none; its tokens end with it."""
+    """A signing key for development without REGISTRY_SECRET_KEY. Its tokens are invalid after a restart."""
     return secrets.token_urlsafe(48)
 
 

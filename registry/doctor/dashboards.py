@@ -1,4 +1,4 @@
-"""Do the indices for dashboards hold every download and event that their consumers have handled?"""
+"""Checks that the indices for dashboards have every download and event that their consumers have handled."""
 
 from collections import defaultdict
 from datetime import UTC, date
@@ -24,7 +24,7 @@ def _index(registry: Registry) -> AnalyticsIndex:
 
 
 async def _wrong_months(registry: Registry) -> dict[date, str]:
-    """The months whose index holds too few or too many downloads, and how many."""
+    """The months whose index has too few or too many downloads, each with a description of the difference."""
     index = _index(registry)
     wrong: dict[date, str] = {}
     async with registry.db.read() as conn:
@@ -43,7 +43,7 @@ async def _wrong_months(registry: Registry) -> dict[date, str]:
 
 
 async def _wrong_events(registry: Registry) -> str:
-    """How many events the indices hold, if those are too few or too many; else ""."""
+    """Describes the difference if the indices have too few or too many events, else ""."""
     index = _index(registry)
     async with registry.db.read() as conn:
         before = await store.events_written(conn, EVENTS)
@@ -55,7 +55,11 @@ async def _wrong_events(registry: Registry) -> str:
 
 
 def _difference(held: int, before: Row, now: Row) -> str:
-    """A document may exist a moment before its consumer saves its cursor, but never before its row."""
+    """Describes the difference between `held` documents and the rows, or "".
+
+    A consumer writes documents before it saves its cursor, so a few more than `before.least` are no fault. A document
+    without a row is one.
+    """
     if held < before.least:
         return f"{held} of {before.least}"
     return f"{held}, but there are only {now.most}" if held > now.most else ""
@@ -76,7 +80,7 @@ async def _find_events(registry: Registry) -> Found:
 
 
 async def _write_downloads(registry: Registry) -> None:
-    """Writes the wrong months again, those with too many documents from scratch."""
+    """Writes the wrong months again. Clears months with too many documents first."""
     index = _index(registry)
     wrong = await _wrong_months(registry)
     for month in wrong:
@@ -92,7 +96,7 @@ async def _write_downloads(registry: Registry) -> None:
 
 
 async def _write_events(registry: Registry) -> None:
-    """Writes all events again, if there are too many documents from scratch."""
+    """Writes all events again. Clears the indices first if they have too many documents."""
     index = _index(registry)
     async with registry.db.read() as conn:
         rows = await store.events_written(conn, EVENTS)
@@ -144,7 +148,7 @@ CHECKS = (
     Check(
         "refused dashboard documents",
         "Elasticsearch has refused no document for dashboards",
-        "write each once more; what is refused again says why",
+        "write each once more; the reason is shown if it is refused again",
         _find_refused,
         _retry_refused,
     ),
