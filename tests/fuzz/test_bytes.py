@@ -1,6 +1,7 @@
-"""What parses strangers' bytes, on any bytes: it understands them, or refuses in words; nothing else, in bounded time.
+"""Every parser of clients' bytes either reads any bytes or refuses them with a named error, in bounded time.
 
-The same choices each time; a long run (`make fuzz`) goes on with others. What is found becomes a test of its subject.
+The examples are the same in each run. A long run (`make fuzz`) uses others. Each failure that it finds gets a test of
+its own next to the other tests of its subject.
 """
 
 import asyncio
@@ -54,7 +55,7 @@ Check = Callable[[Any], None]
 
 @pytest.fixture
 def explore(capsys: pytest.CaptureFixture[str]) -> Callable[[str, st.SearchStrategy[Any], Check], None]:
-    """Runs a check on what a strategy makes: EXAMPLES of it, in a long run as many as an equal share of it takes."""
+    """Runs a check on EXAMPLES values of a strategy. In a long run, each subject gets an equal share of the time."""
 
     def run(subject: str, inputs: st.SearchStrategy[Any], check: Check) -> None:
         count, end = 0, time.monotonic() + MINUTES * 60 / SUBJECTS
@@ -83,7 +84,7 @@ def explore(capsys: pytest.CaptureFixture[str]) -> Callable[[str, st.SearchStrat
 
 
 def check_words(refusal: RegistryError) -> None:
-    """An answer can be made of it."""
+    """The refusal has a text and can be sent as JSON."""
     assert refusal.detail
     assert orjson.dumps([refusal.detail, refusal.errors])
 
@@ -284,7 +285,7 @@ def test_metadata(explore):
 
 
 def check_metadata(request: dict[str, Any], manifest: Manifest, readme: str) -> None:
-    """It is refused in words, or can be kept: as UTF-8, as JSON, without NUL."""
+    """The metadata is refused with a named error, or it can be stored: UTF-8 and JSON without NUL."""
     try:
         meta = merge(request, manifest, readme=readme)
     except InvalidInput as refusal:
@@ -338,7 +339,7 @@ def whole_form(fields: bytes, tarball: bytes) -> bytes:
 
 
 class Forms:
-    """Receives multipart bodies as the service does, in the pieces they come in."""
+    """Receives multipart bodies as the service does, in the given pieces."""
 
     def __init__(self, runner: asyncio.Runner, folder: Path) -> None:
         self.run, self.folder = runner.run, folder
@@ -393,7 +394,7 @@ def test_forms(explore, forms: Forms):
 
 
 def test_forms_arrive_as_they_were_sent(explore, forms: Forms):
-    """Whatever the file holds and however the body is cut."""
+    """Any file content arrives unchanged, however the body is cut."""
 
     def check(given_: tuple[list[bytes], list[int]]) -> None:
         tarball = b"".join(given_[0])

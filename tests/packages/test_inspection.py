@@ -1,4 +1,4 @@
-"""Inspections have threads of their own: however many wait, the rest of the service goes on."""
+"""Inspections have their own threads, so the rest of the service works however many of them wait."""
 
 import asyncio
 import threading
@@ -11,11 +11,11 @@ from registry.packages import archive
 from registry.packages.inspection import THREADS, InspectionPool
 from tests.client import Registry
 
-# More than the threads that asyncio itself starts, which downloads and spooling use.
+# More than asyncio's own threads, which downloads and spooling use.
 UPLOADS = 48
 
 
-async def test_a_download_goes_on_while_inspections_stand_still(registry: Registry, monkeypatch: pytest.MonkeyPatch):
+async def test_a_download_completes_while_inspections_are_blocked(registry: Registry, monkeypatch: pytest.MonkeyPatch):
     ada = await registry.user()
     await ada.publish("small")
     inspect, running, go_on = archive.inspect, threading.Semaphore(0), threading.Event()

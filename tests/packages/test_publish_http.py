@@ -1,4 +1,4 @@
-"""Publishing over HTTP: the answer, the fields, the refusals, the races."""
+"""Publishing over HTTP: the answer, the fields and the errors."""
 
 import base64
 import re

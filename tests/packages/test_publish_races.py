@@ -1,4 +1,4 @@
-"""Publishes at once and again: one is made, repeats with a key get its answer."""
+"""Concurrent and repeated publishes: one succeeds, and repeats with its Idempotency-Key get the same answer."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The three ways to publish, and what a publish leaves behind."""
+"""Helpers: the three ways to publish, and what a publish stores."""
 
 import base64
 import json
