@@ -1,4 +1,4 @@
-"""`python -m registry.devstack fetch --cache DIR [--tests]`: fills the cache ahead of time, showing progress."""
+"""`python -m registry.devstack fetch --cache DIR [--tests]` downloads the servers into the cache ahead of time."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ from registry.errors import StackError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status: 0 when all is in the cache, 1 after a sentence on stderr that says why not."""
+    """Returns the exit status: 0 if everything is in the cache, 1 after an error text on stderr."""
     options = _parser().parse_args(arguments)
     try:
         found = [elasticsearch_home(options.cache)]
@@ -28,8 +28,8 @@ def _parser() -> argparse.ArgumentParser:
     fetch = parser.add_subparsers(required=True, metavar="fetch").add_parser(
         "fetch", help="download Elasticsearch into the cache"
     )
-    fetch.add_argument("--cache", type=Path, required=True, help="the cache folder, made when missing")
-    fetch.add_argument("--tests", action="store_true", help="also what only the tests need (the S3 server)")
+    fetch.add_argument("--cache", type=Path, required=True, help="the cache folder; it is created if missing")
+    fetch.add_argument("--tests", action="store_true", help="also download what only the tests need (the S3 server)")
     return parser
 
 

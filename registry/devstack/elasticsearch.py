@@ -1,4 +1,4 @@
-"""One Elasticsearch node on the loopback address, as a child of this process."""
+"""Runs one Elasticsearch node on the loopback address, as a child of this process."""
 
 import http.client
 import json
@@ -16,10 +16,10 @@ START_SECONDS = 180.0
 _HOST = "127.0.0.1"
 _LAUNCHER = "org.elasticsearch.server.launcher.ServerLauncher"
 _NAME = "Elasticsearch"
-# Half of a start's work is the JVM compiling code with its second compiler that then hardly runs: measured, 38 s of
-# processor time for a start, 30 s when that compiler waits for really hot code, 18 s without it.
-_FIRST_COMPILER_ALONE = ("-XX:TieredStopAtLevel=1",)
-_SECOND_COMPILER_LATER = (
+# During a start the JVM's second compiler (C2) compiles much code that hardly runs afterwards. Measured processor time
+# of a start: 38 s by default, 30 s if C2 compiles only very hot code, 18 s without C2.
+_WITHOUT_C2 = ("-XX:TieredStopAtLevel=1",)
+_LATE_C2 = (
     "-XX:Tier4InvocationThreshold=30000",
     "-XX:Tier4MinInvocationThreshold=5000",
     "-XX:Tier4CompileThreshold=60000",
@@ -28,11 +28,11 @@ _SECOND_COMPILER_LATER = (
 
 
 class Elasticsearch:
-    """A single node with security off, all of whose files are below `data_dir`; `with` starts and stops it.
+    """A single node without security. All its files are below `data_dir`. `with` starts and stops it.
 
-    `home` is an unpacked Elasticsearch, never written to; `java_home` a JDK for it. `port` 0 takes a free one at
-    the first start and keeps it. `heap` is in Java's notation. `brief` starts in half the time and is slower
-    later: for tests. `environ` supplies PATH.
+    `home` is an unpacked Elasticsearch, which is never written to. `java_home` is a JDK. `port` 0 chooses a free port
+    at the first start and keeps it. `heap` is in Java's notation. `brief` halves the time of the start and makes the
+    node slower afterwards; it is for tests. `environ` supplies PATH.
     """
 
     def __init__(
@@ -51,23 +51,25 @@ class Elasticsearch:
         self._data_dir = data_dir.resolve()
         self._port = port
         self._heap = heap
-        self._compilers = _FIRST_COMPILER_ALONE if brief else _SECOND_COMPILER_LATER
+        self._compilers = _WITHOUT_C2 if brief else _LATE_C2
         self._path = environ.get("PATH", "/usr/bin:/bin")
         self._child: ChildProcess | None = None
 
     @property
     def url(self) -> str:
-        """Its address, known once it has started."""
+        """The address of the node, known after the start."""
         return f"http://{_HOST}:{self._port}"
 
     def start(self, on_wait: Callable[[float], None] | None = None) -> None:
-        """Returns when the node answers with at least yellow health; `on_wait` hears the seconds waited.
+        """Returns when the health of the node is yellow or green. Calls `on_wait` with the seconds waited so far.
 
-        Raises StackError: no Elasticsearch in `home`, a folder that can't be used, no health after START_SECONDS.
+        Raises StackError if `home` contains no Elasticsearch, a folder can't be used, or START_SECONDS pass.
         """
         for needed in ("lib/tools/server-launcher", "config"):
             if not (self._home / needed).is_dir():
-                raise StackError(f"{self._home} is no Elasticsearch 9: it has no {needed}. Correct or unset ES_HOME.")
+                raise StackError(
+                    f"{self._home} is not an Elasticsearch 9: it has no {needed}. Correct or unset ES_HOME."
+                )
         user = unprivileged_user()
         with claim(self._data_dir, _NAME) as lock:
             self._prepare(user)
@@ -77,13 +79,13 @@ class Elasticsearch:
                 lock=lock,
                 log=self._data_dir / "output.log",
                 environ=self._environment(),
-                cwd=self._home,  # it looks for its modules there, whatever ES_HOME says
+                cwd=self._home,  # it looks for its modules here, even if ES_HOME is set
                 user=user,
             )
         self._child.wait_until(self._is_ready, seconds=START_SECONDS, on_wait=on_wait)
 
     def stop(self) -> None:
-        """Ends the node and waits until it is gone. May be called again, or before `start`."""
+        """Stops the node and waits for its end. May be called again, or before `start`."""
         if self._child is not None:
             self._child.stop()
 
@@ -104,7 +106,7 @@ class Elasticsearch:
         for folder in ("data", "logs", "tmp"):
             (self._data_dir / folder).mkdir(exist_ok=True)
         self._ports_file.unlink(missing_ok=True)
-        # JSON is YAML, and quotes any path rightly.
+        # JSON is valid YAML and quotes every path correctly.
         (config / "elasticsearch.yml").write_text(json.dumps(self._settings(), indent=2), encoding="utf-8")
         if user is not None:
             make_reachable(self._home / "lib")
@@ -123,7 +125,7 @@ class Elasticsearch:
             "path.data": str(self._data_dir / "data"),
             "path.logs": str(self._data_dir / "logs"),
             "xpack.security.enabled": False,
-            # A laptop's disk is often 95 % full, where the watermarks would make every index read-only.
+            # A developer's disk is often 95 % full. The watermarks would make every index read-only there.
             "cluster.routing.allocation.disk.threshold_enabled": False,
         }
 
@@ -180,7 +182,7 @@ class Elasticsearch:
         return health.get("status") in ("yellow", "green") and health.get("cluster_name") == "synapse"
 
     def _announced_port(self) -> int:
-        """What the node wrote down when it began to listen, 0 before that."""
+        """The port that the node wrote to a file when it began to listen, 0 before that."""
         if not self._ports_file.is_file():
             return 0
         return next((int(line.rpartition(":")[2]) for line in self._ports_file.read_text().splitlines()), 0)

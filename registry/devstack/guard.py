@@ -1,8 +1,8 @@
-"""`guard.py STOP_SIGNAL GRACE_SECONDS UID GID KEPT_FD COMMAND…`: runs a server and ends it with who started the guard.
+"""`guard.py STOP_SIGNAL GRACE_SECONDS UID GID KEPT_FD COMMAND…` runs a server and stops it when its own parent ends.
 
-Standard input is a pipe whose other end only the starter holds: its end of file means "stop", whether the starter
-closed it or was killed. A script of the standard library alone, so that it starts in some milliseconds. The server
-is a process group of its own, hence neither a Ctrl-C in the terminal nor our signals reach it by accident.
+Standard input is a pipe whose other end only the parent holds. End of file means "stop": the parent closed the pipe or
+was killed. The script imports only the standard library, so it starts within milliseconds. The server has a process
+group of its own, so neither a Ctrl-C in the terminal nor the signals of the guard reach it by accident.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: list[str]) -> int:
-    """The server's exit status (negative: the signal that ended it), after the last process of its group is gone."""
+    """Returns the exit status of the server when its process group has ended. Negative: the signal that ended it."""
     stop_signal, grace, uid, gid, kept_fd = int(arguments[0]), float(arguments[1]), *map(int, arguments[2:5])
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: asked.append(number))
     libc = ctypes.CDLL(None)
 
-    def follow_into_death() -> None:
-        # After the change of user, which would clear it; this process has one thread, so a preexec_fn is safe here.
+    def end_with_guard() -> None:
+        # This runs after the change of user, which would clear it. A preexec_fn is safe in a process with one thread.
         libc.prctl(_PR_SET_PDEATHSIG, stop_signal)
 
     child = subprocess.Popen(  # noqa: S603
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
         stdin=subprocess.DEVNULL,
         process_group=0,
         pass_fds=(kept_fd,),
-        preexec_fn=follow_into_death if sys.platform == "linux" else None,
+        preexec_fn=end_with_guard if sys.platform == "linux" else None,
         user=uid if uid >= 0 else None,
         group=gid if gid >= 0 else None,
         extra_groups=[] if uid >= 0 else None,
@@ -58,7 +58,7 @@ def _ask_to_end(child: "subprocess.Popen[bytes]", stop_signal: int, grace: float
 
 
 def _end_group(child: "subprocess.Popen[bytes]") -> None:
-    """Kills what is left of the group and waits until the kernel has taken it away."""
+    """Kills the rest of the process group and waits until the kernel has removed it."""
     deadline = time.monotonic() + _REAP_SECONDS
     with contextlib.suppress(ProcessLookupError):
         while time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""Fetches one file of Maven Central by its coordinate: progress, bounded retries, a plain word on failure."""
+"""Downloads a file from Maven Central, with progress and a bounded number of retries."""
 
 import errno
 import sys
@@ -20,9 +20,9 @@ _DISK_ERRORS = {errno.ENOSPC: "is full", errno.EDQUOT: "has no quota left", errn
 
 
 def download(coordinate: str, into: Path, *, sleep: Callable[[float], None] = time.sleep) -> Path:
-    """The file named by `coordinate` (group:artifact:version[:classifier[:packaging]]) below the folder `into`.
+    """Downloads `coordinate` (group:artifact:version[:classifier[:packaging]]) into the folder `into`.
 
-    Raises StackError when Maven Central can't be reached after ATTEMPTS tries, or `into` can't be written.
+    Raises StackError if the download fails ATTEMPTS times or `into` can't be written.
     """
     context = MavenContext(
         resolver=PythonResolver(progress_callback=progress),
@@ -35,7 +35,7 @@ def download(coordinate: str, into: Path, *, sleep: Callable[[float], None] = ti
     for attempt in range(ATTEMPTS):
         try:
             return Path(artifact.resolve())
-        except (OSError, RuntimeError) as failure:  # requests' errors are OSErrors; a refused file is a RuntimeError
+        except (OSError, RuntimeError) as failure:  # requests raises OSErrors; a refused file is a RuntimeError
             unfinished.unlink(missing_ok=True)
             _raise_if_local(failure, into)
             if attempt == ATTEMPTS - 1:
@@ -57,9 +57,9 @@ def _raise_if_local(failure: Exception, folder: Path) -> None:
 
 @contextmanager
 def progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Shows `total` bytes arriving on stderr: a bar on a terminal, else a line every few seconds.
+    """Shows the progress of a download of `total` bytes on stderr: a bar on a terminal, else a line every few seconds.
 
-    Yields the function to call with each number of bytes that came.
+    Yields a function to call with the number of bytes of each piece.
     """
     if sys.stderr.isatty():
         with tqdm(total=total, unit="B", unit_scale=True, desc=name) as bar:

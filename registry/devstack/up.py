@@ -1,4 +1,4 @@
-"""The whole stack on one machine without containers: servers, schema, service, and what to try."""
+"""Starts the whole stack on one machine without containers: servers, schema and service."""
 
 import concurrent.futures
 import contextlib
@@ -37,7 +37,7 @@ The README shows how to publish. Data: {data}  Log: {log}  Ctrl-C stops everythi
 
 
 def up(environ: Mapping[str, str]) -> None:
-    """Starts what `environ` gives no address for, serves, and stops it all again at SIGINT or SIGTERM.
+    """Starts the servers that `environ` has no address for, and serves. Stops everything at SIGINT or SIGTERM.
 
     Raises StackError, SettingsError.
     """
@@ -49,7 +49,7 @@ def up(environ: Mapping[str, str]) -> None:
     with contextlib.ExitStack() as stack:
         addresses = _start_servers(settings, data, environ, stack)
         completed = _completed(environ, addresses, data)
-        _tell_addresses(data / ADDRESSES, completed, stack)
+        _write_addresses(data / ADDRESSES, completed, stack)
         settings = Settings.read(completed)
         preflight.check_files(settings)
         preflight.check_folders(settings)
@@ -70,8 +70,8 @@ def up(environ: Mapping[str, str]) -> None:
 def _start_servers(
     settings: Settings, data: Path, environ: Mapping[str, str], stack: contextlib.ExitStack
 ) -> dict[str, str]:
-    """The addresses of the servers started here, both at once; `stack` stops them."""
-    # Left after the servers were told to stop, so that an interrupted start does not wait for them to be ready.
+    """Starts the servers concurrently. Returns their addresses. `stack` stops them."""
+    # The pool is closed after the servers are stopped, so an interrupted start doesn't wait until they are ready.
     pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor())
     starts: dict[str, concurrent.futures.Future[str]] = {}
     if not settings.database.url:
@@ -102,7 +102,7 @@ def _start(name: str, server_: Any) -> str:
 
 
 def _completed(environ: Mapping[str, str], addresses: Mapping[str, str], data: Path) -> dict[str, str]:
-    """`environ` with the servers' addresses, and everything kept below `data` unless it says otherwise."""
+    """`environ` with the addresses of the servers, and with folders below `data` unless it has others."""
     folders = {"REGISTRY_STORAGE_PATH": str(data / "packages"), "REGISTRY_SPOOL_PATH": str(data / "spool")}
     completed = {**folders, **environ, **addresses}
     if not completed.get("REGISTRY_SECRET_KEY") and not completed.get("REGISTRY_SECRET_KEY_FILE"):
@@ -110,8 +110,8 @@ def _completed(environ: Mapping[str, str], addresses: Mapping[str, str], data: P
     return completed
 
 
-def _tell_addresses(file: Path, completed: Mapping[str, str], stack: contextlib.ExitStack) -> None:
-    """Lets tools of the same data folder find the servers, for as long as they run."""
+def _write_addresses(file: Path, completed: Mapping[str, str], stack: contextlib.ExitStack) -> None:
+    """Writes the addresses to `file` while the servers run, for commands that use the same data folder."""
     wanted = (
         "REGISTRY_DB_URL", "REGISTRY_ES_URL", "REGISTRY_ES_PREFIX", "REGISTRY_STORAGE_PATH", "REGISTRY_SPOOL_PATH",
         "REGISTRY_PORT",
@@ -122,7 +122,7 @@ def _tell_addresses(file: Path, completed: Mapping[str, str], stack: contextlib.
 
 
 def _secret_file(data: Path) -> Path:
-    """The signing key, made once, so that logins outlive a restart."""
+    """The file of the signing key. It is created once, so that logins stay valid after a restart."""
     file = data / "secret-key"
     if not file.exists():
         file.touch(mode=0o600)
@@ -137,13 +137,13 @@ def _data_dir(settings: Settings) -> Path:
         (data / ".writable").touch()
     except OSError as error:
         raise StackError(
-            f"The data folder {data} can't be written ({error.strerror}). Set REGISTRY_DATA_DIR to one that can."
+            f"The data folder {data} can't be written ({error.strerror}). Set REGISTRY_DATA_DIR to a writable folder."
         ) from error
     return data
 
 
 def _require_free_port(settings: Settings) -> None:
-    """Found out before minutes of starting, not after."""
+    """Raises StackError if the port is taken, before the servers start, which takes minutes."""
     port = settings.web.port
     family = socket.AF_INET6 if ":" in settings.web.host else socket.AF_INET
     with socket.socket(family) as probe:
@@ -157,18 +157,18 @@ def _require_free_port(settings: Settings) -> None:
             ) from error
 
 
-_speaking = threading.Lock()
+_output_lock = threading.Lock()
 
 
 def _say(text: str) -> None:
-    with _speaking:
+    with _output_lock:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
 
 
 @contextlib.contextmanager
 def _step(name: str) -> Iterator[Callable[[str], None]]:
-    """Says that a step began, and how it ended and after how long."""
+    """Prints that a step begins. Yields a function that prints its outcome and how long it took."""
     _say(f"{name}: starting")
     began = time.monotonic()
     yield lambda outcome: _say(f"{name}: {outcome} ({time.monotonic() - began:.1f} s)")

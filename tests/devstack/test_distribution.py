@@ -68,7 +68,7 @@ def test_only_elasticsearch_is_kept_and_it_is_fetched_once(
     cache = tmp_path / "cache"
     home = elasticsearch_home(cache)
     assert elasticsearch_home(cache) == home
-    assert fetches == [distribution.ELASTICSEARCH_CARRIER]
+    assert fetches == [distribution.ELASTICSEARCH_ARCHIVE]
     assert {path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()} == set(FILES)
     assert {path.stat().st_mode & 0o777 for path in home.rglob("*") if path.is_file()} == {0o644}
     assert {path.stat().st_mode & 0o777 for path in [home, *home.rglob("*")] if path.is_dir()} == {0o755}
@@ -91,14 +91,14 @@ def test_a_damaged_zip_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return path
 
     monkeypatch.setattr(distribution, "download", download)
-    with pytest.raises(StackError, match="arrived damaged"):
+    with pytest.raises(StackError, match="was damaged during the download"):
         elasticsearch_home(tmp_path / "cache")
 
 
 def test_a_full_disk_is_told_before_anything_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distribution.shutil, "disk_usage", lambda _folder: SimpleNamespace(free=5_000_000))
     monkeypatch.setattr(distribution, "download", lambda *_: pytest.fail("it fetched"))
-    with pytest.raises(StackError, match="has 5 MB free, and fetching Elasticsearch takes 1300 MB"):
+    with pytest.raises(StackError, match=r"has 5 MB free\. The download of Elasticsearch needs 1300 MB"):
         elasticsearch_home(tmp_path)
 
 
@@ -114,7 +114,7 @@ def test_a_jar_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         return into / "fetched"
 
     monkeypatch.setattr(distribution, "download", download)
-    with pytest.raises(StackError, match=r"org\.gaul:s3proxy as fetched has the SHA-256"):
+    with pytest.raises(StackError, match=r"org\.gaul:s3proxy was downloaded with the SHA-256"):
         maven_jar(tmp_path, S3PROXY)
     monkeypatch.setitem(distribution._JAR_SHA256, S3PROXY, hashlib.sha256(b"jar").hexdigest())
     assert maven_jar(tmp_path, S3PROXY).read_bytes() == b"jar"

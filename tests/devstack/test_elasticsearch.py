@@ -74,6 +74,6 @@ def test_a_folder_that_is_no_elasticsearch_is_refused(folder: Path, missing: str
     for part in {"lib/tools/server-launcher", "config"} - {missing}:
         (folder / "home" / part).mkdir(parents=True)
     server = Elasticsearch(folder / "home", folder, folder / "data", environ={})
-    with pytest.raises(StackError, match=f"is no Elasticsearch 9: it has no {missing}"):
+    with pytest.raises(StackError, match=f"is not an Elasticsearch 9: it has no {missing}"):
         server.start()
     server.stop()

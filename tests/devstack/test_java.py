@@ -72,12 +72,12 @@ def test_the_refusal_says_what_was_found_and_what_to_do(tmp_path: Path) -> None:
     text = str(refusal.value)
     assert f"{old} is Java 8" in text
     assert f"{cut_down} lacks the module jdk.jdi" in text
-    assert f"{broken} doesn't tell its version" in text
+    assert f"{broken} doesn't report its version" in text
     assert f"{tmp_path / 'absent'} has no bin/java" in text
     assert "openjdk-21-jdk-headless" in text
     assert "ES_JAVA_HOME" in text
 
 
 def test_with_no_java_at_all_the_refusal_is_still_a_sentence() -> None:
-    with pytest.raises(StackError, match="of those looked at none was found"):
+    with pytest.raises(StackError, match="Rejected: none was found"):
         find(None)

@@ -74,7 +74,7 @@ def test_what_was_committed_survives_the_starters_kill(folder: Path, starter: St
 def test_a_cluster_of_another_major_version_is_refused(folder: Path) -> None:
     (folder / "data" / "cluster").mkdir(parents=True)
     (folder / "data" / "cluster" / "PG_VERSION").write_text("16\n")
-    with pytest.raises(StackError, match="was made by PostgreSQL 16 and this is PostgreSQL 18"):
+    with pytest.raises(StackError, match="was made by PostgreSQL 16, but this is PostgreSQL 18"):
         Postgres(folder / "data", environ=os.environ).start()
     with processes.claim(folder / "data", "PostgreSQL", patience=0):
         pass

@@ -108,7 +108,7 @@ def test_the_folder_is_free_when_the_former_server_is_gone(folder: Path, starter
 def test_a_folder_in_use_is_refused(folder: Path) -> None:
     child = start(folder, "import time; time.sleep(600)")
     with (
-        pytest.raises(StackError, match=r"Server already runs on .*; stop that one first"),
+        pytest.raises(StackError, match=r"Server already runs on .*\. Stop it first"),
         claim(folder, "Server", 0.2),
     ):
         pytest.fail("it was claimed twice")
@@ -117,7 +117,7 @@ def test_a_folder_in_use_is_refused(folder: Path) -> None:
 
 def test_a_folder_that_cant_be_made_is_refused(folder: Path) -> None:
     (folder / "file").write_bytes(b"")
-    with pytest.raises(StackError, match="can't keep its data in"), claim(folder / "file" / "data", "Server"):
+    with pytest.raises(StackError, match="can't store its data in"), claim(folder / "file" / "data", "Server"):
         pytest.fail("it was claimed")
 
 
