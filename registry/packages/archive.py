@@ -1,4 +1,4 @@
-"""Reads a published tarball once, in bounded memory, and refuses what no honest packer writes.
+"""Reads a published tarball once, in bounded memory, and refuses archives that normal tools don't create.
 
 Every limit is checked before the data that it limits is read, so an archive bomb costs neither memory nor time.
 """
@@ -14,13 +14,13 @@ from registry.packages.member_names import ArchiveWarning, Names
 from registry.packages.tar import BLOCK, Member, read_members
 
 _MANIFEST = "synapse.json"
-# The first of these that the folder holds is the README.
+# The README is the first of these that the folder contains.
 _READMES = ("readme.md", "readme.rst", "readme.txt", "readme")
 
 
 @dataclass(frozen=True)
 class Archive:
-    """What a tarball holds: its manifest, its README ("" without one), its measures, and warnings about its names.
+    """What a tarball holds: its manifest, its README ("" without one), its size, and warnings about its names.
 
     `unpacked_size` counts every byte below the gzip layer, headers and padding included.
     """
@@ -68,7 +68,7 @@ class _Folder:
 class _Contents:
     """The manifests and READMEs of the root and of the first top folder.
 
-    Two top folders are remembered: then the manifest can only be at the root.
+    At most two names at the top are remembered: with two of them, the manifest can only be at the root.
     """
 
     top_names: set[str] = field(default_factory=set)

@@ -1,8 +1,8 @@
-"""Caches what was read about packages. An entry is valid until its package changes, for SECONDS at most.
+"""Caches data of packages. An entry is valid until its package changes, for SECONDS at most.
 
 Each change of a package announces the package's id with its commit. This process gets the announcement before the code
-that committed goes on; other processes get it through PostgreSQL within milliseconds. While the process does not
-receive announcements, the cache returns and keeps nothing.
+that committed continues; other processes get it through PostgreSQL within milliseconds. While the process receives no
+announcements, the cache neither returns nor stores entries.
 """
 
 import time
@@ -19,14 +19,14 @@ DOWNLOADED = "registry_downloads"
 """Announces the ids of packages whose download counts changed, separated by blanks."""
 
 MAX_BYTES = 64 << 20
-# Download counts of the last days change with the date, and no announcement says that a new day began.
+# The download counts of the last 7 and 30 days change at midnight without an announcement.
 SECONDS = 5.0
 ENTRY_OVERHEAD = 1_000
 MAX_STAMPS = 100_000
 
 
 class OfPackage(Protocol):
-    """A value that can be cached: it was read from one package."""
+    """A value that can be cached. It belongs to one package."""
 
     @property
     def package_id(self) -> int: ...
@@ -44,14 +44,14 @@ class _Entry:
 
 
 def _size(entry: _Entry) -> int:
-    """Approximate size in bytes: of a page with its body, or of a row."""
+    """The approximate size in bytes. Only a rendered page has a `body`."""
     return ENTRY_OVERHEAD + len(getattr(entry.value, "body", b""))
 
 
 class PackageCache:
     """The cache of one process.
 
-    Time is counted in announcements (`now`). An entry is valid unless its package changed after its reading began.
+    Time is counted in announcements (`now`). An entry is valid unless its package changed after its read began.
     `clock` gives seconds and never goes backwards.
     """
 
@@ -101,7 +101,7 @@ class PackageCache:
         return self._changed.get((CHANNEL, package_id), -1) > since
 
     def stamp(self, package_id: int) -> object:
-        """Returns the same object until the package changes, or may have changed unnoticed. Downloads don't count."""
+        """The same object as before unless the package may have changed since. Downloads are not changes."""
         found: object = self._stamps.setdefault(package_id, object())
         return found
 

@@ -210,7 +210,7 @@ ROUTES = (
           answers={200: read.VersionNames, 301: None, 304: None}),
     Route("GET", VERSION, get_version, "One version; `latest` is the latest", limit=READS,
           answers={200: read.VersionInfo, 301: None, 304: None}),
-    Route("PATCH", VERSION, patch_version, "Yank a version, or take the yank back", SIGNED_IN,
+    Route("PATCH", VERSION, patch_version, "Yank a version, or undo the yank", SIGNED_IN,
           body={"application/json": Yank}, answers={200: read.VersionInfo, 308: None}),
     Route("DELETE", VERSION, delete_version, "Delete a version", SIGNED_IN, DELETES,
           answers={204: None, 308: None}),

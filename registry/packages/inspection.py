@@ -1,11 +1,11 @@
-"""The threads that inspect uploads."""
+"""Runs the inspection of uploads in threads of its own."""
 
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-# An archive may take seconds. Downloads and spooling have their own threads, and these leave them the processor.
+# Inspecting an archive may take seconds. More threads would take processor time away from downloads and spooling.
 THREADS = 2
 
 T = TypeVar("T")
@@ -22,5 +22,5 @@ class InspectionPool:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function)
 
     def close(self) -> None:
-        """Ends the threads once they are idle; functions that still wait are not run."""
+        """Drops the waiting functions, and ends each thread when its current function has ended."""
         self._executor.shutdown(wait=False, cancel_futures=True)

@@ -1,7 +1,7 @@
 """Changes to published packages: delete, restore, yank, deprecate.
 
-Each change locks the package row, checks the rights, writes one thing, refreshes what the package shows and appends
-an event.
+Each change locks the package row, checks the rights, changes the row of the package or version, copies the metadata of
+the latest version to the package row, and appends an event.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from registry.packages.rights import Action, authorize
 
 
 async def delete_version(db: Database, who: Principal, name: str, version: str) -> None:
-    """Deletes a version: it leaves a tombstone, so that its number is never used again.
+    """Marks a version as deleted. Its row stays as a tombstone, so that its number is never used again.
 
     Raises NotFound, OtherSpelling, Forbidden.
     """
@@ -47,7 +47,9 @@ async def restore_version(db: Database, who: Principal, name: str, version: str)
 
 
 async def yank_version(db: Database, who: Principal, name: str, version: str, yanked: bool, reason: str) -> None:
-    """Yanks a version or takes the yank back. A yanked version stays installable, but is not offered any more.
+    """Yanks a version, or undoes a yank.
+
+    A yanked version can still be installed, but it is the latest one only when every version is yanked.
 
     Raises NotFound, OtherSpelling, Forbidden.
     """

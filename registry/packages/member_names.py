@@ -16,7 +16,7 @@ _UNSAFE = [
     (re.compile(r".{1025}", re.DOTALL), "has a name of more than 1,024 characters"),
     (re.compile("[\ud800-\udfff]"), "has a name that is not UTF-8"),
     (re.compile("[\x00-\x1f\x7f-\x9f]"), "has a control character in its name"),
-    # These reorder the text around them, so that a name shows another ending than it has.
+    # These reorder the text around them, so that a name seems to have another file extension.
     (re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"), "has a bidirectional control character in its name"),
     (re.compile(r"\\"), "has a backslash in its name"),
     # Windows reads C: as a drive, also after ./
@@ -48,7 +48,7 @@ class ArchiveWarning(TypedDict):
 
 
 def refusal(name: str, problem: str) -> InvalidArchive:
-    """The error for the member `name`. The name is escaped and cut, whatever it holds."""
+    """The error for the member `name`. The name is escaped and cut."""
     return InvalidArchive(f"The tarball's member {name[:100]!a} {problem}.")
 
 
@@ -64,7 +64,7 @@ def safe_parts(name: str) -> tuple[str, ...]:
 
 
 class Names:
-    """The names of an archive's members: about 50 bytes of memory each, and the name itself."""
+    """The names of an archive's members. Each takes the size of the name and about 50 bytes of memory."""
 
     def __init__(self) -> None:
         self._keys: list[bytes] = []

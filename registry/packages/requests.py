@@ -1,4 +1,4 @@
-"""Reads package names and versions from the address of a request. Used by the handlers of several rooms."""
+"""Reads package names and versions from the address of a request, for all handlers of routes with a package."""
 
 from aiohttp import web
 
@@ -17,7 +17,7 @@ CACHE = web.AppKey("cache", PackageCache)
 def name_of(request: web.Request) -> str:
     """The package name in the address, in lower case.
 
-    Raises NotFound when it can't be a package name, or when the client may not know of this package.
+    Raises NotFound when it can't be a package name, or when the client has no access to the package.
     """
     given = request.match_info["name"]
     name = names.fold_name(given)

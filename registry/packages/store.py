@@ -28,7 +28,7 @@ _FIND_LOCKED = together(_LOCK_PACKAGE, _FIND)
 _NEW = sa.select(p("name", type_=sa.Text), p("key", type_=sa.Text), sa.cast(_USER, sa.BigInteger)).where(
     ~sa.exists().where(packages.c.similarity_key == p("key"))
 )
-# Checks before it inserts, because ON CONFLICT alone would use up an id each time.
+# The statement checks before it inserts. ON CONFLICT alone would use up an id for each existing package.
 _CREATE = prepared(
     "create_package",
     statement(insert(packages).from_select(["name", "similarity_key", "owner_id"], _NEW).on_conflict_do_nothing()),
@@ -128,7 +128,7 @@ _VERSION_NAMES = statement(
     .where(packages.c.similarity_key == p("key"), LIVE)
     .order_by(v.c.sort_key)
 )
-# The JSONB column only holds manifests that an earlier release published.
+# Only versions that an earlier release published have their manifest in the JSONB column.
 _MANIFEST = (
     sa.func.coalesce(v.c.manifest_text, sa.cast(v.c.manifest, sa.Text)).label("manifest"),
     v.c.manifest_text.is_(None).label("is_manifest_jsonb"),
@@ -204,7 +204,7 @@ async def find(conn: Connection, name: str, user_id: int, *, lock: bool = False)
 
 
 async def claim(conn: Connection, name: str, user_id: int) -> Row:
-    """As `find` with the lock, but creates the package, owned by the user, when there is none: then `is_new` is True.
+    """Like `find` with `lock`, but creates the package for the user if there is none. `is_new` says whether it did.
 
     `now` is the transaction's time. The second of two concurrent claims waits and gets the row of the first.
     """

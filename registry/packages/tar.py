@@ -11,7 +11,7 @@ from registry.packages.member_names import refusal, safe_parts
 
 BLOCK = 512
 MAX_EXTENSION = 1024 * 1024
-# For all members together: these headers are most of the work that an archive can cause.
+# The limit for all members together, because an archive can cause most work with these headers.
 MAX_EXTENSIONS = 32 * 1024 * 1024
 
 _MAGIC = slice(257, 263)
@@ -101,7 +101,7 @@ def _read_header(stream: Gunzip) -> _Header | None:
         raise InvalidArchive("The tarball has a damaged member header.")
     if any(block[_PREFIX]) and block[_MAGIC] != _USTAR:
         raise refusal(info.name, "has two names: some programs read a name prefix that others ignore")
-    # frombuf() turns a file whose name ends in "/" into a folder. That name may not be the member's last word.
+    # frombuf() turns a file whose name ends in "/" into a folder. An extension header may still give it another name.
     is_old_folder = info.type == tarfile.DIRTYPE and block[156:157] == tarfile.AREGTYPE
     return _Header(block[156:157], f"{info.name}/" if is_old_folder else info.name, info.size)
 
@@ -127,7 +127,7 @@ def _member(header: _Header, extensions: dict[str, bytes]) -> Member:
 
 
 def _name_and_size(header: _Header, extensions: dict[str, bytes]) -> tuple[str, int]:
-    """The member's name and size, of which the extension headers may replace one each."""
+    """The member's name and size. Each of them may come from an extension header."""
     shared = _pax_records(extensions.get("global pax", b""))
     own = _pax_records(extensions.get("pax", b""))
     if any(key.startswith(_SPARSE) for key in shared | own):

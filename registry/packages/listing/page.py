@@ -40,7 +40,7 @@ class PackagePage(TypedDict):
 async def package_page(
     db: Database, sort: str, limit: int, offset: int, cursor: str | None, visible: frozenset[str] | None = None
 ) -> PackagePage:
-    """A page of all packages, or of those in `visible`. Raises InvalidInput for a cursor of another list."""
+    """A page of all packages, or of those in `visible`. Raises InvalidInput for a wrong cursor."""
     after = decode_cursor(cursor, sort) if cursor is not None else None
     async with db.read() as conn:
         # One row more than the page has, to know whether there is a next page.

@@ -58,7 +58,7 @@ async def listed(
 ) -> tuple[list[Row], int]:
     """A page of packages that have a version, and how many such packages there are.
 
-    `after` is (value, name) of the last row of the page before. `visible` restricts both to packages of these names.
+    `after` is (value, name) of the last row of the previous page. With `visible`, only packages with these names count.
     """
     restriction: dict[str, Any] = {} if visible is None else {"visible": list(visible)}
     first, following = (_OF_ALL if visible is None else _OF_VISIBLE)[sort]

@@ -42,7 +42,7 @@ _TOTALS_OF_VISIBLE = statement(
 async def totals(conn: Connection, visible: Collection[str] | None) -> tuple[Row, list[Row]]:
     """(packages, versions, downloads) of the registry and its ten most downloaded packages.
 
-    `visible` restricts all of it to packages of these names.
+    `visible` restricts both to packages with these names; None means all packages.
     """
     if visible is None:
         return await conn.one(_TOTALS), await conn.all(_TOP_OF_ALL)
