@@ -33,7 +33,7 @@ _ALGORITHM = "pbkdf2_sha256"
 _SALT_BYTES = 16
 _DUMMY = f"{'0' * 2 * _SALT_BYTES}${base64.b64encode(bytes(32)).decode()}"
 
-# Two threads of their own, so that a flood of logins can't take every thread and core of the process.
+# Hashing has two threads of its own, so that many logins can't occupy all threads and cores of the process.
 _hashing = ThreadPoolExecutor(max_workers=2, thread_name_prefix="password")
 
 
@@ -152,6 +152,6 @@ def _parts(stored: str) -> tuple[int, str, str]:
 
 
 def _digest(text: str, salt: str, iterations: int) -> str:
-    # A password that is only tried may contain lone surrogates.
+    # A password in a login, unlike a new one, is not checked and may contain lone surrogates.
     raw = hashlib.pbkdf2_hmac("sha256", text.encode("utf-8", "surrogatepass"), salt.encode("ascii"), iterations)
     return base64.b64encode(raw).decode("ascii")

@@ -1,7 +1,7 @@
 """Delays guesses at passwords: after too many failures each attempt waits longer (NIST SP 800-63B, 5.2.2).
 
 Failures are counted by the submitted name, whether or not the account exists, so a delay doesn't reveal which accounts
-there are. Every key in the database is a keyed hash, because people type passwords into the field of the name.
+there are. Every key in the database is a keyed hash, because people sometimes type their password into the name field.
 
 Strangers can't delay the owner of an account: a login from a network from which the account signed in during the last
 30 days has a counter of its own. (The idea is OWASP's device cookie, with a network in place of the cookie.)
@@ -51,14 +51,14 @@ class Counter:
 
 @dataclass(frozen=True)
 class Attempt:
-    """An attempt that may be made now. `claimed` are the delayed keys whose one attempt this is."""
+    """An attempt that may be made now. `claimed` has the keys of the counters whose delay has passed."""
 
     db: Database
     counters: Sequence[Counter]
     claimed: frozenset[str]
 
     async def failed(self) -> None:
-        """Counts the failure. Raises TooManyFailures if concurrent attempts have used up the free ones."""
+        """Counts the failure. Raises TooManyFailures if concurrent attempts have used up those without a delay."""
         too_many = False
         async with self.db.transaction() as conn:
             for counter in self.counters:
@@ -71,8 +71,8 @@ class Attempt:
     async def succeeded(self, reset: Sequence[Counter], sign_ins: Sequence[store.SignIn] = ()) -> None:
         """Deletes the counters `reset` and remembers the networks of `sign_ins`.
 
-        Raises TooManyFailures if concurrent attempts have used up the free ones: guesses that are sent all at once
-        get no more answers than guesses sent one by one.
+        Raises TooManyFailures if concurrent attempts have used up those without a delay. So guesses that are sent at
+        once get no more answers than guesses that are sent one by one.
         """
         async with self.db.transaction() as conn:
             rows = await store.delayed(conn, [counter.key for counter in self.counters])
@@ -89,7 +89,7 @@ async def begin(db: Database, counters: Sequence[Counter]) -> Attempt:
     free = {counter.key: counter.free for counter in counters}
     async with db.read() as conn:
         rows = await store.delayed(conn, list(free))
-    # A wait beyond the longest one is left over from before the clock was set back. It doesn't count.
+    # A wait of more than LONGEST_WAIT means that the clock was set back. It is ignored.
     waits = [row.wait for row in rows if 0 < row.wait <= LONGEST_WAIT.total_seconds()]
     if waits:
         raise _too_many(max(waits))
@@ -122,9 +122,9 @@ def of_account(settings: AccountSettings, name_or_email: str) -> Counter:
 
 
 def of_network(settings: AccountSettings, name_or_email: str, address: str) -> list[Counter]:
-    """The counter of failed logins with this name from the network of `address`; empty if the network can't be known.
+    """The counter of failed logins with this name from the network of `address`; empty for a loopback address.
 
-    A loopback address can't: it may stand for everybody behind a proxy that is not in REGISTRY_TRUSTED_PROXIES.
+    It may stand for everybody behind a proxy that is not in REGISTRY_TRUSTED_PROXIES.
     """
     client = _client(address)
     if client is None:
@@ -156,8 +156,8 @@ def of_user(settings: AccountSettings, user: User, address: str, *, known: bool)
 def of_address(settings: AccountSettings, address: str) -> list[Counter]:
     """The counter of failures from this address, over all names.
 
-    Empty for loopback addresses: those are commands on the machine itself, or everybody behind a proxy that is not in
-    REGISTRY_TRUSTED_PROXIES.
+    Empty for a loopback address. It may stand for programs on the machine itself, or for everybody behind a proxy that
+    is not in REGISTRY_TRUSTED_PROXIES.
     """
     client = _client(address)
     if client is None:
@@ -167,7 +167,7 @@ def of_address(settings: AccountSettings, address: str) -> list[Counter]:
 
 
 def sign_ins(settings: AccountSettings, user: User, address: str) -> list[store.SignIn]:
-    """What to remember of a sign-in of `user` from `address`: one entry for each name of the user."""
+    """The entries to store for a sign-in of `user` from `address`: one for the username and one for the email."""
     return [
         store.SignIn(key=counter.key, account=of_account(settings, name).key)
         for name in _names(user)
@@ -176,23 +176,23 @@ def sign_ins(settings: AccountSettings, user: User, address: str) -> list[store.
 
 
 async def remember_network(conn: Connection, settings: AccountSettings, user: User, address: str) -> None:
-    """Makes the network of `address` known."""
+    """Stores the network of `address` as one that the user signs in from."""
     await store.remember_networks(conn, sign_ins(settings, user, address), most=MOST_NETWORKS)
 
 
 async def forget(conn: Connection, settings: AccountSettings, user: User) -> None:
-    """Ends every delay of the user's logins. No network is known any more."""
+    """Ends every delay of the user's logins and forgets the user's networks."""
     await store.forget(conn, [counter.key for counter in of_user(settings, user, "", known=False)])
     await forget_networks(conn, settings, user)
 
 
 async def forget_networks(conn: Connection, settings: AccountSettings, user: User) -> None:
-    """Makes every network unknown: a new password ends the trust in whoever signed in with the old one."""
+    """Forgets the user's networks. After a password change, whoever signed in with the old one is not trusted."""
     await store.forget_networks(conn, [of_account(settings, name).key for name in _names(user)])
 
 
 async def purge(db: Database) -> int:
-    """Deletes counters and networks that are too old to matter. Returns how many counters."""
+    """Deletes counters and networks that are too old to matter. Returns the number of deleted counters."""
     now = datetime.now(UTC)
     async with db.transaction() as conn:
         await store.purge_networks(conn, now - NETWORK_REMEMBERED)

@@ -28,7 +28,7 @@ _COUNT = failures.c.failures + 1
 _NEXT = sa.case(
     (
         p("free", type_=sa.Integer) <= _COUNT,
-        # The exponent is bounded too: PostgreSQL can't compute 2 to the power of thousands.
+        # The exponent is limited as well, because PostgreSQL can't compute 2 to the power of thousands.
         _after(sa.func.least(p("longest", type_=sa.Float), sa.func.power(2.0, sa.func.least(_COUNT - p("free"), 30)))),
     ),
 )
@@ -96,7 +96,7 @@ class SignIn(NamedTuple):
 
 
 async def add_failure(conn: Connection, key: str, *, free: int, longest: float) -> int:
-    """Counts one failure and returns their number. From `free` on, the next attempt waits 1, 2, 4 … `longest` s."""
+    """Counts one failure and returns their number. From `free` failures on, attempts wait 1, 2, 4 … `longest` s."""
     return int(await conn.value(_ADD, key=key, free=free, longest=longest))
 
 
@@ -106,7 +106,7 @@ async def delayed(conn: Connection, keys: Sequence[str]) -> list[Row]:
 
 
 async def claim(conn: Connection, key: str, *, seen: datetime, wait: float) -> bool:
-    """Takes the one attempt that was due at `seen`, and delays the next one. False if another attempt was faster."""
+    """Claims the one attempt that is allowed since `seen`, and delays the next. False if another attempt was faster."""
     return await conn.run(_CLAIM, wanted=key, seen=seen, wait=wait) > 0
 
 
