@@ -30,7 +30,7 @@ PRESIGNED_SECONDS = 300
 TARBALL_TYPE = "application/gzip"
 IMMUTABLE = "max-age=31536000, immutable"
 MAX_USER_AGENT = 512
-# nginx would compare these with its file. It does not know the checksum or the time of publishing.
+# nginx would compare these headers with its file, because it doesn't know the checksum or the time of publishing.
 _NGINX_CHECKS = {"If-Match", "If-Unmodified-Since"}
 _ONE_RANGE = re.compile(r"bytes=(?=[0-9-]*[0-9])([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 
@@ -48,7 +48,7 @@ async def get_tarball(request: web.Request) -> web.StreamResponse:
 
 
 def _is_guess(request: web.Request, error: RegistryError) -> bool:
-    """Whether an anonymous client asked for what does not exist. A record of each would let anyone fill the table."""
+    """Whether an anonymous client asked for a missing version. Recording each would let anyone fill the table."""
     return error.status == 404 and request[CONTEXT].principal is None
 
 
@@ -127,7 +127,7 @@ class Part:
 
 
 def _part(request: web.Request, row: Row) -> Part:
-    """The bytes to send. Everything that is not a GET with one valid byte range gets the whole (RFC 9110, 14.2).
+    """The bytes to send: the whole tarball unless the request is a GET with one valid byte range (RFC 9110, 14.2).
 
     A range that covers everything is still answered with 206: axel asks for `bytes=0-` to learn whether ranges work.
     Raises RangeNotSatisfiable when the range begins after the last byte.
@@ -183,7 +183,7 @@ async def _redirect(request: web.Request, row: Row, headers: dict[str, str], par
 async def _hand_over(request: web.Request, row: Row, headers: dict[str, str]) -> web.Response:
     """Tells the nginx in front of the registry to send the whole file, with the headers that nginx can't know.
 
-    Raises BlobMissing or another StorageUnavailable when the file is not whole; then nothing is counted.
+    Raises BlobMissing or another StorageUnavailable when the file is missing or incomplete; then nothing is counted.
     """
     await request.app[TARBALLS].check_size(row)
     await _count(request, _download(request, row, 200, row.tarball_size))
@@ -250,7 +250,7 @@ def _is_connected(request: web.Request) -> bool:
 
 
 async def _count(request: web.Request, download: Download) -> None:
-    """Counts a download just before its answer is sent. ConnectionResetError when there is no client to send it to."""
+    """Counts a download just before its answer is sent. Raises ConnectionResetError when the client is gone."""
     if not _is_connected(request):
         raise ConnectionResetError("The client closed the connection before the answer was sent.")
     await request.app[RECORDER].record(download)

@@ -60,7 +60,7 @@ class DownloadRecorder:
         await done
 
     def record_soon(self, download: Download) -> None:
-        """Adds the download to the next batch without waiting for it. Only a process that is killed first loses it."""
+        """Adds the download to the next batch without waiting for it. It is lost if the process is killed before."""
         self._waiting.append((download, None))
         self._arrived.set()
 
@@ -75,7 +75,7 @@ class DownloadRecorder:
         self._arrived.clear()
         while self._waiting:
             batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-            # The shield lets a batch that has left the list finish even if the service stops now.
+            # The shield lets a batch that is no longer in the list finish even if the service stops now.
             self._commit = asyncio.ensure_future(self._commit_or_spool(batch))
             await asyncio.shield(self._commit)
 
@@ -192,7 +192,7 @@ async def forget_batches(db: Database) -> int:
 
 @functools.lru_cache(CACHED_ADDRESSES)
 def network_of(address: str, *, full: bool = False) -> str | None:
-    """The network of an address (/24 of IPv4, /48 of IPv6), or the address itself if `full`. None for no address."""
+    """The network of an address (/24 of IPv4, /48 of IPv6), or the address itself if `full`. None if invalid."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -203,7 +203,7 @@ def network_of(address: str, *, full: bool = False) -> str | None:
 
 
 def client_hash(secret: str, at: datetime, address: str, user_agent: str) -> str:
-    """16 hex digits that identify a client for one day. Without `secret` they can't be traced back to the client."""
+    """16 hex digits that identify a client for one day. Without `secret`, nobody can find the client from them."""
     return hmac.digest(_key_of_day(secret, at.date()), f"{address}\n{user_agent}".encode(), "sha256").hex()[:16]
 
 

@@ -90,7 +90,7 @@ _COUNT = statement(
     DO UPDATE SET count = d.count + excluded.count, unique_count = d.unique_count + excluded.unique_count
     """)
 )
-# Prepared, because planning takes as long as running.
+# Prepared, because planning this statement takes as long as running it.
 _ADD = together(_BATCH, _LOCK_PACKAGES, prepared("add_downloads", _COUNT))
 _PARTITIONS = statement(
     sa.text("""
@@ -167,7 +167,7 @@ async def lock_packages(conn: Connection, ids: Sequence[int]) -> None:
 
 
 def add(conn: Connection, batch: UUID, arrived: Sequence[Download]) -> None:
-    """Adds at least one download and updates all counts, together with the commit.
+    """Adds at least one download and updates all counts. The statements are sent together with the commit.
 
     The commit raises ConstraintViolated when the batch was added before, and ValueRefused for a value that PostgreSQL
     can't store.
@@ -188,7 +188,7 @@ async def make_partition(conn: Connection, month: date) -> None:
 
 @functools.cache
 def _partition_of(month: date) -> Statement:
-    """Creates the partition of a month. It changes and locks nothing if the partition exists."""
+    """The statement that creates the partition of a month. It changes and locks nothing if the partition exists."""
     bounds = f"FROM ('{month} 00:00+00') TO ('{next_month(month)} 00:00+00')"
     # DDL takes no parameters. Names and bounds contain only numbers, so they are safe.
     return Statement(f"CREATE TABLE IF NOT EXISTS {_partition(month)} PARTITION OF downloads FOR VALUES {bounds}", {})
@@ -203,7 +203,7 @@ async def drop_before(conn: Connection, month: date) -> list[str]:
     """Drops the partitions of all months before `month` and returns their names. Counts stay."""
     kept = _partition(month)
     dropped = [row.name for row in await conn.all(_PARTITIONS) if row.name < kept]
-    # While the statement waits for its lock, every download queues behind it. The next run tries again.
+    # While DROP TABLE waits for its lock, every download waits behind it. If it fails, the next run tries again.
     await conn.run(Statement("SET LOCAL lock_timeout = '1s'", {}))
     for name in dropped:
         await conn.run(Statement(f'DROP TABLE "{name}"', {}))

@@ -29,7 +29,7 @@ class Tarballs:
         self._db = db
         self._storage = storage
         self._packages = packages
-        # Rows by (name, version) for the time when PostgreSQL is away, each with the stamp its package had.
+        # Rows by (name, version), used while PostgreSQL is unavailable. Each has the stamp that its package had.
         self._known: LRUCache[tuple[str, str], tuple[Row, object]] = LRUCache(KNOWN_ROWS)
         # Bytes of small tarballs by storage key. They never go stale, because a blob never changes.
         self._small: LRUCache[str, bytes] = LRUCache(SMALL_TARBALLS_BYTES, getsizeof=len)
@@ -37,7 +37,7 @@ class Tarballs:
         self._checked: TTLCache[str, None] = TTLCache(CHECKED_FILES, CHECKED_SECONDS)
 
     async def find(self, name: str, version: str) -> Row:
-        """The row of a version. While PostgreSQL is away, the last known row of a package that has not changed.
+        """The row of a version. While PostgreSQL is unavailable, the last known row if the package has not changed.
 
         Raises NotFound, registry.packages.read.OtherSpelling, DatabaseUnavailable.
         """
@@ -57,7 +57,7 @@ class Tarballs:
         return row
 
     async def check_size(self, row: Row) -> None:
-        """Returns if the storage holds the whole tarball, by a check that is CHECKED_SECONDS old at most.
+        """Checks that the storage holds the whole tarball. A successful check is valid for CHECKED_SECONDS.
 
         Raises BlobMissing or another StorageUnavailable.
         """
