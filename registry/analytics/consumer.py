@@ -1,4 +1,4 @@
-"""Fills the dashboards' indices: two consumers, samples of all consumers' lags, retention, and repair after a loss."""
+"""Fills the indices for dashboards: writes downloads, events and lags, removes old data, and repairs losses."""
 
 import asyncio
 import logging
@@ -49,7 +49,7 @@ async def write_events(db: Database, index: AnalyticsIndex, logged: Sequence[Eve
 
 
 async def _write(db: Database, index: AnalyticsIndex, batch: Sequence[Document]) -> None:
-    """Writes documents and remembers those that Elasticsearch refuses, so that nobody takes them for lost."""
+    """Writes documents. Records those that Elasticsearch refuses, so that they are not taken for lost ones."""
     refused = [
         {"document": document.id, "at": document.at, "reason": reason} for document, reason in await index.write(batch)
     ]
@@ -91,7 +91,7 @@ async def retain(db: Database, index: AnalyticsIndex | None, retention: timedelt
 
 
 async def replay_lost(db: Database, index: AnalyticsIndex, retention: timedelta) -> list[str]:
-    """Replays each consumer whose documents are gone, as after a loss of Elasticsearch, and returns their names.
+    """Replays each consumer whose documents are missing, for instance after a loss of Elasticsearch. Returns the names.
 
     It looks for the first and the last document of each month of downloads, and for the first and the last event.
     """
@@ -122,7 +122,7 @@ async def rewrite(
     after: int = 0,
     until: int | None = None,
 ) -> None:
-    """Writes again those rows or events for which `wanted` is true: above `after`, up to `until` and to the cursor."""
+    """Writes again the entries with `after` < seq <= `until`, up to the cursor, for which `wanted` is true."""
     read: Reader = downloads.read_after if name == DOWNLOADS else event_log.read_after
     write = write_downloads if name == DOWNLOADS else write_events
     async with db.read() as conn:
@@ -140,7 +140,7 @@ async def rewrite(
 
 
 async def replay(db: Database) -> None:
-    """Sets both cursors back, so that everything is written again. The documents keep their ids."""
+    """Resets both cursors, so that everything is written again. The documents keep their ids."""
     async with db.transaction() as conn:
         for name in CONSUMERS:
             await consumer.replay(conn, name)

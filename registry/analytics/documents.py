@@ -21,7 +21,7 @@ Source = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a document is: `id` in the index of its kind and month. Writing it twice makes one document."""
+    """The address of a document: `id` in the index of its kind and month. A repeated write replaces the document."""
 
     kind: str
     id: str
@@ -126,7 +126,7 @@ def _client(row: Row) -> Source:
 
 @functools.lru_cache(CACHED_AGENTS)
 def _user_agent(original: str, client: str, system_name: str) -> Source:
-    """Name and system as they were counted. Only the other fields come from today's parser."""
+    """`client` and `system_name` are the values that were counted. The current parser supplies the other fields."""
     agent = agents.parse(original)
     system = _present({"name": system_name, "version": agent.system_version if system_name else ""})
     fields = {"original": original, "name": client, "version": agent.version}

@@ -28,7 +28,7 @@ _MONTH = re.compile(r"\d{4}\.\d{2}")
 
 
 class Refusal(NamedTuple):
-    """A document that Elasticsearch will never take, and why."""
+    """A document that Elasticsearch refuses for good, and the reason."""
 
     document: Document
     reason: str
@@ -43,9 +43,9 @@ class AnalyticsIndex:
         self._has_templates = False
 
     async def write(self, documents: Sequence[Document]) -> list[Refusal]:
-        """Writes `documents` and returns those that Elasticsearch will never take; they are logged and counted.
+        """Writes `documents`. Logs, counts and returns those that Elasticsearch refuses for good.
 
-        Any error that is not about a document raises SearchUnavailable: write the same documents again later.
+        Raises SearchUnavailable for any other error: write the same documents again later.
         """
         try:
             await self._put_templates()
@@ -61,7 +61,7 @@ class AnalyticsIndex:
         return self._refusals(failed, documents)
 
     async def holds(self, places: Sequence[Place]) -> bool:
-        """Whether every document is there, whether or not it is searchable yet."""
+        """Whether every document exists. It need not be searchable yet."""
         docs = [{"_index": self._prefix + place.index, "_id": place.id, "_source": False} for place in places]
         with errors_named():
             answer = await self._es.mget(docs=docs)

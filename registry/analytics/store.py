@@ -72,7 +72,10 @@ async def owners(conn: Connection, package_ids: Iterable[int]) -> dict[int | Non
 
 
 async def save_outcome(conn: Connection, written: Sequence[str], refused: Sequence[dict[str, object]]) -> None:
-    """Replaces the failures of the documents with the ids `written` by `refused`: document (its id), at, reason."""
+    """Deletes the records of failure of the documents with the ids `written`, and inserts `refused`.
+
+    Each of `refused` has document (its id), at and reason.
+    """
     await conn.run(_SAVE_OUTCOME, written=list(written), refused=json(list(refused)))
 
 
