@@ -145,7 +145,7 @@ class LocalStorage:
                     raise BlobMismatch
                 staged.chmod(FILE_MODE)
                 _sync(staged)
-                # Each folder up to the top may be new, or another put may have created it and not synced it yet.
+                # Each parent folder may be new, or another put may have created it without syncing it yet.
                 folders = [target.parent, *target.parent.parents]
                 folders = folders[: folders.index(self._blobs) + 1]
                 for folder in reversed(folders):
@@ -159,7 +159,7 @@ class LocalStorage:
                 staged.unlink(missing_ok=True)
 
     def _open(self, key: str, start: int, length: int | None) -> tuple[BinaryIO, bytes]:
-        """The file and its first chunk. The file is closed if that is all: most tarballs are small."""
+        """The file and its first chunk. A file whose whole range fits into the chunk, as most do, is already closed."""
         with _named_errors("open", key):
             try:
                 file = self._inside(key).open("rb")
@@ -207,7 +207,7 @@ class LocalStorage:
         found = []
         with _named_errors("abort"):
             for path in self._tmp.iterdir():
-                with suppress(FileNotFoundError):  # its put ended meanwhile
+                with suppress(FileNotFoundError):  # the upload ended meanwhile
                     if path.lstat().st_mtime < before:
                         found.append(path)
         return found
