@@ -12,7 +12,7 @@ PAGE = 500
 
 
 async def refresh_downloads(db: Database, index: SearchIndex, *, days: int = 1) -> int:
-    """Re-indexes what was downloaded today or in the `days` before and has reached another `download_step`.
+    """Re-indexes versions, and their packages, whose downloads since `days` days ago changed their `download_step`.
 
     Returns the number of documents. If it runs at least every `days` days, all counts stay within one step. Raises
     SearchUnavailable.

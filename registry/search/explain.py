@@ -186,7 +186,7 @@ def _absent(
         "query": request.q,
         "found": False,
         "reason": reason,
-        "explanation": _ABSENT[reason].format(unmatched=", ".join(unmatched or ["enough of it"])) + more,
+        "explanation": _ABSENT[reason].format(unmatched=", ".join(unmatched or ["all of its words together"])) + more,
         "position": None,
         "score": 0.0,
         "rank": 0.0,

@@ -130,7 +130,7 @@ class SearchIndex:
         with errors_named():
             found = await self._es.options(ignore_status=404).indices.get_alias(name=list(names))
         entries = [entry for entry in found.body.values() if isinstance(entry, dict)]
-        # An alias of several indices accepts no writes. Two concurrent rebuilds may leave one.
+        # An alias of several indices accepts no writes. Two concurrent rebuilds may leave such an alias.
         known = Counter(name for entry in entries for name in entry.get("aliases", ()))
         if known[self.alias(kind)] != 1:
             raise IndexMissing(f"The search index {self.alias(kind)} is missing.")
@@ -167,7 +167,7 @@ class SearchIndex:
         operations = [orjson.dumps(line) for write, target in todo for line in operation(write, target)]
         try:
             with errors_named():
-                # A list of serialised lines; the client's own helpers send the same.
+                # The client accepts serialised lines, as its own helpers send them. Its types don't say so.
                 answer = await self._patient.bulk(operations=operations, require_alias=True)  # type: ignore[arg-type]
         except SearchUnavailable as error:
             if isinstance(error.__cause__, ApiError) and error.__cause__.status_code in BUSY:
@@ -183,11 +183,11 @@ class SearchIndex:
         return busy
 
     async def refresh(self, *, building: bool = False) -> None:
-        """Makes everything written so far searchable in both generations, as the new one may be swapped in any time.
+        """Makes everything written so far searchable in both generations: the new one may become current at any time.
 
         With `building`, only in the new generation.
         """
-        # The new generation may not exist. A pattern may match nothing; a name would be an error.
+        # The new generation may not exist. A pattern without a match is no error, unlike a name without an index.
         names = [self.alias(kind, building=True) + ("" if building else "*") for kind in KINDS]
         names += [] if building else [self.alias(kind) for kind in KINDS]
         with errors_named():
@@ -236,7 +236,7 @@ class SearchIndex:
         """Makes the new generation the current one, for both indices in one step.
 
         The former generation is kept with `seq`, up to which it is complete. Older ones are deleted. Raises
-        SearchUnavailable when two rebuilds ran at once, as after a lost lock.
+        SearchUnavailable when two rebuilds ran at once, which can happen after a lost lock.
         """
         actions: list[dict[str, Any]] = []
         retired: list[str] = []
@@ -244,7 +244,7 @@ class SearchIndex:
             alias, building = self.alias(kind), self.alias(kind, building=True)
             new, old = await self._behind(building), await self._behind(alias)
             if len(new) != 1:
-                raise SearchUnavailable(f"{len(new)} indices are being built as {building}, not one; none is used.")
+                raise SearchUnavailable(f"{len(new)} indices have the alias {building}, not one. None is used.")
             await self._settle(new)
             retired += old
             actions += [_remove(new[0], building), *(_remove(name, alias) for name in old)]

@@ -1,4 +1,4 @@
-"""Indexes the packages and versions that events name, with their current rows, in every generation of the index."""
+"""Indexes the packages and versions of events from their current rows, also in the index that is being built."""
 
 from collections.abc import Iterable, Sequence
 
@@ -53,7 +53,7 @@ async def write(db: Database, index: SearchIndex, writes: Sequence[Write], *, bu
 
 
 async def retry_failures(db: Database, index: SearchIndex) -> None:
-    """Writes the documents that Elasticsearch refused again, from their current rows. Raises SearchUnavailable."""
+    """Retries the documents that Elasticsearch refused, with their current rows. Raises SearchUnavailable."""
     after = ""
     while True:
         async with db.read(snapshot=True) as conn:

@@ -12,7 +12,7 @@ from registry.search.terms import AUTHOR, KEYWORD, LICENSE, NAME, SEPARATORS, Te
 
 Body = dict[str, Any]
 
-# Field weights for the match of one word. Of the fields other than the best one, this share counts.
+# Field weights for the match of one word. The best field counts in full, each other one by TIE_BREAKER.
 TEXT_FIELDS = ("name.text^0.6", "keywords^0.6", "description^3.0", "author.text^0.3")
 TIE_BREAKER = 0.4
 PHRASE_FIELDS = ("name.text", "keywords", "description", "author.text")
@@ -23,7 +23,7 @@ SOME_WORDS_SHARE = "2<-1 5<70%"
 REQUIRED_WORDS = 0.3
 ALL_WORDS = 1.2
 ALL_WORDS_LIGHTLY_STEMMED = 8.0
-# Unstemmed words add to a match of all words. On their own they would lift matches of only some words.
+# Counts only in addition to a match of all words. Otherwise it would lift packages that match only some words.
 WORDS_AS_TYPED = 3.0
 PHRASE = 2.5
 README = 0.5
@@ -39,11 +39,12 @@ TRIGRAM_SHARE = "75%"
 # The strongest of these three kinds counts in full, the others only by this share. So among names that begin with the
 # query the popular one comes first, not one whose description repeats the query.
 LESSER_EVIDENCE = 0.2
-# Each is a tier: popularity never lifts a match of a lower tier above one of a higher tier.
+# These are so high that popularity never lifts another match above them.
 EXACT = 1_000_000
 COMPACT = 10_000
 
-# The factor of the most popular package. It falls with the square, because few downloads mean little.
+# The factor of the most popular package. For others it is multiplied by the square of their relative popularity,
+# because a few downloads mean little.
 POPULARITY = 14.0
 QUALITY = 0.3
 FRESHNESS = 0.1
@@ -55,7 +56,7 @@ DEPRECATED_FACTOR = 0.4
 SUGGEST_PREFIX = 4.0
 SUGGEST_WORDS = 1.0
 
-# Longer texts are not names with a typing error, and each of their trigrams would cost a lookup.
+# Longer texts are hardly names with a typing error, and each of their trigrams would cost a lookup.
 LONGEST_TYPO = 64
 # One letter may differ in names of four letters or more. Allowing two costs more than the rest of the search.
 FUZZY_ONCE = f"AUTO:4,{LONGEST_TYPO + 1}"
@@ -101,7 +102,7 @@ def build(request: SearchRequest, max_popularity: float) -> Body:
 
 
 def build_with_spelling(request: SearchRequest, max_popularity: float) -> Body:
-    """As `build`, but on the first page it also asks for likelier spellings of words that occur nowhere."""
+    """Like `build`, but on the first page it also asks for other spellings of words that no package contains."""
     body = build(request, max_popularity)
     if request.wants_spelling:
         body["suggest"] = {"spelling": {"text": request.terms.text, "term": SPELLING}}
@@ -153,7 +154,7 @@ def _matching(request: SearchRequest) -> Body:
     if not text:
         return {"bool": {"must": {"match_all": {}}, **restrictions}}
     if request.sort != RELEVANCE:
-        # Sorted by relevance, weak matches come last. In other orders they could come first, so leave them out.
+        # With another order than relevance, weak matches could come first. They are left out.
         restrictions["filter"].append(_any_of(_strong_matches(text)))
     kinds = [_any_of(kind.values()) for kind in evidence(text).values() if kind]
     must = {"dis_max": {"queries": kinds, "tie_breaker": LESSER_EVIDENCE}}

@@ -1,4 +1,4 @@
-"""Rebuilds the index from PostgreSQL while it is in use, and rolls back to the generation before.
+"""Rebuilds the index from PostgreSQL while it is in use, and rolls back to the previous generation.
 
 The consumer writes to the new generation during the rebuild, so that no change is lost before the swap.
 """
@@ -23,7 +23,7 @@ Progress = Callable[[str, int, int], None]
 
 PAGE = 500
 EVENTS = 500
-# Beside the session locks of consumers and of periodic jobs.
+# Must differ from the class of the consumers' locks in registry.events.consumer.
 LOCK_CLASS, LOCK_KEY = 4204, 0
 CHECKS = 5
 
@@ -53,9 +53,9 @@ async def heal(db: Database, index: SearchIndex) -> bool:
 
 
 async def rollback(db: Database, index: SearchIndex) -> None:
-    """Goes back to the kept generation, after indexing what changed since it was replaced.
+    """Makes the previous generation the current one again, after it has indexed the changes that it misses.
 
-    Raises IndexMissing when none is kept.
+    Raises IndexMissing when there is no previous generation.
     """
     async with held(db, LOCK_CLASS, LOCK_KEY):
         seq = await index.revive_previous()
@@ -124,7 +124,7 @@ async def _check(db: Database, index: SearchIndex, seq: int, failed: dict[str, i
         wrong = [kind for kind in _SOURCES if abs(expected[kind] - found[kind]) > failed[kind] + new]
         if not wrong:
             return
-    raise SearchUnavailable(f"The rebuilt index holds {found}, but PostgreSQL {expected}; it is not used.")
+    raise SearchUnavailable(f"The rebuilt index holds {found}, but PostgreSQL {expected}. It is not used.")
 
 
 async def _replace(db: Database, index: SearchIndex, seq: int) -> None:

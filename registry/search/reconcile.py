@@ -2,7 +2,7 @@
 
 The consumer of the event log keeps the indices complete. Differences have other causes: an index that was restored or
 edited by hand, or a bug. Download counts are compared by `download_step`, because counts.py updates them only by steps.
-After PostgreSQL was restored from an older backup, documents have seqs that are too high for a repair; rebuild then.
+After a restore of PostgreSQL from an older backup, the seqs of documents are too high for a repair. Rebuild then.
 """
 
 import asyncio
@@ -28,16 +28,17 @@ DIFFERENCES = Counter(
     "Documents that differed from PostgreSQL and were repaired",
     ["index", "difference"],
 )
-LAST_RUN = Gauge("registry_index_reconciled_timestamp_seconds", "When the search index was last compared to the end")
+LAST_RUN = Gauge("registry_index_reconciled_timestamp_seconds", "When the search index was last compared completely")
 
 PAGE = 500
-# The consumer needs about this long to index a change. So a difference must last longer to count.
+# The consumer indexes a change within about this time. Only a difference that lasts longer counts.
 SETTLE_SECONDS = 3.0
 LOOKS = 10
 DIFFERENT = MISSING, OUTDATED, SURPLUS, DRIFTED = "missing", "outdated", "surplus", "drifted"
 UNREPAIRED = "unrepaired"
-# What is added to the seq of a write, try by try. A document edited by hand has a version above its seq, and only a
-# higher version replaces it. One more is enough, and still lets the next event's write through.
+# Added to the seq of a write, one value for each try. An edit by hand increments a document's version, so that
+# Elasticsearch refuses a write with the same seq. A write with seq + 1 replaces the document, and the write of the next
+# event, whose seq is at least as high, is still accepted.
 SEQ_INCREMENTS = (0, 1, 1)
 # Downloads are compared by step. The source of a document does not keep the README.
 _NOT_COMPARED = frozenset(("downloads", "popularity", "readme"))

@@ -44,7 +44,7 @@ PARAMETERS: list[dict[str, Any]] = [
     query(
         "cursor",
         {"type": "string", "pattern": "^[A-Za-z0-9_-]+$", "maxLength": 1024},
-        "The next_cursor of the page before, for every sort but relevance.",
+        "The next_cursor of the previous page. Not for sort=relevance.",
     ),
     query("sort", {"type": "string", "enum": list(SORTS), "default": RELEVANCE}, "The order of the results."),
     _values("author", "Only packages of this author; repeated: of any of them."),
@@ -54,7 +54,7 @@ PARAMETERS: list[dict[str, Any]] = [
     query(
         "versions",
         {"type": "string", "enum": ["all", "latest"], "default": "latest"},
-        "all searches every version, each a result of its own.",
+        "all searches every version and lists each one as a result.",
     ),
     query(
         "facets",
@@ -229,7 +229,7 @@ class _Reader:
         if not self._given["cursor"]:
             return None
         if sort == RELEVANCE:
-            self.refuse("cursor", "goes with every sort but relevance")
+            self.refuse("cursor", "can't be combined with sort=relevance")
             return None
         try:
             return decode(self._given["cursor"][0], sort, (str, str) if sort == BY_NAME else (int, str, str))
@@ -242,7 +242,7 @@ def _text_problem(value: str, longest: int) -> str | None:
     if len(value) > longest:
         return f"must have at most {longest} characters"
     if "\0" in value:
-        return "must not hold a NUL character"
+        return "must not contain a NUL character"
     if any("\ud800" <= character <= "\udfff" for character in value):
-        return "is not valid Unicode: it holds half of a character"
+        return "is not valid Unicode: it contains half of a surrogate pair"
     return None

@@ -41,14 +41,15 @@ def operation(write: Write, target: str) -> Iterator[Mapping[str, Any]]:
 
 
 def refusal(result: Mapping[str, Any]) -> str | None:
-    """Why Elasticsearch will never take this document. None if it took it, or holds a newer one, or none to delete.
+    """The reason why Elasticsearch refuses this document for good.
 
+    None if the write succeeded or was unnecessary: the index has a newer document, or there was none to delete.
     Raises SearchUnavailable for an error that is not about the document: the same write may succeed later.
     """
     error = result.get("error")
     if error is None or result["status"] == 409:
         return None
-    # Also for an alias of two indices. Neither error is about the document.
+    # The second error also comes for an alias of two indices. Neither error is about the document.
     if error["type"] == "index_not_found_exception" or "no write index is defined" in error["reason"]:
         raise IndexMissing(str(error["reason"]))
     if not refuses_document(error):
