@@ -213,7 +213,7 @@ async def _check(conn: Connection, who: Principal, name: str, version: Version, 
 
 async def _keep(db: Database, storage: Storage, who: Principal, upload: Upload, found: _Inspected) -> Published:
     """The last step: store the tarball, then insert the version and its event in one transaction."""
-    meta, tarball = found.meta, upload.tarball
+    meta, tarball, repeat_key = found.meta, upload.tarball, upload.idempotency_key
     key = f"{meta.name}/{meta.version}/{tarball.sha256}-{secrets.token_hex(8)}.tar.gz"
     await storage.put(key, tarball.path, size=tarball.size, sha256=tarball.sha256)
     with _races_named(meta):
@@ -221,13 +221,14 @@ async def _keep(db: Database, storage: Storage, who: Principal, upload: Upload, 
             package = await store.claim(conn, meta.name, who.user_id)
             if not package.is_new:
                 await _check(conn, who, meta.name, meta.version, package)
+            if repeat_key and not await store.remember_key(conn, who.user_id, repeat_key, found.fingerprint):
+                raise IdempotencyKeyReused(KEY_REUSED)
             seq = await store.add_version(
                 conn, package.id, meta, checksum=tarball.sha256, key=key, size=tarball.size, user_id=who.user_id
             )
             answer = _answer(package.id, found, tarball, seq, package.now)
-            idempotent = upload.idempotency_key
-            if idempotent and not await store.remember(conn, who.user_id, idempotent, found.fingerprint, answer):
-                raise IdempotencyKeyReused(KEY_REUSED)
+            if repeat_key:
+                store.save_answer(conn, who.user_id, repeat_key, answer)
     log.info("published", extra={"package": meta.name, "version": meta.version.text, "seq": seq})
     return answer
 

@@ -178,19 +178,20 @@ _ANSWER = statement(
         idempotency_keys.c.created_at > _A_DAY_AGO,
     )
 )
-_REMEMBER = insert(idempotency_keys).values(
-    user_id=p("user_id"), key=p("key"), fingerprint=p("fingerprint"), answer=p("answer")
+_new_key = insert(idempotency_keys).values(
+    user_id=p("user_id"), key=p("key"), fingerprint=p("fingerprint"), answer=sa.text("'{}'")
 )
-_REMEMBER_STATEMENT = statement(
-    _REMEMBER.on_conflict_do_update(
+_REMEMBER_KEY = statement(
+    _new_key.on_conflict_do_update(
         index_elements=["user_id", "key"],
-        set_={
-            "fingerprint": _REMEMBER.excluded.fingerprint,
-            "answer": _REMEMBER.excluded.answer,
-            "created_at": sa.func.now(),
-        },
+        set_={"fingerprint": _new_key.excluded.fingerprint, "created_at": sa.func.now()},
         where=idempotency_keys.c.created_at <= _A_DAY_AGO,
     )
+)
+_SAVE_ANSWER = statement(
+    sa.update(idempotency_keys)
+    .where(idempotency_keys.c.user_id == p("of_user"), idempotency_keys.c.key == p("of_key"))
+    .values(answer=p("answer"))
 )
 _FORGET = statement(sa.delete(idempotency_keys).where(idempotency_keys.c.created_at <= _A_DAY_AGO))
 
@@ -322,10 +323,14 @@ async def answer_of(conn: Connection, user_id: int, key: str) -> Row | None:
     return await conn.one(_ANSWER, user_id=user_id, key=key)
 
 
-async def remember(conn: Connection, user_id: int, key: str, fingerprint: str, answer: Any) -> bool:
-    """Stores an answer. Returns False when the key got another answer after `answer_of()` was called."""
-    values = {"user_id": user_id, "key": key, "fingerprint": fingerprint, "answer": json(answer)}
-    return await conn.run(_REMEMBER_STATEMENT, **values) > 0
+async def remember_key(conn: Connection, user_id: int, key: str, fingerprint: str) -> bool:
+    """Stores an idempotency key. Returns False when the key got an answer after `answer_of()` was called."""
+    return await conn.run(_REMEMBER_KEY, user_id=user_id, key=key, fingerprint=fingerprint) > 0
+
+
+def save_answer(conn: Connection, user_id: int, key: str, answer: Any) -> None:
+    """Stores the answer of a key with the commit. The event is already appended, and its lock must not wait."""
+    conn.defer(_SAVE_ANSWER, of_user=user_id, of_key=key, answer=json(answer))
 
 
 async def forget_answers(conn: Connection) -> int:

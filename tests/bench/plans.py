@@ -103,7 +103,7 @@ async def hot_paths(conn: Connection) -> dict[str, Callable[[], Awaitable[Any]]]
         package = await store.claim(conn, meta.name, some.owner_id)
         await store.version_state(conn, package.id, meta.version.canonical)
         await store.add_version(conn, package.id, meta, checksum="", key="plan", size=1, user_id=some.owner_id)
-        await store.remember(conn, some.owner_id, "plan", "", {})
+        await store.remember_key(conn, some.owner_id, "plan", "")
 
     async def listed() -> None:
         for sort in listing.SORTS:
