@@ -28,7 +28,7 @@ _NEXT_SEQ = "registry.events.log:APPEND"
 _PUT = "registry.storage.local:LocalStorage.put"
 _PUBLISH = "registry.packages.publish:publish"
 _COUNT = "registry.downloads.store:_ADD"
-_SETTLE = "registry.downloads.record:DownloadRecorder._settle"
+_COMMIT_OR_SPOOL = "registry.downloads.record:DownloadRecorder._commit_or_spool"
 _DELETE = "registry.packages.store:_DELETE"
 _RESTORE = "registry.packages.store:_RESTORE"
 _REFRESH = "registry.packages.store:_REFRESH"
@@ -68,10 +68,10 @@ def _changing(statement: str, use_case: str) -> list[str]:
 DELETE = _changing(_DELETE, "registry.packages.manage:delete_version")
 RESTORE = _changing(_RESTORE, "registry.packages.manage:restore_version")
 DOWNLOAD = [
-    f"before {_SETTLE}",
+    f"before {_COMMIT_OR_SPOOL}",
     f"before commit of {_COUNT}",
     f"after commit of {_COUNT}",
-    f"after {_SETTLE}",
+    f"after {_COMMIT_OR_SPOOL}",
     "before aiohttp.web:StreamResponse.write_eof",
     "after aiohttp.web:StreamResponse.write_eof",
 ]
