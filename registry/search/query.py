@@ -43,8 +43,7 @@ LESSER_EVIDENCE = 0.2
 EXACT = 1_000_000
 COMPACT = 10_000
 
-# The factor of the most popular package. For others it is multiplied by the square of their relative popularity,
-# because a few downloads mean little.
+# The factor of the most popular package. For others it shrinks quadratically: a few downloads mean little.
 POPULARITY = 14.0
 QUALITY = 0.3
 FRESHNESS = 0.1
