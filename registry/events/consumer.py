@@ -71,12 +71,15 @@ async def follow(
     *,
     read: Reader = event_log.read_after,
     pause: float = 0.0,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> None:
     """Handles the log for ever, starting at the saved cursor of `name`. Ends only by cancellation.
 
     The log is the event log, unless `read` reads another one. A consumer that has caught up rests for `pause`
     seconds, or for REST times as long as its last batch took if that is longer, so a busy log is handled in larger
     batches. A failed batch is logged, counted and retried after a pause. The cursor moves when a batch has succeeded.
+    `clock` measures how long a batch took, and `sleep` is the rest after it, both in seconds.
     """
     failures = 0
     ERRORS.labels(name)  # creates the series at 0, so that alerts see the first failure as an increase
@@ -88,12 +91,12 @@ async def follow(
                     await conn.run(_START, name=name)
                 with announcements.wakeups(CHANNEL) as wakeup:
                     while True:
-                        began = time.monotonic()
+                        began = clock()
                         caught_up = await _step(db, name, handle, read)
                         failures = 0
                         if caught_up:
-                            rest = min(REST * (time.monotonic() - began), LONGEST_REST_SECONDS)
-                            await asyncio.sleep(max(pause, rest))
+                            rest = min(REST * (clock() - began), LONGEST_REST_SECONDS)
+                            await sleep(max(pause, rest))
                             await wait(wakeup, POLL_SECONDS)
                             wakeup.clear()
         except Unavailable as error:

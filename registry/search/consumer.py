@@ -36,18 +36,23 @@ def handler(db: Database, index: SearchIndex) -> Handler:
     return handle
 
 
-async def follow(db: Database, announcements: Announcements, index: SearchIndex) -> None:
-    """Indexes until it is cancelled. Returns at once when no Elasticsearch is configured."""
+async def follow(
+    db: Database, announcements: Announcements, index: SearchIndex, *, heal_seconds: float = HEAL_SECONDS
+) -> None:
+    """Indexes until it is cancelled. Returns at once when no Elasticsearch is configured.
+
+    It checks the index every `heal_seconds` and rebuilds it when it is lost.
+    """
     if not index.is_configured:
         log.warning("no search engine is configured; PostgreSQL answers searches")
         return
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_keep_healed(db, index))
+        tasks.create_task(_keep_healed(db, index, heal_seconds))
         tasks.create_task(event_consumer.follow(db, announcements, CONSUMER, handler(db, index), pause=GATHER_SECONDS))
 
 
-async def _keep_healed(db: Database, index: SearchIndex) -> None:
-    """Checks the index regularly, so that a lost index is rebuilt even when nothing is published."""
+async def _keep_healed(db: Database, index: SearchIndex, seconds: float) -> None:
+    """Checks the index every `seconds`, so that a lost index is rebuilt even when nothing is published."""
     while True:
         try:
             await heal(db, index)
@@ -55,4 +60,4 @@ async def _keep_healed(db: Database, index: SearchIndex) -> None:
             log.warning("search index can't be looked at", extra={"reason": error.detail})
         except Exception:  # an unexpected error must not end the loop and with it the consumer
             log.exception("search index can't be looked at")
-        await asyncio.sleep(HEAL_SECONDS)
+        await asyncio.sleep(seconds)

@@ -34,14 +34,21 @@ WAIT_SECONDS = 5.0
 SUGGESTIONS = 10
 
 
-async def search(db: Database, index: SearchIndex, announcements: Announcements, request: SearchRequest) -> Page:
+async def search(
+    db: Database,
+    index: SearchIndex,
+    announcements: Announcements,
+    request: SearchRequest,
+    *,
+    wait_seconds: float = WAIT_SECONDS,
+) -> Page:
     """The page of results for `request`. It is `degraded` when it comes from PostgreSQL.
 
     Raises DatabaseUnavailable when PostgreSQL is needed and unavailable too.
     """
     started = time.monotonic()
     if request.min_seq and not index.is_away:
-        await _wait_for(db, announcements, request.min_seq)
+        await _wait_for(db, announcements, request.min_seq, wait_seconds)
     try:
         page = await _from_index(index, request)
     except SearchUnavailable:
@@ -107,10 +114,10 @@ def _result(row: Row) -> Result:
     }
 
 
-async def _wait_for(db: Database, announcements: Announcements, seq: int) -> None:
-    """Returns when the index has the change `seq`, when there is no such change yet, or after WAIT_SECONDS."""
+async def _wait_for(db: Database, announcements: Announcements, seq: int, seconds: float) -> None:
+    """Returns when the index has the change `seq`, when there is no such change yet, or after `seconds`."""
     async with db.read() as conn:
         if seq > await event_log.last_seq(conn):
             return
-    if not await wait_until_handled(db, announcements, CONSUMER, seq, WAIT_SECONDS):
+    if not await wait_until_handled(db, announcements, CONSUMER, seq, seconds):
         log.warning("search index is behind", extra={"seq": seq})

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.sql import bindparam as p
 
 from registry.db.connecting import dsn
+from registry.db.driver import is_readable
 from registry.db.engine import (
     ConstraintViolated,
     Database,
@@ -23,12 +24,16 @@ from registry.db.tables import users
 from registry.errors import DatabaseUnavailable
 from registry.settings import Settings
 from registry.web.connections import raise_open_files_limit
+from tests.until import until
 
 ADD = statement(
     sa.insert(users).values(username=p("username"), email=None, password_hash="x", role="user").returning(users.c.id)
 )
 COUNT = statement(sa.select(sa.func.count()).select_from(users))
 PIDS = Statement("SELECT pg_backend_pid()", {})
+SLEEPING = Statement(
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'", {}
+)
 # select() knows no file from this number on.
 MANY_FILES = 1024
 
@@ -86,8 +91,12 @@ async def test_a_cancelled_transaction_rolls_back_and_keeps_the_pool_intact(db: 
             await conn.value(ADD, username="ada")
             await conn.value(Statement("SELECT pg_sleep(30)", {}))
 
+    async def is_asleep() -> bool:
+        async with db.read() as conn:
+            return bool(await conn.value(SLEEPING))
+
     task = asyncio.create_task(slow())
-    await asyncio.sleep(0.3)
+    await until(is_asleep)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -148,7 +157,7 @@ async def test_connections_that_the_server_closed_are_replaced(db: Database, dat
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
-    await asyncio.sleep(0.1)
+    await until(lambda: all(is_readable(conn.raw) for conn in db._pool._free))
     for _ in range(10):
         assert await _pid(db) > 0
 
@@ -178,7 +187,7 @@ async def test_a_waiter_gets_a_new_connection_in_place_of_a_broken_one(database_
     values = {"REGISTRY_DB_URL": database_url, "REGISTRY_DB_STATEMENT_TIMEOUT": "1s", "REGISTRY_DB_POOL_SIZE": "2"}
     async with open_database(Settings.read(values).database) as db, asyncio.timeout(2):
         slow = asyncio.gather(_sleep(db), _sleep(db), return_exceptions=True)
-        await asyncio.sleep(0.2)
+        await until(lambda: db.use()[0] == 2)
         assert await _pid(db) > 0
         assert {type(failure) for failure in await slow} == {DatabaseUnavailable}
 

@@ -120,18 +120,23 @@ def test_a_jar_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert maven_jar(tmp_path, S3PROXY).read_bytes() == b"jar"
 
 
+RACERS = 3
 RACER = """
 import sys, time
 from pathlib import Path
 from registry.devstack import distribution
-from tests.devstack.test_distribution import carrier_in
+from tests.devstack.test_distribution import RACERS, carrier_in
 
 def download(coordinate, into):
     with (into.parent / "fetches").open("a") as file:
         file.write("x")
-    time.sleep(0.5)
+    while len(started.read_text()) < RACERS:
+        time.sleep(0.01)
     return carrier_in(into)
 
+started = Path(sys.argv[1]).with_name("started")
+with started.open("a") as file:
+    file.write("x")
 distribution.ELASTICSEARCH_TREE_SHA256 = sys.argv[2]
 distribution.download = download
 print(distribution.elasticsearch_home(Path(sys.argv[1])))
@@ -142,10 +147,10 @@ def test_of_many_processes_one_fetches(tmp_path: Path, pinned: str) -> None:
     cache = tmp_path / "cache"
     racers = [
         subprocess.Popen([sys.executable, "-c", RACER, cache, pinned], stdout=subprocess.PIPE, text=True, cwd=PROJECT)
-        for _ in range(3)
+        for _ in range(RACERS)
     ]
     homes = {racer.communicate(timeout=60)[0] for racer in racers}
-    assert [racer.returncode for racer in racers] == [0, 0, 0]
+    assert [racer.returncode for racer in racers] == [0] * RACERS
     assert len(homes) == 1
     assert (cache / "fetches").read_text() == "x"
 

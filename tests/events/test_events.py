@@ -5,12 +5,14 @@ from collections.abc import Sequence
 
 import pytest
 
+from registry.db.driver import is_readable
 from registry.db.engine import Database, Statement
 from registry.errors import SearchUnavailable
 from registry.events import consumer
 from registry.events import log as event_log
 from registry.events.announcements import Announcements
 from registry.events.log import Event
+from tests.until import until
 
 
 async def append(db: Database, package: str, *, pause: float = 0.0, fail: bool = False) -> int:
@@ -29,13 +31,12 @@ async def read(db: Database) -> list[Event]:
         return await event_log.read_after(conn, 0, 10_000)
 
 
-async def until(db: Database, name: str, seq: int) -> None:
-    async with asyncio.timeout(20):
-        while True:
-            async with db.read() as conn:
-                if await event_log.position(conn, name) >= seq:
-                    return
-            await asyncio.sleep(0.02)
+async def until_handled(db: Database, name: str, seq: int) -> None:
+    async def is_handled() -> bool:
+        async with db.read() as conn:
+            return await event_log.position(conn, name) >= seq
+
+    await until(is_handled)
 
 
 async def test_numbers_have_no_gaps_when_transactions_fail(db: Database):
@@ -93,26 +94,35 @@ async def test_a_consumer_handles_every_event_once_and_in_order(db: Database, an
     task = asyncio.create_task(consumer.follow(db, announcements, "test", handle))
     for index in range(10):
         await append(db, f"p{index}")
-    await until(db, "test", 11)
+    await until_handled(db, "test", 11)
     task.cancel()
     assert handled == list(range(1, 12))
 
 
 async def test_events_that_arrive_while_a_consumer_rests_are_one_batch(db: Database, announcements: Announcements):
     batches: list[list[int]] = []
+    rests: list[float] = []
+    rested = asyncio.Event()
+    now = 100.0
 
     async def handle(events: Sequence[Event]) -> None:
+        nonlocal now
         batches.append([event.seq for event in events])
-        await asyncio.sleep(0.3)
+        now += 0.25
+
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+        await rested.wait()
 
     await append(db, "long")
-    task = asyncio.create_task(consumer.follow(db, announcements, "test", handle))
-    await until(db, "test", 1)
+    task = asyncio.create_task(consumer.follow(db, announcements, "test", handle, clock=lambda: now, sleep=rest))
+    await until(lambda: bool(rests))
     for index in range(3):
         await append(db, f"p{index}")
-        await asyncio.sleep(0.05)
-    await until(db, "test", 4)
+    rested.set()
+    await until_handled(db, "test", 4)
     task.cancel()
+    assert rests[0] == consumer.REST * 0.25
     assert batches == [[1], [2, 3, 4]]
 
 
@@ -128,7 +138,7 @@ async def test_a_failed_batch_is_retried_and_no_event_is_skipped(db: Database, a
     await append(db, "one")
     await append(db, "two")
     task = asyncio.create_task(consumer.follow(db, announcements, "test", handle))
-    await until(db, "test", 2)
+    await until_handled(db, "test", 2)
     task.cancel()
     assert handled == [1, 2]
 
@@ -144,13 +154,13 @@ async def test_of_two_consumers_one_leads_and_the_other_takes_over(db: Database,
 
     tasks = {who: asyncio.create_task(consumer.follow(db, announcements, "test", handler(who))) for who in handled}
     await append(db, "one")
-    await until(db, "test", 1)
+    await until_handled(db, "test", 1)
     leader = next(who for who, seqs in handled.items() if seqs)
     other = next(who for who in handled if who != leader)
     tasks[leader].cancel()
     await asyncio.gather(tasks[leader], return_exceptions=True)
     await append(db, "two")
-    await until(db, "test", 2)
+    await until_handled(db, "test", 2)
     tasks[other].cancel()
     assert handled == {leader: [1], other: [2]}
 
@@ -163,7 +173,7 @@ async def test_a_consumer_continues_after_its_session_was_terminated(db: Databas
 
     task = asyncio.create_task(consumer.follow(db, announcements, "test", handle))
     await append(db, "one")
-    await until(db, "test", 1)
+    await until_handled(db, "test", 1)
     async with db.read() as conn:
         await conn.all(
             Statement(
@@ -172,9 +182,9 @@ async def test_a_consumer_continues_after_its_session_was_terminated(db: Databas
                 {},
             )
         )
-    await asyncio.sleep(0.1)  # until the pool's connections are closed, too
+    await until(lambda: all(is_readable(conn.raw) for conn in db._pool._free))  # each was closed by the server
     await append(db, "two")
-    await until(db, "test", 2)
+    await until_handled(db, "test", 2)
     task.cancel()
     assert handled == [1, 2]
 
@@ -187,10 +197,10 @@ async def test_a_replayed_consumer_handles_everything_again(db: Database, announ
 
     await append(db, "one")
     task = asyncio.create_task(consumer.follow(db, announcements, "test", handle))
-    await until(db, "test", 1)
+    await until_handled(db, "test", 1)
     async with db.transaction() as conn:
         await consumer.replay(conn, "test")
-    await until(db, "test", 1)
+    await until_handled(db, "test", 1)
     task.cancel()
     assert handled == [1, 1]
 
@@ -201,7 +211,7 @@ async def test_the_lag_is_the_number_and_age_of_events_not_handled(db: Database,
 
     task = asyncio.create_task(consumer.follow(db, announcements, "test", handle))
     await append(db, "one")
-    await until(db, "test", 1)
+    await until_handled(db, "test", 1)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await append(db, "two")

@@ -22,7 +22,7 @@ from registry.search.index import SearchIndex, open_search
 from registry.search.indexing import CONSUMER
 from registry.search.rebuild import heal
 from registry.search.request import SearchRequest
-from registry.search.search import search
+from registry.search.search import WAIT_SECONDS, search
 from registry.settings import SearchSettings, Settings
 from registry.worker import CHANNELS
 
@@ -107,6 +107,7 @@ class Shelf:
     db: Database
     index: SearchIndex
     user: int = 0
+    wait_seconds: float = WAIT_SECONDS
 
     def __post_init__(self) -> None:
         self.announcements = Announcements(self.db, CHANNELS)
@@ -195,7 +196,8 @@ class Shelf:
         """The page of a search; `params` as in the address."""
         lists = {name: value if isinstance(value, list) else [value] for name, value in params.items()}
         pairs = [(name, str(value)) for name, values in lists.items() for value in values]
-        return await search(self.db, self.index, self.announcements, SearchRequest.parse([("q", q), *pairs]))
+        request = SearchRequest.parse([("q", q), *pairs])
+        return await search(self.db, self.index, self.announcements, request, wait_seconds=self.wait_seconds)
 
     async def names(self, q: str, **params: Any) -> list[str]:
         page = await self.find(q, **params)

@@ -20,6 +20,7 @@ from registry.search.rebuild import rebuild
 from registry.search.writes import Write
 from registry.settings import SearchSettings
 from tests.search.conftest import Shelf
+from tests.until import until
 
 FAILURES = statement(sa.select(index_failures.c.document, index_failures.c.package, index_failures.c.reason))
 
@@ -243,19 +244,20 @@ async def test_following_outlives_any_failure_to_look_at_the_index(
     db: Database, announcements: Announcements, index: SearchIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shelf = Shelf(db, index)
-    failures = iter([KeyError("a bug")])
+    checks = 0
 
     async def fail(_db: Database, _index: SearchIndex) -> bool:
-        for failure in failures:
-            raise failure
+        nonlocal checks
+        checks += 1
+        if checks == 1:
+            raise KeyError("a bug")
         return False
 
     monkeypatch.setattr(consumer, "heal", fail)
-    monkeypatch.setattr(consumer, "HEAL_SECONDS", 0.1)
     await rebuild(db, index)
-    following = asyncio.create_task(consumer.follow(db, announcements, index))
-    await asyncio.sleep(0.3)
+    following = asyncio.create_task(consumer.follow(db, announcements, index, heal_seconds=0.05))
     try:
+        await until(lambda: checks > 1)
         seq = await shelf.publish("first")
         async with asyncio.timeout(30):
             while (await shelf.find("first", min_seq=seq))["total"] == 0:
