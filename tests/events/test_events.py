@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from registry.db.driver import is_readable
 from registry.db.engine import Database, Statement
-from registry.errors import SearchUnavailable
+from registry.errors import DatabaseUnavailable, SearchUnavailable
 from registry.events import consumer
 from registry.events import log as event_log
 from registry.events.announcements import Announcements
@@ -182,8 +181,15 @@ async def test_a_consumer_continues_after_its_session_was_terminated(db: Databas
                 {},
             )
         )
-    await until(lambda: all(is_readable(conn.raw) for conn in db._pool._free))  # each was closed by the server
-    await append(db, "two")
+
+    async def is_appended() -> bool:
+        try:
+            await append(db, "two")
+        except DatabaseUnavailable:  # the pool has connections that PostgreSQL is about to close
+            return False
+        return True
+
+    await until(is_appended)
     await until_handled(db, "test", 2)
     task.cancel()
     assert handled == [1, 2]
