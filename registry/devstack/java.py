@@ -21,7 +21,7 @@ def find_java(
     search_path: str = "/usr/local/bin:/usr/bin:/bin",
     jvm_folder: Path = JVM_FOLDER,
 ) -> Path:
-    """The home of the first Java of version `minimum` or newer that has all modules of a JDK.
+    """The home of the first Java of version `minimum` or newer that has the module NEEDED_MODULE.
 
     Looks at `candidates`, then at `java` on `search_path` (in the form of PATH), then below `jvm_folder`. Raises
     StackError with the rejected candidates and with what to install.
