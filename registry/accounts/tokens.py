@@ -58,8 +58,11 @@ def issue(user: User, settings: AccountSettings, now: datetime) -> tuple[str, da
     return jwt.encode(claims, settings.secret_keys[0], algorithm=_ALGORITHM), expires_at
 
 
-def read(token: str, settings: AccountSettings) -> Claims:
-    """The claims of a login token. Raises Unauthorized unless one of the keys signed it and it has not expired."""
+def read(token: str, settings: AccountSettings, now: datetime | None = None) -> Claims:
+    """The claims of a login token. Raises Unauthorized unless one of the keys signed it and it has not expired.
+
+    `now` is the present time unless it is given.
+    """
     if len(token) > MAX_TOKEN or not token.isascii():
         raise Unauthorized(NOT_VALID)
     try:
@@ -67,7 +70,7 @@ def read(token: str, settings: AccountSettings) -> Claims:
     # RecursionError: the header is parsed before the signature is checked, and may be deeply nested.
     except (jwt.InvalidTokenError, ValidationError, RecursionError):
         raise Unauthorized(NOT_VALID) from None
-    if claims.expires_at <= datetime.now(UTC) - _LEEWAY:
+    if claims.expires_at <= (now or datetime.now(UTC)) - _LEEWAY:
         raise Unauthorized(EXPIRED)
     return claims
 

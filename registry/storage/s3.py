@@ -47,12 +47,14 @@ async def open_s3(
     secret_key: str | None = None,
     ca: Path | None = None,
     prefix: str = "",
+    detect_retry_seconds: float = DETECT_RETRY_SECONDS,
 ) -> AsyncIterator["S3Storage"]:
     """The storage in an existing bucket, below `prefix`. It does not wait for the server.
 
     Without `endpoint` the server is Amazon's. Without keys the usual AWS credential chain applies. Presigned addresses
     are made for `public_endpoint`, if clients reach the server by another address. `ca` is a PEM file of authorities
-    that replace the public ones. Raises StorageUnavailable if no client can be created from these values.
+    that replace the public ones. While the server is away, the detection of its features is repeated every
+    `detect_retry_seconds`. Raises StorageUnavailable if no client can be created from these values.
     """
     config = AioConfig(
         connect_timeout=2,
@@ -87,7 +89,7 @@ async def open_s3(
         storage = S3Storage(client, bucket, prefix, signer=signer)
         stack.push_async_callback(storage.aclose)
         # The start does not wait for the detection, because the server may be unavailable.
-        detecting = asyncio.create_task(_detect_soon(storage))
+        detecting = asyncio.create_task(_detect_soon(storage, detect_retry_seconds))
         stack.push_async_callback(_cancelled, detecting)
         yield storage
 
@@ -250,13 +252,13 @@ async def _chunks(body: Any, key: str) -> AsyncGenerator[bytes, None]:
         yield chunk
 
 
-async def _detect_soon(storage: S3Storage) -> None:
+async def _detect_soon(storage: S3Storage, retry_seconds: float) -> None:
     """Detects the features before the first upload needs them. Retries while the server is away."""
     while True:
         try:
             await storage.detect_features()
         except StorageUnavailable:
-            await asyncio.sleep(DETECT_RETRY_SECONDS)
+            await asyncio.sleep(retry_seconds)
         else:
             return
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import coredis.exceptions
@@ -45,7 +45,7 @@ class _Quota(NamedTuple):
 class RateLimiter:
     """Counts requests in fixed windows: in Redis, or in memory if there is no `redis_url` or Redis is unavailable."""
 
-    def __init__(self, rates: Rates, redis_url: str = "") -> None:
+    def __init__(self, rates: Rates, redis_url: str = "", *, clock: Callable[[], float] = time.monotonic) -> None:
         self._quotas = {name: _quota(name, item) for name, item in rates.items()}
         self._memory = Windows()
         self._failures = Windows()
@@ -55,6 +55,7 @@ class RateLimiter:
             address = f"async+{redis_url}"
             limiter = RedisLimiter(_client_key, address, stream_timeout=1, connect_timeout=1, decode_components=True)
             self._redis = limiter.db
+        self._clock = clock
         self._redis_away_until = 0.0
 
     async def hit(self, limit: Limit | None, key: str) -> Mapping[str, str]:
@@ -91,13 +92,13 @@ class RateLimiter:
 
     async def _count_shared(self, redis: Storage, item: limits.RateLimitItem, key: str) -> tuple[int, float] | None:
         """Like Windows.count(), but in Redis. None while Redis is unavailable."""
-        if time.monotonic() < self._redis_away_until:
+        if self._clock() < self._redis_away_until:
             return None
         try:
             async with asyncio.timeout(REDIS_SECONDS):
                 return await _increment(redis, item, key)
         except (StorageError, coredis.exceptions.RedisError, OSError, TimeoutError) as error:
-            self._redis_away_until = time.monotonic() + REDIS_RETRY_SECONDS
+            self._redis_away_until = self._clock() + REDIS_RETRY_SECONDS
             log.warning("Redis is unavailable; limits are counted in memory", extra={"reason": type(error).__name__})
             return None
 

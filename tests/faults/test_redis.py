@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from registry.web import limits
 from tests.client import Registry
 from tests.conftest import MakeRegistry
 from tests.faults.toxic import Toxic, tcp, toxic
@@ -24,8 +23,7 @@ async def wire(redis: Redis) -> AsyncIterator[Toxic]:
 
 
 @pytest.fixture
-async def registry(wire: Toxic, make_registry: MakeRegistry, monkeypatch: pytest.MonkeyPatch) -> Registry:
-    monkeypatch.setattr(limits, "REDIS_RETRY_SECONDS", 1.0)
+async def registry(wire: Toxic, make_registry: MakeRegistry) -> Registry:
     return await make_registry(
         REGISTRY_RATE_LIMITS=f"read={QUOTA}/hour", REGISTRY_REDIS_URL=f"redis://127.0.0.1:{wire.port}/0"
     )

@@ -13,7 +13,6 @@ import pytest
 
 from registry.errors import StorageUnavailable
 from registry.keys import STORAGE
-from registry.storage import s3 as s3_module
 from registry.storage.base import BlobExists
 from registry.storage.s3 import open_s3
 from registry.storage.s3_features import PROBE_FOLDER
@@ -116,12 +115,9 @@ def md5(data: bytes) -> str:
     return base64.b64encode(hashlib.md5(data).digest()).decode()
 
 
-async def test_the_start_does_not_wait_for_a_server_that_is_away(
-    wire: Toxic, given, source, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(s3_module, "DETECT_RETRY_SECONDS", 0.1)
+async def test_the_start_does_not_wait_for_a_server_that_is_away(wire: Toxic, given, source):
     wire.refusing = True
-    async with asyncio.timeout(WAIT_SECONDS), open_s3(**given) as storage:
+    async with asyncio.timeout(WAIT_SECONDS), open_s3(**given, detect_retry_seconds=0.1) as storage:
         with pytest.raises(StorageUnavailable):
             await storage.detect_features()
         wire.heal()
