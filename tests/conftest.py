@@ -36,7 +36,13 @@ from tests.servers import Redis, S3Proxy, cache_folder
 # A test that uses one of these needs a server, a JDK or a program that the project downloads.
 SERVERS = {"stack_folder", "postgres", "elasticsearch", "s3", "redis", "java_home", "nginx", "promtool", "storage"}
 # These tests start programs themselves.
-STARTERS = ("tests/deploy/", "tests/devstack/", "tests/faults/", "tests/test_supervisor.py")
+STARTERS = (
+    "tests/deploy/",
+    "tests/devstack/",
+    "tests/faults/",
+    "tests/test_supervisor.py",
+    "tests/web/test_middleware.py",
+)
 ITERATIONS = "100000"
 SECRET = "tests-only-0123456789abcdefghijklmnopqrstuvwxyz"
 
