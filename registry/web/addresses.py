@@ -34,6 +34,8 @@ class ClientAddress:
             return UNKNOWN
         if self._is_trusted(address):
             for hop in reversed(",".join(request.headers.getall(hdrs.X_FORWARDED_FOR, [])).split(",")):
+                if not hop.strip():
+                    continue  # a list may have empty elements (RFC 9110, 5.6.1)
                 forwarded = parse(hop)
                 if forwarded is None:
                     break

@@ -204,7 +204,7 @@ async def test_an_error_is_problem_json_if_the_client_accepts_it(registry: Regis
         answer = await registry.get("/packages/nobody", headers={"Accept": accept})
         assert answer.headers["Content-Type"] == "application/problem+json"
         check_error(answer, 404)
-    for accept in ("application/json", "*/*", "text/html", ""):
+    for accept in ("application/json", "*/*", "text/html", "", "application/problem+json;q=0, application/json"):
         answer = await registry.get("/packages/nobody", headers={"Accept": accept})
         assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
 
