@@ -3,9 +3,8 @@
 A loop that should never end must not end unnoticed. Each failure is logged with its traceback and counted in
 `registry_task_failures_total`, and the task starts again after a pause that grows with each failure.
 
-A cancellation can get lost: `asyncio.wait_for` before Python 3.12 and `asyncio.TaskGroup` before 3.13 drop one that
-arrives together with a result or with another error. A loop that catches errors would then run for ever.
-`cancellations()` and `raise_lost_cancellation()` find such a loss.
+A cancellation can get lost: `asyncio.wait_for` before Python 3.12 drops one that arrives together with a result. A loop
+that catches errors would then run for ever. `cancellations()` and `raise_lost_cancellation()` find such a loss.
 """
 
 import asyncio
@@ -31,10 +30,12 @@ async def running(tasks: Mapping[str, Task]) -> AsyncIterator[None]:
 
     A task that returns is finished and does not start again.
     """
-    started = [asyncio.create_task(_keep_running(name, task), name=name) for name, task in tasks.items()]
+    ending = asyncio.Event()
+    started = [asyncio.create_task(_keep_running(name, task, ending), name=name) for name, task in tasks.items()]
     try:
         yield
     finally:
+        ending.set()
         for each in started:
             each.cancel()
         await asyncio.gather(*started, return_exceptions=True)
@@ -52,7 +53,7 @@ def raise_lost_cancellation(before: int) -> None:
         raise asyncio.CancelledError
 
 
-async def _keep_running(name: str, task: Task) -> None:
+async def _keep_running(name: str, task: Task, ending: asyncio.Event) -> None:
     FAILURES.labels(name)  # creates the series at 0, so that alerts see the first failure as an increase
     failures = 0
     while True:
@@ -61,7 +62,8 @@ async def _keep_running(name: str, task: Task) -> None:
         except Exception:  # the task is restarted, and the counter triggers an alert
             FAILURES.labels(name).inc()
             log.exception("background task failed", extra={"task": name})
-            raise_lost_cancellation(0)
+            if ending.is_set():
+                return  # the task answered its cancellation with an error
         else:
             return
         await asyncio.sleep(RESTART_SECONDS[min(failures, len(RESTART_SECONDS) - 1)])

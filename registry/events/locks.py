@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Database, Statement, statement
-from registry.tasks import cancellations, raise_lost_cancellation
 
 HEARTBEAT_SECONDS = 2.0
 # PostgreSQL ends the session only after several missed heartbeats, because the event loop may be busy for a moment.
@@ -31,19 +30,31 @@ async def held(db: Database, class_: int, key: int) -> AsyncIterator[None]:
 
     Cancels the block and raises DatabaseUnavailable when the session is lost: another process may hold the lock then.
     """
-    before = cancellations()
     async with db.session() as (conn, _):
         await conn.command(f"SET idle_session_timeout = '{IDLE_SECONDS}s'")
         while not await conn.value(_TRY_LOCK, class_=class_, key=key):
             await asyncio.sleep(RETRY_SECONDS)
+        heartbeat = asyncio.create_task(_send_heartbeats(conn))
+        # Not a TaskGroup: before Python 3.13 it drops a cancellation that arrives while an error ends it.
+        scope = asyncio.timeout(None)
+
+        def end_block(_: object) -> None:
+            scope.reschedule(asyncio.get_running_loop().time())
+
         try:
-            async with asyncio.TaskGroup() as tasks:
-                heartbeat = tasks.create_task(_send_heartbeats(conn))
-                yield
-                heartbeat.cancel()
-        except BaseExceptionGroup as group:
-            raise_lost_cancellation(before)
-            raise group.exceptions[0] from None
+            async with scope:
+                heartbeat.add_done_callback(end_block)
+                try:
+                    yield
+                finally:
+                    heartbeat.remove_done_callback(end_block)
+        except TimeoutError:
+            if scope.expired():
+                await heartbeat  # raises why the session was lost
+            raise
+        finally:
+            heartbeat.cancel()
+            await asyncio.gather(heartbeat, return_exceptions=True)
 
 
 async def _send_heartbeats(conn: Connection) -> None:

@@ -23,7 +23,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from registry.storage.base import BlobExists, BlobMismatch
-from registry.tasks import cancellations, raise_lost_cancellation
 
 log = logging.getLogger(__name__)
 
@@ -125,12 +124,10 @@ class Uploader:
             checksum = {"ChecksumSHA256": part.sha256} if self._checksum else {}
             return {"PartNumber": number, "ETag": answer["ETag"], **checksum}
 
-        before = cancellations()
         try:
             async with asyncio.TaskGroup() as group:
                 sending = [group.create_task(send(offset)) for offset in range(0, size, PART_BYTES)]
         except ExceptionGroup as failed:
-            raise_lost_cancellation(before)
             raise failed.exceptions[0] from None
         return [part.result() for part in sending]
 

@@ -243,7 +243,7 @@ async def test_of_two_rebuilds_that_lost_their_lock_none_is_used_and_the_former_
         return filled
 
     monkeypatch.setattr(rebuilding, "_fill", and_another)
-    with pytest.raises(SearchUnavailable, match="not one; none is used"):
+    with pytest.raises(SearchUnavailable, match=r"not one\. None is used\."):
         await rebuild(shelf.db, shelf.index)
     assert await indices(own) == before
     await shelf.publish("later")
