@@ -51,7 +51,7 @@ class PgBouncer(Server):
         settings.write_text(
             f"[databases]\n* = host={self._socket_dir}\n[pgbouncer]\nlisten_addr = {HOST}\nlisten_port = {self.port}\n"
             f"unix_socket_dir =\nauth_type = trust\nauth_file = {users}\npool_mode = {self._mode}\n"
-            "default_pool_size = 10\nquery_wait_timeout = 20\n",
+            "default_pool_size = 40\nquery_wait_timeout = 20\n",
             encoding="utf-8",
         )
         return [self._program, settings]
