@@ -26,7 +26,7 @@ def visible_packages(request: web.Request) -> frozenset[str] | None:
     In a private registry, a token that is bound to packages must not learn that others exist.
     """
     principal = request[CONTEXT].principal
-    if request.app[SETTINGS].accounts.access != "private" or not isinstance(principal, Principal):
+    if not isinstance(principal, Principal) or request.app[SETTINGS].accounts.access != "private":
         return None
     return principal.packages
 
@@ -40,7 +40,8 @@ class BearerHeader:
         self._settings = settings
 
     def find(self, request: web.Request) -> str | None:
-        return authenticate.bearer_token(request.headers.get(hdrs.AUTHORIZATION))
+        header = request.headers.get(hdrs.AUTHORIZATION)
+        return None if header is None else authenticate.bearer_token(header)
 
     def is_signed(self, credentials: str) -> bool:
         return authenticate.is_signed(self._settings, credentials)

@@ -7,7 +7,6 @@ import re
 from aiohttp import hdrs, web
 
 UNKNOWN = "unknown"
-# Parsing an address takes longer than counting a request, so the results are cached.
 CACHED_ADDRESSES = 10_000
 # An IPv6 customer gets a network of at least this prefix and may use any address in it.
 IPV6_PREFIX = 64
@@ -23,35 +22,41 @@ class ClientAddress:
     def __init__(self, trusted: tuple[str, ...], country_header: str = "") -> None:
         self._trusted = [ipaddress.ip_network(item, strict=False) for item in trusted]
         self._country_header = country_header
+        # Formatting and comparing addresses takes longer than counting a request, so the results are cached.
+        self._peer = functools.lru_cache(CACHED_ADDRESSES)(self._read_peer)
 
     def of(self, request: web.Request) -> str:
         """The client's address without port and zone, or `unknown`.
 
         It is the address nearest to this server that is not a trusted proxy.
         """
-        address = parse(request.remote or "")
-        if address is None:
-            return UNKNOWN
-        if self._is_trusted(address):
+        peer, is_trusted = self._peer(request.remote or "")
+        if is_trusted:
+            address = peer
             for hop in reversed(",".join(request.headers.getall(hdrs.X_FORWARDED_FOR, [])).split(",")):
                 if not hop.strip():
                     continue  # a list may have empty elements (RFC 9110, 5.6.1)
                 forwarded = parse(hop)
                 if forwarded is None:
                     break
-                address = forwarded
-                if not self._is_trusted(address):
+                address = str(forwarded)
+                if not self._is_trusted(forwarded):
                     break
-        return str(address)
+            return address
+        return peer
 
     def country(self, request: web.Request) -> str:
         """The client's country as two capital letters if a trusted proxy named it, else ""."""
         if not self._country_header:
             return ""
         code = request.headers.get(self._country_header, "")
-        peer = parse(request.remote or "")
-        known = peer is not None and self._is_trusted(peer) and re.fullmatch(r"[A-Za-z]{2}", code)
-        return code.upper() if known else ""
+        _, is_trusted = self._peer(request.remote or "")
+        return code.upper() if is_trusted and re.fullmatch(r"[A-Za-z]{2}", code) else ""
+
+    def _read_peer(self, text: str) -> tuple[str, bool]:
+        """(the address of a connection's other end or `unknown`, whether it is a trusted proxy)."""
+        address = parse(text)
+        return (UNKNOWN, False) if address is None else (str(address), self._is_trusted(address))
 
     def _is_trusted(self, address: Address) -> bool:
         return any(address in network for network in self._trusted)

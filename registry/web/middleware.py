@@ -98,23 +98,23 @@ class Gate:
 
     async def _admit_and_handle(self, request: web.Request, context: Context, handler: Handler) -> web.StreamResponse:
         if context.route is not None:
-            try:
-                await self._identify(request, context, context.route)
-            except Unauthorized:
-                await self._limit(context, context.route)
-                raise
+            source = self.sources[context.route.credentials]
+            credentials = None if context.route.access == OPEN else source.find(request)
+            if credentials is not None:
+                try:
+                    await self._identify(request, context, context.route, source, credentials)
+                except Unauthorized:
+                    await self._limit(context, context.route)
+                    raise
             await self._limit(context, context.route)
             _refuse_encoded_body(request)
-            hint = self.sources[context.route.credentials].hint
-            authorise(context.route, context.principal, private=self.private, hint=hint)
+            authorise(context.route, context.principal, private=self.private, hint=source.hint)
         return await handler(request)
 
-    async def _identify(self, request: web.Request, context: Context, route: Route) -> None:
-        """Sets the principal if the request has credentials. Raises Unauthorized or TooManyRequests for wrong ones."""
-        source = self.sources[route.credentials]
-        credentials = None if route.access == OPEN else source.find(request)
-        if credentials is None:
-            return
+    async def _identify(
+        self, request: web.Request, context: Context, route: Route, source: CredentialSource, credentials: str
+    ) -> None:
+        """Sets the principal of `credentials`. Raises Unauthorized or TooManyRequests for wrong ones."""
         check = request.app[CREDENTIAL_CHECK].check
         try:
             context.principal = await check(

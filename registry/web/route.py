@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from aiohttp import web
@@ -61,11 +62,11 @@ class Route:
     render_error: ErrorRenderer = problems.render
     expect: ExpectHandler | None = None
 
-    @property
+    @cached_property
     def id(self) -> str:
         return f"{self.method} {self.path}"
 
-    @property
+    @cached_property
     def is_negotiated(self) -> bool:
         """Whether the request's Accept header chooses one of several media types."""
         return any(isinstance(kind, tuple) for kind in self.answers.values())
