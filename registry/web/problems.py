@@ -1,7 +1,6 @@
 """Turns failures into JSON answers (RFC 9457, with the member `error` for older clients)."""
 
 import logging
-import re
 import secrets
 
 import orjson
@@ -21,13 +20,12 @@ from registry.errors import (
     TooLarge,
     UnsupportedMediaType,
 )
+from registry.web.responses import accepts
 from registry.web import metrics
 
 log = logging.getLogger(__name__)
 
 PROBLEM = "application/problem+json"
-# A weight of 0 in an Accept header means "not acceptable" (RFC 9110, 12.4.2).
-_REFUSED = re.compile(r";\s*q\s*=\s*0(?:\.0*)?\s*(?:;|$)")
 # Most bytes of the request line and of one header. The parser reports only the limit that was exceeded, so the two
 # limits differ.
 MAX_LINE = 8190
@@ -61,9 +59,7 @@ class _HeadersTooLarge(RegistryError):
 
 def render(request: web.Request, error: RegistryError, request_id: str) -> web.Response:
     """The answer for `error`, as problem+json if the client accepts that, else as plain JSON."""
-    accepted = ",".join(request.headers.getall(hdrs.ACCEPT, [])).lower().split(",")
-    accepts_problem = any(PROBLEM in media and not _REFUSED.search(media) for media in accepted)
-    response = problem_response(error, request_id, PROBLEM if accepts_problem else "application/json")
+    response = problem_response(error, request_id, PROBLEM if accepts(request, PROBLEM) else "application/json")
     response.headers[hdrs.VARY] = hdrs.ACCEPT
     return response
 

@@ -1,6 +1,7 @@
 """JSON answers with strong validators."""
 
 import hashlib
+import re
 from typing import Any
 
 import orjson
@@ -9,6 +10,8 @@ from aiohttp.helpers import ETAG_ANY
 
 REVALIDATE = "no-cache"
 JSON_TYPE = "application/json; charset=utf-8"
+# A weight of 0 in an Accept header means "not acceptable" (RFC 9110, 12.4.2).
+_REFUSED = re.compile(r";\s*q\s*=\s*0(?:\.0*)?\s*(?:;|$)")
 
 
 def json_response(data: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -48,6 +51,12 @@ def rendered_response(
     if headers is not None:
         sent |= headers
     return web.Response(status=304, headers=sent) if unchanged else web.Response(body=body, headers=sent)
+
+
+def accepts(request: web.Request, media_type: str) -> bool:
+    """Whether the Accept header names `media_type`, in lower case, with a weight above 0. Wildcards don't count."""
+    ranges = ",".join(request.headers.getall(hdrs.ACCEPT, [])).lower().split(",")
+    return any(media.partition(";")[0].strip() == media_type and not _REFUSED.search(media) for media in ranges)
 
 
 def matches(request: web.Request, tag: str) -> bool:

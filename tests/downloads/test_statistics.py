@@ -178,6 +178,22 @@ async def test_the_same_as_csv(demo: Registry):
         assert (lines[0], len(lines)) == (["start", "downloads", "unique"], 31)
 
 
+@pytest.mark.parametrize(
+    ("accept", "is_csv"),
+    [
+        ("Text/CSV", True),
+        ("application/json, text/csv;q=0.5", True),
+        ("text/csv;q=0, application/json", False),
+        ("text/csvx", False),
+        ("text/*", False),
+    ],
+)
+async def test_accept_selects_csv_unless_its_weight_is_0(demo: Registry, accept: str, is_csv: bool):
+    for path in ("/packages/demo/stats", "/stats"):
+        answer = await demo.get(path, headers={"Accept": accept})
+        assert answer.headers["Content-Type"].startswith("text/csv") == is_csv
+
+
 async def test_nobody_has_no_statistics(demo: Registry):
     assert (await demo.get("/packages/nobody/stats", params={"interval": "day"})).status == 404
     assert (await demo.get("/packages/De_Mo/stats", params={"interval": "day"})).status == 404
@@ -217,7 +233,7 @@ async def test_what_a_license_is_called_stays_text(demo: Registry):
     assert texts(answer.body) == {"license", licence}
     assert b"<script" not in answer.body
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-    assert texts((await demo.get("/packages/other/badge/license.svg")).body) == {"license", "not said"}
+    assert texts((await demo.get("/packages/other/badge/license.svg")).body) == {"license", "not specified"}
 
 
 async def test_there_are_no_other_badges(demo: Registry):

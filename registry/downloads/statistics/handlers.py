@@ -12,7 +12,7 @@ from registry.errors import NotFound
 from registry.keys import DB, SETTINGS
 from registry.packages import read
 from registry.packages.requests import PACKAGE, name_of, redirect_look_alikes
-from registry.web.responses import matches, metadata_response, rendered_response, tag_of
+from registry.web.responses import accepts, matches, metadata_response, rendered_response, tag_of
 from registry.web.route import READS, Route, query
 
 BADGES = ("version", "downloads", "license")
@@ -35,7 +35,7 @@ class RegistryStats(read.RegistryStats):
 
 @redirect_look_alikes
 async def get_package_stats(request: web.Request) -> web.StreamResponse:
-    wanted = SeriesRequest.parse(request.query, GROUPS, request.headers.get("Accept", ""))
+    wanted = SeriesRequest.parse(request.query, GROUPS, csv=accepts(request, "text/csv"))
     stats = await read.package_stats(request.app[DB], name_of(request))
     if wanted is None:
         return metadata_response(request, stats)
@@ -44,7 +44,7 @@ async def get_package_stats(request: web.Request) -> web.StreamResponse:
 
 
 async def get_registry_stats(request: web.Request) -> web.StreamResponse:
-    wanted = SeriesRequest.parse(request.query, tuple(TRAITS), request.headers.get("Accept", ""))
+    wanted = SeriesRequest.parse(request.query, tuple(TRAITS), csv=accepts(request, "text/csv"))
     visible = visible_packages(request)
     if wanted is None:
         return metadata_response(request, await read.registry_stats(request.app[DB], visible))

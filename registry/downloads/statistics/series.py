@@ -52,10 +52,13 @@ class SeriesRequest:
     csv: bool
 
     @classmethod
-    def parse(cls, query: Mapping[str, str], groups: Sequence[str], accept: str = "") -> "SeriesRequest | None":
-        """None if the request asks for no series. Raises InvalidInput that names every wrong parameter."""
-        as_csv = query.get("format", "csv" if "text/csv" in accept else "json")
-        if not any(name in query for name in PARAMETERS) and as_csv == "json":
+    def parse(cls, query: Mapping[str, str], groups: Sequence[str], *, csv: bool) -> "SeriesRequest | None":
+        """Parses the query of a request, or returns None if it asks for no series. `csv` is the default format.
+
+        Raises InvalidInput that names every wrong parameter.
+        """
+        form = query.get("format", "csv" if csv else "json")
+        if not any(name in query for name in PARAMETERS) and form == "json":
             return None
         errors: list[FieldError] = []
 
@@ -66,7 +69,7 @@ class SeriesRequest:
         interval, group = query.get("interval", "day"), query.get("group_by")
         choice("interval", interval, INTERVALS)
         choice("group_by", group, groups)
-        choice("format", as_csv, ("json", "csv"))
+        choice("format", form, ("json", "csv"))
         last = _day(query, "to", datetime.now(UTC).date(), errors)
         first = _day(query, "from", max(last, date(1, 2, 1)) - timedelta(days=DEFAULT_DAYS - 1), errors)
         if first > last and not errors:
@@ -76,7 +79,7 @@ class SeriesRequest:
             errors.append({"field": "from", "message": message})
         if errors:
             raise InvalidInput.of(errors)
-        return cls(first, last, interval, group, as_csv == "csv")
+        return cls(first, last, interval, group, form == "csv")
 
 
 async def series(db: Database, names: Collection[str] | None, request: SeriesRequest) -> Series:
