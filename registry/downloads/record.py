@@ -168,7 +168,7 @@ class DownloadRecorder:
             await self._add(uuid5(batch, "first half"), downloads[:middle])
             await self._add(uuid5(batch, "second half"), downloads[middle:])
             return
-        RECORDED.inc(len(downloads))
+        RECORDED.inc(sum(download.version_id is not None for download in downloads))
 
 
 @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from registry.db.engine import Database, Row, Statement
-from registry.downloads import store
+from registry.downloads import record, store
 from registry.downloads.record import client_hash
 from registry.keys import DB
 from tests.client import Registry
@@ -120,7 +120,9 @@ def test_clients_of_a_day_are_told_apart_and_days_are_not_linked():
 async def test_a_refusal_is_kept_and_counts_nowhere(demo: Registry, path: str, status: int):
     headers = {412: {"If-Match": '"other"'}, 416: {"Range": "bytes=999999999-"}}.get(status, {})
     ada = await demo.user()
+    before = record.RECORDED._value.get()
     assert (await ada.call("GET", path, headers=headers)).status == status
+    assert record.RECORDED._value.get() == before
     [row] = await rows(demo)
     assert (row.status, row.package_version_id, row.is_unique, row.bytes) == (status, None, False, 0)
     assert [row.package, row.version] == path.split("/")[2:4]
