@@ -24,7 +24,8 @@ from registry.packages.fields import escaped
 from registry.packages.inspection import InspectionPool
 from registry.packages.manifest import request_problems
 from registry.packages.publish import Upload
-from registry.web.parsing import MAX_JSON_BODY, flag_of, parse_object, require_json
+from registry.web.parsing import MAX_JSON_BODY, flag_of, parse_object
+from registry.web.problems import send_continue
 from registry.web.spool import Spool, Spooled
 
 TARBALL_TYPES = ("application/gzip", "application/x-gzip", "application/x-tar+gzip", "application/octet-stream")
@@ -59,18 +60,17 @@ class Receiver:
             raise UnsupportedMediaType("Send the tarball as application/gzip (curl: -T FILE).")
         self._check_declared(request, self._max_tarball)
         options = _options(request)
-        await _continue(request)
+        await send_continue(request)
         async with self._receive(request.content.iter_any()) as tarball:
             yield Upload({"name": name, "version": version}, tarball, **options)
 
     @contextlib.asynccontextmanager
     async def json(self, request: web.Request) -> AsyncIterator[Upload]:
-        """POST: a JSON object with the tarball in base64. Raises UnsupportedMediaType, TooLarge, InvalidInput."""
-        require_json(request)
+        """POST: a JSON object with the tarball in base64. Raises TooLarge, InvalidInput."""
         limit = self._max_tarball * 4 // 3 + self._max_tarball // 16 + MAX_JSON_BODY
         self._check_declared(request, limit)
         options = _options(request)
-        await _continue(request)
+        await send_continue(request)
         async with contextlib.AsyncExitStack() as stack:
             body = await stack.enter_async_context(
                 self._spool.receive(request.content.iter_any(), limit=limit, too_large=self._too_large)
@@ -93,7 +93,7 @@ class Receiver:
         """POST: a part `metadata` with JSON and a part `tarball` with the file, in either order."""
         self._check_declared(request, self._max_tarball + 2 * MAX_JSON_BODY)
         options = _options(request)
-        await _continue(request)
+        await send_continue(request)
         fields: dict[str, Any] | None = None
         tarball: Spooled | None = None
         async with contextlib.AsyncExitStack() as stack:
@@ -126,12 +126,9 @@ class Receiver:
 
 
 async def continue_later(_: web.Request) -> None:
-    """Delay the answer to `Expect: 100-continue` until the upload is accepted, so that a refused one is never sent."""
-
-
-async def _continue(request: web.Request) -> None:
-    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.transport is not None:
-        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    """Doesn't answer `Expect: 100-continue` yet. The receiver does when it wants the body, so that no client sends a
+    body that is refused.
+    """
 
 
 def _options(request: web.Request) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def _handle_error(
     return response
 
 
-async def _continue_at_once(request: web.Request) -> None:
+async def send_continue(request: web.Request) -> None:
     """Answers `Expect: 100-continue`. Ignores other expectations (RFC 9110, 10.1.1), which aiohttp answers with 417."""
     if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.version == HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -153,4 +153,4 @@ def install_error_handlers() -> None:
     aiohttp has no hook for this: docs/decisions/0007-malformed-http.md.
     """
     RequestHandler.handle_error = _handle_error  # type: ignore[method-assign]
-    web_urldispatcher._default_expect_handler = _continue_at_once
+    web_urldispatcher._default_expect_handler = send_continue

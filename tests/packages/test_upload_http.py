@@ -235,6 +235,16 @@ async def test_an_expected_100_comes_only_for_a_body_that_is_wanted(registry: Re
         assert (await head_of(reader)).startswith(b"HTTP/1.1 201")
 
 
+async def test_http_1_0_gets_no_100_continue(registry: Registry):
+    """RFC 9110, 10.1.1."""
+    ada = await registry.user()
+    data = package()[1]
+    head = put_head(ada.token, f"Content-Length: {len(data)}", "Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0")
+    async with connection(registry) as (reader, writer):
+        writer.write(head + data)
+        assert (await head_of(reader)).split()[1] == b"201"
+
+
 async def test_a_client_that_leaves_half_way_leaves_nothing(registry: Registry):
     ada = await registry.user()
     body = b"x" * 3_000_000
