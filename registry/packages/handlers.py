@@ -6,7 +6,7 @@ from aiohttp import web
 from pydantic import Field
 
 from registry.accounts.requests import principal_of, visible_packages
-from registry.errors import InvalidInput, UnsupportedMediaType
+from registry.errors import FieldError, InvalidInput, UnsupportedMediaType
 from registry.keys import DB, STORAGE
 from registry.packages import fields, manage, manifest, names, publish, read, versions
 from registry.packages.inspection import InspectionPool
@@ -14,8 +14,8 @@ from registry.packages.listing import page as listing
 from registry.packages.listing.store import SORTS
 from registry.packages.requests import CACHE, PACKAGE, PACKAGES, VERSION, name_of, redirect_look_alikes, version_of
 from registry.packages.rights import Action, check_credentials
-from registry.packages.upload import REQUIRED, TARBALL_TYPES, Receiver, continue_later
-from registry.web.parsing import PAGE_PARAMETERS, Body, flag_of, page_of, read_body
+from registry.packages.upload import MAX_IDEMPOTENCY_KEY, TARBALL_TYPES, Receiver, continue_later
+from registry.web.parsing import PAGE_PARAMETERS, Body, flag_of, parse_page, read_body
 from registry.web.responses import json_response, metadata_response, render, rendered_response
 from registry.web.route import READS, SIGNED_IN, Limit, Route, header, query
 
@@ -92,13 +92,19 @@ async def get_version_names(request: web.Request) -> web.StreamResponse:
 
 
 async def list_packages(request: web.Request) -> web.StreamResponse:
-    limit, offset = page_of(request)
-    sort = request.query.get("sort", "name")
+    errors: list[FieldError] = []
+    limit, offset = parse_page(request.query, errors)
+    sort, cursor, after = request.query.get("sort", "name"), request.query.get("cursor"), None
     if sort not in SORTS:
-        raise InvalidInput.field("sort", f"must be one of {', '.join(SORTS)}")
-    page = await listing.package_page(
-        request.app[DB], sort, limit, offset, request.query.get("cursor"), visible_packages(request)
-    )
+        errors.append({"field": "sort", "message": f"must be one of {', '.join(SORTS)}"})
+    elif cursor is not None:
+        try:
+            after = listing.decode_cursor(cursor, sort)
+        except ValueError as wrong:
+            errors.append({"field": "cursor", "message": str(wrong)})
+    if errors:
+        raise InvalidInput.of(errors)
+    page = await listing.package_page(request.app[DB], sort, limit, offset, after, visible_packages(request))
     return metadata_response(request, page)
 
 
@@ -148,7 +154,7 @@ async def patch_package(request: web.Request) -> web.StreamResponse:
 _TEXT = {"type": "string"}
 METADATA_SCHEMA: dict[str, Any] = {
     "type": "object",
-    "required": list(REQUIRED),
+    "required": list(manifest.REQUIRED),
     "properties": {
         "name": {"type": "string", "pattern": names.PATTERN, "maxLength": names.MAX_NAME},
         "version": {"type": "string", "maxLength": versions.MAX_VERSION, "description": "SemVer 2.0.0"},
@@ -170,7 +176,7 @@ METADATA_SCHEMA: dict[str, Any] = {
 }  # fmt: skip
 _JSON_SCHEMA = {
     **METADATA_SCHEMA,
-    "required": [*REQUIRED, "tarball"],
+    "required": [*manifest.REQUIRED, "tarball"],
     "properties": {
         **METADATA_SCHEMA["properties"],
         "tarball": {"type": "string", "contentEncoding": "base64", "contentMediaType": "application/gzip"},

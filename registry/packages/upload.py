@@ -22,14 +22,13 @@ from aiohttp.http_exceptions import HttpProcessingError
 from registry.errors import InvalidInput, TooLarge, UnsupportedMediaType
 from registry.packages.fields import escaped
 from registry.packages.inspection import InspectionPool
-from registry.packages.manifest import request_problems
+from registry.packages.manifest import REQUIRED, request_problems
 from registry.packages.publish import Upload
 from registry.web.parsing import MAX_JSON_BODY, flag_of, parse_object
 from registry.web.problems import send_continue
 from registry.web.spool import Spool, Spooled
 
 TARBALL_TYPES = ("application/gzip", "application/x-gzip", "application/x-tar+gzip", "application/octet-stream")
-REQUIRED = ("name", "version", "description")
 MAX_IDEMPOTENCY_KEY = 255
 FIELDS_TOO_LARGE = "The fields other than the tarball are too large: at most 1 MiB is accepted."
 # At most one of this many characters of base64 is written as an escape (`\/`, line breaks).

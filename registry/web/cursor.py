@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import orjson
 
 MAX_CURSOR = 1024
+NOT_OURS = "is not a cursor of this registry"
 _MAX_TEXT = 600
 _MAX_NUMBER = 1 << 62
 
@@ -26,12 +27,12 @@ def decode(text: str, sort: str, kinds: Sequence[type]) -> Position:
     """
     content = _content(text)
     if content is None or not isinstance(content[0], str):
-        raise ValueError("is not a cursor of this registry")
+        raise ValueError(NOT_OURS)
     if content[0] != sort:
         raise ValueError(f"belongs to a list with another sort than {sort}")
     values = content[1:]
     if len(values) != len(kinds) or not all(_fits(*pair) for pair in zip(values, kinds, strict=True)):
-        raise ValueError("is not a cursor of this registry")
+        raise ValueError(NOT_OURS)
     return tuple(value for value in values if isinstance(value, int | str))
 
 

@@ -117,15 +117,6 @@ def _has_nul(value: Any) -> bool:
     return False
 
 
-def page_of(request: web.Request) -> tuple[int, int]:
-    """(limit, offset) of the query. Raises InvalidInput."""
-    errors: list[FieldError] = []
-    page = parse_page(request.query, errors)
-    if errors:
-        raise InvalidInput.of(errors)
-    return page
-
-
 def parse_page(given: Mapping[str, str], errors: list[FieldError]) -> tuple[int, int]:
     """(limit, offset) among query parameters. A limit above 100 is read as 100. Adds to `errors` what is wrong."""
     before = len(errors)

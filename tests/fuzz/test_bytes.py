@@ -28,19 +28,19 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from registry.errors import InvalidInput, RegistryError, TooLarge
+from registry.errors import FieldError, InvalidInput, RegistryError, TooLarge
 from registry.packages.archive import inspect
 from registry.packages.gunzip import Gunzip
 from registry.packages.inspection import InspectionPool
-from registry.packages.manifest import Manifest, Metadata, merge, parse_manifest, request_problems
+from registry.packages.manifest import REQUIRED, Manifest, Metadata, merge, parse_manifest, request_problems
 from registry.packages.ranges import range_problem
 from registry.packages.tar import BLOCK, read_members
-from registry.packages.upload import REQUIRED, Receiver
+from registry.packages.upload import Receiver
 from registry.packages.versions import MAX_VERSION, parse
 from registry.search.query import build, build_relaxed, build_suggest, build_with_spelling
 from registry.search.request import PARAMETERS, SORTS, SearchRequest, parse_explain, parse_suggest
 from registry.web import cursor
-from registry.web.parsing import MAX_WINDOW, page_of, parse_object
+from registry.web.parsing import MAX_WINDOW, parse_object, parse_page
 from registry.web.spool import Spool
 from tests.deadline import deadline
 from tests.packages.test_archive import GOOD, MIXED, SYNAPSE, member, mutated, pax, resum, tar
@@ -435,11 +435,12 @@ def test_queries(explore):
                 assert len(orjson.dumps(understand(pairs))) < 200_000
             except InvalidInput as refusal:
                 check_words(refusal)
-        try:
-            limit, offset = page_of(make_mocked_request("GET", "/").clone(rel_url=url))
+        errors: list[FieldError] = []
+        limit, offset = parse_page(url.query, errors)
+        if errors:
+            check_words(InvalidInput.of(errors))
+        else:
             assert 1 <= limit <= limit + offset <= MAX_WINDOW
-        except InvalidInput as refusal:
-            check_words(refusal)
 
     explore("queries", QUERIES, check)
 

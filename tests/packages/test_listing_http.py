@@ -82,6 +82,12 @@ async def test_a_limit_or_offset_that_is_no_number_is_400(registry: Registry):
     assert [error["field"] for error in both["errors"]] == ["limit", "offset"]
 
 
+async def test_all_wrong_parameters_are_named_at_once(registry: Registry):
+    for query, fields in (("limit=x&sort=y&cursor=z", ["limit", "sort"]), ("offset=-1&cursor=z", ["offset", "cursor"])):
+        errors = (await registry.get(f"/packages?{query}")).json["errors"]
+        assert [error["field"] for error in errors] == fields
+
+
 async def test_beyond_ten_thousand_the_cursor_is_named(registry: Registry):
     assert (await registry.get("/packages?limit=1&offset=9999")).status == 200
     assert (await registry.get("/packages?limit=500&offset=9900")).status == 200
@@ -132,4 +138,6 @@ async def test_a_cursor_that_is_junk_or_of_another_sort_is_400(registry: Registr
         ("recently-updated", "yesterday"), ("recently-updated", 5), ("recently-created", "0001-01-01T00:00:00+99:00"),
     ):  # fmt: skip
         text = base64.urlsafe_b64encode(json.dumps([sort, value, "x"]).encode()).decode()
-        assert (await registry.get(f"/packages?sort={sort}&cursor={text}")).status == 400, (sort, value)
+        answer = await registry.get(f"/packages?sort={sort}&cursor={text}")
+        assert answer.status == 400, (sort, value)
+        assert answer.json["errors"] == [{"field": "cursor", "message": "is not a cursor of this registry"}]

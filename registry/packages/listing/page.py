@@ -6,9 +6,8 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from registry.db.engine import Database, Row
-from registry.errors import InvalidInput
 from registry.packages.listing import store
-from registry.web.cursor import decode, encode
+from registry.web.cursor import NOT_OURS, decode, encode
 
 
 class ListedPackage(TypedDict):
@@ -38,12 +37,16 @@ class PackagePage(TypedDict):
 
 
 async def package_page(
-    db: Database, sort: str, limit: int, offset: int, cursor: str | None, visible: frozenset[str] | None = None
+    db: Database,
+    sort: str,
+    limit: int,
+    offset: int,
+    after: tuple[Any, str] | None,
+    visible: frozenset[str] | None = None,
 ) -> PackagePage:
-    """A page of all packages, or of those in `visible`. Raises InvalidInput for a wrong cursor."""
-    after = decode_cursor(cursor, sort) if cursor is not None else None
+    """A page of all packages, or of those in `visible`. It starts after `after`, or at `offset` if `after` is None."""
     async with db.read() as conn:
-        # One row more than the page has, to know whether there is a next page.
+        # One row more than fits on the page shows whether there is a next page.
         rows, total = await store.listed(conn, sort, limit + 1, offset, after, visible)
     listed = [_listed_package(row) for row in rows[:limit]]
     return {
@@ -68,14 +71,17 @@ def encode_cursor(sort: str, row: Row) -> str:
 
 
 def decode_cursor(text: str, sort: str) -> tuple[Any, str]:
-    """(value, name) of a cursor that was made for `sort`. Raises InvalidInput."""
+    """The position (value, name) in a cursor that was made for `sort`.
+
+    Raises ValueError, with a text for the client, for any other cursor.
+    """
+    value, name = decode(text, sort, (int if sort == "downloads" else str, str))
+    if sort not in ("recently-updated", "recently-created"):
+        return value, str(name)
     try:
-        value, name = decode(text, sort, (int if sort == "downloads" else str, str))
-        if sort in ("recently-updated", "recently-created"):
-            return datetime.fromisoformat(str(value)), str(name)
-    except ValueError as wrong:
-        raise InvalidInput.field("cursor", str(wrong)) from None
-    return value, str(name)
+        return datetime.fromisoformat(str(value)), str(name)
+    except ValueError:
+        raise ValueError(NOT_OURS) from None
 
 
 def _listed_package(row: Row) -> ListedPackage:
