@@ -190,7 +190,8 @@ _MULTIPART_SCHEMA = {
 _PUBLISH_PARAMETERS = (
     query("dry_run", {"type": "boolean", "default": False}, "Check everything and store nothing"),
     header("X-Checksum-SHA256", {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"}, "Must match the tarball"),
-    header("Idempotency-Key", {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+    header("Idempotency-Key",
+           {"type": "string", "minLength": 1, "maxLength": MAX_IDEMPOTENCY_KEY, "pattern": "^[!-~]([ -~]*[!-~])?$"},
            "A repeated request with the same key within a day gets the first answer"),
 )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Concurrent and repeated publishes: one succeeds, and repeats with its Idempotency-Key get the same answer."""
 
 import asyncio
+import re
 
 import pytest
 
@@ -100,6 +101,17 @@ async def test_a_key_that_is_junk_is_400(registry: Registry):
         answer = await ada.put("demo", "1.0.0", headers={"Idempotency-Key": key})
         assert answer.status == 400, key
         assert answer.json["errors"][0]["field"] == "Idempotency-Key"
+
+
+async def test_the_documented_pattern_of_a_key_matches_the_keys_that_are_accepted(registry: Registry):
+    ada = await registry.user()
+    spec = (await registry.get("/openapi.json")).json
+    parameters = spec["paths"]["/api/v1/packages"]["post"]["parameters"]
+    [schema] = [each["schema"] for each in parameters if each["name"] == "Idempotency-Key"]
+    for number, (key, accepted) in enumerate((("k", True), ("release 7/x", True), ("!~", True), ("\u00e9", False))):
+        answer = await ada.put("demo", f"1.0.{number}", headers={"Idempotency-Key": key})
+        assert (answer.status == 201) == accepted, key
+        assert bool(re.search(schema["pattern"], key)) == accepted, key
 
 
 @pytest.mark.parametrize(
