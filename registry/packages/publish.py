@@ -149,8 +149,8 @@ async def publish(
 
 
 def _errors_of(problem: RegistryError) -> list[FieldError]:
-    """One error at least for each problem, so that a dry run names a field for each."""
-    if problem.errors or isinstance(problem, InvalidInput):
+    """The wrong fields of `problem`. A problem that names none gets an entry for the field that caused it."""
+    if problem.errors:
         return problem.errors
     fields: dict[type[RegistryError], str] = {
         VersionExists: "version",

@@ -20,31 +20,26 @@ def range_problem(text: str) -> str | None:
     """Why `text` is not a valid range, in words. None when it is valid."""
     if len(text) > MAX_RANGE:
         return f"a range has at most {MAX_RANGE} characters"
-    try:
-        _read(text)
-    except ValueError:
-        return f"{text!a} is not a version range"
-    return None
+    return None if _is_range(text) else f"{text!a} is not a version range"
 
 
-def _read(text: str) -> nodesemver.Range:
-    """Parse a range. Raises ValueError for a range that npm refuses."""
+def _is_range(text: str) -> bool:
     # nodesemver takes cubic time for many blanks, "v" and "=", and its \d and \s also match beyond ASCII.
     plain = _BUILD.sub("", _SPACES.sub(" ", text))
-    if not plain.isascii() or not plain.isprintable() or _LONG_PREFIX.search(plain) or _only_nodesemver_reads(plain):
-        raise ValueError(text)
-    parsed = nodesemver.make_range(plain, loose=False)
-    for comparator in (comparator for group in parsed.set for comparator in group):
-        limit = comparator.semver
-        if limit is not nodesemver.ANY and max(limit.major, limit.minor, limit.patch) > _MAX_NUMBER:
-            raise ValueError(text)
-    return parsed
+    if not plain.isascii() or not plain.isprintable() or _LONG_PREFIX.search(plain) or _npm_refuses(plain):
+        return False
+    try:
+        parsed = nodesemver.make_range(plain, loose=False)
+    except ValueError:
+        return False
+    limits = (comparator.semver for group in parsed.set for comparator in group)
+    return all(limit is nodesemver.ANY or max(limit.major, limit.minor, limit.patch) <= _MAX_NUMBER for limit in limits)
 
 
-def _only_nodesemver_reads(plain: str) -> bool:
-    """Whether a range has a form that nodesemver accepts and npm refuses: `1.x.3`, `*.2` or `1*.2*.3`.
+def _npm_refuses(plain: str) -> bool:
+    """Whether a range has a form that nodesemver accepts but npm refuses: `1.x.3`, `*.2` or `1*.2*.3`.
 
-    npm accepts the first two after a tilde or a caret and in `a - b`.
+    npm accepts the first two forms after a tilde or a caret and in `a - b`.
     """
     return any(
         _NUMBER_AFTER_X.search(comparators) or _STRAY_STARS.search(comparators)

@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 from registry.db.engine import Database, Row
 from registry.errors import InvalidInput, NotFound
-from registry.packages import store, versions
+from registry.packages import names, store, versions
 from registry.packages.manifest import manifest_text_of_jsonb
 from registry.packages.totals import store as totals_store
 
@@ -119,13 +119,12 @@ class OtherSpelling(Exception):
 
 
 def no_package(name: str) -> NotFound:
-    return NotFound(f"There is no package {name[:214]}. Search for it with GET /api/v1/search?q=.")
+    return NotFound(f"There is no package {name[: names.MAX_NAME]}. Search for it with GET /api/v1/search?q=.")
 
 
 def no_version(name: str, version: str) -> NotFound:
-    return NotFound(
-        f"There is no version {version[:128]} of {name[:214]}. GET /api/v1/packages/{name[:214]}/versions lists them."
-    )
+    version, name = version[: versions.MAX_VERSION], name[: names.MAX_NAME]
+    return NotFound(f"There is no version {version} of {name}. GET /api/v1/packages/{name}/versions lists them.")
 
 
 def canonical_of(version: str) -> str:

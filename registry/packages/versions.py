@@ -1,7 +1,6 @@
 """Semantic Versioning 2.0.0: strict parsing, and a sort key whose byte order is the precedence."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from registry.errors import InvalidInput
@@ -77,8 +76,3 @@ def parse(text: str) -> Version:
             "version", "must be MAJOR.MINOR.PATCH by Semantic Versioning 2.0.0, such as 1.4.0-rc.1"
         )
     return Version(text, **match.groupdict(default=""))
-
-
-def latest(versions: Iterable[Version]) -> Version | None:
-    """The highest stable version, else the highest prerelease. None when there is no version."""
-    return max(versions, key=lambda version: (not version.is_prerelease, version.sort_key), default=None)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from registry.errors import InvalidInput
 from registry.packages.ranges import MAX_RANGE, range_problem
-from registry.packages.versions import latest, parse
+from registry.packages.versions import parse
 from tests.deadline import deadline
 
 # Section 11 of the specification, and what text or integer comparison gets wrong.
@@ -82,22 +82,6 @@ def test_build_metadata_makes_no_other_version():
     assert one.canonical == other.canonical == "1.0.0-rc.1"
     assert not one < other
     assert not other < one
-
-
-@pytest.mark.parametrize(
-    ("texts", "expected"),
-    [
-        (["1.0.0", "2.0.0-rc.1", "1.9.0", "1.10.0"], "1.10.0"),
-        (["1.0.0-alpha.2", "1.0.0-alpha.10"], "1.0.0-alpha.10"),
-        (["1.0.0-x", "0.0.1"], "0.0.1"),
-    ],
-)
-def test_latest_is_the_highest_stable_else_the_highest(texts, expected):
-    assert str(latest(map(parse, texts))) == expected
-
-
-def test_latest_of_none():
-    assert latest([]) is None
 
 
 @pytest.mark.parametrize(("text", "verdicts"), npm["verdicts"].items())

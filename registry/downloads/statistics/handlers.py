@@ -9,7 +9,7 @@ from registry.accounts.requests import visible_packages
 from registry.downloads.statistics.series import GROUPS, INTERVALS, Series, SeriesRequest, as_csv, series
 from registry.downloads.statistics.store import TRAITS
 from registry.errors import NotFound
-from registry.keys import DB, SETTINGS
+from registry.keys import DB
 from registry.packages import read
 from registry.packages.requests import PACKAGE, name_of, redirect_look_alikes
 from registry.web.responses import accepts, matches, metadata_response, rendered_response, tag_of
@@ -61,8 +61,7 @@ async def get_badge(request: web.Request) -> web.StreamResponse:
         raise NotFound(f"There is no badge {kind[:MAX_BADGE_TEXT]!r}; there are {', '.join(BADGES)}.")
     label, value, colour = _badge(kind, await read.package_info(request.app[DB], name_of(request)))
     tag = tag_of(f"{label}\n{value}\n{colour}".encode())
-    reach = "private" if request.app[SETTINGS].accounts.access == "private" else "public"
-    headers = {"ETag": f'"{tag}"', "Cache-Control": f"{reach}, max-age={BADGE_MAX_AGE}"}
+    headers = {"ETag": f'"{tag}"', "Cache-Control": f"public, max-age={BADGE_MAX_AGE}"}
     if matches(request, tag):
         return web.Response(status=304, headers=headers)
     # A licence is any text. This policy keeps scripts in it from running.

@@ -71,7 +71,7 @@ class SeriesRequest:
         choice("group_by", group, groups)
         choice("format", form, ("json", "csv"))
         last = _day(query, "to", datetime.now(UTC).date(), errors)
-        first = _day(query, "from", max(last, date(1, 2, 1)) - timedelta(days=DEFAULT_DAYS - 1), errors)
+        first = _day(query, "from", last - timedelta(days=DEFAULT_DAYS - 1), errors)
         if first > last and not errors:
             errors.append({"field": "from", "message": "must not be after `to`"})
         if not errors and (last - first).days // _DAYS_OF[interval] >= MOST_INTERVALS:
@@ -126,7 +126,7 @@ def _starts(request: SeriesRequest) -> Iterator[date]:
     """The first day of each interval. The first interval may begin before the period."""
     start = request.first
     if request.interval == "week":
-        start -= timedelta(days=min(start.weekday(), start.toordinal() - 1))
+        start -= timedelta(days=start.weekday())
     elif request.interval == "month":
         start = start.replace(day=1)
     while start <= request.last:
