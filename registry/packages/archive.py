@@ -1,6 +1,6 @@
-"""Reads a published tarball once, in bounded memory, and refuses archives that normal tools don't create.
+"""Inspects a published tarball in one pass, in bounded memory. Refuses archives that normal tools don't create.
 
-Every limit is checked before the data that it limits is read, so an archive bomb costs neither memory nor time.
+Each limit is checked before the data that it limits is read, so an archive bomb costs neither memory nor time.
 """
 
 import codecs
@@ -20,9 +20,9 @@ _READMES = ("readme.md", "readme.rst", "readme.txt", "readme")
 
 @dataclass(frozen=True)
 class Archive:
-    """What a tarball holds: its manifest, its README ("" without one), its size, and warnings about its names.
+    """The result of inspecting a tarball. `readme` is "" if there is none. `warnings` are about member names.
 
-    `unpacked_size` counts every byte below the gzip layer, headers and padding included.
+    `unpacked_size` is the size of the tar archive in bytes, including headers and padding.
     """
 
     manifest: Manifest
@@ -33,10 +33,10 @@ class Archive:
 
 
 def inspect(path: Path, *, max_unpacked: int = 1 << 30, max_ratio: int = 1000, max_members: int = 100_000) -> Archive:
-    """Read the gzipped tar at `path` to its last byte. It blocks: call it in a thread.
+    """Reads the gzipped tar at `path` to its last byte. It blocks: call it in a thread.
 
-    Sizes are in bytes; `max_ratio` is unpacked size to packed size. Raises only InvalidArchive and InvalidManifest,
-    whatever the file's bytes are, and OSError when the file can't be read.
+    `max_unpacked` is in bytes. `max_ratio` limits the ratio of unpacked to packed size. Raises InvalidArchive or
+    InvalidManifest for a file that can't be accepted, and OSError if the file can't be read.
     """
     with path.open("rb") as file:
         stream = Gunzip(file, path.stat().st_size, max_unpacked=max_unpacked, max_ratio=max_ratio)
@@ -56,7 +56,7 @@ def inspect(path: Path, *, max_unpacked: int = 1 << 30, max_ratio: int = 1000, m
 
 @dataclass
 class _Folder:
-    """The manifest and README of the root or of a top folder."""
+    """The manifest and README of the root or of a top folder. A README of a lower rank replaces an earlier one."""
 
     manifest: bytes | None = None
     manifest_name: str = ""
@@ -68,14 +68,14 @@ class _Folder:
 class _Contents:
     """The manifests and READMEs of the root and of the first top folder.
 
-    At most two names at the top are remembered: with two of them, the manifest can only be at the root.
+    Only the first two names at the top are stored, because with two of them the manifest can only be at the root.
     """
 
     top_names: set[str] = field(default_factory=set)
     folders: dict[str, _Folder] = field(default_factory=dict)
 
     def take(self, member: Member, stream: Gunzip) -> None:
-        """Keep a manifest's or README's content, and move the stream past the member's content and padding."""
+        """Stores the content of a manifest or README. Moves the stream past the member's content and padding."""
         content = b""
         folder = self._folder_of(member)
         if folder is not None and member.is_file:
@@ -126,7 +126,7 @@ class _Contents:
         return parse_manifest(data)
 
     def readme(self) -> str:
-        # A character that the limit cuts in two is left out, not replaced.
+        # If the size limit cut the last character, leave it out instead of replacing it.
         decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
         data = self._chosen().readme
         return clip_readme(decoder.decode(data, final=len(data) < MAX_README))

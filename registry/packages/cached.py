@@ -101,7 +101,7 @@ class PackageCache:
         return self._changed.get((CHANNEL, package_id), -1) > since
 
     def stamp(self, package_id: int) -> object:
-        """The same object as before unless the package may have changed since. Downloads are not changes."""
+        """An object that a change of the package replaces by another one. Downloads are not changes."""
         found: object = self._stamps.setdefault(package_id, object())
         return found
 

@@ -1,7 +1,7 @@
-"""Reads the single fields of a version's metadata.
+"""Checks the fields of a version's metadata.
 
-Each `read_*` function takes the field's name, for its errors, and a parsed JSON value that `json_problem` accepts. It
-returns the value to store, or raises InvalidInput with every problem.
+Each `read_*` function takes the name of a field, which its errors show, and a JSON value in which `json_problem` found
+no problem. It returns the value to store, or raises InvalidInput with every problem.
 """
 
 import math
@@ -37,7 +37,7 @@ _SHORT_REPOSITORY = re.compile(
 
 
 def text_problem(text: str) -> str | None:
-    """Why a database or a JSON parser would refuse `text`, in words. None when it can be stored."""
+    """Why PostgreSQL or some JSON parsers would refuse `text`, as a text for the client, or None."""
     found = _UNSTORABLE.search(text)
     if found is None:
         return None
@@ -45,7 +45,7 @@ def text_problem(text: str) -> str | None:
 
 
 def json_problem(value: Any) -> str | None:
-    """The first problem that keeps a JSON value from being stored unchanged, in words. None when there is none."""
+    """Why a JSON value can't be stored unchanged, as a text for the client, or None. Finds one problem only."""
     pending = [(value, 1)]
     while pending:
         value, depth = pending.pop()
@@ -65,7 +65,7 @@ def _scalar_problem(value: Any) -> str | None:
         return text_problem(value)
     if isinstance(value, float) and not math.isfinite(value):
         return "must not contain NaN, an infinite number or a number beyond 1.8e308"
-    # Many JSON readers keep a number as a double, and fail when it is larger than any.
+    # Many JSON parsers store every number as a double. They fail on numbers that are too large for a double.
     if isinstance(value, int) and abs(value) > MAX_NUMBER:
         return "must not contain a number beyond 1.8e308"
     return None
@@ -171,7 +171,7 @@ def _is_url(url: str, schemes: Collection[str]) -> bool:
         return False
     try:
         parts = urlsplit(url)
-        # In git+ssh://git@host:user/repository the colon is not followed by a port.
+        # `parts.port` raises ValueError for a bad port. git+ssh://git@host:user/repository has a path after the colon.
         return parts.scheme in schemes and bool(parts.hostname) and (parts.scheme not in _WEB or parts.port != 0)
     except ValueError:
         return False
@@ -182,5 +182,5 @@ def field_error(field: str, message: str) -> FieldError:
 
 
 def escaped(key: str) -> str:
-    """A member name from a publisher's JSON for an error text: escaped, and cut to 80 characters."""
+    """`key`, which a client chose, for use in an error text: the first 80 characters, as ASCII with escapes."""
     return key[:80].encode("ascii", "backslashreplace").decode().replace("\x00", "\\x00")

@@ -1,4 +1,4 @@
-"""Reads the content of a gzip file as a stream with limits on its size."""
+"""Decompresses a gzip file as a stream, and limits how much it may contain."""
 
 import zlib
 from typing import BinaryIO
@@ -7,15 +7,16 @@ from registry.errors import InvalidArchive
 
 _PACKED_CHUNK = 64 * 1024
 _UNPACKED_CHUNK = 256 * 1024
-# A smaller content may have any ratio: a few blank files also compress well.
+# Files that unpack to less than this may have any ratio, because a few small text files may compress very well.
 _RATIO_FLOOR = 1024 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
 
 
 class Gunzip:
-    """Reads one gzip member in bounded memory. Raises InvalidArchive for damage, an early end or too much content.
+    """The decompressed content of a gzip file that has one member. Uses little memory, whatever the file contains.
 
-    `count` is the number of bytes that were read or skipped.
+    All methods raise InvalidArchive if the file is damaged, ends early or contains too much. `count` is the number of
+    decompressed bytes that were read or skipped.
     """
 
     def __init__(self, file: BinaryIO, packed_size: int, *, max_unpacked: int, max_ratio: int) -> None:
@@ -32,7 +33,7 @@ class Gunzip:
         file.seek(0)
 
     def read(self, size: int) -> bytes:
-        """The next `size` bytes. The caller limits `size`, because they are all in memory."""
+        """Returns the next `size` bytes. The caller limits `size`, because all of them are held in memory."""
         parts = []
         while size:
             part = self._take(size)
@@ -41,18 +42,19 @@ class Gunzip:
         return b"".join(parts)
 
     def skip(self, size: int) -> None:
+        """Reads and forgets the next `size` bytes."""
         while size:
             size -= len(self._take(size))
 
     def expect_only_zeros(self) -> None:
-        """Read to the end of the file. Raises InvalidArchive for anything but the zeros that tar pads with."""
+        """Reads to the end of the file. Raises InvalidArchive for anything but zeros, which tar uses for padding."""
         while self._buffer or self._fill():
             part = bytes(self._take(len(self._buffer)))
             if part != bytes(len(part)):
                 raise InvalidArchive("The tarball has data after its end.")
 
     def _take(self, size: int) -> memoryview:
-        """The next bytes, at least 1 and at most `size`."""
+        """Returns the next bytes, at least 1 and at most `size`."""
         if not self._buffer and not self._fill():
             raise InvalidArchive("The tarball is truncated.")
         part, self._buffer = self._buffer[:size], self._buffer[size:]
@@ -60,7 +62,7 @@ class Gunzip:
         return part
 
     def _fill(self) -> bool:
-        """Fill the empty buffer. False at the end of the gzip stream, where zlib has checked its CRC and length."""
+        """Fills the empty buffer. Returns False at the end of the stream, when zlib has checked its CRC and length."""
         while not self._buffer:
             if self._inflater.eof:
                 if self._inflater.unused_data or self._file.read(1):

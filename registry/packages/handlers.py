@@ -68,12 +68,12 @@ async def _publish(request: web.Request, upload: publish.Upload) -> web.StreamRe
 async def get_package(request: web.Request) -> web.StreamResponse:
     name = name_of(request)
 
-    async def page() -> Page:
+    async def read_page() -> Page:
         info = await read.package_info(request.app[DB], name)
         return Page(*render(info), package_id=info["id"])
 
-    kept = await request.app[CACHE].get(("page", name), page, counts=True)
-    return rendered_response(request, kept.body, kept.tag)
+    page = await request.app[CACHE].get(("page", name), read_page, counts=True)
+    return rendered_response(request, page.body, page.tag)
 
 
 @redirect_look_alikes
@@ -130,7 +130,7 @@ class Yank(Body):
 
 
 class Deprecation(Body):
-    """What users should use instead; null ends the deprecation."""
+    """A text that says what users should use instead, or null to end the deprecation."""
 
     deprecated: Annotated[str, Field(min_length=1, max_length=fields.MAX_LINE)] | None
 
@@ -169,7 +169,7 @@ METADATA_SCHEMA: dict[str, Any] = {
         },
         "dependencies": {
             "type": ["object", "null"], "maxProperties": fields.MAX_DEPENDENCIES, "additionalProperties": _TEXT,
-            "description": "Name to range, in npm's grammar",
+            "description": "Maps package names to version ranges in npm's syntax",
         },
         "readme": {"type": ["string", "null"]},
     },
@@ -188,7 +188,7 @@ _MULTIPART_SCHEMA = {
     "properties": {"metadata": METADATA_SCHEMA, "tarball": {"type": "string", "format": "binary"}},
 }
 _PUBLISH_PARAMETERS = (
-    query("dry_run", {"type": "boolean", "default": False}, "Check everything and store nothing"),
+    query("dry_run", {"type": "boolean", "default": False}, "Check everything, but store nothing"),
     header("X-Checksum-SHA256", {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"}, "Must match the tarball"),
     header("Idempotency-Key",
            {"type": "string", "minLength": 1, "maxLength": MAX_IDEMPOTENCY_KEY, "pattern": "^[!-~]([ -~]*[!-~])?$"},
@@ -209,13 +209,13 @@ ROUTES = (
           {201: publish.Published, 200: publish.Published}, (409,), expect=continue_later),
     Route("GET", PACKAGES, list_packages, "List packages", limit=READS, parameters=(
         *PAGE_PARAMETERS, query("sort", {"type": "string", "enum": list(SORTS), "default": "name"}, "Order"),
-        query("cursor", _TEXT, "next_cursor of the page before"),
+        query("cursor", _TEXT, "`next_cursor` of the previous page"),
     ), answers={200: listing.PackagePage, 304: None}),
     Route("PATCH", PACKAGE, patch_package, "Deprecate a package, or end the deprecation", SIGNED_IN,
           body={"application/json": Deprecation}, answers={200: read.PackageInfo, 308: None}),
     Route("GET", f"{PACKAGE}/versions", get_version_names, "All version numbers, ascending", limit=READS,
           answers={200: read.VersionNames, 301: None, 304: None}),
-    Route("GET", VERSION, get_version, "One version; `latest` is the latest", limit=READS,
+    Route("GET", VERSION, get_version, "One version, or the latest one with `latest`", limit=READS,
           answers={200: read.VersionInfo, 301: None, 304: None}),
     Route("PATCH", VERSION, patch_version, "Yank a version, or undo the yank", SIGNED_IN,
           body={"application/json": Yank}, answers={200: read.VersionInfo, 308: None}),

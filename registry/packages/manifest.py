@@ -1,4 +1,4 @@
-"""A version's metadata: the fields of the request, and of synapse.json where the request has none."""
+"""Merges a version's metadata. Fields of the request take precedence over fields of synapse.json."""
 
 import json
 import math
@@ -18,7 +18,7 @@ MAX_ERRORS = 200
 REQUIRED = ("name", "version", "description")
 FIELDS = (*REQUIRED, "author", "license", "homepage", "repository", "keywords", "dependencies", "readme")
 
-# Digits of the largest double, and a sign.
+# The number of digits of the largest double, and a sign.
 _LONGEST_WHOLE_NUMBER = 310
 _LONG_NUMBER = re.compile("[0-9]{20}")
 _NO_VERSION = Version("", "", "", "", "", "")
@@ -30,8 +30,8 @@ T = TypeVar("T")
 class Manifest:
     """A parsed synapse.json.
 
-    `text` is its JSON as it was published, without a byte order mark. Every JSON parser reads it, once `merge` has
-    accepted its members.
+    `text` is its JSON without a byte order mark. It is the published text, unless that had repeated members. When
+    `merge` has accepted the members, every JSON parser can read the text.
     """
 
     members: dict[str, Any]
@@ -40,7 +40,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Metadata:
-    """A version's valid fields. An optional field that was left out is empty; `manifest` is the manifest's text."""
+    """The valid fields of a version. Optional fields that were left out are empty. `manifest` is a JSON text."""
 
     name: str
     version: Version
@@ -56,7 +56,7 @@ class Metadata:
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """Parse synapse.json, which has at most MAX_MANIFEST bytes. Raises InvalidManifest unless it is a JSON object."""
+    """Parses a synapse.json of at most MAX_MANIFEST bytes. Raises InvalidManifest unless it is a JSON object."""
     repeated = False
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -76,15 +76,16 @@ def parse_manifest(data: bytes) -> Manifest:
         raise InvalidManifest(f"synapse.json is not JSON: {error}") from error
     if not isinstance(manifest, dict):
         raise InvalidManifest("synapse.json must hold a JSON object")
-    # Parsers disagree on which of two equal keys counts, so readers get the one that was checked.
+    # JSON parsers disagree about the value of a repeated key. So the stored text has only the value that is checked.
     return Manifest(manifest, json.dumps(manifest, ensure_ascii=False) if repeated else text)
 
 
 def manifest_text_of_jsonb(stored: str) -> str:
-    """The text of a manifest that an earlier release kept as JSONB; `stored` is PostgreSQL's text of it.
+    """The text of a manifest that an earlier release stored as JSONB. `stored` is the JSONB value as text.
 
-    PostgreSQL writes 1e-300 out in 300 digits. Those releases took no whole number beyond 64 bits, so each longer
-    number was a double when it was published. Parsing may take long: call it in a thread.
+    PostgreSQL writes a number such as 1e-300 with all its 300 digits. This function shortens such numbers. They were
+    published as doubles, because those releases refused integers beyond 64 bits. Parsing may be slow: call it in a
+    thread.
     """
     if not _LONG_NUMBER.search(stored):
         return stored
@@ -94,11 +95,11 @@ def manifest_text_of_jsonb(stored: str) -> str:
 def merge(
     request: Mapping[str, Any], manifest: Manifest, *, readme: str = "", required: Collection[str] = ()
 ) -> Metadata:
-    """Merge the request's fields (null counts as left out) over the manifest's.
+    """Merges the fields of the request and of the manifest. A field that is null counts as left out.
 
-    `readme` is the archive's README, for a request without one. `required` names the fields the request must have.
-    Collects up to MAX_ERRORS problems. Raises InvalidManifest when all are in synapse.json, else InvalidInput.
-    Parsing 1,000 of the slowest ranges takes seconds: call it in a thread.
+    `readme` is the archive's README, used if the request has none. `required` names the fields that the request must
+    have. Raises InvalidManifest if all problems are in synapse.json, InvalidInput otherwise, with up to MAX_ERRORS
+    problems. Parsing 1,000 of the slowest ranges takes seconds: call it in a thread.
     """
     sources = _Sources(request, manifest.members, required)
     metadata = _read(sources, readme, manifest.text)
@@ -107,7 +108,7 @@ def merge(
 
 
 def request_problems(request: Mapping[str, Any], required: Collection[str] = ()) -> list[FieldError]:
-    """The problems of the request's own fields, without the archive. Call it in a thread, like `merge`."""
+    """The problems of the request's fields, when there is no manifest to check. Call it in a thread, like `merge`."""
     sources = _Sources(request, {}, required)
     _read(sources, "", "")
     return sources.request_errors[:MAX_ERRORS]
@@ -130,12 +131,12 @@ def _read(sources: "_Sources", readme: str, manifest: str) -> Metadata:
 
 
 def clip_readme(text: str) -> str:
-    """`text` without NULs, cut to at most MAX_README bytes of UTF-8 between two characters."""
+    """`text` without NULs, cut to at most MAX_README bytes of UTF-8. Keeps or removes each character as a whole."""
     return text.replace("\x00", "").encode()[:MAX_README].decode(errors="ignore")
 
 
 class _Sources:
-    """Takes fields from the request and the manifest, and collects the problems of each."""
+    """Reads fields from the request and the manifest, and collects the problems of both."""
 
     def __init__(self, request: Mapping[str, Any], manifest: Mapping[str, Any], required: Collection[str]) -> None:
         self._request = {field: request[field] for field in FIELDS if request.get(field) is not None}
@@ -147,9 +148,9 @@ class _Sources:
         self._skip_manifest = {error["field"] for error in self._manifest_errors}
 
     def take(self, field: str, read: Callable[[str, Any], T], empty: T) -> T:
-        """The value that `read` returns for the field: of the request if it has the field, else of the manifest.
+        """The field's value from the request, or from the manifest if the request doesn't have the field.
 
-        `empty` when the field is missing or invalid.
+        `read` checks the value. Returns `empty` if the field is missing or invalid.
         """
         own = self._take_manifest(field, read, empty) if field in REQUIRED or field not in self._request else empty
         if field not in self._request:
@@ -161,6 +162,7 @@ class _Sources:
         return requested
 
     def take_requested(self, field: str, read: Callable[[str, Any], T], empty: T) -> T:
+        """The field's value from the request only."""
         if field not in self._request or field in self._skip_request:
             return empty
         try:
@@ -190,7 +192,7 @@ class _Sources:
 
 
 def _storage_problems(source: Mapping[str, Any]) -> list[FieldError]:
-    """One error for each top-level field that contains something that can't be stored."""
+    """One error for each field of `source` whose name or value can't be stored."""
     problems = ((field, fields.text_problem(field) or fields.json_problem(value)) for field, value in source.items())
     return [fields.field_error(fields.escaped(field), problem) for field, problem in problems if problem]
 
@@ -200,7 +202,7 @@ def _in_manifest(error: FieldError) -> FieldError:
 
 
 def _whole_number(digits: str) -> int | float:
-    """Python refuses to parse very long numbers. As infinity, they get the error for numbers that are too large."""
+    """Returns infinity, which is refused later, for integers of more digits than Python and other parsers can read."""
     return int(digits) if len(digits) <= _LONGEST_WHOLE_NUMBER else math.inf
 
 

@@ -1,4 +1,4 @@
-"""Rules for the names of an archive's members: unsafe ones, conflicts, and names that only some systems can unpack."""
+"""Checks the names of an archive's members. Refuses unsafe names and conflicts, and warns about unportable names."""
 
 import heapq
 import re
@@ -16,10 +16,10 @@ _UNSAFE = [
     (re.compile(r".{1025}", re.DOTALL), "has a name of more than 1,024 characters"),
     (re.compile("[\ud800-\udfff]"), "has a name that is not UTF-8"),
     (re.compile("[\x00-\x1f\x7f-\x9f]"), "has a control character in its name"),
-    # These reorder the text around them, so that a name seems to have another file extension.
+    # These characters reorder the text around them, so a name may seem to have another file extension.
     (re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"), "has a bidirectional control character in its name"),
     (re.compile(r"\\"), "has a backslash in its name"),
-    # Windows reads C: as a drive, also after ./
+    # Windows takes C: as a drive, even after ./
     (re.compile(r"\A(?:/|[./]*[A-Za-z]:)"), "has an absolute name"),
     (re.compile(r"(?:\A|/)\.\.(?:/|\Z)"), "leaves the package through '..'"),
 ]
@@ -40,7 +40,7 @@ _SORTED_AT_ONCE = 4096
 
 
 class ArchiveWarning(TypedDict):
-    """A member that not every system can unpack. `code` is stable, `message` is for people."""
+    """A warning about a member that some systems can't unpack. `code` is stable, `message` is for people."""
 
     code: str
     path: str
@@ -48,14 +48,14 @@ class ArchiveWarning(TypedDict):
 
 
 def refusal(name: str, problem: str) -> InvalidArchive:
-    """The error for the member `name`. The name is escaped and cut."""
+    """The error for the member `name`. Its text contains the name, cut and escaped."""
     return InvalidArchive(f"The tarball's member {name[:100]!a} {problem}.")
 
 
 def safe_parts(name: str) -> tuple[str, ...]:
-    """Split a member's name into its parts, without "" and ".".
+    """Splits a member's name into its parts, without "" and ".".
 
-    Raises InvalidArchive unless every system unpacks the name below the target folder.
+    Raises InvalidArchive if a system might unpack the name outside of the target folder.
     """
     for pattern, problem in _UNSAFE:
         if pattern.search(name):
@@ -64,7 +64,7 @@ def safe_parts(name: str) -> tuple[str, ...]:
 
 
 class Names:
-    """The names of an archive's members. Each takes the size of the name and about 50 bytes of memory."""
+    """The names of an archive's members. Each takes about 50 bytes of memory in addition to the name itself."""
 
     def __init__(self) -> None:
         self._keys: list[bytes] = []
@@ -72,12 +72,13 @@ class Names:
         self._more_warnings = 0
 
     def add(self, parts: tuple[str, ...], *, is_file: bool) -> None:
-        # NUL sorts before every character of a name, so a file's key sorts just before those of members below it.
+        # A NUL sorts before every character of a name. So the key of a file sorts directly before the keys of members
+        # that use the file's name as a folder.
         self._keys.append("\0".join((*parts, "" if is_file else "\0")).encode())
         self._warn("/".join(parts), parts)
 
     def raise_conflicts(self) -> None:
-        """Raise InvalidArchive when a member's name is a file and a folder at once: `a` and `a/b`."""
+        """Raises InvalidArchive if one name is used for a file and for a folder, as in `a` and `a/b`."""
         starts = range(0, len(self._keys), _SORTED_AT_ONCE)
         file = b""
         for key in heapq.merge(*(sorted(self._keys[start : start + _SORTED_AT_ONCE]) for start in starts)):
@@ -91,7 +92,7 @@ class Names:
                 file = key
 
     def warnings(self) -> list[ArchiveWarning]:
-        """Up to MAX_WARNINGS warnings. If there are more, one more says how many were left out."""
+        """Up to MAX_WARNINGS warnings. If there were more, an additional warning says how many are not listed."""
         if not self._more_warnings:
             return self._warnings
         message = f"{self._more_warnings:,} more warnings are not listed."

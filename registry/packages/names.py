@@ -11,7 +11,7 @@ PATTERN = r"^[a-z0-9](?:[a-z0-9_-]{0,212}[a-z0-9])?$"
 _NAME = re.compile(PATTERN)
 _LEGAL_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 
-# Words that the API's paths use or may come to use, and names that people would take for the registry's own.
+# Words that the API's paths use or may use later, and names that look official.
 _RESERVED_WORDS = (
     "admin advisories api auth badge docs graphql health latest "
     "login metrics mirror openapi packages publish registry root search "
@@ -23,14 +23,14 @@ RESERVED = frozenset(_RESERVED_WORDS.split()) | WINDOWS_DEVICES
 
 
 def validate_name(name: str) -> str:
-    """Return a valid name. Raises InvalidInput on the field `name`."""
+    """Returns `name` if it is valid. Raises InvalidInput for the field `name`."""
     if problem := name_problem(name):
         raise InvalidInput.field("name", problem)
     return name
 
 
 def name_problem(name: str) -> str | None:
-    """Why `name` is not a valid package name, in words. None when it is valid."""
+    """Why `name` is not a valid package name, as a text for the client, or None if it is valid."""
     if _NAME.fullmatch(name):
         return None
     if not name:
@@ -45,8 +45,8 @@ def name_problem(name: str) -> str | None:
 
 
 def fold_name(segment: str) -> str | None:
-    """The package name that a path segment stands for: in lower case. None when it is not a valid name."""
-    # Only ASCII is folded: the lower case of the Kelvin sign is an ASCII "k".
+    """A path segment in lower case if that is a valid package name, otherwise None."""
+    # Unicode letters are refused first, because the lower case of some is ASCII: that of the Kelvin sign is "k".
     if not segment.isascii():
         return None
     folded = segment.lower()
@@ -54,5 +54,5 @@ def fold_name(segment: str) -> str | None:
 
 
 def similarity_key(name: str) -> str:
-    """A key that is equal for names that differ only by `-` and `_`. Only one of them can be published."""
+    """A key that is equal for names that differ only by `-` and `_`. Only one of these names can exist."""
     return name.replace("_", "-")

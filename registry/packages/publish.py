@@ -1,4 +1,4 @@
-"""Publishing: inspect the tarball, check the rules, store the tarball, commit the rows and the event together."""
+"""Publishes a version: inspects and stores its tarball, and commits its row together with an event."""
 
 import contextlib
 import hashlib
@@ -67,9 +67,9 @@ class Published(TypedDict):
 
 @dataclass(frozen=True)
 class Upload:
-    """An upload: the request's fields, the spooled tarball and the options of the request.
+    """An upload: the fields of the request, the spooled tarball and the options.
 
-    `required` names the fields that the request must have. Texts of headers are as sent, None when absent.
+    `required` names the fields that the request must have. `checksum` and `idempotency_key` are the values of headers.
     """
 
     request: Mapping[str, Any]
@@ -82,7 +82,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class _Inspected:
-    """What inspecting the upload found. `fingerprint` is equal for two uploads that ask for the same."""
+    """The result of inspecting an upload. Uploads with the same fields and tarball have the same `fingerprint`."""
 
     meta: Metadata
     warnings: list[ArchiveWarning]
@@ -90,7 +90,7 @@ class _Inspected:
 
 
 class _Problems:
-    """Raises the first problem of the steps; a dry run collects the problems of all steps instead."""
+    """Runs steps that may fail. With `collect`, it collects their problems instead of raising the first one."""
 
     def __init__(self, *, collect: bool) -> None:
         self._collect = collect
@@ -98,7 +98,7 @@ class _Problems:
 
     @contextlib.contextmanager
     def step(self) -> Iterator[None]:
-        """One step. An error that the client can mend is collected; others are raised in a dry run too."""
+        """A block that may fail. Only errors that the client can correct are collected."""
         try:
             yield
         except (InvalidInput, Forbidden, Conflict) as problem:
@@ -107,7 +107,7 @@ class _Problems:
             self.found.append(problem)
 
     def combined(self) -> RegistryError:
-        """The first problem, with the texts and fields of all the others added to it."""
+        """An error of the first problem's type, with the texts and fields of all problems."""
         details = "; ".join(problem.detail for problem in self.found)
         return type(self.found[0])(details, errors=[error for each in self.found for error in _errors_of(each)])
 
@@ -115,11 +115,11 @@ class _Problems:
 async def publish(
     db: Database, storage: Storage, inspections: InspectionPool, who: Principal, upload: Upload
 ) -> Published:
-    """Publish `upload` as `who`. A dry run takes the same steps but the last, which stores; its id and seq are 0.
+    """Publishes `upload` as `who`. A dry run stores nothing. Its answer has 0 as `id` and `seq`.
 
     Raises InvalidArchive, InvalidManifest, InvalidInput, ChecksumMismatch, Forbidden, NameReserved, NameTooSimilar,
-    VersionExists, VersionBurned, IdempotencyKeyReused, and Unavailable when a server is away. A dry run raises the
-    first problem with all the others added to it.
+    VersionExists, VersionBurned, IdempotencyKeyReused, and Unavailable if a server is unavailable. The error of a dry
+    run lists all problems.
     """
     problems = _Problems(collect=upload.dry_run)
     with problems.step():
@@ -142,7 +142,7 @@ async def publish(
             return _answer(0, found, upload.tarball, 0, datetime.now(UTC))
         return await _keep(db, storage, who, upload, found)
     except VersionExists:
-        # Two requests with the same Idempotency-Key ran at once. This one lost, and repeats the other's answer.
+        # Perhaps two requests with the same Idempotency-Key ran at once. Then the slower one gets the same answer.
         if found is not None and (earlier := await _earlier_answer(db, who, upload, found)):
             return earlier
         raise
@@ -161,7 +161,7 @@ def _errors_of(problem: RegistryError) -> list[FieldError]:
 
 
 def _requested(upload: Upload) -> tuple[str | None, Version | None]:
-    """The name and version of the request, each None when it is not valid."""
+    """The name and version of the request. Each is None if it is not valid."""
     name, version = (upload.request.get(field) for field in ("name", "version"))
     try:
         parsed = versions.parse(version) if isinstance(version, str) else None
@@ -182,7 +182,7 @@ def _check_checksum(upload: Upload) -> None:
 
 
 def _inspect(upload: Upload) -> _Inspected:
-    """Inspect the archive and merge the fields. An error has the problems of both. It blocks: call it in a thread."""
+    """Inspects the archive and merges the fields. Errors list the problems of both. It blocks: call it in a thread."""
     try:
         found = archive.inspect(upload.tarball.path)
     except InvalidInput as problem:
@@ -194,7 +194,7 @@ def _inspect(upload: Upload) -> _Inspected:
 
 
 async def _check(conn: Connection, who: Principal, name: str, version: Version, package: Any) -> None:
-    """Check the rules about the name, the user's rights and the version. `package` is its row, None for a new name."""
+    """Checks the name, the user's rights and the version. `package` is the row of the package, or None if it is new."""
     rights.check_credentials(who, Action.PUBLISH, name)
     if name in names.RESERVED and not who.is_admin:
         raise NameReserved(f"The name {name} is reserved. Choose another name.")
@@ -207,12 +207,14 @@ async def _check(conn: Connection, who: Principal, name: str, version: Version, 
     if state is None:
         return
     if state.deleted_at is not None:
-        raise VersionBurned(f"{name} {version} was deleted, and a version can't be published again. Raise the version.")
+        raise VersionBurned(
+            f"{name} {version} was deleted. A deleted version can't be published again. Use another version number."
+        )
     raise _version_exists(name, state.version)
 
 
 async def _keep(db: Database, storage: Storage, who: Principal, upload: Upload, found: _Inspected) -> Published:
-    """The last step: store the tarball, then insert the version and its event in one transaction."""
+    """Stores the tarball. Then inserts the version and its event in one transaction."""
     meta, tarball, repeat_key = found.meta, upload.tarball, upload.idempotency_key
     key = f"{meta.name}/{meta.version}/{tarball.sha256}-{secrets.token_hex(8)}.tar.gz"
     await storage.put(key, tarball.path, size=tarball.size, sha256=tarball.sha256)
@@ -235,7 +237,7 @@ async def _keep(db: Database, storage: Storage, who: Principal, upload: Upload, 
 
 @contextlib.contextmanager
 def _races_named(meta: Metadata) -> Iterator[None]:
-    """Turn a violated constraint, which another publish caused, into the error that the check would have raised."""
+    """If another publish was faster, a constraint is violated. Raises the error that `_check` would have raised."""
     try:
         yield
     except ConstraintViolated as error:
@@ -247,7 +249,7 @@ def _races_named(meta: Metadata) -> Iterator[None]:
 
 
 def _version_exists(name: str, version: str) -> VersionExists:
-    return VersionExists(f"{name} {version} exists, and a published version never changes. Raise the version.")
+    return VersionExists(f"{name} {version} exists. Published versions never change. Use another version number.")
 
 
 def _answer(package_id: int, found: _Inspected, tarball: Spooled, seq: int, published_at: datetime) -> Published:
@@ -279,7 +281,10 @@ def _fingerprint(upload: Upload) -> str:
 
 
 async def _earlier_answer(db: Database, who: Principal, upload: Upload, found: _Inspected) -> Published | None:
-    """The answer that this Idempotency-Key got within the last day. Raises IdempotencyKeyReused for another upload."""
+    """The answer that this Idempotency-Key got within the last day, or None.
+
+    Raises IdempotencyKeyReused if the key was used for another upload.
+    """
     if not upload.idempotency_key:
         return None
     async with db.read() as conn:

@@ -1,4 +1,4 @@
-"""Version ranges in npm's grammar, read as npm's `semver` package reads them."""
+"""Checks version ranges. They have the syntax of npm's package `semver`, which decides what is valid."""
 
 import re
 
@@ -17,7 +17,7 @@ _STRAY_STARS = re.compile(r"(?:[0-9]\*|\*[0-9v])[^ ]*\*|\*[^ ]*(?:[0-9]\*|\*[0-9
 
 
 def range_problem(text: str) -> str | None:
-    """Why `text` is not a valid range, in words. None when it is valid."""
+    """Why `text` is not a valid range, as a text for the client, or None if it is valid."""
     if len(text) > MAX_RANGE:
         return f"a range has at most {MAX_RANGE} characters"
     return None if _is_range(text) else f"{text!a} is not a version range"

@@ -11,17 +11,18 @@ from registry.storage.base import Storage
 
 log = logging.getLogger(__name__)
 
-# A publish takes minutes at most. A blob that no row refers to after this time is an orphan.
+# A publish takes a few minutes at most. A blob that no version refers to after this time is an orphan.
 ORPHAN_AGE = timedelta(days=1)
-# After a clock step, the blob of a publish that still runs may look old. The publish ends within this time.
+# If the clock was set forward, the blob of a running publish looks old. The publish ends within this time.
 SETTLE = timedelta(minutes=5)
 BATCH = 500
 
 
 async def sweep_deleted(db: Database, storage: Storage, grace: timedelta) -> int:
-    """Delete the blobs of versions that were deleted longer than `grace` ago. Returns how many.
+    """Deletes the blobs of versions that were deleted more than `grace` ago. Returns how many.
 
-    The row is marked first and can't be restored from then on. A crash leaves an orphan, which sweep_orphans deletes.
+    A version is first marked as swept, so that it can't be restored. If the process crashes before it deletes the blob,
+    the blob is an orphan, which `sweep_orphans` deletes.
     """
     swept = 0
     while True:
@@ -40,7 +41,7 @@ async def sweep_deleted(db: Database, storage: Storage, grace: timedelta) -> int
 async def sweep_orphans(
     db: Database, storage: Storage, older_than: timedelta = ORPHAN_AGE, *, settle: timedelta = timedelta(0)
 ) -> int:
-    """Delete orphans (see `orphans`) and unfinished uploads. Returns how many."""
+    """Deletes orphans (see `orphans`) and unfinished uploads to the storage. Returns how many."""
     swept = await storage.abort_stale_uploads(older_than)
     async for keys in orphans(db, storage, older_than, settle=settle):
         for key in keys:
@@ -54,9 +55,9 @@ async def sweep_orphans(
 async def orphans(
     db: Database, storage: Storage, older_than: timedelta = ORPHAN_AGE, *, settle: timedelta = timedelta(0)
 ) -> AsyncIterator[list[str]]:
-    """Yield the keys of orphans, up to BATCH at a time: blobs older than `older_than` that no version refers to.
+    """Yields the keys of orphans in batches: blobs older than `older_than` that no version refers to.
 
-    With `settle`, the versions are read again after that time, so that publishes that still run can commit.
+    With `settle`, versions are read a second time after that time, so that running publishes can commit.
     """
     cutoff = datetime.now(UTC) - older_than
     batch: list[str] = []
@@ -70,6 +71,7 @@ async def orphans(
 
 
 async def _settled(db: Database, keys: list[str], settle: timedelta) -> list[str]:
+    """The subset of `keys` that no version refers to, neither now nor after `settle`."""
     unreferenced = await _unreferenced(db, keys)
     if unreferenced and settle:
         await asyncio.sleep(settle.total_seconds())
@@ -84,6 +86,6 @@ async def _unreferenced(db: Database, keys: list[str]) -> list[str]:
 
 
 async def forget_answers(db: Database) -> int:
-    """Delete idempotency keys that are older than a day. Returns how many."""
+    """Deletes idempotency keys that are older than a day. Returns how many."""
     async with db.transaction() as conn:
         return await store.forget_answers(conn)

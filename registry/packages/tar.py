@@ -1,4 +1,4 @@
-"""Reads the members of a tar stream, and refuses every header that two tar programs may read differently."""
+"""Reads the members of a tar stream. Refuses each header that different tar programs may interpret differently."""
 
 import re
 import tarfile
@@ -11,7 +11,7 @@ from registry.packages.member_names import refusal, safe_parts
 
 BLOCK = 512
 MAX_EXTENSION = 1024 * 1024
-# The limit for all members together, because an archive can cause most work with these headers.
+# The limit for the extension headers of all members together. Parsing them takes longer than skipping content.
 MAX_EXTENSIONS = 32 * 1024 * 1024
 
 _MAGIC = slice(257, 263)
@@ -21,7 +21,7 @@ _SIZE = slice(124, 136)
 _CHECKSUM = slice(148, 156)
 # Octal digits, or a binary number. Python's int() also accepts "1_0" and "0o10".
 _NUMBER = re.compile(rb" *[0-7]+[ \x00]*|[\x80\xff].*", re.DOTALL)
-# A NUL would end the key for programs written in C.
+# Programs written in C would end the key at a NUL.
 _PAX_RECORD = re.compile(rb"([0-9]{1,10}) ([^=\x00\n]+)=")
 _PAX_SIZE = re.compile(rb"[0-9]{1,20}")
 _SPARSE = (b"GNU.sparse.", b"SCHILY.realsize", b"SUN.holesdata")
@@ -39,7 +39,7 @@ _DEVICES = frozenset({tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE})
 
 @dataclass(frozen=True)
 class Member:
-    """A file or a folder: the parts of its name, none of them "." or "..", and its content's size in bytes."""
+    """A file or a folder. `parts` is its name split at "/", without "." and "..". `size` is in bytes."""
 
     parts: tuple[str, ...]
     is_file: bool
@@ -48,7 +48,7 @@ class Member:
 
 @dataclass(frozen=True)
 class _Header:
-    """A member header: its type, its name with the ustar prefix, and its size in bytes."""
+    """A member header. `name` includes the ustar prefix. `size` is in bytes."""
 
     type: bytes
     name: str
@@ -56,11 +56,11 @@ class _Header:
 
 
 def read_members(stream: Gunzip) -> Iterator[Member]:
-    """Yield the members up to the two zero blocks at the end.
+    """Yields the members up to the two zero blocks at the end.
 
-    The caller moves the stream past each member's content and padding before it asks for the next one. Raises
-    InvalidArchive for a member that is neither a file nor a folder, that has an unsafe name, or that has two names,
-    sizes or link targets.
+    The caller must move the stream past the content and padding of a member before it takes the next member. Raises
+    InvalidArchive for a member that is neither a file nor a folder, that has an unsafe name, or that has two different
+    names, sizes or link targets.
     """
     extensions: dict[str, bytes] = {}
     extended = 0
@@ -84,7 +84,7 @@ def read_members(stream: Gunzip) -> Iterator[Member]:
 
 
 def _read_header(stream: Gunzip) -> _Header | None:
-    """The next header; None at the end of the archive."""
+    """The next header, or None at the end of the archive."""
     at_start = stream.count == 0
     block = stream.read(BLOCK)
     if not any(block):
@@ -101,7 +101,8 @@ def _read_header(stream: Gunzip) -> _Header | None:
         raise InvalidArchive("The tarball has a damaged member header.")
     if any(block[_PREFIX]) and block[_MAGIC] != _USTAR:
         raise refusal(info.name, "has two names: some programs read a name prefix that others ignore")
-    # frombuf() turns a file whose name ends in "/" into a folder. An extension header may still give it another name.
+    # frombuf() turns a file whose name ends in "/" into a folder and removes the "/". Undo this, because an extension
+    # header may still change the name.
     is_old_folder = info.type == tarfile.DIRTYPE and block[156:157] == tarfile.AREGTYPE
     return _Header(block[156:157], f"{info.name}/" if is_old_folder else info.name, info.size)
 
@@ -117,7 +118,7 @@ def _member(header: _Header, extensions: dict[str, bytes]) -> Member:
             raise refusal(name, "has no file name" if not parts else "has a negative size")
         return Member(parts, is_file=True, size=size)
     if header.type == tarfile.DIRTYPE or header.type in _FILES:
-        # Some programs skip a folder's content, others read it as headers.
+        # Some programs skip the content of a folder, others read it as headers.
         if size:
             raise refusal(name, "is a folder with content")
         return Member(parts, is_file=False, size=0)
@@ -127,7 +128,7 @@ def _member(header: _Header, extensions: dict[str, bytes]) -> Member:
 
 
 def _name_and_size(header: _Header, extensions: dict[str, bytes]) -> tuple[str, int]:
-    """The member's name and size. Each of them may come from an extension header."""
+    """The member's name and size, each from its own header or from an extension header."""
     shared = _pax_records(extensions.get("global pax", b""))
     own = _pax_records(extensions.get("pax", b""))
     if any(key.startswith(_SPARSE) for key in shared | own):

@@ -1,4 +1,4 @@
-"""Receives uploads in three forms: JSON with base64, multipart, and the tarball as the body. Each gives an `Upload`."""
+"""Receives uploads. A body may be JSON with base64, multipart, or the tarball itself. Each becomes an `Upload`."""
 
 import asyncio
 import base64
@@ -31,18 +31,18 @@ from registry.web.spool import Spool, Spooled
 TARBALL_TYPES = ("application/gzip", "application/x-gzip", "application/x-tar+gzip", "application/octet-stream")
 MAX_IDEMPOTENCY_KEY = 255
 FIELDS_TOO_LARGE = "The fields other than the tarball are too large: at most 1 MiB is accepted."
-# At most one of this many characters of base64 is written as an escape (`\/`, line breaks).
+# The body may have one additional byte for each 16 characters of base64, for line breaks and escapes such as `\/`.
 ESCAPED = 16
 # Base64 is decoded in pieces of this many characters, a multiple of 4.
 BASE64_PIECE = 1 << 20
 
-# Python keeps the text of each warning in memory for good, and these contain what a client sent.
+# Python never forgets the text of a warning that was shown, and these texts contain what clients sent.
 for _category in (BadContentDispositionHeader, BadContentDispositionParam):
     warnings.filterwarnings("ignore", category=_category)
 
 
 class Receiver:
-    """Receives uploads into `spool`. A tarball may have `max_tarball` bytes."""
+    """Receives uploads into `spool`. A tarball may have at most `max_tarball` bytes."""
 
     def __init__(self, spool: Spool, inspections: InspectionPool, max_tarball: int) -> None:
         self._spool = spool
@@ -54,7 +54,7 @@ class Receiver:
 
     @contextlib.asynccontextmanager
     async def raw(self, request: web.Request, name: str, version: str) -> AsyncIterator[Upload]:
-        """PUT: the body is the tarball, and its manifest gives the metadata. Raises UnsupportedMediaType, TooLarge."""
+        """PUT: the body is the tarball, whose manifest contains the metadata. Raises UnsupportedMediaType, TooLarge."""
         if request.content_type not in TARBALL_TYPES:
             raise UnsupportedMediaType("Send the tarball as application/gzip (curl: -T FILE).")
         self._check_declared(request, self._max_tarball)
@@ -84,12 +84,15 @@ class Receiver:
                     tarball = await stack.enter_async_context(self._receive(_decoded(encoded)))
                 except InvalidInput as problem:
                     raise await self._with_field_problems(fields, problem) from None
-                del encoded
+                del encoded  # it may have 133 MiB, and inspecting the upload takes long
             yield Upload(fields, tarball, required=REQUIRED, **options)
 
     @contextlib.asynccontextmanager
     async def multipart(self, request: web.Request) -> AsyncIterator[Upload]:
-        """POST: a part `metadata` with JSON and a part `tarball` with the file, in either order."""
+        """POST: a part `metadata` with JSON and a part `tarball` with the file, in any order.
+
+        Raises TooLarge, InvalidInput.
+        """
         self._check_declared(request, self._max_tarball + 2 * MAX_JSON_BODY)
         options = _options(request)
         await send_continue(request)
@@ -112,7 +115,7 @@ class Receiver:
             yield Upload(fields, tarball, required=REQUIRED, **options)
 
     async def _with_field_problems(self, fields: dict[str, Any], problem: InvalidInput) -> InvalidInput:
-        """The tarball's `problem`, with the problems of the other fields before it."""
+        """An error with the problems of the fields, and then the `problem` of the tarball."""
         found = await self._inspections.run(lambda: request_problems(fields, REQUIRED))
         return InvalidInput.of([*found, *problem.errors])
 
@@ -142,16 +145,16 @@ def _options(request: web.Request) -> dict[str, Any]:
 
 
 def _parsed(file: Path) -> dict[str, Any]:
-    """The JSON object in `file`. Raises InvalidInput, and TooLarge for more values than fit into a body of 1 MiB."""
+    """The JSON object in `file`. Raises InvalidInput, and TooLarge if it has more values than fit into 1 MiB."""
     body = file.read_bytes()
-    # Each value but the first follows one of these. Base64 has none, so a large tarball allows no more of them.
+    # Each JSON value except the first one follows one of these characters. Base64 contains none of them.
     if sum(body.count(mark) for mark in b"[{,") > MAX_JSON_BODY:
         raise TooLarge(FIELDS_TOO_LARGE)
     return parse_object(body)
 
 
 async def _decoded(encoded: Any) -> AsyncIterator[bytes]:
-    """Decode a base64 text, which may have line breaks. Raises InvalidInput."""
+    """Decodes a base64 text, which may have line breaks. Raises InvalidInput."""
     if not isinstance(encoded, str) or not encoded:
         raise InvalidInput.field("tarball", "is required: the .tar.gz file in base64")
     if any(blank in encoded for blank in "\n\r\t "):
@@ -165,7 +168,7 @@ async def _decoded(encoded: Any) -> AsyncIterator[bytes]:
 
 
 async def _parts(request: web.Request) -> AsyncIterator[tuple[str, BodyPartReader]]:
-    """Yield the name and the content of each part of a multipart body. Raises InvalidInput for a malformed one."""
+    """Yields the name and the content of each part of a multipart body. Raises InvalidInput if it is malformed."""
     with _form_errors_named():
         reader = await request.multipart()
     while True:
@@ -174,7 +177,7 @@ async def _parts(request: web.Request) -> AsyncIterator[tuple[str, BodyPartReade
         if part is None:
             return
         if isinstance(part, MultipartReader):
-            raise InvalidInput("Send the parts without other parts in them.")
+            raise InvalidInput("A part must not contain other parts.")
         if part.headers.get(hdrs.CONTENT_TRANSFER_ENCODING, "binary").lower() not in ("binary", "8bit", "7bit"):
             raise InvalidInput("Send the parts without a Content-Transfer-Encoding.")
         if hdrs.CONTENT_ENCODING in part.headers:
@@ -193,7 +196,7 @@ async def _chunks(part: BodyPartReader) -> AsyncIterator[bytes]:
 
 @contextlib.contextmanager
 def _form_errors_named() -> Iterator[None]:
-    """Turn the errors that aiohttp raises for a malformed form, assertions among them, into InvalidInput."""
+    """Raises InvalidInput for the errors of aiohttp about a malformed form. Some of these are assertions."""
     try:
         yield
     except (ValueError, AssertionError, RuntimeError, LookupError, HttpProcessingError) as error:

@@ -1,4 +1,4 @@
-"""Semantic Versioning 2.0.0: strict parsing, and a sort key whose byte order is the precedence."""
+"""Parses versions strictly by Semantic Versioning 2.0.0, and makes sort keys whose byte order is the precedence."""
 
 import re
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ _VERSION = re.compile(
 
 @dataclass(frozen=True)
 class Version:
-    """A version as published. `a < b` compares precedence (section 11); `==` compares the text with build metadata.
+    """A version. `a < b` compares precedence (SemVer, section 11). `==` compares the texts with build metadata.
 
-    The numbers are kept as text, because they may have more than a hundred digits.
+    The numbers are stored as text, because they may have more than a hundred digits.
     """
 
     text: str
@@ -38,7 +38,7 @@ class Version:
 
     @property
     def canonical(self) -> str:
-        """The text without build metadata. Two versions of a package can't have the same."""
+        """The text without build metadata. No two versions of a package have the same canonical text."""
         return self.text.partition("+")[0]
 
     @property
@@ -49,9 +49,9 @@ class Version:
     def sort_key(self) -> str:
         """Printable ASCII of at most 400 characters. Its byte order is the precedence.
 
-        Each number begins with its length, so that a longer number sorts higher. Identifiers begin with "0" (numeric)
-        or "1" (alphanumeric). An alphanumeric one ends in "!", which sorts before every character that it may have. A
-        release ends in "~", which sorts after both.
+        Each number begins with its length, so that longer numbers sort higher. A numeric identifier begins with "0", an
+        alphanumeric one with "1". An alphanumeric identifier ends with "!", which sorts before all characters that it
+        may contain. A release ends with "~", which sorts after "0" and "1".
         """
         core = "".join(_number_key(number) for number in (self.major, self.minor, self.patch))
         if not self.prerelease:
@@ -67,7 +67,7 @@ def _number_key(digits: str) -> str:
 
 
 def parse(text: str) -> Version:
-    """Parse a version. Raises InvalidInput on the field `version` for an invalid text or one beyond MAX_VERSION."""
+    """Parses a version of at most MAX_VERSION characters. Raises InvalidInput for the field `version`."""
     if len(text) > MAX_VERSION:
         raise InvalidInput.field("version", f"must have at most {MAX_VERSION} characters")
     match = _VERSION.fullmatch(text)
