@@ -1,4 +1,4 @@
-"""Parses a User-Agent into the client's name, system and kind. Pure.
+"""Parses a User-Agent into the client's name, system and kind.
 
 Kinds: `human` (a person runs it), `ci` (a build), `mirror` (another registry or a cache), `bot` (it reads without
 installing) and `unknown`. Names that are in none of the lists become "Other", so the roll-ups stay small whatever
@@ -92,7 +92,7 @@ def _kind(lower: str, user_agent: str) -> tuple[str, str]:
         return BOT, "bot-name"
     if lower in BUILDS:
         return CI, "build-name"
-    if _says_ci(user_agent):
+    if _has_ci_marker(user_agent):
         return CI, "ci-marker"
     if lower in MARKED:
         return HUMAN, "no-ci-marker"
@@ -103,7 +103,7 @@ def _kind(lower: str, user_agent: str) -> tuple[str, str]:
     return UNKNOWN, "unrecognised"
 
 
-def _says_ci(user_agent: str) -> bool:
+def _has_ci_marker(user_agent: str) -> bool:
     if _CI_TOKEN.search(user_agent):
         return True
     comment = _COMMENT.match(user_agent)

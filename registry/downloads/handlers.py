@@ -40,7 +40,7 @@ async def get_tarball(request: web.Request) -> web.StreamResponse:
     try:
         return await _serve(request)
     except DatabaseUnavailable:
-        raise  # the refusal can't be recorded either
+        raise  # nothing can be recorded while PostgreSQL is unavailable
     except RegistryError as error:
         if request.method == "GET" and names.fold_name(request.match_info["name"]) and not _is_guess(request, error):
             await request.app[RECORDER].record(_download(request, None, error.status, 0))
@@ -74,11 +74,11 @@ async def _serve(request: web.Request) -> web.StreamResponse:
 
 
 def _headers(request: web.Request, row: Row, version: str) -> dict[str, str]:
-    reach = "private" if request.app[SETTINGS].accounts.access == "private" else "public"
+    visibility = "private" if request.app[SETTINGS].accounts.access == "private" else "public"
     headers = {
         "ETag": f'"{row.checksum}"',
         "X-Checksum-SHA256": row.checksum,
-        "Cache-Control": f"{reach}, {IMMUTABLE}",
+        "Cache-Control": f"{visibility}, {IMMUTABLE}",
         "Content-Disposition": f'attachment; filename="{row.name}-{row.version}.tar.gz"',
         "Accept-Ranges": "bytes",
         "Last-Modified": format_datetime(row.published_at.astimezone(UTC), usegmt=True),
@@ -162,8 +162,8 @@ def _if_range_holds(request: web.Request, row: Row) -> bool:
 async def _redirect(request: web.Request, row: Row, headers: dict[str, str], part: Part) -> web.Response | None:
     """302 to a presigned address, or None when the storage can't make one.
 
-    The answer also carries the headers that the storage doesn't know. A client checks the bytes by them, and nginx,
-    which follows the redirect itself, sends them with the tarball.
+    The answer also contains headers that the storage doesn't know, such as the checksum. An nginx that follows the
+    redirect itself sends them with the tarball.
     """
     filename = f"{row.name}-{row.version}.tar.gz"
     address = await request.app[STORAGE].presign(

@@ -22,8 +22,9 @@ from registry.packages.owners.store import FIRST_OWNER
 ADD_LOCK = 4_202_251_103
 # The constraint that `add()` violates when the batch was added before.
 COUNTED_BEFORE = "download_batches_pkey"
+# `lag()` counts at most this many downloads.
 LAG_COUNTED = 100_000
-# A notification can carry 8,000 bytes.
+# The number of package ids in one notification, which can carry 8,000 bytes.
 IDS_ANNOUNCED = 350
 _PARTITION_NAME = "downloads_%Y_%m"
 

@@ -1,4 +1,4 @@
-"""Finding and reading tarballs, with the four caches that make this fast and keep it working without PostgreSQL.
+"""Finds and reads tarballs. Four caches make this fast, and keep it working while PostgreSQL is unavailable.
 
 docs/decisions/0012-caches-of-downloads.md explains each cache.
 """
@@ -41,7 +41,7 @@ class Tarballs:
 
         Raises NotFound, registry.packages.read.OtherSpelling, DatabaseUnavailable.
         """
-        heard = self._packages.now
+        before = self._packages.now
         try:
             row = await self._packages.get(("blob", name, version), lambda: read.blob(self._db, name, version))
         except DatabaseUnavailable:
@@ -52,7 +52,7 @@ class Tarballs:
             self._known.pop((name, version), None)
             raise
         else:
-            if not self._packages.has_changed(row.package_id, heard):
+            if not self._packages.has_changed(row.package_id, before):
                 self._known[name, version] = row, self._packages.stamp(row.package_id)
         return row
 

@@ -1,4 +1,4 @@
-"""Makes the OpenAPI 3.1 description from the routes, and an HTML page from the description."""
+"""Generates the OpenAPI 3.1 description from the routes, and an HTML page from the description."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -14,11 +14,13 @@ from registry.web.route import OPEN, Route
 _REFS = "#/components/schemas/{model}"
 DESCRIPTION = "Publish, find and install packages. Every error has the shape `Problem`; its `code` is stable."
 STATUS_TEXT = {
-    200: "OK", 201: "Created", 204: "Done, no body", 206: "Part of the bytes", 301: "The package's real name",
-    302: "The address of the bytes", 304: "Unchanged", 308: "The package's real name; repeat the request there",
+    200: "OK", 201: "Created", 204: "Done, no body", 206: "The requested range of bytes",
+    301: "The package has another spelling: see Location", 302: "The tarball is at Location", 304: "Unchanged",
+    308: "The package has another spelling: repeat the request at Location",
     400: "Invalid input", 401: "Credentials missing or not valid", 403: "Not allowed", 404: "Not found",
     408: "The body came too slowly", 409: "Conflict", 412: "A precondition is not met", 413: "Too large",
-    415: "Wrong content type", 416: "No such range", 429: "Too many requests", 503: "A needed server is away",
+    415: "Wrong content type", 416: "No such range", 429: "Too many requests",
+    503: "A required server is unavailable",
 }  # fmt: skip
 RATE_HEADERS = {
     name: {"schema": {"type": "string"}, "description": text}

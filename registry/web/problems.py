@@ -20,8 +20,8 @@ from registry.errors import (
     TooLarge,
     UnsupportedMediaType,
 )
-from registry.web.responses import accepts
 from registry.web import metrics
+from registry.web.responses import accepts
 
 log = logging.getLogger(__name__)
 

@@ -66,7 +66,7 @@ async def get_badge(request: web.Request) -> web.StreamResponse:
         return web.Response(status=304, headers=headers)
     # A licence is any text. This policy keeps scripts in it from running.
     headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
-    Badge.mask_id = 0  # anybadge counts it up, so the same badge would have other bytes each time
+    Badge.mask_id = 0  # anybadge increments this number, which would change the bytes of the same badge each time
     text = str(Badge(label, value, default_color=colour))
     return web.Response(text=text, content_type="image/svg+xml", headers=headers)
 
@@ -78,7 +78,7 @@ def _badge(kind: str, info: read.PackageInfo) -> tuple[str, str, str]:
     if kind == "version":
         return "version", info["version"][:MAX_BADGE_TEXT], "#fe7d37" if info["version"].startswith("0.") else "#007ec6"
     license_ = info["license"].strip()
-    return "license", license_[:MAX_BADGE_TEXT] or "not said", "#007ec6" if license_ else "#9f9f9f"
+    return "license", license_[:MAX_BADGE_TEXT] or "not specified", "#007ec6" if license_ else "#9f9f9f"
 
 
 def _short(count: int) -> str:
@@ -98,10 +98,14 @@ def _csv(request: web.Request, found: Series, name: str) -> web.Response:
 
 _DAY = {"type": "string", "format": "date"}
 _SERIES = (
-    query("from", _DAY, "First day of the series, 30 days before the last unless given"),
-    query("to", _DAY, "Last day of the series, today in UTC unless given"),
+    query("from", _DAY, "First day of the series. Without it, the series covers 30 days."),
+    query("to", _DAY, "Last day of the series. The default is today in UTC."),
     query("interval", {"type": "string", "enum": list(INTERVALS), "default": "day"}, "Length of an interval"),
-    query("format", {"type": "string", "enum": ["json", "csv"], "default": "json"}, "`csv` sends the series alone"),
+    query(
+        "format",
+        {"type": "string", "enum": ["json", "csv"], "default": "json"},
+        "Format of the answer. `csv` contains only the series.",
+    ),
 )
 
 
@@ -112,8 +116,8 @@ def _group_by(groups: tuple[str, ...]) -> dict[str, object]:
 ROUTES = (
     Route("GET", f"{PACKAGE}/stats", get_package_stats, "Downloads of a package, and over time", limit=READS,
           parameters=(*_SERIES, _group_by(GROUPS)), answers={200: (PackageStats, "text/csv"), 301: None, 304: None}),
-    Route("GET", "/api/v1/stats", get_registry_stats, "Figures of the registry, and downloads over time", limit=READS,
+    Route("GET", "/api/v1/stats", get_registry_stats, "Totals of the registry, and downloads over time", limit=READS,
           parameters=(*_SERIES, _group_by(tuple(TRAITS))), answers={200: (RegistryStats, "text/csv"), 304: None}),
-    Route("GET", f"{PACKAGE}/badge/{{badge}}.svg", get_badge, "A picture of version, downloads or license", limit=READS,
-          answers={200: "image/svg+xml", 301: None, 304: None}),
+    Route("GET", f"{PACKAGE}/badge/{{badge}}.svg", get_badge, "A badge as SVG: version, downloads or license",
+          limit=READS, answers={200: "image/svg+xml", 301: None, 304: None}),
 )  # fmt: skip

@@ -16,7 +16,7 @@ INTERVALS = ("day", "week", "month")
 GROUPS = ("version", *store.TRAITS)
 PARAMETERS = ("from", "to", "interval", "group_by", "format")
 DEFAULT_DAYS = 30
-MOST_INTERVALS = 400
+MAX_INTERVALS = 400
 _DAYS_OF = {"day": 1, "week": 7, "month": 28}
 
 
@@ -30,7 +30,7 @@ class Point(TypedDict):
 
 
 class Series(TypedDict):
-    """All intervals in order; with groups, only those with downloads. Both `since` and `until` are included."""
+    """All intervals in order, or with `group_by` those with downloads. The days `since` and `until` are included."""
 
     since: date
     until: date
@@ -74,8 +74,8 @@ class SeriesRequest:
         first = _day(query, "from", last - timedelta(days=DEFAULT_DAYS - 1), errors)
         if first > last and not errors:
             errors.append({"field": "from", "message": "must not be after `to`"})
-        if not errors and (last - first).days // _DAYS_OF[interval] >= MOST_INTERVALS:
-            message = f"is more than {MOST_INTERVALS} intervals before `to`; take a longer interval or a shorter period"
+        if not errors and (last - first).days // _DAYS_OF[interval] >= MAX_INTERVALS:
+            message = f"is more than {MAX_INTERVALS} intervals before `to`; use a longer interval or a shorter period"
             errors.append({"field": "from", "message": message})
         if errors:
             raise InvalidInput.of(errors)
@@ -146,6 +146,6 @@ def _day(query: Mapping[str, str], name: str, default: date, errors: list[FieldE
     except ValueError:
         found = date.min
     if not date(1970, 1, 1) <= found <= date(2999, 12, 31):
-        errors.append({"field": name, "message": "must be a day such as 2026-11-16, from 1970 on"})
+        errors.append({"field": name, "message": "must be a day from 1970-01-01 to 2999-12-31, such as 2026-11-16"})
         return default
     return found

@@ -9,8 +9,8 @@ from sqlalchemy.sql import bindparam as p
 from registry.db.engine import Connection, Row, Statement, statement
 from registry.db.tables import download_days, package_versions, packages, registry_days
 
-# All groups after the most downloaded ones are summed up as OTHERS.
-MOST_GROUPS = 50
+# Only the groups with the most downloads are listed. All other groups are added up as OTHERS.
+MAX_GROUPS = 50
 OTHERS = "(others)"
 TRAITS = {"client": "client", "kind": "kind", "country": "country", "os": "system"}
 
@@ -29,7 +29,7 @@ def _series(days: sa.Table, group: str | None) -> Statement:
     if group is not None:
         value = package_versions.c.version if group == "version" else days.c[TRAITS[group]]
         most = sa.select(value.label("value")).select_from(source).where(*within).group_by(value)
-        most = most.order_by(sa.func.sum(days.c.count).desc(), value).limit(MOST_GROUPS)
+        most = most.order_by(sa.func.sum(days.c.count).desc(), value).limit(MAX_GROUPS)
         label = sa.case((value.in_(sa.select(most.cte("most").c.value)), value), else_=OTHERS)
     sums = sa.select(start, label.label("label"), downloads, sa.func.sum(days.c.unique_count).label("unique"))
     return statement(sums.select_from(source).where(*within).group_by(sa.text("1, 2")).order_by(sa.text("1, 2")))
