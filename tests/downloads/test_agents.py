@@ -22,19 +22,19 @@ def pip(**more: object) -> str:
     return f"pip/25.0 {json.dumps({**PIP, **more})}"
 
 
-def test_pip_tells_of_its_machine():
+def test_pip_names_its_system():
     assert parse(pip()) == Agent("pip", "25.0", "Linux", "6.1.0", "x86_64", "human", "no-ci-marker")
     mac = parse(pip(system={"name": "Darwin", "release": "24.1.0"}, cpu="arm64"))
     assert (mac.system, mac.system_version, mac.device) == ("macOS", "24.1.0", "arm64")
 
 
-def test_npm_and_its_kin_tell_of_their_machine():
+def test_npm_and_similar_clients_name_their_system():
     agent = parse("npm/10.8.2 node/v20.11.1 linux x64 workspaces/false")
     assert agent == Agent("npm", "10.8.2", "Linux", "", "x64", "human", "no-ci-marker")
     assert parse("pnpm/9.1.0 npm/? node/v20.11.1 win32 x64").system == "Windows"
 
 
-def test_a_client_of_ours_tells_of_its_machine():
+def test_synapse_cli_names_its_system():
     agent = parse("synapse-cli/2.1.0 (Linux 6.8; x86_64)")
     assert agent == Agent("synapse-cli", "2.1.0", "Linux", "6.8", "x86_64", "human", "no-ci-marker")
 
@@ -73,17 +73,17 @@ def test_a_browser_is_a_human():
         ('pip/25.0 {"system": 7, "cpu": {}, "ci": "yes"}', "pip", "human", "no-ci-marker"),
     ],
 )
-def test_what_is_said_decides_the_kind(user_agent: str, name: str, kind: str, rule: str):
+def test_the_user_agent_decides_the_kind(user_agent: str, name: str, kind: str, rule: str):
     agent = parse(user_agent)
     assert (agent.name, agent.kind, agent.rule) == (name, kind, rule)
 
 
-def test_a_name_in_other_letters_is_the_same_client():
+def test_client_names_ignore_case():
     assert parse("CURL/8.9.1").name == parse("curl/8.9.1").name == "curl"
 
 
 @given(st.text(max_size=agents.MAX_PARSED))
-def test_anything_is_read_and_stays_within_bounds(text: str):
+def test_any_user_agent_is_parsed_within_bounds(text: str):
     agent = parse(text)
     assert agent.kind in agents.KINDS
     assert agent.rule
@@ -93,7 +93,7 @@ def test_anything_is_read_and_stays_within_bounds(text: str):
     assert max(map(len, (agent.version, agent.system_version, agent.device))) <= agents.MAX_WORD
 
 
-def test_the_longest_texts_are_read_in_no_time():
+def test_long_user_agents_do_not_hang_the_parser():
     """A pattern that backtracks too much would hang here."""
     for text in ("a/" + "(" * 2000, "pip/1 " + "{" * 2000, "bot" * 600, "ci/" * 600, "Mozilla/5.0 " + "a" * 2000):
         parse(text)

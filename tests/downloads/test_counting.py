@@ -47,7 +47,7 @@ async def demo(registry: Registry) -> Registry:
     return registry
 
 
-async def test_two_hundred_downloads_at_once_count_two_hundred_everywhere(demo: Registry):
+async def test_concurrent_downloads_are_counted_exactly_everywhere(demo: Registry):
     answers = await asyncio.gather(*(demo.get(f"/packages/demo/1.{number % 2}.0/tarball") for number in range(200)))
     assert {answer.status for answer in answers} == {200}
     info = (await demo.get("/packages/demo")).json
@@ -62,14 +62,14 @@ async def test_two_hundred_downloads_at_once_count_two_hundred_everywhere(demo: 
     assert await counted(demo) == 200
 
 
-async def test_downloads_that_come_together_are_committed_together(demo: Registry):
+async def test_concurrent_downloads_are_committed_in_batches(demo: Registry):
     await asyncio.gather(*(demo.get(HERE) for _ in range(60)))
     async with demo.app[DB].read() as conn:
         batches = await conn.value(Statement("SELECT count(*) FROM download_batches", {}))
     assert 1 <= batches < 60
 
 
-async def test_two_processes_count_together(make_registry: MakeRegistry):
+async def test_two_processes_count_exactly(make_registry: MakeRegistry):
     one, other = await make_registry(), await make_registry()
     ada = await one.user()
     for name in ("aa", "bb"):
@@ -79,7 +79,7 @@ async def test_two_processes_count_together(make_registry: MakeRegistry):
     assert await counted(one) == 100
 
 
-async def test_the_event_holds_the_network_and_the_agent(demo: Registry):
+async def test_a_download_is_stored_with_network_and_user_agent(demo: Registry):
     await demo.get(HERE, headers={"User-Agent": "synapse-cli/1.0 " + "x" * 600})
     await demo.get(HERE, headers={"User-Agent": "é\udcff"})
     async with demo.app[DB].read() as conn:
@@ -96,7 +96,7 @@ def test_addresses_are_cut_to_their_network():
     assert network_of("203.0.113.77", full=True) == "203.0.113.77"
 
 
-async def test_a_download_counts_though_its_version_was_just_deleted(demo: Registry):
+async def test_a_download_counts_even_if_its_version_was_just_deleted(demo: Registry):
     ada = await demo.user()
     download = await download_of(demo)
     await ada.call("DELETE", "/packages/demo/1.0.0")
@@ -105,7 +105,7 @@ async def test_a_download_counts_though_its_version_was_just_deleted(demo: Regis
     assert (await demo.get("/packages/demo")).json["downloads"]["total"] == 1
 
 
-async def test_a_batch_is_counted_once_when_its_commit_was_cut_off(demo: Registry, tmp_path: Path):
+async def test_a_batch_counts_once_if_the_process_dies_after_the_commit(demo: Registry, tmp_path: Path):
     """The batch was committed, but the process died before it knew that or before it removed the file."""
     batch, downloads = uuid4(), [await download_of(demo)] * 3
     async with demo.app[DB].transaction() as conn:
@@ -117,7 +117,7 @@ async def test_a_batch_is_counted_once_when_its_commit_was_cut_off(demo: Registr
     assert await counted(demo) == 3
 
 
-async def test_of_a_batch_what_a_restored_database_knows_is_counted(demo: Registry, tmp_path: Path):
+async def test_downloads_of_versions_that_a_restored_database_lacks_are_skipped(demo: Registry, tmp_path: Path):
     known = await download_of(demo)
     lost = replace(known, version_id=999_999, package_id=999_999)
     record._write_batch(tmp_path, uuid4(), [lost, known, known])
@@ -127,7 +127,7 @@ async def test_of_a_batch_what_a_restored_database_knows_is_counted(demo: Regist
     assert await counted(demo) == 2
 
 
-async def test_counting_goes_on_after_a_statement_that_took_too_long(make_registry: MakeRegistry):
+async def test_counting_continues_after_a_statement_timeout(make_registry: MakeRegistry):
     registry = await make_registry(REGISTRY_DB_STATEMENT_TIMEOUT="1s")
     await (await registry.user()).publish("demo")
     # The lock must outlast the statement timeout: PostgreSQL also ends transactions that are idle for half of it.
@@ -143,7 +143,7 @@ async def test_counting_goes_on_after_a_statement_that_took_too_long(make_regist
 BAD = ({"address": "nobody"}, {"user_agent": "a\0b"}, {"status": 99_999}, {"kind": None})
 
 
-async def test_one_bad_download_loses_no_other_of_its_batch(demo: Registry, tmp_path: Path):
+async def test_a_bad_download_does_not_lose_the_rest_of_its_batch(demo: Registry, tmp_path: Path):
     good = await download_of(demo)
     refused = record.REFUSED._value.get()
     async with open_recorder(demo.app[DB], tmp_path) as recorder:
@@ -167,7 +167,7 @@ async def test_a_spooled_batch_with_a_bad_download_is_replayed_once_and_blocks_n
     assert await counted(demo) == 3
 
 
-async def test_damaged_files_are_set_aside_and_the_others_are_counted(demo: Registry, tmp_path: Path):
+async def test_damaged_spool_files_are_renamed_and_the_others_are_counted(demo: Registry, tmp_path: Path):
     damaged = [b"", b"[{", b"[]", b"[1]", b"{}", b"[{}]", b'[{"at": "never"}]']
     for number, content in enumerate(damaged):
         (tmp_path / f"{number}.downloads.json").write_bytes(content)
@@ -178,7 +178,7 @@ async def test_damaged_files_are_set_aside_and_the_others_are_counted(demo: Regi
     assert await counted(demo) == 3
 
 
-async def test_counting_waits_for_nobody_who_reads_all_downloads(demo: Registry):
+async def test_counting_does_not_wait_for_readers_of_the_table(demo: Registry):
     download = await download_of(demo)
     await demo.app[RECORDER].record(download)  # its month has a partition from now on
     async with demo.app[DB].transaction() as reading:
@@ -187,7 +187,7 @@ async def test_counting_waits_for_nobody_who_reads_all_downloads(demo: Registry)
             await demo.app[RECORDER].record(download)
 
 
-async def test_a_file_that_a_dead_process_left_is_counted_at_the_start(make_registry: MakeRegistry):
+async def test_spool_files_of_a_dead_process_are_counted_at_the_start(make_registry: MakeRegistry):
     registry = await make_registry()
     await (await registry.user()).publish("demo")
     folder = registry.app[SETTINGS].limits.spool_path
@@ -200,7 +200,7 @@ async def test_a_file_that_a_dead_process_left_is_counted_at_the_start(make_regi
             await asyncio.sleep(0.02)
 
 
-async def test_what_waits_is_committed_when_the_service_stops(demo: Registry, tmp_path: Path):
+async def test_waiting_downloads_are_committed_when_the_service_stops(demo: Registry, tmp_path: Path):
     download = await download_of(demo)
     async with open_recorder(demo.app[DB], tmp_path) as recorder:
         counting = [asyncio.ensure_future(recorder.record(download)) for _ in range(5)]
@@ -209,7 +209,7 @@ async def test_what_waits_is_committed_when_the_service_stops(demo: Registry, tm
     assert await counted(demo) == 5
 
 
-async def test_ids_of_batches_are_forgotten_long_after(demo: Registry):
+async def test_old_ids_of_batches_are_deleted(demo: Registry):
     await demo.get(HERE)
     assert await record.forget_batches(demo.app[DB]) == 0
     async with demo.app[DB].transaction() as conn:
@@ -241,7 +241,7 @@ async def away(server: Postgres) -> AsyncIterator[None]:
         await asyncio.to_thread(server.start)
 
 
-async def test_without_postgresql_what_was_served_is_served_on_and_counted_later(
+async def test_without_postgresql_known_tarballs_are_served_and_counted_later(
     own_postgres: Postgres, make_registry: MakeRegistry
 ):
     registry = await make_registry(REGISTRY_DB_URL=own_postgres.url())
@@ -269,9 +269,7 @@ async def test_without_postgresql_what_was_served_is_served_on_and_counted_later
     assert (await registry.get("/packages/other/1.0.0/tarball")).status == 200
 
 
-async def test_what_was_found_gone_is_not_served_without_postgresql(
-    own_postgres: Postgres, make_registry: MakeRegistry
-):
+async def test_without_postgresql_deleted_versions_are_not_served(own_postgres: Postgres, make_registry: MakeRegistry):
     registry = await make_registry(REGISTRY_DB_URL=own_postgres.url())
     ada = await registry.user()
     await ada.publish("demo")
@@ -282,7 +280,7 @@ async def test_what_was_found_gone_is_not_served_without_postgresql(
         assert (await registry.get(HERE)).status == 503
 
 
-async def test_neither_database_nor_disk_is_an_error_that_the_client_sees(
+async def test_a_download_fails_if_neither_database_nor_disk_can_count_it(
     demo: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """A complete answer would be a download that is not counted."""

@@ -85,7 +85,7 @@ async def counted_to(registry: Registry, total: int) -> None:
     assert await counted(registry) == total
 
 
-async def test_each_tool_counts_its_gets_from_byte_zero_in_every_way_of_serving(served: Served, tmp_path: Path):
+async def test_downloads_with_each_tool_count_in_each_mode(served: Served, tmp_path: Path):
     registry, url = served.registry, f"{served.registry.url}{API}{HERE}"
     file, total = tmp_path / "demo.tar.gz", 0
     for tool, arguments, gets in (
@@ -105,7 +105,7 @@ async def test_each_tool_counts_its_gets_from_byte_zero_in_every_way_of_serving(
             await counted_to(registry, total)
 
 
-async def test_a_get_that_breaks_off_counts_once_and_later_ranges_do_not_count(served: Served, tmp_path: Path):
+async def test_an_interrupted_download_counts_once_and_later_ranges_do_not_count(served: Served, tmp_path: Path):
     registry, url = served.registry, f"{served.registry.url}{API}{HERE}"
     await break_off(url, tmp_path / "part")
     await counted_to(registry, 1)

@@ -45,7 +45,7 @@ async def add(registry: Registry, *fields: dict[str, Any]) -> None:
         store.add(conn, uuid4(), [made_up(**{**usual, **each}) for each in fields])
 
 
-async def test_a_download_is_kept_with_its_client_and_kind(demo: Registry):
+async def test_a_download_is_stored_with_its_client_and_kind(demo: Registry):
     await demo.get(HERE, headers={"User-Agent": "synapse-cli/2.1.0 (Linux 6.8; x86_64; ci)"})
     [row] = await rows(demo)
     assert (row.kind, row.rule, row.client, row.system) == ("ci", "ci-marker", "synapse-cli", "Linux")
@@ -64,14 +64,14 @@ async def test_a_repeat_within_the_minute_counts_but_is_not_unique(demo: Registr
     assert await counted(demo) == 5
 
 
-async def test_another_client_or_version_is_unique_on_its_own(demo: Registry):
+async def test_downloads_of_other_clients_or_versions_are_unique(demo: Registry):
     await (await demo.user()).publish("demo", "1.1.0")
     other = (await rows(demo, Statement("SELECT max(id) AS id FROM package_versions", {})))[0].id
     await add(demo, {}, {"client_hash": "f" * 16}, {"version_id": other})
     assert [row.is_unique for row in await rows(demo)] == [True, True, True]
 
 
-async def test_many_batches_at_once_find_one_unique_download(demo: Registry):
+async def test_concurrent_batches_find_one_unique_download(demo: Registry):
     await asyncio.gather(*(add(demo, {}, {}) for _ in range(8)))
     assert sum(row.is_unique for row in await rows(demo)) == 1
     assert [(row.count, row.unique_count) for row in await rows(demo, DAYS)] == [(16, 1)]
@@ -95,7 +95,7 @@ async def test_ids_are_in_the_order_of_commits(demo: Registry):
     assert seen == [row.id for row in await rows(demo)]
 
 
-def test_clients_of_a_day_are_told_apart_and_days_are_not_linked():
+def test_a_client_hash_identifies_a_client_for_one_day_only():
     one = client_hash("secret", NOON, "203.0.113.7", "curl/8")
     assert one == client_hash("secret", NOON + timedelta(hours=11), "203.0.113.7", "curl/8")
     others = {
@@ -117,7 +117,7 @@ def test_clients_of_a_day_are_told_apart_and_days_are_not_linked():
         (HERE, 416),
     ],
 )
-async def test_a_refusal_is_kept_and_counts_nowhere(demo: Registry, path: str, status: int):
+async def test_a_refused_request_is_stored_but_not_counted(demo: Registry, path: str, status: int):
     headers = {412: {"If-Match": '"other"'}, 416: {"Range": "bytes=999999999-"}}.get(status, {})
     ada = await demo.user()
     before = record.RECORDED._value.get()
@@ -129,7 +129,7 @@ async def test_a_refusal_is_kept_and_counts_nowhere(demo: Registry, path: str, s
     assert await counted(demo) == 0
 
 
-async def test_an_anonymous_404_writes_no_row_and_other_refusals_do(demo: Registry):
+async def test_an_anonymous_404_is_not_stored_but_other_refusals_are(demo: Registry):
     for path in ("/packages/demo/9.9.9/tarball", "/packages/nobody/1.0.0/tarball", "/packages/demo/latest2/tarball"):
         assert (await demo.get(path)).status == 404
     assert await rows(demo) == []
@@ -137,12 +137,12 @@ async def test_an_anonymous_404_writes_no_row_and_other_refusals_do(demo: Regist
     assert [row.status for row in await rows(demo)] == [412]
 
 
-async def test_a_refused_head_is_not_kept(demo: Registry):
+async def test_a_refused_head_is_not_stored(demo: Registry):
     assert (await demo.call("HEAD", "/packages/demo/9.9.9/tarball")).status == 404
     assert await rows(demo) == []
 
 
-async def test_what_can_be_no_name_is_not_kept_and_a_long_version_is_cut(demo: Registry):
+async def test_invalid_names_are_not_stored_and_long_versions_are_cut(demo: Registry):
     ada = await demo.user()
     for name in ("-", "demo"):
         assert (await ada.call("GET", f"/packages/{name}/{'9' * 500}/tarball")).status == 404
@@ -150,7 +150,7 @@ async def test_what_can_be_no_name_is_not_kept_and_a_long_version_is_cut(demo: R
     assert [(row.package, row.version) for row in await rows(demo)] == [("demo", "9" * 128), ("demo", "12")]
 
 
-async def test_whole_addresses_are_kept_only_when_wanted(make_registry: MakeRegistry):
+async def test_full_addresses_are_stored_only_if_configured(make_registry: MakeRegistry):
     registry = await make_registry(REGISTRY_DOWNLOAD_IP="full")
     await (await registry.user()).publish("demo")
     await registry.get(HERE)
@@ -158,9 +158,7 @@ async def test_whole_addresses_are_kept_only_when_wanted(make_registry: MakeRegi
 
 
 @pytest.mark.parametrize(("proxies", "country"), [("127.0.0.0/8", "DE"), ("192.0.2.0/24", "")])
-async def test_the_country_is_believed_of_a_trusted_proxy_alone(
-    make_registry: MakeRegistry, proxies: str, country: str
-):
+async def test_only_a_trusted_proxy_can_set_the_country(make_registry: MakeRegistry, proxies: str, country: str):
     registry = await make_registry(REGISTRY_TRUSTED_PROXIES=proxies, REGISTRY_COUNTRY_HEADER="X-Country")
     await (await registry.user()).publish("demo")
     await registry.get(HERE, headers={"X-Country": "de"})
@@ -176,7 +174,7 @@ async def test_each_month_has_a_partition_of_its_own(demo: Registry):
     assert [row.name for row in parts] == ["downloads_2026_01", "downloads_2026_02", "downloads_2026_11"]
 
 
-async def test_old_months_go_and_their_counts_stay(demo: Registry, db: Database):
+async def test_old_partitions_are_dropped_and_counts_stay(demo: Registry, db: Database):
     await add(demo, {"at": datetime(2025, 12, 31, tzinfo=UTC)}, {"at": datetime(2026, 1, 1, tzinfo=UTC)}, {})
     async with db.transaction() as conn:
         assert await store.drop_before(conn, date(2026, 1, 1)) == ["downloads_2025_12"]
@@ -190,5 +188,5 @@ async def test_old_months_go_and_their_counts_stay(demo: Registry, db: Database)
 @pytest.mark.parametrize(
     ("month", "following"), [(date(2026, 11, 1), date(2026, 12, 1)), (date(2026, 12, 1), date(2027, 1, 1))]
 )
-def test_the_next_month_follows(month: date, following: date):
+def test_next_month_is_the_first_day_of_the_following_month(month: date, following: date):
     assert store.next_month(month) == following

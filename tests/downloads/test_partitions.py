@@ -21,7 +21,7 @@ async def drop(db: Database) -> list[str]:
         return await store.drop_before(conn, date(2026, 1, 1))
 
 
-async def test_downloads_do_not_queue_behind_a_month_that_cannot_be_dropped_yet(db: Database, database_url: str):
+async def test_downloads_do_not_wait_for_a_partition_that_can_not_be_dropped(db: Database, database_url: str):
     async with db.transaction() as conn:
         await store.make_partition(conn, date(2025, 12, 1))
     settings = Settings.read({"REGISTRY_DB_URL": database_url, "REGISTRY_DB_STATEMENT_TIMEOUT": "5s"}).database

@@ -55,19 +55,19 @@ async def series(registry: Registry, path: str, **params: str) -> Any:
     return answer.json["series"]
 
 
-async def test_unless_it_is_said_the_last_thirty_days_are_meant(demo: Registry):
+async def test_the_default_period_is_the_last_30_days(demo: Registry):
     before = datetime.now(UTC).date()
     found = (await demo.get("/stats", params={"interval": "day"})).json["series"]
     assert before <= date.fromisoformat(found["until"]) <= datetime.now(UTC).date()
     assert date.fromisoformat(found["until"]) - date.fromisoformat(found["since"]) == timedelta(days=29)
 
 
-async def test_without_parameters_the_totals_come_alone(demo: Registry):
+async def test_without_parameters_there_is_no_series(demo: Registry):
     for path in ("/packages/demo/stats", "/stats"):
         assert "series" not in (await demo.get(path)).json
 
 
-async def test_each_day_has_a_point_downloaded_or_not(demo: Registry):
+async def test_days_without_downloads_have_a_point(demo: Registry):
     found = await series(demo, "/packages/demo/stats", interval="day")
     assert (found["since"], found["until"]) == (str(LAST - timedelta(days=29)), str(LAST))
     assert (found["interval"], found["group_by"], found["downloads"], found["unique"]) == ("day", None, 36, 14)
@@ -78,7 +78,7 @@ async def test_each_day_has_a_point_downloaded_or_not(demo: Registry):
     assert sum(point["downloads"] for point in found["points"]) == 36
 
 
-async def test_a_period_has_both_its_days(demo: Registry):
+async def test_a_period_includes_its_first_and_last_day(demo: Registry):
     first, last = str(LAST - timedelta(days=30)), str(LAST - timedelta(days=1))
     found = await series(demo, "/packages/demo/stats", **{"from": first, "to": last})
     assert (found["downloads"], found["unique"], len(found["points"])) == (41, 9, 30)
@@ -105,7 +105,7 @@ async def test_weeks_begin_on_monday_and_months_on_the_first(demo: Registry, int
         ("os", {"Linux": (12, 7), "macOS": (11, 6), "": (13, 1)}),
     ],
 )
-async def test_downloads_are_told_apart(demo: Registry, group: str, expected: dict[str, tuple[int, int]]):
+async def test_downloads_are_grouped(demo: Registry, group: str, expected: dict[str, tuple[int, int]]):
     for path in ("/packages/demo/stats", "/stats"):
         if (group, path) == ("version", "/stats"):
             continue
@@ -118,7 +118,7 @@ async def test_downloads_are_told_apart(demo: Registry, group: str, expected: di
         assert (found["downloads"], found["unique"]) == (36, 14)
 
 
-async def test_beyond_fifty_groups_the_rest_is_one(demo: Registry):
+async def test_groups_after_the_first_fifty_are_added_up(demo: Registry):
     async with demo.app[DB].transaction() as conn:
         await conn.command(
             "INSERT INTO registry_days (day, country, count) "
@@ -132,7 +132,7 @@ async def test_beyond_fifty_groups_the_rest_is_one(demo: Registry):
     assert sum(point["downloads"] for point in found["points"]) == found["downloads"]
 
 
-async def test_the_registry_has_no_versions(demo: Registry):
+async def test_the_registry_can_not_be_grouped_by_version(demo: Registry):
     answer = await demo.get("/stats", params={"group_by": "version"})
     assert answer.status == 400
     assert answer.json["errors"] == [{"field": "group_by", "message": "must be one of client, kind, country, os"}]
@@ -151,19 +151,19 @@ async def test_the_registry_has_no_versions(demo: Registry):
         ({"interval": "hour", "group_by": "colour", "format": "xml"}, ["interval", "group_by", "format"]),
     ],
 )
-async def test_what_is_wrong_is_named(demo: Registry, params: dict[str, str], fields: list[str]):
+async def test_every_wrong_parameter_is_named(demo: Registry, params: dict[str, str], fields: list[str]):
     for path in ("/packages/demo/stats", "/stats"):
         answer = await demo.get(path, params=params)
         assert answer.status == 400
         assert [error["field"] for error in answer.json["errors"]] == fields
 
 
-async def test_long_periods_go_by_longer_intervals(demo: Registry):
+async def test_long_periods_are_possible_with_longer_intervals(demo: Registry):
     found = await series(demo, "/stats", **{"from": "2000-01-01", "to": "2026-11-30", "interval": "month"})
     assert len(found["points"]) == 27 * 12 - 1
 
 
-async def test_the_same_as_csv(demo: Registry):
+async def test_csv_contains_the_same_series(demo: Registry):
     for path, name in (("/packages/demo/stats", "demo"), ("/stats", "registry")):
         answer = await demo.get(path, params={"format": "csv", "group_by": "kind", "to": str(LAST)})
         assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
@@ -194,14 +194,14 @@ async def test_accept_selects_csv_unless_its_weight_is_0(demo: Registry, accept:
         assert answer.headers["Content-Type"].startswith("text/csv") == is_csv
 
 
-async def test_nobody_has_no_statistics(demo: Registry):
+async def test_unknown_packages_have_no_statistics(demo: Registry):
     assert (await demo.get("/packages/nobody/stats", params={"interval": "day"})).status == 404
     assert (await demo.get("/packages/De_Mo/stats", params={"interval": "day"})).status == 404
     other = await series(demo, "/packages/other/stats", group_by="version")
     assert (other["downloads"], other["points"]) == (0, [])
 
 
-async def test_series_have_validators(demo: Registry):
+async def test_series_have_an_etag(demo: Registry):
     first = await demo.get("/packages/demo/stats?interval=week")
     again = await demo.get("/packages/demo/stats?interval=week", headers={"If-None-Match": first.headers["ETag"]})
     assert again.status == 304
@@ -226,7 +226,7 @@ async def test_badges_show_version_downloads_and_license(demo: Registry):
         assert (cached.status, cached.body) == (304, b"")
 
 
-async def test_what_a_license_is_called_stays_text(demo: Registry):
+async def test_the_license_in_a_badge_is_escaped(demo: Registry):
     licence = "<script>alert(1)</script>\"&'"
     await (await demo.user()).publish("evil", license=licence)
     answer = await demo.get("/packages/evil/badge/license.svg")
@@ -236,12 +236,12 @@ async def test_what_a_license_is_called_stays_text(demo: Registry):
     assert texts((await demo.get("/packages/other/badge/license.svg")).body) == {"license", "not specified"}
 
 
-async def test_there_are_no_other_badges(demo: Registry):
+async def test_unknown_badges_are_404(demo: Registry):
     assert (await demo.get("/packages/demo/badge/stars.svg")).status == 404
     assert (await demo.get("/packages/nobody/badge/version.svg")).status == 404
 
 
-async def test_badges_of_a_private_registry_want_credentials(make_registry: MakeRegistry):
+async def test_badges_of_a_private_registry_need_credentials(make_registry: MakeRegistry):
     ada = await (await make_registry()).user()
     await ada.publish("demo")
     registry = await make_registry(REGISTRY_ACCESS="private")
@@ -250,7 +250,7 @@ async def test_badges_of_a_private_registry_want_credentials(make_registry: Make
     assert (answer.status, answer.headers["Cache-Control"]) == (200, "private, max-age=300")
 
 
-def test_large_numbers_are_short():
+def test_large_counts_are_shortened():
     shown = [_short(n) for n in (0, 999, 1000, 1099, 9999, 10_000, 999_999, 1_500_000, 10**9, 12 * 10**9)]
     assert shown == ["0", "999", "1k", "1k", "9.9k", "10k", "999k", "1.5M", "1G", "12G"]
     assert all(re.fullmatch(r"[0-9.]{1,4}[kMG]?", text) for text in shown)

@@ -39,7 +39,7 @@ async def test_a_tarball_is_the_exact_bytes_with_their_headers(demo: Registry):
     assert parsedate_to_datetime(answer.headers["Last-Modified"]) <= datetime.now(UTC)
 
 
-async def test_head_says_the_same_without_a_body_and_counts_nothing(demo: Registry):
+async def test_head_has_the_same_headers_and_counts_nothing(demo: Registry):
     full = await demo.get(HERE)
     for headers in ({}, {"Range": "bytes=0-3"}):
         head = await demo.call("HEAD", HERE, headers=headers)
@@ -49,7 +49,7 @@ async def test_head_says_the_same_without_a_body_and_counts_nothing(demo: Regist
     assert await counted(demo) == 1
 
 
-async def test_latest_is_the_latest_tarball_under_its_own_address(demo: Registry):
+async def test_latest_serves_the_tarball_of_the_latest_version(demo: Registry):
     ada = await demo.user()
     await ada.publish("demo", "2.0.0-rc.1")
     answer = await demo.get("/packages/demo/latest/tarball")
@@ -59,7 +59,7 @@ async def test_latest_is_the_latest_tarball_under_its_own_address(demo: Registry
     assert "Content-Location" not in (await demo.get(HERE)).headers
 
 
-async def test_a_look_alike_is_sent_on_and_counts_nothing(registry: Registry):
+async def test_a_look_alike_name_redirects_and_counts_nothing(registry: Registry):
     await (await registry.user()).publish("my-lib")
     answer = await registry.get("/packages/my_lib/1.0.0/tarball?x=1")
     assert (answer.status, answer.headers["Location"]) == (301, f"{API}/packages/my-lib/1.0.0/tarball?x=1")
@@ -67,7 +67,7 @@ async def test_a_look_alike_is_sent_on_and_counts_nothing(registry: Registry):
 
 
 @pytest.mark.parametrize("read", ["bytes={}", "Bytes={}"])
-async def test_one_range_is_served_as_asked(demo: Registry, read: str):
+async def test_a_single_range_is_served(demo: Registry, read: str):
     for asked, start, end in (
         ("0-0", 0, 1), ("0-9", 0, 10), ("5-9", 5, 10), ("10-", 10, SIZE), ("0-", 0, SIZE), ("-10", SIZE - 10, SIZE),
         (f"5-{SIZE + 100}", 5, SIZE), (f"-{SIZE + 5}", 0, SIZE), (f"{SIZE - 1}-", SIZE - 1, SIZE),
@@ -91,7 +91,7 @@ async def test_a_range_beyond_the_end_is_416(demo: Registry):
     assert await counted(demo) == 0
 
 
-async def test_what_is_no_single_range_is_answered_whole(demo: Registry):
+async def test_anything_but_a_single_range_gets_the_whole_tarball(demo: Registry):
     for asked in ("bytes=5-2", "bytes=-", "bytes=a-b", "bytes=0-1,3-4", "lines=0-1", "bytes", "", "bytes=--1", "9" * 9):
         answer = await demo.get(HERE, headers={"Range": asked})
         assert (answer.status, answer.body) == (200, DATA), asked
@@ -114,7 +114,7 @@ async def test_conditional_requests_are_304_and_count_nothing(demo: Registry):
     assert await counted(demo) == 4
 
 
-async def test_if_match_and_if_unmodified_since_are_412_when_they_do_not_hold(demo: Registry):
+async def test_if_match_and_if_unmodified_since_are_412_if_they_do_not_match(demo: Registry):
     tag = f'"{sha256(DATA)}"'
     later = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
     earlier = "Mon, 01 Jan 2024 00:00:00 GMT"
@@ -127,7 +127,7 @@ async def test_if_match_and_if_unmodified_since_are_412_when_they_do_not_hold(de
         assert (await demo.get(HERE, headers=headers)).status == 200, headers
 
 
-async def test_if_range_gives_the_range_only_of_the_same_bytes(demo: Registry):
+async def test_if_range_serves_the_range_only_of_the_same_bytes(demo: Registry):
     modified = (await demo.get(HERE)).headers["Last-Modified"]
     for validator, status in ((f'"{sha256(DATA)}"', 206), (modified, 206), ('"other"', 200),
                               ("Mon, 01 Jan 2024 00:00:00 GMT", 200), (f'W/"{sha256(DATA)}"', 200)):  # fmt: skip
@@ -135,7 +135,7 @@ async def test_if_range_gives_the_range_only_of_the_same_bytes(demo: Registry):
         assert answer.status == status, validator
 
 
-async def test_a_get_that_serves_from_byte_zero_counts_and_no_other(demo: Registry):
+async def test_only_gets_that_start_at_byte_zero_count(demo: Registry):
     for asked, total in ((None, 1), ("0-3", 2), ("0-", 3), ("4-", 3), ("1-2", 3), ("-3", 3), (f"-{SIZE}", 4)):
         await demo.get(HERE, headers={"Range": f"bytes={asked}"} if asked else {})
         assert await counted(demo) == total, asked
@@ -144,7 +144,7 @@ async def test_a_get_that_serves_from_byte_zero_counts_and_no_other(demo: Regist
     assert await counted(demo) == 4
 
 
-async def test_a_large_tarball_comes_whole_and_in_ranges(registry: Registry):
+async def test_a_large_tarball_is_served_whole_and_in_ranges(registry: Registry):
     noise = os.urandom(3_000_000)
     data = tarball(name="demo", version="1.0.0", files={"noise": noise})
     await (await registry.user()).publish("demo", "1.0.0", data=data)
@@ -177,7 +177,7 @@ async def test_a_broken_transfer_is_recorded_with_the_status_of_the_side_that_br
     assert [record.status for record in recorded] == [status]
 
 
-async def test_a_private_registry_gives_tarballs_to_those_who_sign_in_alone(make_registry: MakeRegistry):
+async def test_a_private_registry_serves_tarballs_only_to_signed_in_users(make_registry: MakeRegistry):
     public = await make_registry()
     ada = await public.user()
     await ada.publish("demo", "1.0.0", data=DATA)
@@ -188,7 +188,7 @@ async def test_a_private_registry_gives_tarballs_to_those_who_sign_in_alone(make
     assert (answer.status, answer.headers["Cache-Control"]) == (200, "private, max-age=31536000, immutable")
 
 
-async def test_from_s3_tarballs_come_through_the_service(make_registry: MakeRegistry, s3_variables):
+async def test_the_service_serves_tarballs_from_s3(make_registry: MakeRegistry, s3_variables):
     registry = await make_registry(**s3_variables)
     await (await registry.user()).publish("demo", "1.0.0", data=DATA)
     assert (await registry.get(HERE)).body == DATA
@@ -197,7 +197,7 @@ async def test_from_s3_tarballs_come_through_the_service(make_registry: MakeRegi
     assert await counted(registry) == 1
 
 
-async def test_with_redirects_s3_itself_gives_the_bytes(make_registry: MakeRegistry, s3_variables):
+async def test_with_redirects_s3_serves_the_tarball(make_registry: MakeRegistry, s3_variables):
     registry = await make_registry(**s3_variables, REGISTRY_S3_REDIRECT="true")
     assert registry.app[SETTINGS].storage.s3_redirect
     await (await registry.user()).publish("demo", "1.0.0", data=DATA)

@@ -74,7 +74,7 @@ async def test_an_unchanged_package_is_read_once(cache):
     assert reads.count == 2
 
 
-async def test_a_commit_in_this_process_invalidates_before_its_caller_goes_on(cache, db):
+async def test_a_commit_in_this_process_invalidates_before_it_returns(cache, db):
     reads = Reads()
     await cache.get(("page", "a"), reads)
     await announce(db, CHANNEL, "1")

@@ -43,7 +43,7 @@ async def test_a_deleted_version_is_gone_from_every_read(registry: Registry):
     assert await events(registry) == ["version.published", "version.published", "version.deleted"]
 
 
-async def test_with_its_last_version_the_package_is_gone(registry: Registry):
+async def test_a_package_is_gone_when_its_last_version_is_deleted(registry: Registry):
     ada = await registry.user()
     await ada.publish("demo")
     await ada.publish("my-lib")
@@ -59,7 +59,7 @@ async def test_with_its_last_version_the_package_is_gone(registry: Registry):
         assert (await patch(ada, path, body)).status == 404
 
 
-async def test_a_deleted_number_is_never_used_again(registry: Registry):
+async def test_a_deleted_version_can_not_be_published_again(registry: Registry):
     ada = await registry.user()
     await ada.publish("demo", "1.0.0+a")
     assert await delete(ada, "demo", "1.0.0") == 204
@@ -71,7 +71,7 @@ async def test_a_deleted_number_is_never_used_again(registry: Registry):
     assert (await registry.get("/packages/demo")).json["latest_version"] == "1.0.1"
 
 
-async def test_the_name_of_a_deleted_package_stays_its_owners(registry: Registry):
+async def test_the_owner_keeps_the_name_of_a_deleted_package(registry: Registry):
     ada, eve = await registry.user("ada"), await registry.user("eve")
     await ada.publish("my-lib")
     assert await delete(ada, "my-lib") == 204
@@ -96,7 +96,7 @@ async def test_only_the_owner_and_admins_delete(registry: Registry):
         assert await delete(ada, "demo", version) == 404, version
 
 
-async def test_of_many_deletes_at_once_one_is_done(registry: Registry):
+async def test_one_of_many_concurrent_deletes_succeeds(registry: Registry):
     ada = await registry.user()
     await ada.publish("demo")
     statuses = await asyncio.gather(*(delete(ada, "demo") for _ in range(8)))
@@ -104,7 +104,7 @@ async def test_of_many_deletes_at_once_one_is_done(registry: Registry):
     assert await events(registry) == ["version.published", "version.deleted"]
 
 
-async def test_an_admin_restores_within_the_grace(registry: Registry):
+async def test_an_admin_can_restore_within_the_grace_period(registry: Registry):
     ada, root = await registry.user("ada"), await registry.user("root", admin=True)
     published = await ada.publish("demo", "1.0.0", keywords=["k"])
     await registry.get("/packages/demo/1.0.0/tarball")
@@ -123,7 +123,7 @@ async def test_an_admin_restores_within_the_grace(registry: Registry):
     assert await events(registry) == ["version.published", "version.deleted", "version.restored"]
 
 
-async def test_what_was_swept_can_not_be_restored(registry: Registry):
+async def test_a_swept_version_can_not_be_restored(registry: Registry):
     ada, root = await registry.user("ada"), await registry.user("root", admin=True)
     await ada.publish("demo")
     await delete(ada, "demo")
@@ -158,7 +158,7 @@ async def test_a_yanked_version_stays_installable_and_is_no_longer_the_latest(re
     assert (await registry.get("/packages/demo/latest")).json["version"] == "1.0.0"
 
 
-async def test_yanking_again_changes_the_reason_and_says_nothing_twice(registry: Registry):
+async def test_yanking_again_adds_an_event_only_if_the_reason_changes(registry: Registry):
     ada = await registry.user()
     await ada.publish("demo")
     for reason in ("one", "two", "two"):
@@ -167,7 +167,7 @@ async def test_yanking_again_changes_the_reason_and_says_nothing_twice(registry:
     assert await events(registry) == ["version.published", "version.yanked", "version.yanked"]
 
 
-async def test_a_deprecated_package_says_so_until_it_is_taken_back(registry: Registry):
+async def test_a_package_shows_its_deprecation_until_it_ends(registry: Registry):
     ada, eve = await registry.user("ada"), await registry.user("eve")
     await ada.publish("demo")
     assert (await patch(eve, "demo", {"deprecated": "mine"})).status == 403
@@ -179,7 +179,7 @@ async def test_a_deprecated_package_says_so_until_it_is_taken_back(registry: Reg
     assert await events(registry) == ["version.published", "package.deprecated", "package.undeprecated"]
 
 
-async def test_a_patch_that_is_not_as_documented_is_400_or_415(registry: Registry):
+async def test_an_invalid_patch_is_400_or_415(registry: Registry):
     ada = await registry.user()
     await ada.publish("demo")
     for body in ({}, {"yanked": "true"}, {"yanked": 1}, {"yanked": None}, {"yanked": True, "reason": 5}, [],

@@ -26,7 +26,7 @@ async def test_an_empty_registry_lists_nothing(registry: Registry):
     assert page == {"packages": [], "results": [], "total": 0, "limit": 20, "offset": 0, "next_cursor": None}
 
 
-async def test_packages_are_listed_with_what_a_list_shows(registry: Registry):
+async def test_a_listed_package_has_all_its_members(registry: Registry):
     ada = await registry.user()
     await ada.publish("demo", "1.0.0", license="MIT", keywords=["k"], author="Ada")
     await ada.publish("gone")
@@ -60,7 +60,7 @@ async def test_each_sort_has_its_order(registry: Registry):
         assert answer.json["errors"][0]["field"] == "sort"
 
 
-async def test_limit_and_offset_cut_a_page_out(registry: Registry):
+async def test_limit_and_offset_select_a_page(registry: Registry):
     await fill(registry)
     assert await names(registry, "limit=3&offset=2") == sorted(NAMES)[2:5]
     assert await names(registry, "limit=003") == sorted(NAMES)[:3]
@@ -71,7 +71,7 @@ async def test_limit_and_offset_cut_a_page_out(registry: Registry):
         assert (await registry.get(f"/packages?limit={large}")).json["limit"] == 100, large
 
 
-async def test_a_limit_or_offset_that_is_no_number_is_400(registry: Registry):
+async def test_an_invalid_limit_or_offset_is_400(registry: Registry):
     for text in ("", "-1", "+1", "1.0", "1e1", "0x1", "abc", "%20", "1%20", "%D9%A1", "%00", "null", "1,2"):
         for field in ("limit", "offset"):
             answer = await registry.get(f"/packages?{field}={text}")
@@ -88,7 +88,7 @@ async def test_all_wrong_parameters_are_named_at_once(registry: Registry):
         assert [error["field"] for error in errors] == fields
 
 
-async def test_beyond_ten_thousand_the_cursor_is_named(registry: Registry):
+async def test_the_error_for_a_large_offset_names_the_cursor(registry: Registry):
     assert (await registry.get("/packages?limit=1&offset=9999")).status == 200
     assert (await registry.get("/packages?limit=500&offset=9900")).status == 200
     for query in ("limit=2&offset=9999", "offset=9981", "offset=" + "9" * 40):
@@ -97,7 +97,7 @@ async def test_beyond_ten_thousand_the_cursor_is_named(registry: Registry):
         assert "cursor" in answer.json["error"]
 
 
-async def test_the_cursor_walks_every_sort_once_without_overlap(registry: Registry):
+async def test_cursors_visit_every_package_once_in_each_sort(registry: Registry):
     await fill(registry)
     await registry.get("/packages/m-1/1.0.0/tarball")
     async with registry.app[DB].transaction() as conn:
@@ -116,7 +116,7 @@ async def test_the_cursor_walks_every_sort_once_without_overlap(registry: Regist
             assert walked == whole, (sort, limit)
 
 
-async def test_the_cursor_keeps_its_place_when_packages_come_before_it(registry: Registry):
+async def test_a_cursor_keeps_its_position_when_packages_are_added(registry: Registry):
     await fill(registry)
     first = (await registry.get("/packages?limit=4")).json
     await (await registry.user()).publish("a-a")
@@ -124,7 +124,7 @@ async def test_the_cursor_keeps_its_place_when_packages_come_before_it(registry:
     assert rest == sorted(NAMES)[4:]
 
 
-async def test_a_cursor_that_is_junk_or_of_another_sort_is_400(registry: Registry):
+async def test_an_invalid_cursor_or_one_of_another_sort_is_400(registry: Registry):
     await fill(registry)
     other = (await registry.get("/packages?sort=downloads&limit=1")).json["next_cursor"]
     forged = [["name", 5], ["name", "x", 5], ["name", "x", "a\0b"], {}, [], "x", None, ["name", "x", "y", "z"]]

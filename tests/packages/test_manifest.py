@@ -40,14 +40,14 @@ def deep(levels):
     return value
 
 
-def test_what_is_left_out_is_empty_not_null():
+def test_fields_that_were_left_out_are_empty():
     metadata = merge({}, OWN | {"author": None, "keywords": None, "dependencies": None})
     assert (metadata.name, str(metadata.version), metadata.description) == ("my-library", "1.0.0", "A library")
     assert (metadata.author, metadata.license, metadata.homepage, metadata.repository) == ("", "", "", "")
     assert (metadata.keywords, metadata.dependencies, metadata.readme) == ((), {}, "")
 
 
-def test_the_requests_fields_win_and_null_is_left_out():
+def test_request_fields_take_precedence_unless_they_are_null():
     manifest = OWN | {"author": "ada", "license": "MIT", "keywords": ["old"], "dependencies": {"a": "1"}}
     request = {"description": "Better", "author": None, "license": "", "keywords": ["new"], "dependencies": {}}
     metadata = merge(request, manifest)
@@ -77,7 +77,7 @@ def test_unknown_fields_are_kept_as_they_are():
 
 @pytest.mark.parametrize("field", ["name", "version", "description"])
 @pytest.mark.parametrize("value", [None, 1, "", "\x00", [], {}, True])
-def test_the_manifest_needs_its_own(field, value):
+def test_the_manifest_must_have_the_required_fields(field, value):
     found, manifest_only = problems({}, **{field: value})
     assert set(found) == {field}
     assert "synapse.json" in found[field]
@@ -92,14 +92,14 @@ def test_the_request_must_name_the_same_package(field, value):
     assert manifest_only
 
 
-def test_fields_the_request_itself_must_give():
+def test_the_request_must_have_the_required_fields():
     with pytest.raises(InvalidInput) as refusal:
         merge({"name": "my-library", "version": None}, OWN, required=("name", "version", "description"))
     assert [error["field"] for error in refusal.value.errors] == ["version", "description"]
     assert refusal.type is InvalidInput
 
 
-def test_all_problems_at_once_and_the_request_is_blamed():
+def test_all_problems_of_request_and_manifest_are_listed():
     found, manifest_only = problems(
         {"author": 5, "keywords": "a b", "description": " "},
         license=["MIT"],
@@ -162,7 +162,7 @@ def test_all_problems_at_once_and_the_request_is_blamed():
         ("author", {"name": "Ada", "\udc00": 1}),
     ],
 )
-def test_refuses(field, value):
+def test_invalid_fields_are_refused(field, value):
     found, manifest_only = problems({field: value})
     assert {name.partition(".")[0] for name in found} == {field}
     assert not manifest_only
@@ -172,7 +172,7 @@ def test_refuses(field, value):
 
 
 @pytest.mark.parametrize("homepage", ["", "https://example.com", "http://[::1]:8080/x?y#z", "HTTPS://bücher.example/ü"])
-def test_homepages(homepage):
+def test_valid_homepages_are_accepted(homepage):
     assert merge({"homepage": homepage}, OWN).homepage == homepage
 
 
@@ -192,33 +192,33 @@ def test_homepages(homepage):
         "example.com/u/r",
     ],
 )
-def test_repositories(repository):
+def test_valid_repositories_are_accepted(repository):
     assert merge({"repository": repository}, OWN).repository == repository
 
 
-def test_keywords_are_counted_once_each():
+def test_repeated_keywords_count_once():
     assert merge({"keywords": ["b", "a"] * 40}, OWN).keywords == ("b", "a")
 
 
 @pytest.mark.parametrize(
     "value", [10**309, -(10**309), float("nan"), float("-inf"), "\ud800", deep(100), {"a": {"\x00": 1}}]
 )
-def test_what_no_database_keeps_is_refused_wherever_it_is(value):
+def test_values_that_can_not_be_stored_are_refused_at_any_depth(value):
     assert json_problem(value)
     assert problems({}, extra={"list": [value]})[1]
 
 
-def test_a_hundred_levels_are_fine():
+def test_a_hundred_levels_are_accepted():
     assert json.loads(merge({}, OWN | {"extra": deep(99)}).manifest)["extra"] == deep(99)
 
 
-def test_a_thousand_wrong_fields_make_a_short_answer():
+def test_the_number_and_length_of_errors_are_limited():
     found, _ = problems({}, **{f"{'x' * 1000}{number}\ud800": 1 for number in range(1000)})
     assert len(found) <= MAX_ERRORS
     assert max(map(len, found)) <= 80
 
 
-def test_the_requests_readme_wins_and_is_cut_between_characters():
+def test_the_readme_of_the_request_takes_precedence_and_is_cut_between_characters():
     assert merge({}, OWN, readme="# Archive").readme == "# Archive"
     assert merge({"readme": "# Request"}, OWN, readme="# Archive").readme == "# Request"
     assert merge({"readme": ""}, OWN, readme="# Archive").readme == ""
@@ -241,7 +241,7 @@ def test_the_requests_readme_wins_and_is_cut_between_characters():
         (b'{"a": 1} x', "not JSON"),
     ],
 )
-def test_what_is_no_manifest(data, message):
+def test_invalid_manifests_are_refused(data, message):
     with pytest.raises(InvalidManifest, match=message):
         parse_manifest(data)
 
@@ -251,14 +251,14 @@ def test_the_text_is_kept_without_its_byte_order_mark():
     assert parse_manifest(b"\xef\xbb\xbf" + text.encode()) == Manifest(json.loads(text), text)
 
 
-def test_of_a_repeated_member_the_last_one_counts_for_every_reader():
+def test_only_the_last_of_repeated_members_is_stored():
     found = parse_manifest(b'{"name": "a", "x": {"y": 1, "y": 12345678901234567890123}, "name": "b"}')
     assert found.members == {"name": "b", "x": {"y": 12345678901234567890123}}
     assert found.text == '{"name": "b", "x": {"y": 12345678901234567890123}}'
 
 
 @pytest.mark.parametrize("number", ["1e309", "-1e999", "9" * 310, "9" * 5000, "-" + "9" * 400])
-def test_a_number_beyond_every_double_is_refused(number):
+def test_a_number_too_large_for_a_double_is_refused(number):
     members = parse_manifest(b'{"a": ' + number.encode() + b"}").members
     assert "1.8e308" in problems({}, **members)[0]["a"]
 
@@ -272,7 +272,7 @@ def test_a_number_beyond_every_double_is_refused(number):
         ('{"ü": "' + "1" * 30 + '"}', '{"ü": "' + "1" * 30 + '"}'),
     ],
 )
-def test_numbers_that_postgresql_wrote_out_are_short_again(stored, text):
+def test_numbers_that_postgresql_wrote_in_full_are_shortened(stored, text):
     assert manifest_text_of_jsonb(stored) == text
 
 

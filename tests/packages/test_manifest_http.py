@@ -80,7 +80,7 @@ async def store_as_jsonb(registry: Registry, extra: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["double", "largest double", "small doubles", "depth"])
-async def test_a_manifest_that_an_earlier_release_kept_is_read(registry: Registry, kind: str):
+async def test_a_manifest_stored_by_an_earlier_release_is_readable(registry: Registry, kind: str):
     ada, root = await registry.user("ada"), await registry.user("root", admin=True)
     seq = (await ada.publish("demo"))["seq"]
     await store_as_jsonb(registry, EXTRAS[kind])
@@ -107,12 +107,12 @@ async def test_an_earlier_release_can_read_what_this_one_publishes(registry: Reg
         ("[" * 101 + "]" * 101, "nested"),
     ],
 )
-async def test_what_some_json_parser_can_not_read_is_refused(registry: Registry, extra: str, message: str):
+async def test_json_that_some_parsers_can_not_read_is_refused(registry: Registry, extra: str, message: str):
     answer = await (await registry.user()).put("demo", "1.0.0", data=tarball((HEAD + extra + "}").encode()))
     assert (answer.status, answer.json["code"]) == (400, "invalid_manifest")
     assert message in answer.json["error"]
 
 
-async def test_the_api_page_describes_the_manifest_as_an_object(registry: Registry):
+async def test_the_api_description_says_that_the_manifest_is_an_object(registry: Registry):
     spec: Any = (await registry.get(f"{registry.url}/openapi.json")).json
     assert spec["components"]["schemas"]["VersionInfo"]["properties"]["manifest"]["type"] == "object"

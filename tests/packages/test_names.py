@@ -11,7 +11,7 @@ CONTRACT = re.compile(r"^[a-z0-9](?:[a-z0-9_-]{0,212}[a-z0-9])?\Z")
 
 
 @pytest.mark.parametrize("name", ["a", "7", "my-library", "my_library", "a--b", "a" * 214])
-def test_accepts(name):
+def test_valid_names_are_accepted(name):
     assert validate_name(name) == name
 
 
@@ -34,7 +34,7 @@ def test_accepts(name):
         ("\ud800", "only the letters"),
     ],
 )
-def test_refuses_and_says_why(name, message):
+def test_invalid_names_are_refused_with_a_reason(name, message):
     with pytest.raises(InvalidInput, match=message) as refusal:
         validate_name(name)
     assert [error["field"] for error in refusal.value.errors] == ["name"]
@@ -42,7 +42,7 @@ def test_refuses_and_says_why(name, message):
 
 @settings(deadline=None)
 @given(st.text(max_size=6) | st.text("aZ9-_", max_size=230))
-def test_accepts_exactly_the_documented_names(name):
+def test_exactly_the_documented_names_are_valid(name):
     if CONTRACT.match(name):
         assert validate_name(name) == name == fold_name(name)
     else:
@@ -54,14 +54,14 @@ def test_accepts_exactly_the_documented_names(name):
     ("segment", "name"),
     [("My-Library", "my-library"), ("ABC", "abc"), ("\u212aelvin", None), ("a/b", None), ("", None), ("a\n", None)],
 )
-def test_reading_folds_ascii_capitals_only(segment, name):
+def test_reads_fold_only_ascii_capitals(segment, name):
     assert fold_name(segment) == name
 
 
-def test_hyphen_and_underscore_are_one():
+def test_similarity_keys_treat_hyphens_and_underscores_alike():
     assert similarity_key("a_b-c") == similarity_key("a-b_c") != similarity_key("ab-c")
 
 
 @pytest.mark.parametrize("name", sorted(RESERVED))
-def test_reserved_words_could_be_names(name):
+def test_reserved_names_are_valid_names(name):
     assert validate_name(name) == similarity_key(name) == name

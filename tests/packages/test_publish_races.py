@@ -12,7 +12,7 @@ from tests.packages.ways import Way, by_json, by_put, package, spooled, value
 
 
 @pytest.mark.parametrize("way", [by_json, by_put])
-async def test_of_twenty_identical_publishes_one_is_made(registry: Registry, way: Way):
+async def test_one_of_twenty_identical_publishes_succeeds(registry: Registry, way: Way):
     ada = await registry.user()
     fields, data = package()
     answers = await asyncio.gather(*(way(ada, fields, data) for _ in range(20)))
@@ -24,7 +24,7 @@ async def test_of_twenty_identical_publishes_one_is_made(registry: Registry, way
 
 
 @pytest.mark.parametrize("way", [by_json, by_put])
-async def test_twenty_repeats_at_once_with_one_key_get_one_answer(registry: Registry, way: Way):
+async def test_concurrent_publishes_with_the_same_key_get_the_same_answer(registry: Registry, way: Way):
     ada = await registry.user()
     fields, data = package()
     headers = {"Idempotency-Key": "k1"}
@@ -35,7 +35,7 @@ async def test_twenty_repeats_at_once_with_one_key_get_one_answer(registry: Regi
     assert await value(registry, "SELECT count(*) FROM events") == 1
 
 
-async def test_of_two_users_who_race_for_a_name_one_owns_it(registry: Registry):
+async def test_one_of_two_users_who_publish_a_name_at_once_owns_it(registry: Registry):
     users = [await registry.user(name) for name in ("ada", "eve")]
     for name in ("race-a", "race-b", "race-c"):
         answers = await asyncio.gather(*(user.put(name, "1.0.0") for user in users))
@@ -44,13 +44,13 @@ async def test_of_two_users_who_race_for_a_name_one_owns_it(registry: Registry):
         assert (await registry.get(f"/packages/{name}")).json["owners"] == [winner.username]
 
 
-async def test_of_two_spellings_that_race_one_exists(registry: Registry):
+async def test_one_of_two_spellings_published_at_once_exists(registry: Registry):
     ada = await registry.user()
     answers = await asyncio.gather(*(ada.put(name, "1.0.0") for name in ("a-b", "a_b")))
     assert sorted(answer.status for answer in answers) == [201, 409]
 
 
-async def test_many_versions_at_once_are_all_made_with_seqs_without_a_gap(registry: Registry):
+async def test_concurrent_publishes_of_many_versions_get_gapless_seqs(registry: Registry):
     ada = await registry.user()
     answers = await asyncio.gather(*(ada.put("demo", f"1.{minor}.0") for minor in range(15)))
     assert {answer.status for answer in answers} == {201}
@@ -58,7 +58,7 @@ async def test_many_versions_at_once_are_all_made_with_seqs_without_a_gap(regist
     assert (await registry.get("/packages/demo")).json["latest_version"] == "1.14.0"
 
 
-async def test_a_repeat_with_its_key_gives_the_first_answer(registry: Registry):
+async def test_a_repeat_with_the_same_key_gets_the_first_answer(registry: Registry):
     ada = await registry.user()
     fields, data = package()
     headers = {"Idempotency-Key": "release 7/x"}
@@ -73,7 +73,7 @@ async def test_a_repeat_with_its_key_gives_the_first_answer(registry: Registry):
     assert (await by_json(ada, fields, data, headers=headers)).json == first.json
 
 
-async def test_a_key_is_its_users_own_and_ends_after_a_day(registry: Registry):
+async def test_keys_belong_to_one_user_and_expire_after_a_day(registry: Registry):
     ada, eve = await registry.user("ada"), await registry.user("eve")
     key = {"Idempotency-Key": "k"}
     await ada.publish("one", headers=key)
@@ -86,7 +86,7 @@ async def test_a_key_is_its_users_own_and_ends_after_a_day(registry: Registry):
     assert await sweep.forget_answers(registry.app[DB]) == 1
 
 
-async def test_of_two_uploads_at_once_under_one_key_one_is_refused(registry: Registry):
+async def test_only_one_of_different_uploads_with_the_same_key_succeeds(registry: Registry):
     ada = await registry.user()
     key = {"Idempotency-Key": "k"}
     answers = await asyncio.gather(*(ada.put(f"pkg-{n}", "1.0.0", headers=key) for n in range(8)))
@@ -95,7 +95,7 @@ async def test_of_two_uploads_at_once_under_one_key_one_is_refused(registry: Reg
     assert await value(registry, "SELECT count(*) FROM packages") == 1
 
 
-async def test_a_key_that_is_junk_is_400(registry: Registry):
+async def test_an_invalid_key_is_400(registry: Registry):
     ada = await registry.user()
     for key in ("", "x" * 256, "é", "tab\there"):
         answer = await ada.put("demo", "1.0.0", headers={"Idempotency-Key": key})
@@ -122,9 +122,7 @@ async def test_the_documented_pattern_of_a_key_matches_the_keys_that_are_accepte
         ("packages", "packages_similarity_key_key", "name_too_similar"),
     ],
 )
-async def test_a_constraint_that_decides_a_race_is_a_named_error(
-    registry: Registry, table: str, constraint: str, code: str
-):
+async def test_a_violated_constraint_becomes_a_named_error(registry: Registry, table: str, constraint: str, code: str):
     """The trigger stands for a writer that takes no lock on the package and commits between check and insert."""
     ada = await registry.user()
     async with registry.app[DB].transaction() as conn:

@@ -77,14 +77,14 @@ async def test_versions_are_ascending_by_precedence_and_newest_first_in_the_pack
     assert info["latest_version"] == "1.10.0"
 
 
-async def test_latest_is_the_highest_prerelease_where_nothing_is_stable(registry: Registry):
+async def test_latest_is_the_highest_prerelease_without_a_stable_version(registry: Registry):
     ada = await registry.user()
     for version in ("0.1.0-alpha.2", "0.1.0-alpha.10", "0.0.9-rc.1"):
         await ada.publish("demo", version)
     assert (await registry.get("/packages/demo/latest")).json["version"] == "0.1.0-alpha.10"
 
 
-async def test_latest_is_answered_in_place_with_its_own_address(registry: Registry):
+async def test_latest_is_answered_without_a_redirect(registry: Registry):
     ada = await registry.user()
     await ada.publish("demo", "1.0.0")
     await ada.publish("demo", "1.1.0+b")
@@ -98,7 +98,7 @@ async def test_latest_is_answered_in_place_with_its_own_address(registry: Regist
 REAL, BARE = "1.0.0+real", "1.0.0"
 
 
-async def test_a_version_has_two_addresses_as_published_and_without_build_metadata(registry: Registry):
+async def test_a_version_has_an_address_with_and_one_without_build_metadata(registry: Registry):
     data = tarball(name="demo", version=REAL, description="Demo")
     await (await registry.user()).publish("demo", REAL, data=data)
     for path, canonical in ((f"/{BARE}", f"/{REAL}"), (f"/{BARE}/tarball", f"/{REAL}/tarball")):
@@ -110,7 +110,7 @@ async def test_a_version_has_two_addresses_as_published_and_without_build_metada
             assert "Content-Location" not in same.headers
 
 
-async def test_no_other_build_metadata_is_an_address(registry: Registry):
+async def test_addresses_with_other_build_metadata_are_404(registry: Registry):
     ada, admin = await registry.user(), await registry.user("root", admin=True)
     await ada.publish("demo", REAL)
     await ada.publish("demo", "2.0.0")
@@ -150,7 +150,7 @@ class WritesBetween:
 
 
 @pytest.mark.parametrize("use", [read.package_info, read.package_stats])
-async def test_a_package_and_its_versions_are_of_one_moment(registry: Registry, use: Callable[..., Any]):
+async def test_a_package_and_its_versions_are_read_in_one_snapshot(registry: Registry, use: Callable[..., Any]):
     ada = await registry.user()
     await ada.publish("demo", "1.0.0")
     db = WritesBetween(registry.app[DB], lambda: ada.publish("demo", "2.0.0"))
@@ -159,7 +159,7 @@ async def test_a_package_and_its_versions_are_of_one_moment(registry: Registry, 
     assert info.get("latest_version", "1.0.0") == "1.0.0"
 
 
-async def test_capitals_are_folded_at_reading(registry: Registry):
+async def test_reads_fold_capitals(registry: Registry):
     await (await registry.user()).publish("demo")
     for path in GETS[:5]:
         shouted = path.replace("demo", "DeMO")
@@ -167,7 +167,7 @@ async def test_capitals_are_folded_at_reading(registry: Registry):
     assert (await registry.get("/packages/DEMO/1.0.0/tarball")).status == 200
 
 
-async def test_a_look_alike_is_sent_to_the_real_name_with_its_query(registry: Registry):
+async def test_a_look_alike_name_redirects_and_keeps_the_query(registry: Registry):
     ada = await registry.user()
     await ada.publish("my-lib_x", "1.0.0+b")
     for rest in ("", "/1.0.0", "/1.0.0%2Bb", "/latest", "/versions", "/stats", "/1.0.0/tarball"):
@@ -181,7 +181,7 @@ async def test_a_look_alike_is_sent_to_the_real_name_with_its_query(registry: Re
         assert (await registry.get(path)).status == 404
 
 
-async def test_a_write_to_a_look_alike_is_sent_on_with_its_method(registry: Registry):
+async def test_a_write_to_a_look_alike_name_redirects_with_308(registry: Registry):
     ada = await registry.user()
     await ada.publish("my-lib", "1.0.0")
     for method, path, body in (
@@ -194,7 +194,7 @@ async def test_a_write_to_a_look_alike_is_sent_on_with_its_method(registry: Regi
     assert (await registry.get("/packages/my-lib")).json["versions"][0]["yanked"] is False
 
 
-async def test_what_is_not_there_is_404(registry: Registry):
+async def test_unknown_names_and_versions_are_404(registry: Registry):
     await (await registry.user()).publish("demo")
     for path in (
         "/packages/nothing", "/packages/nothing/1.0.0", "/packages/nothing/versions", "/packages/nothing/stats",
@@ -208,7 +208,7 @@ async def test_what_is_not_there_is_404(registry: Registry):
         assert answer.json["error"], path
 
 
-async def test_metadata_has_a_strong_etag_304_and_head(registry: Registry):
+async def test_metadata_has_a_strong_etag_and_answers_304_and_head(registry: Registry):
     ada = await registry.user()
     await ada.publish("demo")
     for path in GETS:
@@ -229,7 +229,7 @@ async def test_metadata_has_a_strong_etag_304_and_head(registry: Registry):
             assert (await registry.get(path, headers={"If-None-Match": other})).status == 200, (path, other)
 
 
-async def test_an_etag_changes_with_what_it_stands_for(registry: Registry):
+async def test_an_etag_changes_with_the_content(registry: Registry):
     ada = await registry.user()
     await ada.publish("demo")
     before = {path: (await registry.get(path)).headers["ETag"] for path in GETS[:6]}
@@ -239,7 +239,7 @@ async def test_an_etag_changes_with_what_it_stands_for(registry: Registry):
         assert changed == (path != "/packages/demo/1.0.0"), path
 
 
-async def test_windows_hold_the_last_seven_and_thirty_days(registry: Registry):
+async def test_week_and_month_count_the_last_7_and_30_days(registry: Registry):
     ada = await registry.user()
     await ada.publish("demo")
     async with registry.app[DB].transaction() as conn:
@@ -255,7 +255,7 @@ async def test_windows_hold_the_last_seven_and_thirty_days(registry: Registry):
     assert (stats["name"], stats["downloads"], stats["total_downloads"]) == ("demo", expected, 11111)
 
 
-async def test_the_registrys_figures_are_those_of_what_is_shown(registry: Registry):
+async def test_registry_totals_leave_out_deleted_packages(registry: Registry):
     ada = await registry.user()
     for name, versions in (("one", ("1.0.0", "2.0.0")), ("two", ("1.0.0",)), ("three", ("1.0.0",))):
         for version in versions:

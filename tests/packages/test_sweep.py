@@ -29,7 +29,7 @@ async def sweep_orphans(registry: Registry, older_than: timedelta) -> int:
     return await sweep.sweep_orphans(registry.app[DB], registry.app[STORAGE], older_than)
 
 
-async def test_a_deleted_version_is_swept_when_its_grace_is_over(registry: Registry):
+async def test_a_deleted_version_is_swept_after_its_grace_period(registry: Registry):
     ada = await registry.user()
     for version in ("1.0.0", "1.1.0"):
         await ada.publish("demo", version)
@@ -63,7 +63,7 @@ async def test_more_than_one_batch_is_swept_at_once(registry: Registry):
     assert (await registry.get("/packages/demo/1.0.0/tarball")).status == 200
 
 
-async def test_the_service_sweeps_by_itself(make_registry: MakeRegistry):
+async def test_the_service_runs_the_sweep(make_registry: MakeRegistry):
     registry = await make_registry()
     ada = await registry.user()
     await ada.publish("demo")
@@ -76,7 +76,7 @@ async def test_the_service_sweeps_by_itself(make_registry: MakeRegistry):
             await asyncio.sleep(0.05)
 
 
-async def test_orphans_go_after_a_day_and_what_a_version_names_stays(registry: Registry, tmp_path):
+async def test_orphans_are_deleted_after_a_day_and_blobs_of_versions_stay(registry: Registry, tmp_path):
     ada = await registry.user()
     for version in ("1.0.0", "1.1.0", "1.2.0"):
         await ada.publish("demo", version)
@@ -93,7 +93,7 @@ async def test_orphans_go_after_a_day_and_what_a_version_names_stays(registry: R
     assert await sweep_orphans(registry, timedelta(0)) == 0
 
 
-async def test_what_looks_old_since_a_clock_stepped_stays_when_its_publish_ends_meanwhile(
+async def test_a_blob_of_a_running_publish_stays_after_the_clock_was_set_forward(
     registry: Registry, tmp_path, monkeypatch: pytest.MonkeyPatch
 ):
     await (await registry.user()).publish("demo")
@@ -118,7 +118,7 @@ async def test_what_looks_old_since_a_clock_stepped_stays_when_its_publish_ends_
     assert key in await blobs(registry)
 
 
-async def test_a_blob_whose_sweep_was_cut_off_is_an_orphan(registry: Registry):
+async def test_a_blob_left_by_an_interrupted_sweep_is_an_orphan(registry: Registry):
     ada = await registry.user()
     await ada.publish("demo")
     await ada.call("DELETE", "/packages/demo/1.0.0")

@@ -56,7 +56,7 @@ async def nothing_spooled(registry: Registry) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_the_parts_of_a_form_may_come_in_either_order(registry: Registry):
+async def test_form_parts_may_come_in_any_order(registry: Registry):
     ada = await registry.user()
     for name, turn in (("first", 1), ("second", -1)):
         fields, data = package(name, license="MIT")
@@ -67,7 +67,7 @@ async def test_the_parts_of_a_form_may_come_in_either_order(registry: Registry):
     assert spooled(registry) == []
 
 
-async def test_a_form_without_one_of_its_parts_or_with_one_twice_is_400(registry: Registry):
+async def test_a_form_with_a_missing_or_repeated_part_is_400(registry: Registry):
     ada = await registry.user()
     fields, data = package()
     meta, file = metadata_part(fields), tarball_part(data)
@@ -81,7 +81,7 @@ async def test_a_form_without_one_of_its_parts_or_with_one_twice_is_400(registry
     assert spooled(registry) == []
 
 
-async def test_a_form_that_is_broken_is_400(registry: Registry):
+async def test_a_malformed_form_is_400(registry: Registry):
     ada = await registry.user()
     whole = b"".join(
         [
@@ -121,7 +121,7 @@ print(len([key for key in vars(aiohttp.multipart).get("__warningregistry__", {})
 """
 
 
-def test_odd_headers_of_parts_are_not_remembered():
+def test_warnings_about_part_headers_use_no_memory():
     """Found by fuzzing: each made the process larger for good. In another process, since pytest has its own filters."""
     said = subprocess.run([sys.executable, "-c", REMEMBERED], capture_output=True, text=True, timeout=60, check=True)
     assert (said.stdout, said.stderr) == ("0\n", "")
@@ -141,7 +141,7 @@ async def test_another_content_type_is_415(registry: Registry):
     assert await kept(registry) == NOTHING
 
 
-async def test_a_tarball_over_the_limit_is_413_in_every_way(make_registry: MakeRegistry):
+async def test_a_tarball_over_the_limit_is_413_for_every_kind_of_body(make_registry: MakeRegistry):
     registry = await make_registry(REGISTRY_MAX_TARBALL="2000")
     ada = await registry.user()
     fields, small = package()
@@ -156,7 +156,7 @@ async def test_a_tarball_over_the_limit_is_413_in_every_way(make_registry: MakeR
     assert (await by_put(ada, fields, exact)).status == 201
 
 
-async def test_a_tarball_of_exactly_the_limit_is_taken(make_registry: MakeRegistry):
+async def test_a_tarball_of_exactly_the_limit_is_accepted(make_registry: MakeRegistry):
     fields, data = package()
     registry = await make_registry(REGISTRY_MAX_TARBALL=str(len(data)))
     ada = await registry.user()
@@ -165,7 +165,7 @@ async def test_a_tarball_of_exactly_the_limit_is_taken(make_registry: MakeRegist
     assert (await by_put(ada, fields, data)).status == 201
 
 
-async def test_a_declared_length_over_the_limit_is_413_before_the_body_comes(make_registry: MakeRegistry):
+async def test_a_declared_length_over_the_limit_is_413_before_the_body_is_sent(make_registry: MakeRegistry):
     registry = await make_registry(REGISTRY_MAX_TARBALL="2000")
     ada = await registry.user()
     async with connection(registry) as (reader, writer):
@@ -189,7 +189,7 @@ async def test_metadata_over_a_mebibyte_is_413(registry: Registry):
     assert (await ada.call("POST", "/packages", data=form(large, tarball_part(data)))).status == 413
 
 
-async def test_fields_beside_a_tarball_over_a_mebibyte_are_413(registry: Registry):
+async def test_json_fields_over_a_mebibyte_are_413(registry: Registry):
     ada = await registry.user()
     fields, data = package()
     for more in ("x" * (1 << 20), [[]] * (1 << 19), {"": [{"x": 1}] * (1 << 18)}):
@@ -198,7 +198,7 @@ async def test_fields_beside_a_tarball_over_a_mebibyte_are_413(registry: Registr
     assert spooled(registry) == []
 
 
-async def test_a_tarball_in_lines_with_escaped_slashes_may_take_more_than_its_base64(registry: Registry):
+async def test_line_breaks_and_escapes_in_base64_do_not_count_as_fields(registry: Registry):
     ada = await registry.user()
     fields, _ = package()
     encoded = base64.encodebytes(tarball(fields, {"noise": os.urandom(30 << 20)})).decode()
@@ -208,7 +208,7 @@ async def test_a_tarball_in_lines_with_escaped_slashes_may_take_more_than_its_ba
     assert (await ada.call("POST", "/packages", data=body, headers=headers)).status == 201
 
 
-async def test_401_and_403_come_before_the_body(registry: Registry):
+async def test_401_and_403_are_sent_before_the_body_is_read(registry: Registry):
     ada = await registry.user()
     made = await ada.call("POST", "/auth/tokens", json={"name": "t", "scopes": ["read"]})
     for token, status in (("", b"401"), ("junk", b"401"), (made.json["token"], b"403")):
@@ -217,7 +217,7 @@ async def test_401_and_403_come_before_the_body(registry: Registry):
             assert (await head_of(reader)).split()[1] == status
 
 
-async def test_an_expected_100_comes_only_for_a_body_that_is_wanted(registry: Registry):
+async def test_100_continue_is_sent_only_if_the_body_is_accepted(registry: Registry):
     ada = await registry.user()
     data = package()[1]
     for head, status in (
@@ -245,7 +245,7 @@ async def test_http_1_0_gets_no_100_continue(registry: Registry):
         assert (await head_of(reader)).split()[1] == b"201"
 
 
-async def test_a_client_that_leaves_half_way_leaves_nothing(registry: Registry):
+async def test_nothing_is_stored_if_the_client_disconnects_during_the_upload(registry: Registry):
     ada = await registry.user()
     body = b"x" * 3_000_000
     async with connection(registry) as (_, writer):
@@ -258,7 +258,7 @@ async def test_a_client_that_leaves_half_way_leaves_nothing(registry: Registry):
     assert await kept(registry) == NOTHING
 
 
-async def test_a_dry_run_keeps_nothing(registry: Registry):
+async def test_a_dry_run_stores_nothing(registry: Registry):
     ada = await registry.user()
     fields, data = package()
     for way in WAYS.values():
@@ -274,7 +274,7 @@ async def test_a_dry_run_keeps_nothing(registry: Registry):
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-async def test_a_dry_run_refuses_what_a_publish_would(registry: Registry, way: Way):
+async def test_a_dry_run_gives_the_same_errors_as_a_publish(registry: Registry, way: Way):
     ada, eve = await registry.user("ada"), await registry.user("eve")
     await ada.publish("taken-name")
     before = await kept(registry)
@@ -291,7 +291,7 @@ async def test_a_dry_run_refuses_what_a_publish_would(registry: Registry, way: W
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-async def test_names_that_not_every_system_can_unpack_are_warned_of(registry: Registry, way: Way):
+async def test_warnings_list_names_that_some_systems_can_not_unpack(registry: Registry, way: Way):
     ada = await registry.user()
     fields, _ = package()
     data = tarball(fields, {"docs/a:b": b"", "aux.py": b"", "fine.py": b""})
@@ -304,7 +304,7 @@ async def test_names_that_not_every_system_can_unpack_are_warned_of(registry: Re
         assert all(each["message"] for each in answer.json["warnings"])
 
 
-async def test_an_archive_with_a_file_that_takes_two_names_is_refused(registry: Registry):
+async def test_a_name_used_for_a_file_and_a_folder_is_refused(registry: Registry):
     ada = await registry.user()
     fields, _ = package()
     data = tarball(fields, {"a": b"", "a/b": b""})
@@ -314,7 +314,7 @@ async def test_an_archive_with_a_file_that_takes_two_names_is_refused(registry: 
         assert [error["field"] for error in answer.json["errors"]] == ["tarball"]
 
 
-async def test_a_dry_run_knows_its_idempotency_key(registry: Registry):
+async def test_a_dry_run_checks_the_idempotency_key(registry: Registry):
     ada = await registry.user()
     fields, data = package()
     headers = {"Idempotency-Key": "k"}
@@ -327,7 +327,7 @@ async def test_a_dry_run_knows_its_idempotency_key(registry: Registry):
     assert [error["field"] for error in refused.json["errors"]] == ["Idempotency-Key"]
 
 
-async def test_a_dry_run_tells_every_problem_at_once(registry: Registry):
+async def test_a_dry_run_lists_all_problems(registry: Registry):
     ada, eve = await registry.user("ada"), await registry.user("eve")
     await ada.publish("demo")
     wrong = {"name": "demo", "version": "1.0.0", "description": " ", "license": 5, "dependencies": {"a": "???"}}

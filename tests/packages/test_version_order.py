@@ -48,12 +48,12 @@ def compare(one: str, other: str) -> int:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(versions=st.lists(VERSIONS, min_size=2, max_size=30, unique=True))
-def test_python_orders_as_the_specification(versions: list[str]):
+def test_python_sorts_versions_as_semver_specifies(versions: list[str]):
     by_key = sorted(versions, key=lambda text: parse(text).sort_key)
     assert by_key == sorted(versions, key=cmp_to_key(compare))
 
 
-async def test_postgresql_orders_as_python(db: Database):
+async def test_postgresql_sorts_versions_like_python(db: Database):
     chosen: list[list[str]] = []
 
     @settings(max_examples=40, deadline=None, database=None)

@@ -37,7 +37,7 @@ npm = json.loads(Path(__file__).with_name("npm_ranges.json").read_text(encoding=
 
 
 @pytest.mark.parametrize("text", [*ASCENDING, "1.0.0+001", "1.0.0-a+b", "1.0.0-0-0", "1" * 124 + ".0.0"])
-def test_accepts(text):
+def test_valid_versions_are_accepted(text):
     version = parse(text)
     assert str(version) == version.text == text
     assert semver.Version.parse(text) == semver.Version(
@@ -49,7 +49,7 @@ def test_accepts(text):
     "text",
     [*WRONG.split(" "), "", " 1.0.0", "1.0.0 ", "1.0.0\n", "1. 0.0", "1" * 125 + ".0.0", "1.0.0-" + "a" * 123],
 )
-def test_refuses(text):
+def test_invalid_versions_are_refused(text):
     with pytest.raises(InvalidInput) as refusal:
         parse(text)
     assert [error["field"] for error in refusal.value.errors] == ["version"]
@@ -64,7 +64,7 @@ def test_sorts_by_precedence():
 @example("1.0.0-a", "1.0.0-a-")
 @example("1.0.0-a.z", "1.0.0-a-b")
 @example("1.0.0-a.0", "1.0.0-a.-")
-def test_sort_keys_order_as_precedence_does(a, b):
+def test_sort_keys_follow_precedence(a, b):
     keys = parse(a).sort_key.encode(), parse(b).sort_key.encode()
     assert (keys[0] > keys[1]) - (keys[0] < keys[1]) == semver.Version.parse(a).compare(b)
     assert (keys[0] == keys[1]) == (parse(a).canonical == parse(b).canonical)
@@ -76,7 +76,7 @@ def test_sort_keys_are_short_printable_ascii():
     assert max(map(len, keys)) <= 400
 
 
-def test_build_metadata_makes_no_other_version():
+def test_versions_that_differ_only_in_build_metadata_have_one_canonical_text():
     one, other = parse("1.0.0-rc.1+linux"), parse("1.0.0-rc.1+mac")
     assert one != other
     assert one.canonical == other.canonical == "1.0.0-rc.1"
@@ -85,7 +85,7 @@ def test_build_metadata_makes_no_other_version():
 
 
 @pytest.mark.parametrize(("text", "verdicts"), npm["verdicts"].items())
-def test_ranges_read_as_npm_reads_them(text, verdicts):
+def test_ranges_match_the_same_versions_as_in_npm(text, verdicts):
     # npm also takes Unicode's blanks for blanks; nobody can see them.
     if verdicts is None or not text.isascii():
         assert range_problem(text)
@@ -105,7 +105,7 @@ def test_hostile_ranges_are_refused(text):
 
 @settings(deadline=None)
 @given(st.text(max_size=300) | st.text("0123.xX*^~<>=v-+| \tab", max_size=MAX_RANGE))
-def test_no_text_upsets_the_range_parser(text):
+def test_any_text_is_a_range_or_a_named_problem(text):
     problem = range_problem(text)
     assert problem is None or problem.isascii()
 

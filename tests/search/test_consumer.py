@@ -44,7 +44,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[Write]:
     return seen
 
 
-async def test_a_publish_is_found_with_everything_it_shows(shelf: Shelf) -> None:
+async def test_a_published_package_is_found_with_all_its_members(shelf: Shelf) -> None:
     await shelf.publish(
         "synapse-math", "1.2.3", description="Sums", author="Ada", license="MIT", keywords=["sum"], downloads=7
     )
@@ -66,7 +66,7 @@ async def test_a_publish_is_found_with_everything_it_shows(shelf: Shelf) -> None
     }
 
 
-async def test_one_row_a_package_and_every_version_on_demand(shelf: Shelf) -> None:
+async def test_a_package_is_one_result_unless_all_versions_are_requested(shelf: Shelf) -> None:
     for version in ("1.0.0", "1.10.0", "1.9.0"):
         await shelf.publish("many", version, description=f"release {version.replace('.', '')}")
     await shelf.drain()
@@ -94,7 +94,7 @@ async def test_a_publish_writes_two_documents_however_many_versions_there_are(
     assert len(written) == 2
 
 
-async def test_a_deleted_version_is_gone_and_the_one_before_shows(shelf: Shelf) -> None:
+async def test_the_previous_version_is_shown_after_a_version_is_deleted(shelf: Shelf) -> None:
     await shelf.publish("shrinking", "1.0.0", description="first")
     await shelf.publish("shrinking", "2.0.0", description="second")
     await shelf.drain()
@@ -110,7 +110,7 @@ async def test_a_deleted_version_is_gone_and_the_one_before_shows(shelf: Shelf) 
     assert await shelf.names("shrinking", versions="all") == []
 
 
-async def test_a_package_whose_versions_are_all_yanked_vanishes(shelf: Shelf) -> None:
+async def test_a_package_with_only_yanked_versions_is_not_found(shelf: Shelf) -> None:
     await shelf.publish("yanked", "1.0.0")
     await shelf.publish("yanked", "1.1.0")
     await shelf.yank("yanked", "1.1.0")
@@ -122,7 +122,7 @@ async def test_a_package_whose_versions_are_all_yanked_vanishes(shelf: Shelf) ->
     assert await shelf.names("yanked", versions="all") == []
 
 
-async def test_the_log_may_be_replayed_from_the_beginning(shelf: Shelf) -> None:
+async def test_the_log_can_be_replayed_from_the_beginning(shelf: Shelf) -> None:
     await shelf.publish("kept", "1.0.0")
     await shelf.publish("gone", "1.0.0")
     await shelf.delete("gone", "1.0.0")
@@ -162,7 +162,7 @@ async def accept(own: SearchSettings, index: SearchIndex, pipeline: str) -> None
         await client.ingest.delete_pipeline(id=pipeline)
 
 
-async def test_a_poisoned_document_is_recorded_and_blocks_nothing(shelf: Shelf, own: SearchSettings) -> None:
+async def test_a_refused_document_is_recorded_and_blocks_nothing(shelf: Shelf, own: SearchSettings) -> None:
     pipeline = await refuse(own, shelf.index, "poison")
     before = indexing.FAILED._value.get()
     await shelf.publish("poison")
@@ -199,7 +199,7 @@ async def test_huge_and_strange_values_are_indexed(shelf: Shelf) -> None:
     assert await shelf.names("huge") == ["huge"]
 
 
-async def test_a_lost_index_heals_at_the_next_event(shelf: Shelf) -> None:
+async def test_a_lost_index_is_rebuilt_at_the_next_event(shelf: Shelf) -> None:
     await shelf.publish("before")
     await shelf.drain()
     await shelf.index.delete_all()
@@ -220,7 +220,7 @@ async def test_an_event_that_is_not_about_a_package_changes_nothing(shelf: Shelf
     assert await shelf.names("demo") == ["demo"]
 
 
-async def test_following_builds_a_missing_index_and_indexes_on(
+async def test_the_consumer_builds_a_missing_index_and_continues(
     db: Database, announcements: Announcements, index: SearchIndex
 ) -> None:
     shelf = Shelf(db, index)
@@ -240,7 +240,7 @@ async def test_following_builds_a_missing_index_and_indexes_on(
             await following
 
 
-async def test_following_outlives_any_failure_to_look_at_the_index(
+async def test_the_consumer_survives_errors_while_it_checks_the_index(
     db: Database, announcements: Announcements, index: SearchIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shelf = Shelf(db, index)
@@ -268,7 +268,7 @@ async def test_following_outlives_any_failure_to_look_at_the_index(
             await following
 
 
-async def test_only_counts_that_matter_are_indexed_again(shelf: Shelf, written: list[Write]) -> None:
+async def test_only_large_changes_of_counts_are_indexed(shelf: Shelf, written: list[Write]) -> None:
     for name, downloads in (("grown", 10), ("still", 1000)):
         await shelf.publish(name, downloads=downloads)
     await shelf.drain()

@@ -45,7 +45,7 @@ async def test_every_result_is_explained_with_its_position_rank_and_score(stocke
         assert found["score"] == result["score"]
 
 
-async def test_evidence_factors_and_demotion_make_the_rank(stocked: Shelf) -> None:
+async def test_evidence_factors_and_demotion_give_the_rank(stocked: Shelf) -> None:
     for name in ("httpx", "http-client", "old-http", "requests"):
         found = await told(stocked, "http client humans", name)
         worths = [sum(part["worth"] for part in kind["parts"]) for kind in found["evidence"]]
@@ -78,7 +78,9 @@ async def test_tiers_and_demotions_are_named(stocked: Shelf) -> None:
         ("*", "requests", "no_match", []),
     ],
 )
-async def test_the_reason_of_an_absence(stocked: Shelf, q: str, name: str, reason: str, unmatched: list[str]) -> None:
+async def test_the_reason_why_a_package_is_missing_is_reported(
+    stocked: Shelf, q: str, name: str, reason: str, unmatched: list[str]
+) -> None:
     found = await told(stocked, q, name)
     assert (found["reason"], found["unmatched"]) == (reason, unmatched)
     assert found["found"] == (reason == "found")
@@ -86,23 +88,23 @@ async def test_the_reason_of_an_absence(stocked: Shelf, q: str, name: str, reaso
     assert (found["position"] is None) == (reason != "found")
 
 
-async def test_filters_of_the_address_count_too(stocked: Shelf) -> None:
+async def test_filters_given_as_parameters_are_explained(stocked: Shelf) -> None:
     await stocked.publish("early-http", "1.0.0-rc.1", description="HTTP")
     await stocked.drain()
     assert (await told(stocked, "http", "early-http", prerelease="false"))["unmatched"] == ["prerelease=false"]
     assert (await told(stocked, "http", "httpx", author="grace"))["unmatched"] == ["author=grace"]
 
 
-async def test_what_the_index_has_not_yet_is_said_so(stocked: Shelf) -> None:
+async def test_a_package_that_is_not_indexed_yet_is_reported(stocked: Shelf) -> None:
     await stocked.publish("brand-new", description="HTTP")
     assert (await told(stocked, "http", "brand-new"))["reason"] == "not_indexed"
 
 
-async def test_names_are_read_without_regard_to_case_and_separators(stocked: Shelf) -> None:
+async def test_names_ignore_case_and_separators(stocked: Shelf) -> None:
     assert (await told(stocked, "http", "HTTP_Client"))["name"] == "http-client"
 
 
-async def test_without_an_engine_nothing_is_explained(stocked: Shelf, away: SearchIndex) -> None:
+async def test_explain_fails_without_elasticsearch(stocked: Shelf, away: SearchIndex) -> None:
     with pytest.raises(SearchUnavailable):
         await explain(stocked.db, away, SearchRequest.parse([("q", "http")]), "httpx")
 
@@ -124,7 +126,7 @@ def test_every_wrong_parameter_is_named(params: list[tuple[str, str]], wrong: se
     assert {error["field"] for error in raised.value.errors} == wrong
 
 
-async def test_it_is_asked_over_http(registry: Registry) -> None:
+async def test_explain_works_over_http(registry: Registry) -> None:
     ada = await registry.user()
     await ada.publish("hello-world", description="Says hello")
     await registry.drain()

@@ -105,7 +105,7 @@ async def test_two_wrong_letters_are_forgiven_when_nothing_else_is_found(librari
     assert (await libraries.names(q))[0] == {"r": "requests", "s": "sqlalchemy", "n": "numpy"}[q[0]]
 
 
-async def test_of_names_that_begin_as_typed_the_popular_one_is_first(shelf: Shelf) -> None:
+async def test_the_most_popular_name_with_the_typed_prefix_is_first(shelf: Shelf) -> None:
     await shelf.publish("libnl-dev", description="Development files for libnl, with libnl headers", downloads=900)
     await shelf.publish("libnl-route", description="Netlink sockets", downloads=50_000)
     await shelf.publish("sniffer", description="Uses libnl", downloads=900_000)
@@ -113,7 +113,7 @@ async def test_of_names_that_begin_as_typed_the_popular_one_is_first(shelf: Shel
     assert await shelf.names("libnl") == ["libnl-route", "libnl-dev", "sniffer"]
 
 
-async def test_separators_that_are_typed_are_meant(shelf: Shelf) -> None:
+async def test_names_with_the_typed_separator_are_first(shelf: Shelf) -> None:
     await shelf.publish("medcon", downloads=100)
     await shelf.publish("med-config", downloads=200)
     await shelf.drain()
@@ -181,7 +181,7 @@ async def test_optional_words_need_not_occur(libraries: Shelf) -> None:
     assert (await libraries.names("python numerical library"))[0] == "numpy"
 
 
-async def test_languages_with_signs_in_their_names(libraries: Shelf) -> None:
+async def test_language_names_with_symbols_are_found(libraries: Shelf) -> None:
     assert "cpp-tools" in await libraries.names("c++")
     assert "cpp-tools" in await libraries.names("C#")
 
@@ -199,7 +199,7 @@ async def test_a_suggestion_keeps_the_rest_of_the_query(libraries: Shelf) -> Non
 
 
 @pytest.mark.parametrize("q", ["requests", "http client", "reque", "*", "zzzzqqqq", "author:ada"])
-async def test_what_is_found_or_like_nothing_is_not_corrected(libraries: Shelf, q: str) -> None:
+async def test_no_spelling_is_suggested_for_a_known_or_a_completely_unknown_word(libraries: Shelf, q: str) -> None:
     assert "suggestion" not in await libraries.find(q)
 
 
@@ -248,7 +248,7 @@ async def test_highlights_are_safe_html(shelf: Shelf) -> None:
     assert result["highlight"]["name"] == "marked"
 
 
-async def test_deprecated_sinks_even_when_typed_exactly(shelf: Shelf) -> None:
+async def test_a_deprecated_package_ranks_lower_even_for_its_exact_name(shelf: Shelf) -> None:
     await fill(shelf)
     await shelf.deprecate("flask")
     await shelf.drain()
@@ -274,7 +274,7 @@ async def test_prereleases_can_be_left_out(shelf: Shelf) -> None:
     assert await shelf.names("package", prerelease="false") == ["stable"]
 
 
-async def test_scores_fall_with_the_order(libraries: Shelf) -> None:
+async def test_scores_descend_with_the_order(libraries: Shelf) -> None:
     for q in ("http client", "flask", "http-client", "sorting"):
         scores = [r["score"] for r in (await libraries.find(q))["results"]]
         assert scores == sorted(scores, reverse=True)

@@ -65,9 +65,7 @@ async def test_new_versions_are_searchable_without_an_explicit_refresh_after_a_r
         assert [entry["settings"]["index"]["refresh_interval"] for entry in found.body.values()] == ["1s"]
 
 
-async def test_what_happens_during_a_rebuild_is_in_both_generations(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_changes_during_a_rebuild_reach_both_generations(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     await shelf.publish("early")
     await shelf.publish("doomed")
     await shelf.drain()
@@ -89,7 +87,7 @@ async def test_what_happens_during_a_rebuild_is_in_both_generations(
     assert await shelf.names("doomed") == []
 
 
-async def test_what_was_found_just_before_the_swap_is_found_just_after_it(
+async def test_documents_found_before_the_swap_are_found_after_it(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late: list[str] = []
@@ -104,7 +102,7 @@ async def test_what_was_found_just_before_the_swap_is_found_just_after_it(
     assert sorted(await shelf.names("late")) == late
 
 
-async def test_no_search_during_a_rebuild_misses_what_was_there_before(shelf: Shelf) -> None:
+async def test_searches_during_a_rebuild_find_all_existing_packages(shelf: Shelf) -> None:
     before = [f"steady-{number}" for number in range(10)]
     for name in (*before, "doomed"):
         await shelf.publish(name)
@@ -139,7 +137,7 @@ async def test_no_search_during_a_rebuild_misses_what_was_there_before(shelf: Sh
     assert await shelf.names("doomed", sort="name") == []
 
 
-async def test_a_rebuild_without_a_running_consumer_has_everything(shelf: Shelf) -> None:
+async def test_a_rebuild_is_complete_without_a_running_consumer(shelf: Shelf) -> None:
     await shelf.publish("unhandled")
     await rebuild(shelf.db, shelf.index)
     assert await shelf.names("unhandled") == ["unhandled"]
@@ -162,7 +160,7 @@ async def test_an_incomplete_index_is_not_used(
     assert await shelf.names("kept") == ["kept"]
 
 
-async def test_what_a_killed_rebuild_left_is_dropped_by_the_next(shelf: Shelf, own: SearchSettings) -> None:
+async def test_a_rebuild_drops_what_a_killed_rebuild_left(shelf: Shelf, own: SearchSettings) -> None:
     await shelf.index.create_generation()
     leftover = {name for name, aliases in (await indices(own)).items() if aliases[0].endswith(BUILDING)}
     await shelf.publish("kept")
@@ -173,7 +171,7 @@ async def test_what_a_killed_rebuild_left_is_dropped_by_the_next(shelf: Shelf, o
     assert await shelf.names("kept") == ["kept"]
 
 
-async def test_a_rollback_brings_the_former_generation_up_to_date(shelf: Shelf, own: SearchSettings) -> None:
+async def test_a_rollback_updates_the_previous_generation(shelf: Shelf, own: SearchSettings) -> None:
     await shelf.publish("old")
     await shelf.publish("doomed")
     await shelf.drain()
@@ -194,7 +192,7 @@ async def test_a_rollback_brings_the_former_generation_up_to_date(shelf: Shelf, 
     assert {name for name, aliases in (await indices(own)).items() if aliases} == set(now) - set(first)
 
 
-async def test_without_a_former_generation_there_is_no_way_back(shelf: Shelf) -> None:
+async def test_a_rollback_fails_without_a_previous_generation(shelf: Shelf) -> None:
     with pytest.raises(IndexMissing):
         await rollback(shelf.db, shelf.index)
 
@@ -214,20 +212,20 @@ async def test_the_command_rolls_back(shelf: Shelf, own: SearchSettings, databas
     assert await shelf.names("kept") == ["kept"]
 
 
-async def test_two_rebuilds_at_once_are_one_after_the_other(shelf: Shelf, own: SearchSettings) -> None:
+async def test_concurrent_rebuilds_run_one_after_the_other(shelf: Shelf, own: SearchSettings) -> None:
     await shelf.publish("kept")
     await asyncio.gather(rebuild(shelf.db, shelf.index), rebuild(shelf.db, shelf.index))
     assert len(await indices(own)) == 4
     assert await shelf.names("kept") == ["kept"]
 
 
-async def test_many_healers_build_once(db: Database, index: SearchIndex, own: SearchSettings) -> None:
+async def test_concurrent_heals_build_one_index(db: Database, index: SearchIndex, own: SearchSettings) -> None:
     healed = await asyncio.gather(*(heal(db, index) for _ in range(3)))
     assert sorted(healed) == [False, False, True]
     assert len(await indices(own)) == 2
 
 
-async def test_of_two_rebuilds_that_lost_their_lock_none_is_used_and_the_former_index_serves_on(
+async def test_the_old_index_stays_in_use_if_two_rebuilds_run_without_a_lock(
     shelf: Shelf, own: SearchSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await shelf.publish("kept")
@@ -251,7 +249,7 @@ async def test_of_two_rebuilds_that_lost_their_lock_none_is_used_and_the_former_
     assert await shelf.names("kept") == ["kept"]
 
 
-async def test_an_alias_that_leads_to_two_indices_is_healed_and_no_document_is_blamed(
+async def test_an_alias_with_two_indices_is_healed_and_no_failure_is_recorded(
     shelf: Shelf, own: SearchSettings
 ) -> None:
     await shelf.publish("kept")
@@ -268,16 +266,14 @@ async def test_an_alias_that_leads_to_two_indices_is_healed_and_no_document_is_b
         assert await store.failures(conn, "", 10) == []
 
 
-def test_a_changed_layout_has_a_new_number() -> None:
+def test_a_changed_layout_has_a_new_version_number() -> None:
     """Workers rebuild an index of a lower number: whoever changes the file raises it, and writes down both here."""
     layout = es_mappings.load(PACKAGES)
     digest = hashlib.sha256(json.dumps({**layout, "version": None}, sort_keys=True).encode()).hexdigest()
     assert (layout["version"], digest[:16]) == (1, "f939b8421272fbd2")
 
 
-async def test_an_index_of_an_older_layout_is_rebuilt_and_never_one_of_a_newer(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_only_an_index_with_an_older_layout_is_rebuilt(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     await shelf.publish("kept")
     await shelf.drain()
     former = es_mappings.load
@@ -293,7 +289,7 @@ async def test_an_index_of_an_older_layout_is_rebuilt_and_never_one_of_a_newer(
     assert await shelf.names("kept") == ["kept"]
 
 
-async def test_an_index_that_a_late_swap_has_brought_in_is_not_tidied_away(
+async def test_drop_building_keeps_an_index_that_a_late_swap_activated(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The swap's answer was lost, and it took place after the building aliases were looked at."""
@@ -317,9 +313,7 @@ async def test_an_index_that_a_late_swap_has_brought_in_is_not_tidied_away(
     assert {kind: await shelf.index._behind(shelf.index.alias(kind)) for kind in KINDS} == before
 
 
-async def test_a_late_swap_of_what_was_tidied_away_changes_nothing(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_late_swap_of_dropped_indices_changes_nothing(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     await shelf.publish("kept")
     await shelf.drain()
     await shelf.index.create_generation()
@@ -336,7 +330,7 @@ async def test_a_late_swap_of_what_was_tidied_away_changes_nothing(
     assert await shelf.names("kept") == ["kept"]
 
 
-async def test_nothing_creates_an_index_by_writing(db: Database, index: SearchIndex, own: SearchSettings) -> None:
+async def test_a_write_never_creates_an_index(db: Database, index: SearchIndex, own: SearchSettings) -> None:
     shelf = Shelf(db, index)
     await shelf.publish("early")
     with pytest.raises(IndexMissing):
@@ -344,9 +338,7 @@ async def test_nothing_creates_an_index_by_writing(db: Database, index: SearchIn
     assert await indices(own) == {}
 
 
-async def test_a_failed_look_for_the_most_popular_package_is_repeated_by_the_next_search(
-    db: Database, index: SearchIndex
-):
+async def test_a_failed_request_for_the_highest_popularity_is_retried(db: Database, index: SearchIndex):
     with pytest.raises(SearchUnavailable):
         await index.max_popularity()
     await heal(db, index)
@@ -356,7 +348,7 @@ async def test_a_failed_look_for_the_most_popular_package_is_repeated_by_the_nex
     assert await index.max_popularity() == pytest.approx(math.log1p(5_000_000), rel=1e-6)
 
 
-async def test_of_a_large_readme_only_the_indexed_part_is_read(shelf: Shelf):
+async def test_only_the_indexed_part_of_a_large_readme_is_read(shelf: Shelf):
     await shelf.publish("large", readme="word " * 100_000)
     async with shelf.db.read() as conn:
         rows = [

@@ -44,11 +44,11 @@ async def change(own: SearchSettings, shelf: Shelf, kind: str, id_: str, documen
             await client.update(index=index, id=id_, doc=document, doc_as_upsert=True, refresh=True)
 
 
-async def test_equal_indices_are_left_alone(stocked: Shelf) -> None:
+async def test_equal_indices_are_not_changed(stocked: Shelf) -> None:
     assert await reconcile(stocked.db, stocked.index) == EQUAL
 
 
-async def test_what_is_missing_outdated_or_too_much_is_mended(stocked: Shelf, own: SearchSettings) -> None:
+async def test_missing_outdated_and_surplus_documents_are_repaired(stocked: Shelf, own: SearchSettings) -> None:
     await change(own, stocked, PACKAGES, "package-0", None)
     await change(own, stocked, VERSIONS, "package-3@1.1.0-rc.1", None)
     await change(own, stocked, PACKAGES, "package-2", {"description": "forged"})
@@ -72,14 +72,14 @@ async def test_what_is_missing_outdated_or_too_much_is_mended(stocked: Shelf, ow
     assert sorted(await stocked.names("kept")) == [f"package-{number}" for number in range(5)]
 
 
-async def test_counts_within_a_step_are_equal_and_beyond_are_mended(stocked: Shelf) -> None:
+async def test_only_large_differences_of_counts_are_repaired(stocked: Shelf) -> None:
     await stocked.downloaded("package-3", 301)
     assert await reconcile(stocked.db, stocked.index) == EQUAL
     await stocked.downloaded("package-2", 90_000)
     assert (await reconcile(stocked.db, stocked.index))["packages drifted"] == 1
 
 
-async def test_what_the_consumer_has_not_come_to_is_no_difference(
+async def test_changes_that_the_consumer_has_not_handled_are_no_differences(
     stocked: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def consumer_comes_to_it(_: float) -> None:
@@ -91,6 +91,6 @@ async def test_what_the_consumer_has_not_come_to_is_no_difference(
     assert await reconcile(stocked.db, stocked.index) == EQUAL
 
 
-async def test_without_an_engine_nothing_is_called_equal(stocked: Shelf, away: SearchIndex) -> None:
+async def test_reconcile_fails_without_elasticsearch(stocked: Shelf, away: SearchIndex) -> None:
     with pytest.raises(SearchUnavailable):
         await reconcile(stocked.db, away)

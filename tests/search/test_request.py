@@ -60,7 +60,7 @@ def requests(draw: st.DrawFn) -> SearchRequest:
 
 
 @given(requests())
-def test_a_request_survives_the_way_through_its_parameters(request: SearchRequest) -> None:
+def test_parsing_the_parameters_of_a_request_gives_the_request(request: SearchRequest) -> None:
     assert SearchRequest.parse(parameters_of(request)) == request
 
 
@@ -120,27 +120,27 @@ def test_punctuation_alone_is_valid_and_matches_nothing(q: str) -> None:
     assert parse(("q", q)).terms.matches_nothing
 
 
-def test_fields_alone_browse() -> None:
+def test_a_query_with_only_fields_browses() -> None:
     terms = parse_terms("author:ada -keyword:old")
     assert terms.browses
     assert not terms.matches_nothing
 
 
 @pytest.mark.parametrize("params", [(), (("q", ""),), (("q", " \t\n\x01 "),)])
-def test_without_a_query_the_error_names_the_list(params: tuple[tuple[str, str], ...]) -> None:
+def test_the_error_for_a_missing_query_names_the_list(params: tuple[tuple[str, str], ...]) -> None:
     assert "GET /packages?sort=downloads" in errors_of(*params)["q"]
 
 
-def test_control_characters_are_blanks() -> None:
+def test_control_characters_are_read_as_blanks() -> None:
     assert parse(("q", "http\x07client\r\n")).q == "http client"
 
 
 @pytest.mark.parametrize("q", ["a\0b", "a\ud800b", "x" * 513])
-def test_what_no_text_may_hold(q: str) -> None:
+def test_invalid_queries_are_refused(q: str) -> None:
     assert "q" in errors_of(("q", q))
 
 
-def test_the_longest_query() -> None:
+def test_the_longest_query_is_accepted() -> None:
     assert parse(("q", "x" * 512)).q == "x" * 512
 
 
@@ -150,14 +150,14 @@ def test_numbers_are_plain_digits(name: str, value: str) -> None:
     assert name in errors_of(("q", "x"), (name, value))
 
 
-def test_limits() -> None:
+def test_limits_are_between_1_and_100() -> None:
     assert parse(("q", "x")).limit == 20
     assert parse(("q", "x"), ("limit", "101")).limit == 100
     assert parse(("q", "x"), ("limit", "9" * 5000)).limit == 100
     assert "limit" in errors_of(("q", "x"), ("limit", "0"))
 
 
-def test_the_window_ends_and_names_the_cursor() -> None:
+def test_the_error_for_a_large_offset_names_the_cursor() -> None:
     assert parse(("q", "x"), ("limit", "20"), ("offset", "9980")).offset == 9980
     assert "cursor" in errors_of(("q", "x"), ("offset", "9981"))["offset"]
     assert "cursor" in errors_of(("q", "x"), ("offset", "9" * 5000))["offset"]
@@ -201,14 +201,14 @@ def test_a_bad_cursor_is_named(text: str) -> None:
     assert "cursor" in errors_of(("q", "x"), ("sort", "downloads"), ("cursor", text))
 
 
-def test_a_cursor_goes_with_its_sort_and_without_offset() -> None:
+def test_a_cursor_is_valid_only_with_its_sort_and_without_an_offset() -> None:
     assert parse(("q", "x"), ("sort", "downloads"), ("cursor", GOOD_CURSOR)).after == (12, "foo", "001~")
     assert "relevance" in errors_of(("q", "x"), ("cursor", GOOD_CURSOR))["cursor"]
     assert "cursor" in errors_of(("q", "x"), ("sort", "name"), ("cursor", GOOD_CURSOR))
     assert "offset" in errors_of(("q", "x"), ("sort", "downloads"), ("cursor", GOOD_CURSOR), ("offset", "1"))["cursor"]
 
 
-def test_completion_wants_a_query_of_a_names_length() -> None:
+def test_suggestions_need_a_query_no_longer_than_a_name() -> None:
     assert parse_suggest([("q", " htt ")]) == "htt"
     for q in ("", " ", "x" * 215, "\0"):
         with pytest.raises(InvalidInput):

@@ -52,7 +52,7 @@ async def found(shelf: Shelf, q: str, **params: Any) -> list[str]:
     return [result["name"] for result in (await shelf.find(q, **params))["results"]]
 
 
-async def test_the_same_questions_both_ways(either: Shelf) -> None:
+async def test_elasticsearch_and_postgresql_find_the_same(either: Shelf) -> None:
     assert (await found(either, "alpha-math"))[0] == "alpha-math"
     assert (await either.find("alpha-math"))["results"][0]["score"] == 1.0
     assert (await found(either, "Beta HTTP"))[0] == "beta_http"
@@ -75,7 +75,7 @@ async def test_the_same_questions_both_ways(either: Shelf) -> None:
     assert await found(either, "http", versions="all", sort="name") == ["alpha-http", "beta_http", "delta-early"]
 
 
-async def test_no_text_breaks_either(either: Shelf) -> None:
+async def test_no_query_causes_an_error(either: Shelf) -> None:
     for q in ("\\", "'", '"', "a & b | !c", "<->", ":*", "_", "a\\", "-", "or or or", "é\u200b", "100%", "-a"):
         page = await either.find(q)
         assert page["degraded"] is either.index.is_away, q
@@ -83,7 +83,7 @@ async def test_no_text_breaks_either(either: Shelf) -> None:
 
 
 @pytest.mark.parametrize("scope", ["latest", "all"])
-async def test_cursors_lead_through_everything_once(either: Shelf, scope: str) -> None:
+async def test_cursors_visit_every_result_once(either: Shelf, scope: str) -> None:
     for sort in ("downloads", "recently-updated", "recently-created", "name"):
         wanted = {"sort": sort, "versions": scope}
         names: list[str] = []
@@ -98,7 +98,7 @@ async def test_cursors_lead_through_everything_once(either: Shelf, scope: str) -
         assert sorted(names) == sorted(package["name"] for package in PACKAGES)
 
 
-async def test_a_cursor_of_one_serves_the_other(stocked: Shelf, away: SearchIndex) -> None:
+async def test_postgresql_accepts_the_cursors_of_elasticsearch(stocked: Shelf, away: SearchIndex) -> None:
     for sort in ("downloads", "recently-updated", "name"):
         everything = await found(stocked, "-nothing", sort=sort)
         cursor = (await stocked.find("-nothing", sort=sort, limit=2))["next_cursor"]
@@ -120,7 +120,7 @@ async def test_a_page_has_all_its_members(either: Shelf) -> None:
     assert page["degraded"] is either.index.is_away
 
 
-async def test_nothing_is_asked_of_an_engine_that_was_just_away(stocked: Shelf, away: SearchIndex) -> None:
+async def test_elasticsearch_is_not_called_right_after_it_was_unavailable(stocked: Shelf, away: SearchIndex) -> None:
     shelf = Shelf(stocked.db, away)
     assert (await shelf.find("http"))["degraded"]
     assert away.is_away
@@ -129,14 +129,14 @@ async def test_nothing_is_asked_of_an_engine_that_was_just_away(stocked: Shelf, 
         assert (await shelf.find("http", min_seq=1))["degraded"]
 
 
-async def test_a_missing_index_is_answered_by_postgresql(stocked: Shelf) -> None:
+async def test_postgresql_answers_if_the_index_is_missing(stocked: Shelf) -> None:
     await stocked.index.delete_all()
     page = await stocked.find("alpha-math")
     assert page["degraded"]
     assert page["results"][0]["name"] == "alpha-math"
 
 
-async def test_without_an_engine_every_answer_comes_from_postgresql(db: Database) -> None:
+async def test_postgresql_answers_if_no_elasticsearch_is_configured(db: Database) -> None:
     async with open_search(Settings.read({}).search) as none:
         shelf = Shelf(db, none)
         await shelf.publish("alone")
@@ -176,19 +176,19 @@ async def test_min_seq_asks_postgresql_three_times_however_long_it_waits(stocked
     assert db.reads == 3  # is there such a change; is it indexed; after the announcement that it is
 
 
-async def test_min_seq_waits_no_longer_than_its_time(stocked: Shelf) -> None:
+async def test_min_seq_waits_for_a_limited_time(stocked: Shelf) -> None:
     stocked.wait_seconds = 0.2
     seq = await stocked.publish("brand-new")
     assert (await stocked.find("brand-new", min_seq=seq))["total"] == 0
 
 
-async def test_min_seq_of_the_future_is_not_waited_for(stocked: Shelf) -> None:
+async def test_a_min_seq_of_the_future_does_not_wait(stocked: Shelf) -> None:
     stocked.wait_seconds = HANG_SECONDS * 2
     async with asyncio.timeout(HANG_SECONDS):
         assert (await stocked.find("alpha-math", min_seq=10**17))["results"]
 
 
-async def test_completion_is_popular_first(either: Shelf) -> None:
+async def test_suggestions_begin_with_the_most_popular(either: Shelf) -> None:
     async def names(q: str) -> list[str]:
         return (await suggest(either.db, either.index, q))["suggestions"]
 
@@ -201,17 +201,17 @@ async def test_completion_is_popular_first(either: Shelf) -> None:
     assert (await suggest(either.db, either.index, "alpha", 1))["suggestions"] == ["alpha-math"]
 
 
-async def test_completion_finds_words_inside_names(stocked: Shelf) -> None:
+async def test_suggestions_match_words_inside_names(stocked: Shelf) -> None:
     assert (await suggest(stocked.db, stocked.index, "math"))["suggestions"] == ["alpha-math"]
 
 
-async def test_health_names_what_is_wrong(stocked: Shelf, away: SearchIndex) -> None:
+async def test_health_reports_the_index_or_raises(stocked: Shelf, away: SearchIndex) -> None:
     assert await stocked.index.health() == {"status": "green", "documents": len(PACKAGES)}
     with pytest.raises(SearchUnavailable):
         await away.health()
 
 
-def test_the_breaker_opens_at_once_for_an_absent_server_and_later_for_a_slow_one() -> None:
+def test_the_breaker_opens_at_once_for_an_unavailable_server_and_later_for_a_slow_one() -> None:
     now = 100.0
     breaker = Breaker(clock=lambda: now)
     breaker.failed(slow=True)
