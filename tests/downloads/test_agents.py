@@ -94,6 +94,6 @@ def test_any_user_agent_is_parsed_within_bounds(text: str):
 
 
 def test_long_user_agents_do_not_hang_the_parser():
-    """A pattern that backtracks too much would hang here."""
+    """A regular expression that backtracks too much would hang here."""
     for text in ("a/" + "(" * 2000, "pip/1 " + "{" * 2000, "bot" * 600, "ci/" * 600, "Mozilla/5.0 " + "a" * 2000):
         parse(text)

@@ -1,4 +1,4 @@
-"""Downloads are counted exactly: many at once, without PostgreSQL, and when a process dies in between."""
+"""Downloads are counted exactly: concurrent ones, without PostgreSQL, and when a process dies."""
 
 import asyncio
 import os
@@ -106,7 +106,7 @@ async def test_a_download_counts_even_if_its_version_was_just_deleted(demo: Regi
 
 
 async def test_a_batch_counts_once_if_the_process_dies_after_the_commit(demo: Registry, tmp_path: Path):
-    """The batch was committed, but the process died before it knew that or before it removed the file."""
+    """The process died after the commit, before it removed the spool file."""
     batch, downloads = uuid4(), [await download_of(demo)] * 3
     async with demo.app[DB].transaction() as conn:
         store.add(conn, batch, downloads)
@@ -180,7 +180,7 @@ async def test_damaged_spool_files_are_renamed_and_the_others_are_counted(demo: 
 
 async def test_counting_does_not_wait_for_readers_of_the_table(demo: Registry):
     download = await download_of(demo)
-    await demo.app[RECORDER].record(download)  # its month has a partition from now on
+    await demo.app[RECORDER].record(download)  # creates the partition of the month
     async with demo.app[DB].transaction() as reading:
         await reading.command("LOCK TABLE downloads IN ACCESS SHARE MODE")
         async with asyncio.timeout(5):
@@ -192,7 +192,7 @@ async def test_spool_files_of_a_dead_process_are_counted_at_the_start(make_regis
     await (await registry.user()).publish("demo")
     folder = registry.app[SETTINGS].limits.spool_path
     record._write_batch(folder, uuid4(), [await download_of(registry)] * 2)
-    (folder / f"{uuid4()}.tmp").write_bytes(b"[{")  # one that was cut off while it was written
+    (folder / f"{uuid4()}.tmp").write_bytes(b"[{")  # the process died while it wrote this file
     await make_registry()
     await counted_to(registry, 2)
     async with asyncio.timeout(10):
@@ -283,7 +283,7 @@ async def test_without_postgresql_deleted_versions_are_not_served(own_postgres: 
 async def test_a_download_fails_if_neither_database_nor_disk_can_count_it(
     demo: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """A complete answer would be a download that is not counted."""
+    """A client must not get a complete tarball that isn't counted."""
 
     def no_room(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -1,4 +1,4 @@
-"""Resumed and segmented downloads with real tools count the same in each way of serving tarballs."""
+"""Resumed and segmented downloads with real tools count the same in each mode of serving tarballs."""
 
 import asyncio
 import os
@@ -78,7 +78,7 @@ async def break_off(url: str, file: Path) -> None:
 
 
 async def counted_to(registry: Registry, total: int) -> None:
-    """Waits for the count, because the server notices a moment later that a client has left."""
+    """Waits for the count, because the server notices a disconnected client a moment later."""
     async with asyncio.timeout(20):
         while await counted(registry) < total:
             await asyncio.sleep(0.02)
@@ -90,7 +90,7 @@ async def test_downloads_with_each_tool_count_in_each_mode(served: Served, tmp_p
     file, total = tmp_path / "demo.tar.gz", 0
     for tool, arguments, gets in (
         ("aria2c", ("-x8", "-s8", "-k1M", "-o", file.name, url), 1),
-        # axel asks for `bytes=0-` to learn the size, and then for eight ranges. A redirect leads all eight to S3.
+        # axel requests `bytes=0-` to learn the size, and then eight ranges. After a redirect, it sends all eight to S3.
         ("axel", ("-q", "-n", "8", "-o", file.name, url), 1 if served.mode == "s3-redirect" else 2),
         ("curl", ("-sS", "-L", "-C", "-", "-o", file.name, url), 1),
         ("wget", ("-q", "-c", "-O", file.name, url), 1),

@@ -37,7 +37,7 @@ async def rows(registry: Registry, stmt: Statement = EVENTS) -> list[Row]:
 
 
 async def add(registry: Registry, *fields: dict[str, Any]) -> None:
-    """Downloads of the first version, as one batch."""
+    """Adds downloads of the first version in one batch."""
     async with registry.app[DB].read() as conn:
         version = await conn.one(VERSION)
     usual = {"version_id": version.id, "package_id": version.package_id, "at": NOON}
@@ -78,7 +78,7 @@ async def test_concurrent_batches_find_one_unique_download(demo: Registry):
 
 
 async def test_ids_are_in_the_order_of_commits(demo: Registry):
-    """No row appears later with an id below one that a reader has seen."""
+    """When a reader has seen an id, no row with a lower id appears later."""
     seen: list[int] = []
     done = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""Old months go without holding up the downloads of today."""
+"""Dropping old partitions doesn't block new downloads."""
 
 import asyncio
 from contextlib import closing

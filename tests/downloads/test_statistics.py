@@ -49,7 +49,7 @@ async def demo(registry: Registry) -> Registry:
 
 
 async def series(registry: Registry, path: str, **params: str) -> Any:
-    """To LAST unless another day is given."""
+    """The series of a request that ends at LAST unless `params` has another day."""
     answer = await registry.get(path, params={"to": str(LAST), **params})
     assert answer.status == 200, answer.body
     return answer.json["series"]

@@ -19,12 +19,12 @@ from registry.packages.member_names import Names
 MANIFEST = {"name": "my-library", "version": "1.0.0", "description": "A library"}
 SYNAPSE = json.dumps(MANIFEST).encode()
 END = bytes(1024)
-# All examples of a property share one file, although hypothesis warns of shared fixtures.
+# All examples share one file. Hypothesis warns about that, but each example overwrites the file.
 same_file = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def member(name, data=b"", *, kind=tarfile.REGTYPE, size=None, **fields):
-    """One member's header and padded content, in GNU format. The checksum is right whatever the fields are."""
+    """The header and padded content of a member, in GNU format. The checksum is always correct."""
     info = tarfile.TarInfo()
     info.type = kind
     info.size = len(data) if size is None else size
@@ -40,7 +40,7 @@ def member(name, data=b"", *, kind=tarfile.REGTYPE, size=None, **fields):
 
 
 def pax(**records):
-    """The extension header that gives the next member `records`."""
+    """A pax header with `records` for the next member."""
     data = b""
     for key, value in records.items():
         value = value if isinstance(value, bytes) else value.encode()
@@ -119,7 +119,7 @@ def test_archives_of_python_are_accepted(tmp_path, form):
     assert (inspect(target).manifest.members, inspect(target).member_count) == (MANIFEST, 3)
 
 
-# Made by `npm pack` 11 and by libarchive 3 (what bsdtar is made of), with extended attributes and long names.
+# Made by `npm pack` 11, and by libarchive 3, the library of bsdtar, with extended attributes and long names.
 @pytest.mark.parametrize(
     ("file", "name", "count"), [("npm-pack", "packed-by-npm", 3), ("libarchive", "packed-by-libarchive", 4)]
 )
@@ -525,7 +525,7 @@ def test_the_ratio_is_limited_only_above_one_mebibyte(look, refused):
 
 
 def bomb(path, unpacked, start):
-    """A gzip of `start` and then zeros. It is made quickly, by repeating one compressed mebibyte."""
+    """Writes a gzip file of `start` and then zeros. It repeats one compressed mebibyte, because that is fast."""
     deflate = zlib.compressobj(9, zlib.DEFLATED, 31)
     head = deflate.compress(start) + deflate.flush(zlib.Z_FULL_FLUSH)
     block = deflate.compress(bytes(2**20)) + deflate.flush(zlib.Z_FULL_FLUSH)
@@ -545,7 +545,7 @@ def bomb(path, unpacked, start):
     ids=["padding", "file", "pax", "manifest", "readme", "extension"],
 )
 def test_a_bomb_uses_little_memory(tmp_path, start):
-    """Ten gibibytes of zeros, of which at most a hundred mebibytes are read."""
+    """The file unpacks to ten gibibytes of zeros. At most a hundred mebibytes of them are read."""
     path = tmp_path / "bomb.gz"
     bomb(path, 10 * 2**30, start)
     tracemalloc.start()
@@ -572,7 +572,7 @@ def mutated(draw, original):
 
 
 def resum(data):
-    """The tar with correct header checksums, so that mutated headers are read."""
+    """The tar with correct header checksums, so that mutated headers are not refused because of their checksum."""
     blocks = bytearray(data[: len(data) // 512 * 512])
     for start in range(0, len(blocks), 512):
         if blocks[start + 257 : start + 262] == b"ustar":
@@ -610,7 +610,7 @@ def test_any_bytes_are_an_archive_or_a_named_error(tmp_path, data):
 @same_file
 @given(st.integers(0, 511), st.binary(min_size=1, max_size=12))
 def test_tarfile_finds_the_same_manifest_in_every_accepted_archive(tmp_path, position, change):
-    """Whatever is accepted, Python's own reader finds the same manifest in it."""
+    """The header is changed at random. If `inspect` accepts the archive, tarfile must find the same manifest."""
     header = bytearray(SYNAPSE_MEMBER)
     header[position : position + len(change)] = change
     path = tmp_path / "any"

@@ -1,4 +1,4 @@
-"""The cache of package reads: no answer is older than the last change, in this process or in another one."""
+"""The cache of package reads. It never returns data older than the last change in this or another process."""
 
 import asyncio
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Read:
 
 
 class Reads:
-    """A read of the database: counts its calls, and waits while `go_on` is not set."""
+    """Stands for a read of the database. It counts its calls, and waits until `go_on` is set."""
 
     def __init__(self, package_id: int = 1) -> None:
         self.count = 0
@@ -43,7 +43,7 @@ async def until_listening(cache: PackageCache) -> None:
 
 
 class Clock:
-    """Seconds that pass when the test says so."""
+    """A clock that only the test moves."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -1,4 +1,4 @@
-"""Inspections have their own threads, so the rest of the service works however many of them wait."""
+"""Inspections have their own threads, so they don't block the rest of the service."""
 
 import asyncio
 import threading
@@ -11,7 +11,7 @@ from registry.packages import archive
 from registry.packages.inspection import THREADS, InspectionPool
 from tests.client import Registry
 
-# More than asyncio's own threads, which downloads and spooling use.
+# More than the threads of asyncio, which downloads and spooling use.
 UPLOADS = 48
 
 

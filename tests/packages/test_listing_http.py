@@ -1,4 +1,4 @@
-"""GET /packages: sorts, limits, offsets, and the cursor that leads further."""
+"""GET /packages: sorts, limits, offsets and cursors."""
 
 import base64
 import json

@@ -26,7 +26,7 @@ def merge(request: dict[str, Any], members: dict[str, Any], **more: Any) -> Meta
 
 
 def problems(request, **manifest):
-    """Field and message of each problem, and whether only synapse.json was blamed."""
+    """Returns the message of each wrong field, and whether the error is InvalidManifest."""
     with pytest.raises(InvalidInput) as refusal:
         merge(request, OWN | manifest)
     assert all(error["message"] and error["field"] in refusal.value.detail for error in refusal.value.errors)

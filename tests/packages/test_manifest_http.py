@@ -1,4 +1,4 @@
-"""What a manifest holds beyond the known fields harms no read of it, and readers get the text that was published."""
+"""Unknown fields of a manifest don't break reads, and readers get the manifest's text as it was published."""
 
 import json
 from typing import Any
@@ -31,7 +31,7 @@ async def raw_version(registry: Registry, version: str = "1.0.0") -> bytes:
 
 
 async def read_everything(registry: Registry, owner: User, admin: User, seq: int) -> None:
-    """Every answer about the version `demo 1.0.0`; fails unless each is JSON that a strict parser reads."""
+    """Calls every route about the version `demo 1.0.0`. Fails unless a strict JSON parser can read each answer."""
     reads = [
         *("/packages/demo", "/packages/demo/1.0.0", "/packages/demo/latest", "/packages/demo/versions", "/packages"),
         *("/packages/demo/stats", "/stats", "/search/suggest?q=dem"),
@@ -73,7 +73,7 @@ async def test_readers_get_the_manifest_as_it_was_published(registry: Registry, 
 
 
 async def store_as_jsonb(registry: Registry, extra: str) -> None:
-    """Makes `demo 1.0.0` a version that an earlier release published."""
+    """Stores the manifest of `demo 1.0.0` as an earlier release did."""
     async with registry.app[DB].transaction() as conn:
         sql = "UPDATE package_versions SET manifest = %(manifest)s, manifest_text = NULL WHERE version = '1.0.0'"
         assert await conn.run(Statement(sql, {}), manifest=HEAD + extra + "}") == 1

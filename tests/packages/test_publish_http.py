@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 
 from tests.client import Registry, sha256, tarball
-from tests.packages.ways import WAYS, Way, by_json, by_multipart, by_put, kept, package, spooled
+from tests.packages.ways import WAYS, Way, by_json, by_multipart, by_put, package, spooled, stored
 
 FIELDS = {
     "author": "Ada Lovelace",
@@ -93,7 +93,7 @@ async def test_an_invalid_name_is_400(registry: Registry):
         answer = await by_json(ada, fields, tarball(fields))
         assert answer.status == 400, name
         assert "name" in {error["field"] for error in answer.json["errors"]}, name
-    assert await kept(registry) == (0, 0, 0, 0)
+    assert await stored(registry) == (0, 0, 0, 0)
 
 
 async def test_a_version_that_is_not_semver_is_400(registry: Registry):
@@ -103,7 +103,7 @@ async def test_a_version_that_is_not_semver_is_400(registry: Registry):
         answer = await by_json(ada, fields, tarball(fields))
         assert answer.status == 400, version
         assert "version" in {error["field"] for error in answer.json["errors"]}, version
-    assert await kept(registry) == (0, 0, 0, 0)
+    assert await stored(registry) == (0, 0, 0, 0)
 
 
 async def test_put_with_a_bad_name_and_a_bad_version_names_both(registry: Registry):
@@ -162,7 +162,7 @@ async def test_nul_and_lone_surrogates_are_400_everywhere(registry: Registry):
     for path in ("/packages/de%00mo/1.0.0", "/packages/demo/1.0.0%00", "/packages/de%ED%A0%80mo/1.0.0"):
         answer = await ada.call("PUT", path, data=package()[1], headers={"Content-Type": "application/gzip"})
         assert answer.status == 400, path
-    assert await kept(registry) == (0, 0, 0, 0)
+    assert await stored(registry) == (0, 0, 0, 0)
 
 
 async def test_a_deeply_nested_body_is_400_or_harmless(registry: Registry):
@@ -180,7 +180,7 @@ async def test_a_manifest_that_differs_from_the_request_is_400(registry: Registr
         answer = await way(ada, fields, tarball({**fields, **other}))
         assert answer.status == 400, other
         assert answer.json["errors"]
-    assert await kept(registry) == (0, 0, 0, 0)
+    assert await stored(registry) == (0, 0, 0, 0)
 
 
 async def test_a_bad_tarball_is_400_and_nothing_is_stored(registry: Registry, way: Way):
@@ -191,7 +191,7 @@ async def test_a_bad_tarball_is_400_and_nothing_is_stored(registry: Registry, wa
         answer = await way(ada, fields, data)
         assert answer.status == 400, (data[:10], answer.body)
         assert answer.json["error"]
-    assert await kept(registry) == (0, 0, 0, 0)
+    assert await stored(registry) == (0, 0, 0, 0)
     assert spooled(registry) == []
 
 
@@ -202,7 +202,7 @@ async def test_the_checksum_header_is_checked_ignoring_case(registry: Registry, 
     assert (wrong.status, wrong.json["code"]) == (400, "checksum_mismatch")
     for junk in ("", "abc", sha256(data)[:-1], sha256(data) + "0", "g" * 64, "\u00e9" * 64):
         assert (await way(ada, fields, data, headers={"X-Checksum-SHA256": junk})).status == 400, junk
-    assert await kept(registry) == (0, 0, 0, 0)
+    assert await stored(registry) == (0, 0, 0, 0)
     right = await way(ada, fields, data, headers={"X-Checksum-SHA256": sha256(data).upper()})
     assert right.status == 201
 

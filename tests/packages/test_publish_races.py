@@ -1,4 +1,4 @@
-"""Concurrent and repeated publishes: one succeeds, and repeats with its Idempotency-Key get the same answer."""
+"""Concurrent and repeated publishes. One succeeds, and repeats with the same Idempotency-Key get the same answer."""
 
 import asyncio
 import re
@@ -123,7 +123,7 @@ async def test_the_documented_pattern_of_a_key_matches_the_keys_that_are_accepte
     ],
 )
 async def test_a_violated_constraint_becomes_a_named_error(registry: Registry, table: str, constraint: str, code: str):
-    """The trigger stands for a writer that takes no lock on the package and commits between check and insert."""
+    """The trigger simulates another publish that commits between the check and the insert."""
     ada = await registry.user()
     async with registry.app[DB].transaction() as conn:
         await conn.command(f"""

@@ -129,7 +129,7 @@ async def test_addresses_with_other_build_metadata_are_404(registry: Registry):
 
 
 class WritesBetween:
-    """A database whose first statement of each block of `read()` is followed by a write of somebody else."""
+    """A database in which another client writes after the first statement of each `read()` block."""
 
     def __init__(self, db: Database, write: Callable[[], Awaitable[object]]) -> None:
         self._db = db
@@ -216,7 +216,7 @@ async def test_metadata_has_a_strong_etag_and_answers_304_and_head(registry: Reg
         tag = answer.headers["ETag"]
         assert tag.startswith('"'), path
         again = answer
-        # /stats carries the time of its figures, in whole seconds.
+        # /stats contains the current time in whole seconds, so its ETag changes once a second.
         while again.status == 200:
             again = await registry.get(path, headers={"If-None-Match": f'"other", W/{tag}'})
             tag = again.headers["ETag"]

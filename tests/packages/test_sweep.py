@@ -1,4 +1,4 @@
-"""Blobs that nothing needs any more go, and no others."""
+"""The sweep deletes the blobs that no version needs, and no others."""
 
 import asyncio
 from datetime import timedelta
@@ -16,7 +16,7 @@ DAY = timedelta(days=1)
 
 
 async def age(registry: Registry, days: int) -> None:
-    """Makes what was deleted deleted `days` ago."""
+    """Moves the time of all deletions back by `days`."""
     async with registry.app[DB].transaction() as conn:
         await conn.command(f"UPDATE package_versions SET deleted_at = deleted_at - interval '{days} days'")
 
@@ -69,7 +69,7 @@ async def test_the_service_runs_the_sweep(make_registry: MakeRegistry):
     await ada.publish("demo")
     await ada.call("DELETE", "/packages/demo/1.0.0")
     await age(registry, 8)
-    # The job runs as the process starts, and then from time to time.
+    # The job runs when a process starts, and then periodically.
     await make_registry()
     async with asyncio.timeout(30):
         while await blobs(registry):

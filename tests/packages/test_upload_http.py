@@ -1,4 +1,4 @@
-"""How bodies come in: order of parts, sizes, types, early refusals, clients that leave; and the dry run."""
+"""Bodies of uploads: parts, sizes, types, early refusals and disconnecting clients. Also the dry run."""
 
 import asyncio
 import base64
@@ -20,10 +20,10 @@ from tests.packages.ways import (
     by_json,
     by_put,
     form,
-    kept,
     metadata_part,
     package,
     spooled,
+    stored,
     tarball_part,
 )
 
@@ -77,7 +77,7 @@ async def test_a_form_with_a_missing_or_repeated_part_is_400(registry: Registry)
         assert answer.json["errors"]
     bare = await ada.call("POST", "/packages", data=form(metadata_part({"name": "demo"})))
     assert {error["field"] for error in bare.json["errors"]} == {"tarball", "version", "description"}
-    assert await kept(registry) == NOTHING
+    assert await stored(registry) == NOTHING
     assert spooled(registry) == []
 
 
@@ -106,12 +106,12 @@ async def test_a_malformed_form_is_400(registry: Registry):
         assert answer.status == 400, (number, answer.status, answer.body)
     for other in ("multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=" + "x" * 80):
         assert (await ada.call("POST", "/packages", data=whole, headers={"Content-Type": other})).status == 400
-    assert await kept(registry) == NOTHING
+    assert await stored(registry) == NOTHING
     assert spooled(registry) == []
     assert (await ada.call("POST", "/packages", data=whole, headers=kind)).status == 201
 
 
-REMEMBERED = """
+COUNT_STORED_WARNINGS = """
 import aiohttp.multipart
 import registry.packages.upload
 for number in range(100):
@@ -122,9 +122,11 @@ print(len([key for key in vars(aiohttp.multipart).get("__warningregistry__", {})
 
 
 def test_warnings_about_part_headers_use_no_memory():
-    """Found by fuzzing: each made the process larger for good. In another process, since pytest has its own filters."""
-    said = subprocess.run([sys.executable, "-c", REMEMBERED], capture_output=True, text=True, timeout=60, check=True)
-    assert (said.stdout, said.stderr) == ("0\n", "")
+    """Each warning that is shown uses memory forever. The test starts a process, because pytest changes the filters."""
+    finished = subprocess.run(
+        [sys.executable, "-c", COUNT_STORED_WARNINGS], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert (finished.stdout, finished.stderr) == ("0\n", "")
 
 
 async def test_another_content_type_is_415(registry: Registry):
@@ -138,7 +140,7 @@ async def test_another_content_type_is_415(registry: Registry):
         assert (await ada.put("demo", "1.0.0", data=data, headers={"Content-Type": kind})).status == 415, kind
     encoded = await ada.put("demo", "1.0.0", data=data, headers={"Content-Encoding": "gzip"})
     assert encoded.status == 415
-    assert await kept(registry) == NOTHING
+    assert await stored(registry) == NOTHING
 
 
 async def test_a_tarball_over_the_limit_is_413_for_every_kind_of_body(make_registry: MakeRegistry):
@@ -149,7 +151,7 @@ async def test_a_tarball_over_the_limit_is_413_for_every_kind_of_body(make_regis
     for way in WAYS.values():
         answer = await way(ada, fields, large)
         assert (answer.status, answer.json["code"]) == (413, "too_large")
-    assert await kept(registry) == NOTHING
+    assert await stored(registry) == NOTHING
     assert spooled(registry) == []
     exact = tarball(fields, {"noise": os.urandom(2000 - len(small) - 200)})
     assert len(exact) <= 2000
@@ -255,7 +257,7 @@ async def test_nothing_is_stored_if_the_client_disconnects_during_the_upload(reg
             while not spooled(registry):
                 await asyncio.sleep(0.01)
     await nothing_spooled(registry)
-    assert await kept(registry) == NOTHING
+    assert await stored(registry) == NOTHING
 
 
 async def test_a_dry_run_stores_nothing(registry: Registry):
@@ -267,7 +269,7 @@ async def test_a_dry_run_stores_nothing(registry: Registry):
         assert answer.json["success"] is True
         assert answer.json["dry_run"] is True
         assert answer.json["package"]["name"] == "demo"
-    assert await kept(registry) == NOTHING
+    assert await stored(registry) == NOTHING
     assert spooled(registry) == []
     assert (await registry.get("/packages/demo")).status == 404
     assert (await by_put(ada, fields, data, headers={"Idempotency-Key": "k"})).status == 201
@@ -277,7 +279,7 @@ async def test_a_dry_run_stores_nothing(registry: Registry):
 async def test_a_dry_run_gives_the_same_errors_as_a_publish(registry: Registry, way: Way):
     ada, eve = await registry.user("ada"), await registry.user("eve")
     await ada.publish("taken-name")
-    before = await kept(registry)
+    before = await stored(registry)
     for user, name, status, code in (
         (ada, "taken-name", 409, "version_exists"),
         (eve, "taken-name", 403, "forbidden"),
@@ -287,7 +289,7 @@ async def test_a_dry_run_gives_the_same_errors_as_a_publish(registry: Registry, 
         fields, data = package(name)
         answer = await way(user, fields, data, query="?dry_run=true")
         assert (answer.status, answer.json["code"]) == (status, code)
-    assert await kept(registry) == before
+    assert await stored(registry) == before
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)

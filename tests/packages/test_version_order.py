@@ -1,4 +1,4 @@
-"""PostgreSQL orders versions as Python does, and both as the specification of SemVer."""
+"""PostgreSQL and Python sort versions as SemVer specifies."""
 
 from functools import cmp_to_key
 
@@ -28,7 +28,7 @@ VERSIONS = st.builds(
 
 
 def compare(one: str, other: str) -> int:
-    """SemVer 2.0.0, section 11, word for word: below 0 when `one` comes first."""
+    """Compares as SemVer 2.0.0, section 11, describes it. The result is negative if `one` comes first."""
     (core, _, pre), (other_core, _, other_pre) = one.partition("-"), other.partition("-")
     numbers, other_numbers = [int(n) for n in core.split(".")], [int(n) for n in other_core.split(".")]
     if numbers != other_numbers:

@@ -13,7 +13,7 @@ from registry.packages.ranges import MAX_RANGE, range_problem
 from registry.packages.versions import parse
 from tests.deadline import deadline
 
-# Section 11 of the specification, and what text or integer comparison gets wrong.
+# The examples of section 11 of SemVer, and cases that a comparison as text or as integers gets wrong.
 PRECEDENCE = (
     "0.0.0 < 0.0.9 < 0.0.10 < 0.9.0 < 0.10.0 < 1.0.0-0 < 1.0.0-9 < 1.0.0-10 < 1.0.0-10.0 < 1.0.0-99999999999999999999"
     " < 1.0.0--1 < 1.0.0-0a < 1.0.0-A < 1.0.0-A-B < 1.0.0-AB < 1.0.0-alpha < 1.0.0-alpha.1 < 1.0.0-alpha.2"
@@ -86,7 +86,7 @@ def test_versions_that_differ_only_in_build_metadata_have_one_canonical_text():
 
 @pytest.mark.parametrize(("text", "verdicts"), npm["verdicts"].items())
 def test_ranges_match_the_same_versions_as_in_npm(text, verdicts):
-    # npm also takes Unicode's blanks for blanks; nobody can see them.
+    # npm accepts Unicode blanks as well. We refuse them, because readers can't see them.
     if verdicts is None or not text.isascii():
         assert range_problem(text)
     else:

@@ -1,4 +1,4 @@
-"""Helpers: the three ways to publish, and what a publish stores."""
+"""Helpers that publish with each of the three kinds of body, and that read what a publish has stored."""
 
 import base64
 import json
@@ -51,7 +51,7 @@ WAYS: dict[str, Way] = {"json": by_json, "multipart": by_multipart, "put": by_pu
 
 
 def package(name: str = "demo", version: str = "1.0.0", **more: Any) -> tuple[dict[str, Any], bytes]:
-    """(the request's fields, a tarball whose manifest says the same)."""
+    """Returns (fields of the request, tarball with the same fields in its manifest)."""
     fields = {"name": name, "version": version, "description": f"About {name}", **more}
     return fields, tarball(fields)
 
@@ -66,13 +66,13 @@ async def blobs(registry: Registry) -> list[str]:
 
 
 def spooled(registry: Registry) -> list[Path]:
-    """Files of uploads that are under way, or were left behind."""
+    """The spool files of running uploads, and those that were not removed."""
     files = registry.app[SETTINGS].limits.spool_path.rglob("*")
     return [file for file in files if file.is_file() and file.suffix != ".lock" and file.name != "lock"]
 
 
-async def kept(registry: Registry) -> tuple[int, int, int, int]:
-    """How many (packages, versions, events, blobs) there are."""
+async def stored(registry: Registry) -> tuple[int, int, int, int]:
+    """The numbers of (packages, versions, events, blobs)."""
     counts = [
         await value(registry, f"SELECT count(*) FROM {table}") for table in ("packages", "package_versions", "events")
     ]

@@ -1,4 +1,4 @@
-"""An index prefix and a shelf of packages per test."""
+"""Each test has its own index prefix and its own packages."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from registry.worker import CHANNELS
 
 
 def search_settings(elasticsearch_url: str) -> SearchSettings:
-    """With an index prefix that nobody else has, and time for a slow machine."""
+    """Settings with an unused index prefix and a long timeout for slow machines."""
     prefix = f"t{uuid4().hex[:12]}-"
     environ = {"REGISTRY_ES_URL": elasticsearch_url, "REGISTRY_ES_PREFIX": prefix, "REGISTRY_ES_TIMEOUT": "20s"}
     return Settings.read(environ).search
@@ -50,7 +50,7 @@ async def index(own: SearchSettings) -> AsyncIterator[SearchIndex]:
 
 @pytest.fixture
 async def away() -> AsyncIterator[SearchIndex]:
-    """An index on an address where nobody listens."""
+    """An index at an address where no server listens."""
     async with open_search(Settings.read({"REGISTRY_ES_URL": "http://127.0.0.1:9"}).search) as opened:
         yield opened
 
@@ -102,7 +102,7 @@ _SAVE = statement(
 
 @dataclass
 class Shelf:
-    """Packages in PostgreSQL with their events, and the consumer run by hand."""
+    """Packages in PostgreSQL with their events, and the search consumer, which the test runs by `drain()`."""
 
     db: Database
     index: SearchIndex
@@ -113,7 +113,7 @@ class Shelf:
         self.announcements = Announcements(self.db, CHANNELS)
 
     async def publish(self, name: str, version: str = "1.0.0", *, downloads: int = 0, **fields: Any) -> int:
-        """Adds a version; the seq of its event."""
+        """Adds a version. Returns the seq of its event."""
         parsed = versions.parse(version)
         texts = dict.fromkeys(("author", "license", "homepage", "repository", "readme"), "")
         async with self.db.transaction() as conn:
@@ -177,13 +177,13 @@ class Shelf:
         )
 
     async def downloaded(self, name: str, downloads: int) -> None:
-        """Sets the package's count and notes a download of today."""
+        """Sets the download count of a package and adds a download of today."""
         async with self.db.transaction() as conn:
             await conn.run(_COUNT, of=name, count=downloads)
             await conn.run(_DOWNLOADED_TODAY, of=name)
 
     async def drain(self, most: int = 10_000) -> None:
-        """What the consumer does: up to `most` new events are indexed and the cursor is saved."""
+        """Indexes up to `most` new events and saves the cursor, as the consumer does."""
         async with self.db.read() as conn:
             events = await event_log.read_after(conn, await event_log.position(conn, CONSUMER), most)
         if events:
@@ -193,7 +193,7 @@ class Shelf:
                 conn.announce(PROGRESS, f"{CONSUMER} {events[-1].seq}")
 
     async def find(self, q: str, **params: Any) -> Any:
-        """The page of a search; `params` as in the address."""
+        """The page of a search with the query parameters `params`."""
         lists = {name: value if isinstance(value, list) else [value] for name, value in params.items()}
         pairs = [(name, str(value)) for name, values in lists.items() for value in values]
         request = SearchRequest.parse([("q", q), *pairs])

@@ -5,7 +5,7 @@ from registry.web.cursor import encode
 
 
 def parameters_of(request: SearchRequest) -> list[tuple[str, str]]:
-    """The parameters that parse to this request, without those that have their default."""
+    """The parameters that parse to this request. Parameters with their default value are left out."""
     pairs: list[tuple[str, str | None]] = [
         ("q", request.q),
         ("limit", str(request.limit) if request.limit != DEFAULT_LIMIT else None),

@@ -1,4 +1,4 @@
-"""From events to documents, on a real PostgreSQL and a real Elasticsearch."""
+"""The search consumer: from events in PostgreSQL to documents in Elasticsearch."""
 
 import asyncio
 import contextlib
@@ -145,7 +145,7 @@ async def test_a_late_write_never_replaces_a_newer_one(shelf: Shelf) -> None:
 
 
 async def refuse(own: SearchSettings, index: SearchIndex, name: str) -> str:
-    """Makes the real engine refuse documents of the package `name`; the id of the pipeline that does."""
+    """Makes Elasticsearch refuse the documents of package `name`. Returns the id of the ingest pipeline."""
     pipeline = f"{own.prefix}refuse"
     async with AsyncElasticsearch(own.url) as client:
         fail = {"fail": {"if": f"ctx.name == '{name}'", "message": "this document is poison"}}

@@ -1,4 +1,4 @@
-"""Why a package is where it is, or isn't there."""
+"""Explains why a package has its position in the results, or why it is missing."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What users of other registries complain of, each asked of the real engine."""
+"""Ranking with a real Elasticsearch. Some tests are named after complaints of users of other registries."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -44,7 +44,7 @@ async def fill(shelf: Shelf) -> None:
 
 @pytest.fixture(scope="module")
 def filled(postgres: Postgres, elasticsearch: Elasticsearch) -> Iterator[Settings]:
-    """Where the libraries are; filled once, since most questions change nothing."""
+    """The settings of a registry with LIBRARIES. Most tests only search, so it is filled once for all of them."""
     name = f"ranking_{uuid4().hex}"
     with closing(psycopg2.connect(postgres.url("postgres"))) as connection:
         connection.autocommit = True

@@ -1,4 +1,4 @@
-"""New generations, the way back, and what happens meanwhile."""
+"""Rebuilds and rollbacks of the search indices, and changes that happen during them."""
 
 import asyncio
 import hashlib
@@ -26,7 +26,7 @@ from tests.service import run_command
 
 
 async def indices(own: SearchSettings) -> dict[str, list[str]]:
-    """Every index of the test, with its aliases."""
+    """The indices of this test, each with its aliases."""
     async with AsyncElasticsearch(own.url) as client:
         found = await client.indices.get(index=f"{own.prefix}*", features="aliases")
         return {name: sorted(entry["aliases"]) for name, entry in found.body.items()}
@@ -267,7 +267,7 @@ async def test_an_alias_with_two_indices_is_healed_and_no_failure_is_recorded(
 
 
 def test_a_changed_layout_has_a_new_version_number() -> None:
-    """Workers rebuild an index of a lower number: whoever changes the file raises it, and writes down both here."""
+    """Workers rebuild indices with a lower version number. If you change the layout, increase its version here, too."""
     layout = es_mappings.load(PACKAGES)
     digest = hashlib.sha256(json.dumps({**layout, "version": None}, sort_keys=True).encode()).hexdigest()
     assert (layout["version"], digest[:16]) == (1, "f939b8421272fbd2")
@@ -282,7 +282,7 @@ async def test_only_an_index_with_an_older_layout_is_rebuilt(shelf: Shelf, monke
         assert not await shelf.index.is_current()
         assert await heal(shelf.db, shelf.index)
         assert await shelf.index.is_current()
-    assert not await heal(shelf.db, shelf.index)  # the former release beside it, or after it
+    assert not await heal(shelf.db, shelf.index)  # as a process of the previous release would
     assert await shelf.names("kept") == ["kept"]
     await rollback(shelf.db, shelf.index)
     assert not await heal(shelf.db, shelf.index)
@@ -292,7 +292,7 @@ async def test_only_an_index_with_an_older_layout_is_rebuilt(shelf: Shelf, monke
 async def test_drop_building_keeps_an_index_that_a_late_swap_activated(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The swap's answer was lost, and it took place after the building aliases were looked at."""
+    """The answer to the swap was lost, and the swap took effect after `drop_building` had read the aliases."""
     await shelf.publish("kept")
     await shelf.drain()
     await shelf.index.create_generation()

@@ -1,4 +1,4 @@
-"""What the index holds otherwise than PostgreSQL is found and mended."""
+"""Finds and repairs differences between the search indices and PostgreSQL."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ async def stocked(shelf: Shelf) -> Shelf:
 
 
 async def change(own: SearchSettings, shelf: Shelf, kind: str, id_: str, document: dict[str, Any] | None) -> None:
-    """What no consumer did: a document put, changed or removed by hand."""
+    """Adds, changes or deletes a document without the consumer."""
     index = shelf.index.alias(kind)
     async with AsyncElasticsearch(own.url) as client:
         if document is None:

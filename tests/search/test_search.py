@@ -1,4 +1,4 @@
-"""The use case: pages, cursors, waiting, and what PostgreSQL answers while Elasticsearch is away."""
+"""Searches: pages, cursors, waiting for `min_seq`, and the answers of PostgreSQL without Elasticsearch."""
 
 import asyncio
 from typing import Any
@@ -16,7 +16,7 @@ from tests.conftest import listening
 from tests.search.conftest import Shelf
 from tests.until import until
 
-# A guard against code that hangs. It says nothing about speed.
+# The time after which a test fails because its code hangs. It is no limit for speed.
 HANG_SECONDS = 60.0
 
 PACKAGES: list[dict[str, Any]] = [
@@ -44,7 +44,7 @@ async def stocked(shelf: Shelf) -> Shelf:
 
 @pytest.fixture(params=["index", "database"])
 async def either(request: pytest.FixtureRequest, stocked: Shelf, away: SearchIndex) -> Shelf:
-    """Answers from Elasticsearch, and from PostgreSQL."""
+    """The same packages, searched with Elasticsearch or with PostgreSQL."""
     return stocked if request.param == "index" else Shelf(stocked.db, away)
 
 
@@ -173,7 +173,7 @@ async def test_min_seq_asks_postgresql_three_times_however_long_it_waits(stocked
             assert not searching.done()
             await stocked.drain(1)
         assert (await searching)["results"][0]["name"] == "new-7"
-    assert db.reads == 3  # is there such a change; is it indexed; after the announcement that it is
+    assert db.reads == 3  # does the event exist, is it indexed, and is it indexed after the announcement
 
 
 async def test_min_seq_waits_for_a_limited_time(stocked: Shelf) -> None:
