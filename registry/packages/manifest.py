@@ -95,7 +95,7 @@ def manifest_text_of_jsonb(stored: str) -> str:
 def merge(
     request: Mapping[str, Any], manifest: Manifest, *, readme: str = "", required: Collection[str] = ()
 ) -> Metadata:
-    """Merges the fields of the request and of the manifest. A field that is null counts as left out.
+    """Merges the fields of the request and of the manifest. The request's take precedence, unless they are null.
 
     `readme` is the archive's README, used if the request has none. `required` names the fields that the request must
     have. Raises InvalidManifest if all problems are in synapse.json, InvalidInput otherwise, with up to MAX_ERRORS

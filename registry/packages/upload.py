@@ -128,8 +128,8 @@ class Receiver:
 
 
 async def continue_later(_: web.Request) -> None:
-    """Doesn't answer `Expect: 100-continue` yet. The receiver does when it wants the body, so that no client sends a
-    body that is refused.
+    """Delays the answer to `Expect: 100-continue`. The receiver sends it when it accepts the request, so that clients
+    don't send bodies that are refused.
     """
 
 
