@@ -8,6 +8,7 @@ from registry.db.engine import Statement
 from registry.downloads.store import Download
 from registry.keys import DB
 from tests.client import Registry
+from tests.until import until
 
 SUMS = Statement(
     """
@@ -49,3 +50,13 @@ async def counted(registry: Registry) -> int:
         sums = set(await conn.one(SUMS))
     assert len(sums) == 1, sums
     return int(sums.pop())
+
+
+async def counted_to(registry: Registry, total: int) -> None:
+    """Waits until `total` downloads are counted. Fails if there are more."""
+
+    async def is_reached() -> bool:
+        return await counted(registry) >= total
+
+    await until(is_reached)
+    assert await counted(registry) == total

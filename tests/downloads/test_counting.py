@@ -23,7 +23,8 @@ from registry.keys import DB, SETTINGS
 from registry.settings import Settings
 from tests.client import Registry, tarball
 from tests.conftest import MakeRegistry
-from tests.downloads.counts import counted, made_up
+from tests.downloads.counts import counted, counted_to, made_up
+from tests.until import until
 
 HERE = "/packages/demo/1.0.0/tarball"
 ONE_VERSION = Statement("SELECT id, package_id FROM package_versions LIMIT 1", {})
@@ -195,9 +196,7 @@ async def test_spool_files_of_a_dead_process_are_counted_at_the_start(make_regis
     (folder / f"{uuid4()}.tmp").write_bytes(b"[{")  # the process died while it wrote this file
     await make_registry()
     await counted_to(registry, 2)
-    async with asyncio.timeout(10):
-        while waiting(folder):
-            await asyncio.sleep(0.02)
+    await until(lambda: not waiting(folder))
 
 
 async def test_waiting_downloads_are_committed_when_the_service_stops(demo: Registry, tmp_path: Path):
@@ -215,13 +214,6 @@ async def test_old_ids_of_batches_are_deleted(demo: Registry):
     async with demo.app[DB].transaction() as conn:
         await conn.command("UPDATE download_batches SET created_at = now() - interval '91 days'")
     assert await record.forget_batches(demo.app[DB]) == 1
-
-
-async def counted_to(registry: Registry, total: int) -> None:
-    async with asyncio.timeout(30):
-        while await counted(registry) < total:
-            await asyncio.sleep(0.05)
-    assert await counted(registry) == total
 
 
 @pytest.fixture
@@ -262,9 +254,7 @@ async def test_without_postgresql_known_tarballs_are_served_and_counted_later(
             assert int(answer.headers["Retry-After"]) > 0
         assert (await ada.put("demo", "2.0.0")).status == 503
     await counted_to(registry, 22)
-    async with asyncio.timeout(30):
-        while waiting(folder):
-            await asyncio.sleep(0.05)
+    await until(lambda: not waiting(folder))
     assert await counted(registry) == 22
     assert (await registry.get("/packages/other/1.0.0/tarball")).status == 200
 

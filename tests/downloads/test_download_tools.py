@@ -15,7 +15,7 @@ from tests.client import API, Registry, sha256, tarball
 from tests.conftest import MakeRegistry
 from tests.deploy.nginx_server import Nginx, readable
 from tests.deploy.tools import environment, program
-from tests.downloads.counts import counted
+from tests.downloads.counts import counted, counted_to
 from tests.servers import cache_folder
 from tests.web.shape import case
 
@@ -77,14 +77,6 @@ async def break_off(url: str, file: Path) -> None:
         file.write_bytes(await answer.content.readexactly(BROKEN_AT))
 
 
-async def counted_to(registry: Registry, total: int) -> None:
-    """Waits for the count, because the server notices a disconnected client a moment later."""
-    async with asyncio.timeout(20):
-        while await counted(registry) < total:
-            await asyncio.sleep(0.02)
-    assert await counted(registry) == total
-
-
 async def test_downloads_with_each_tool_count_in_each_mode(served: Served, tmp_path: Path):
     registry, url = served.registry, f"{served.registry.url}{API}{HERE}"
     file, total = tmp_path / "demo.tar.gz", 0
@@ -101,6 +93,7 @@ async def test_downloads_with_each_tool_count_in_each_mode(served: Served, tmp_p
         await run(tool, *arguments, folder=tmp_path)
         assert sha256(file.read_bytes()) == sha256(DATA), tool
         total += gets
+        # Wait, because the server notices a disconnected client a moment later.
         with case(tool):
             await counted_to(registry, total)
 

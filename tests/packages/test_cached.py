@@ -7,6 +7,7 @@ import pytest
 
 from registry.events.log import CHANNEL
 from registry.packages.cached import DOWNLOADED, SECONDS, PackageCache
+from tests.until import until
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,13 @@ class Reads:
 
 async def until_listening(cache: PackageCache) -> None:
     reads = Reads(0)
-    async with asyncio.timeout(10):
-        while True:
-            before = reads.count
-            await cache.get(("anything",), reads)
-            if reads.count == before:
-                return
-            await asyncio.sleep(0.01)
+
+    async def is_cached() -> bool:
+        before = reads.count
+        await cache.get(("anything",), reads)
+        return reads.count == before
+
+    await until(is_cached)
 
 
 class Clock:
@@ -137,9 +138,11 @@ async def test_nothing_is_cached_while_the_connection_is_lost(cache, db, postgre
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
             "AND pid <> pg_backend_pid()"
         )
-    async with asyncio.timeout(10):
-        while (await cache.get(("page", "a"), reads)).number == 1:
-            await asyncio.sleep(0.01)
+
+    async def is_invalid() -> bool:
+        return (await cache.get(("page", "a"), reads)).number > 1
+
+    await until(is_invalid)
     assert (await cache.get(("page", "a"), reads)).number == 3
     await until_listening(cache)
 
@@ -150,12 +153,11 @@ async def test_another_process_shows_changes_at_once(make_registry):
     await ada.publish("demo", "1.0.0")
 
     async def seen(version: str, downloads: int) -> None:
-        async with asyncio.timeout(2):
-            while True:
-                page = (await there.get("/packages/demo")).json
-                if (page["version"], page["total_downloads"]) == (version, downloads):
-                    return
-                await asyncio.sleep(0.005)
+        async def is_shown() -> bool:
+            page = (await there.get("/packages/demo")).json
+            return (page["version"], page["total_downloads"]) == (version, downloads)
+
+        await until(is_shown)
 
     await seen("1.0.0", 0)
     await ada.publish("demo", "1.1.0")

@@ -10,6 +10,7 @@ import pytest
 from registry.packages import archive
 from registry.packages.inspection import THREADS, InspectionPool
 from tests.client import Registry
+from tests.until import until
 
 # More than the threads of asyncio, which downloads and spooling use.
 UPLOADS = 48
@@ -28,9 +29,8 @@ async def test_a_download_completes_while_inspections_are_blocked(registry: Regi
     monkeypatch.setattr(archive, "inspect", blocked)
     publishing = [asyncio.create_task(ada.put(f"slow-{number}", "1.0.0")) for number in range(UPLOADS)]
     try:
+        await until(lambda: running.acquire(blocking=False))
         async with asyncio.timeout(60):
-            while not running.acquire(blocking=False):
-                await asyncio.sleep(0.01)
             assert (await registry.get("/packages/small/1.0.0/tarball")).status == 200
         assert not any(task.done() for task in publishing)
     finally:

@@ -11,6 +11,7 @@ from registry.keys import DB
 from registry.packages.rights import MAINTAINER, OWNER, Action, authorize
 from tests.client import Registry
 from tests.packages.ways import value
+from tests.until import until
 from tests.web.shape import check_error
 
 EVERYTHING = frozenset(("publish", "yank", "read"))
@@ -124,8 +125,10 @@ async def test_the_role_is_read_after_the_package_is_locked(registry: Registry):
         await conn.one(Statement("SELECT id FROM packages WHERE name = 'demo' FOR UPDATE", {}))
         await conn.run(Statement(REMOVE, {}), user=ada.id)
         waiting = asyncio.create_task(ada.put("demo", "1.1.0"))
-        async with asyncio.timeout(30):
-            while not await conn.value(WAITERS):
-                await asyncio.sleep(0.02)
+
+        async def is_waiting() -> bool:
+            return bool(await conn.value(WAITERS))
+
+        await until(is_waiting)
     check_error(await waiting, 403)
     assert await value(registry, "SELECT count(*) FROM package_versions") == 1

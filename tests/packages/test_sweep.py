@@ -1,6 +1,5 @@
 """The sweep deletes the blobs that no version needs, and no others."""
 
-import asyncio
 from datetime import timedelta
 
 import pytest
@@ -11,6 +10,7 @@ from registry.packages import store, sweep
 from tests.client import Registry
 from tests.conftest import MakeRegistry
 from tests.packages.ways import blobs, value
+from tests.until import until
 
 DAY = timedelta(days=1)
 
@@ -71,9 +71,11 @@ async def test_the_service_runs_the_sweep(make_registry: MakeRegistry):
     await age(registry, 8)
     # The job runs when a process starts, and then periodically.
     await make_registry()
-    async with asyncio.timeout(30):
-        while await blobs(registry):
-            await asyncio.sleep(0.05)
+
+    async def is_swept() -> bool:
+        return await blobs(registry) == []
+
+    await until(is_swept)
 
 
 async def test_orphans_are_deleted_after_a_day_and_blobs_of_versions_stay(registry: Registry, tmp_path):
@@ -97,24 +99,21 @@ async def test_a_blob_of_a_running_publish_stays_after_the_clock_was_set_forward
     registry: Registry, tmp_path, monkeypatch: pytest.MonkeyPatch
 ):
     await (await registry.user()).publish("demo")
-    under_way = tmp_path / "under-way"
-    under_way.write_bytes(b"not committed yet")
-    key, storage = "demo/1.0.0/under-way.tar.gz", registry.app[STORAGE]
-    await storage.put(key, under_way, size=17, sha256="0" * 64)
-    looked, kept = asyncio.Event(), store.kept
+    file = tmp_path / "running"
+    file.write_bytes(b"not committed yet")
+    key, storage = "demo/1.0.0/running.tar.gz", registry.app[STORAGE]
+    await storage.put(key, file, size=17, sha256="0" * 64)
+    kept = store.kept
 
-    async def looking(*arguments):
+    async def commit_after_reading(*arguments):
         found = await kept(*arguments)
-        looked.set()
+        async with registry.app[DB].transaction() as conn:
+            await conn.run(Statement("UPDATE package_versions SET tarball_path = %(key)s", {}), key=key)
         return found
 
-    monkeypatch.setattr(store, "kept", looking)
-    ahead, settle = timedelta(days=-1), timedelta(seconds=1)
-    sweeping = asyncio.create_task(sweep.sweep_orphans(registry.app[DB], storage, ahead, settle=settle))
-    await looked.wait()
-    async with registry.app[DB].transaction() as conn:
-        await conn.run(Statement("UPDATE package_versions SET tarball_path = %(key)s", {}), key=key)
-    await sweeping
+    monkeypatch.setattr(store, "kept", commit_after_reading)
+    ahead, settle = timedelta(days=-1), timedelta(microseconds=1)
+    await sweep.sweep_orphans(registry.app[DB], storage, ahead, settle=settle)
     assert key in await blobs(registry)
 
 

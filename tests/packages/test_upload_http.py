@@ -26,6 +26,7 @@ from tests.packages.ways import (
     stored,
     tarball_part,
 )
+from tests.until import until
 
 GZIP = {"Content-Type": "application/gzip"}
 NOTHING = (0, 0, 0, 0)
@@ -48,12 +49,6 @@ async def head_of(reader: asyncio.StreamReader) -> bytes:
 def put_head(token: str, *headers: str, name: str = "demo") -> bytes:
     lines = [f"PUT {API}/packages/{name}/1.0.0 HTTP/1.1", "Host: x", "Content-Type: application/gzip", *headers]
     return "\r\n".join([*lines, *([f"Authorization: Bearer {token}"] if token else []), "", ""]).encode()
-
-
-async def nothing_spooled(registry: Registry) -> None:
-    async with asyncio.timeout(10):
-        while spooled(registry):
-            await asyncio.sleep(0.02)
 
 
 async def test_form_parts_may_come_in_any_order(registry: Registry):
@@ -181,7 +176,7 @@ async def test_a_chunked_body_over_the_limit_is_413_before_its_end(make_registry
     async with connection(registry) as (reader, writer):
         writer.write(put_head(ada.token, "Transfer-Encoding: chunked") + b"7d1\r\n" + b"x" * 2001 + b"\r\n")
         assert (await head_of(reader)).startswith(b"HTTP/1.1 413")
-    await nothing_spooled(registry)
+    await until(lambda: not spooled(registry))
 
 
 async def test_metadata_over_a_mebibyte_is_413(registry: Registry):
@@ -253,10 +248,8 @@ async def test_nothing_is_stored_if_the_client_disconnects_during_the_upload(reg
     async with connection(registry) as (_, writer):
         writer.write(put_head(ada.token, "Content-Length: 9000000") + body)
         await writer.drain()
-        async with asyncio.timeout(10):
-            while not spooled(registry):
-                await asyncio.sleep(0.01)
-    await nothing_spooled(registry)
+        await until(lambda: bool(spooled(registry)))
+    await until(lambda: not spooled(registry))
     assert await stored(registry) == NOTHING
 
 
