@@ -55,7 +55,7 @@ ROUTES: tuple[Route, ...] = (
 )
 # The classes of REGISTRY_RATE_LIMITS, by name.
 LIMITS: dict[str, Limit] = {route.limit.name: route.limit for route in ROUTES if route.limit is not None}
-# `versions` and `stats` are no versions, and `report` is no id: those paths have routes of their own.
+# Paths with `versions`, `stats` or `report` have routes of their own, so these words must not match as parameters.
 TOKEN_ID_IN_PATH = "{id:(?!report$)[^{}/]+}"  # noqa: S105 - a pattern
 VERSION_IN_PATH = "{version:(?!(?:versions|stats)$)[^{}/]+}"
 PATH_PARAMETERS: dict[str, Any] = {
@@ -69,7 +69,7 @@ PATH_PARAMETERS: dict[str, Any] = {
         "schema": {"type": "string", "maxLength": versions.MAX_VERSION, "pattern": r"^[0-9A-Za-z.+-]+$"},
     },
     "badge": {
-        "name": "badge", "in": "path", "required": True, "description": "What the picture shows",
+        "name": "badge", "in": "path", "required": True, "description": "What the badge shows",
         "schema": {"type": "string", "enum": list(statistics.BADGES)},
     },
     "id": {
