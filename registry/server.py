@@ -6,7 +6,7 @@ import errno
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, cast
 
 import uvloop
@@ -28,14 +28,14 @@ from registry.worker import run_worker
 KEEP_ALIVE_SECONDS = 75.0
 READY_SECONDS = 10.0
 MAX_READY_PAUSE_SECONDS = 2.0
-# Versions that don't know this signal ignore it, because that is its default action.
+# Older releases ignore this signal, because that is its default action.
 DRAIN_SIGNAL = signal.SIGURG
-# How long answers may take to leave after the shutdown grace, which covers the requests themselves.
+# The shutdown grace is for requests. Afterwards, the rest of their answers may take this long to be sent.
 LAST_WRITE_SECONDS = 2.0
 
 
 def run(main: Coroutine[Any, Any, None], *, debug: bool = False) -> None:
-    """Runs `main` on the fast event loop."""
+    """Runs `main` on uvloop's event loop."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop, debug=debug) as runner:
         runner.run(main)
 
@@ -69,9 +69,9 @@ async def serve(
 
 
 async def _announce(app: web.Application, ready: Callable[[], None]) -> None:
-    """Calls `ready` once every server is there, after READY_SECONDS at the latest.
+    """Calls `ready` once every server answers, after READY_SECONDS at the latest.
 
-    On its first start a service answers a moment before its search index is there. Each failed attempt logs a warning,
+    On its first start, a service answers requests before its search index exists. Each failed attempt logs a warning,
     so the pauses grow.
     """
     pause = 0.1
@@ -91,9 +91,9 @@ async def serving(
     listening: socket.socket | None = None,
     drain: asyncio.Event | None = None,
 ) -> AsyncIterator[web.Application]:
-    """The service on its ports. Leaving the block refuses connections, finishes requests in flight, and flushes.
+    """Serves on the ports during the block. Then refuses connections, finishes requests, and stores counted downloads.
 
-    Once `drain` is set, the service refuses connections but goes on with the requests that it has.
+    Once `drain` is set, the service refuses connections but finishes the requests that it has.
     """
     app = create_app(settings, with_background=with_background)
     runner = web.AppRunner(
@@ -110,7 +110,7 @@ async def serving(
     connections = Connections(cast(web.Server, runner.server), most=max(files - RESERVED_FILES, files // 2))
     try:
         if listening is None:
-            await _listen(runner, settings.web.host, settings.web.port)
+            await _listen(runner, settings.web.host, settings.web.port, "REGISTRY_PORT")
         else:
             await web.SockSite(runner, listening).start()
         async with connections.watched(), _metrics(app[DB], settings.web):
@@ -172,7 +172,7 @@ def stop_signal() -> asyncio.Event:
 
 @contextlib.asynccontextmanager
 async def _metrics(db: Database, settings: WebSettings) -> AsyncIterator[None]:
-    """Serves /metrics alone, without credentials, on the metrics port. That port belongs inside the network."""
+    """Serves only /metrics on the metrics port, without credentials. Don't make that port public."""
     if not settings.metrics_port:
         yield
         return
@@ -185,7 +185,7 @@ async def _metrics(db: Database, settings: WebSettings) -> AsyncIterator[None]:
     runner = web.AppRunner(inner, access_log=None)
     await runner.setup()
     try:
-        await _listen(runner, settings.host, settings.metrics_port)
+        await _listen(runner, settings.host, settings.metrics_port, "REGISTRY_METRICS_PORT")
         yield
     finally:
         await runner.cleanup()
@@ -202,10 +202,17 @@ async def _named_errors(request: web.Request, handler: Callable[[web.Request], A
         return answer
 
 
-async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
-    try:
+async def _listen(runner: web.AppRunner, host: str, port: int, setting: str) -> None:
+    with port_errors_named(host, port, setting):
         await web.TCPSite(runner, host, port).start()
+
+
+@contextlib.contextmanager
+def port_errors_named(host: str, port: int, setting: str) -> Iterator[None]:
+    """Turns an OSError within the block into a StackError. `setting` is the name of the port's setting."""
+    try:
+        yield
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise StackError(f"Port {port} is taken. Stop the program that uses it, or set REGISTRY_PORT.") from error
+            raise StackError(f"Port {port} is taken. Stop the program that uses it, or set {setting}.") from error
         raise StackError(f"Can't listen on {host} port {port}: {error.strerror}.") from error

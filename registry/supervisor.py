@@ -3,15 +3,12 @@
 The reasons are in docs/decisions/0009-processes-on-one-port.md.
 """
 
-import contextlib
-import errno
 import multiprocessing
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -56,8 +53,9 @@ class Supervisor:
                 self._start(index)
             while not asked:
                 wait([child.sentinel for child, _ in self._children.values()], POLL_SECONDS)
-                for index in [] if asked else self._ended():
-                    self._replace(index)
+                if not asked:
+                    for index in self._ended():
+                        self._replace(index)
         finally:
             statuses = self._end()
         if any(statuses):
@@ -138,7 +136,7 @@ def reserve_port(host: str, port: int) -> socket.socket:
     """
     # An exclusive socket first: a shared one would also share the port with another registry of the same user.
     with bind(host, port, reuse_port=False) as alone:
-        with _named(host, port):
+        with server.port_errors_named(host, port, "REGISTRY_PORT"):
             alone.listen()
         port = alone.getsockname()[1]
     reserved = bind(host, port, reuse_port=True)
@@ -149,7 +147,7 @@ def reserve_port(host: str, port: int) -> socket.socket:
 
 def bind(host: str, port: int, *, reuse_port: bool) -> socket.socket:
     """A bound socket that does not listen yet. Raises StackError when the port is taken."""
-    with _named(host, port):
+    with server.port_errors_named(host, port, "REGISTRY_PORT"):
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
             0
         ]
@@ -159,13 +157,3 @@ def bind(host: str, port: int, *, reuse_port: bool) -> socket.socket:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         bound.bind(address)
         return bound
-
-
-@contextlib.contextmanager
-def _named(host: str, port: int) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise StackError(f"Port {port} is taken. Stop the program that uses it, or set REGISTRY_PORT.") from error
-        raise StackError(f"Can't listen on {host} port {port}: {error.strerror}.") from error

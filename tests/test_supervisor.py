@@ -320,5 +320,5 @@ async def test_a_taken_port_is_a_sentence(variable: str, environ: dict[str, str]
         given = {**environ, "REGISTRY_PORT": "0", variable: str(port)}
         status, _, err = await run_command(tmp_path, "serve", "--processes", "2", **given)
     assert status == 1
-    assert f"Port {port} is taken" in err
+    assert f"Port {port} is taken. Stop the program that uses it, or set {variable}." in err
     assert "Traceback" not in err
