@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from registry import __version__, preflight
 from registry.errors import RegistryError, SettingsError, StackError
 from registry.setting_types import integer
-from registry.settings import Settings, environment, variables
+from registry.settings import ENV_DOC, ENVIRONMENTS, Settings, environment, variables
 
 EPILOG = """\
 first steps, on one machine and without any setup:
@@ -200,6 +200,7 @@ def user_active(options: argparse.Namespace) -> None:
 
 
 def config(_: argparse.Namespace) -> None:
+    _say(f"REGISTRY_ENV\n    {ENV_DOC}. Default: {ENVIRONMENTS[0]}")
     for part, item in variables():
         meta = item.metadata
         files = f" (or {meta['name']}_FILE)" if meta["secret"] else ""

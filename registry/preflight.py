@@ -15,21 +15,27 @@ log = logging.getLogger(__name__)
 
 
 def settings() -> Settings:
-    """Reads the settings and sets up the log. Raises SettingsError, or StackError without a database.
+    """Reads the settings and starts the log. Raises SettingsError, or StackError without a database.
 
     Without REGISTRY_DB_URL, uses the servers of an `up` that runs with the same data folder.
     """
     read = Settings.read()
     running = read.stack.data_dir / ADDRESSES
     if not read.database.url and running.exists():
-        read = Settings.read({**json.loads(running.read_text(encoding="utf-8")), **environment()})
+        given = {name: value for name, value in environment().items() if value}  # an empty variable counts as unset
+        read = Settings.read({**json.loads(running.read_text(encoding="utf-8")), **given})
     if not read.database.url:
         raise StackError("REGISTRY_DB_URL is not set. `synapse-registry up` brings a PostgreSQL of its own.")
     check_files(read)
-    logs.configure(read.web.log_level)
+    start_log(read.web.log_level)
+    return read
+
+
+def start_log(level: str, file: Path | None = None) -> None:
+    """Logs to `file`, or to stderr. Warns of unknown variables."""
+    logs.configure(level, file)
     for name, nearest in unknown_variables():
         log.warning("setting is unknown and ignored", extra={"setting": name, "did_you_mean": nearest})
-    return read
 
 
 def serving_settings() -> Settings:

@@ -36,7 +36,10 @@ def read_secret(path: str) -> str:
 
 
 def sorted_hashes(value: str) -> Path | None:
-    """A file of SHA-1 hashes in hex, one a line, ascending. Only a sample of the lines is checked: it may be huge."""
+    """A file of SHA-1 hashes in hex, one in each line, in ascending order.
+
+    Only a sample of the lines is checked, because the file may be huge.
+    """
     if not value:
         return None
     path = folder(value)

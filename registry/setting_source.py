@@ -1,4 +1,4 @@
-"""Reads the fields of a settings part from variables, and finds variables that are no setting."""
+"""Reads the fields of a settings part from variables, and finds variables that are not settings."""
 
 import difflib
 import re
@@ -33,7 +33,7 @@ def read_part(part: Any, environ: Mapping[str, str], problems: list[str]) -> Any
 
 
 def unknown(environ: Iterable[str], known: Iterable[Field[Any]]) -> Iterator[tuple[str, str]]:
-    """(name, the nearest setting or "") of each REGISTRY_* variable that is no setting, such as a mistyped one."""
+    """(name, the nearest setting or "") of each REGISTRY_* variable that is not a setting, such as a mistyped one."""
     names = {"REGISTRY_ENV", *(item.metadata["name"] for item in known)}
     names = {name for name in names if name.startswith("REGISTRY_")}
     names |= {f"{item.metadata['name']}_FILE" for item in known if item.metadata["secret"]}

@@ -1,6 +1,6 @@
 """All configuration: one frozen `Settings` made of parts, read once from the environment.
 
-Each field names its variable and says what it does; `synapse-registry config` prints them all. Secrets may also be
+Each field names its variable and says what it does. `synapse-registry config` lists them all. A secret may also be
 given as `NAME_FILE`, the path of a file that holds the value. This is the only module that reads the environment.
 """
 
@@ -18,6 +18,7 @@ from registry.errors import SettingsError
 from registry.setting_source import read_part, unknown, var
 
 ENVIRONMENTS = ("development", "testing", "production")
+ENV_DOC = "`development`, `testing` or `production`; `FLASK_ENV` is read when it is unset"
 MINIMUM_SECRET_BYTES = 32
 # This file is in the data folder while `up` runs. It has the variables with the addresses of the started servers.
 ADDRESSES = "addresses.json"
@@ -48,7 +49,7 @@ class WebSettings:
         "REGISTRY_CORS_ORIGINS", "", "Origins whose pages may call the API, with commas between", types.origins
     )
     cors_credentials: bool = var(
-        "REGISTRY_CORS_CREDENTIALS", "false", "Whether those pages may send credentials", types.flag
+        "REGISTRY_CORS_CREDENTIALS", "false", "Whether pages of those origins may send credentials", types.flag
     )
     trusted_proxies: tuple[str, ...] = var(
         "REGISTRY_TRUSTED_PROXIES", "", "Networks of proxies whose X-Forwarded-For is trusted", types.networks
@@ -56,7 +57,7 @@ class WebSettings:
     country_header: str = var(
         "REGISTRY_COUNTRY_HEADER",
         "",
-        "Header in which a trusted proxy names the client's country by two letters",
+        "Header in which a trusted proxy sends the two letters of the client's country",
         HEADER,
     )
     rate_limits: str = var(
@@ -86,7 +87,7 @@ class AccountSettings:
     """Who may have an account and how credentials are made."""
 
     secret_keys: tuple[str, ...] = var(
-        "REGISTRY_SECRET_KEY", "", "Keys that sign tokens, newest first, with commas between", types.words, secret=True
+        "REGISTRY_SECRET_KEY", "", "Keys that sign logins, newest first, with commas between", types.words, secret=True
     )
     token_days: int = var("REGISTRY_TOKEN_DAYS", "30", "Days until a login expires", types.integer(1, 3650))
     pbkdf2_iterations: int = var(
@@ -98,16 +99,16 @@ class AccountSettings:
     breached_passwords: Path | None = var(
         "REGISTRY_BREACHED_PASSWORDS",
         "",
-        "File of SHA-1 hashes, ordered, of passwords known from breaches; they are refused",
+        "File with sorted SHA-1 hashes of passwords known from breaches; such passwords are refused",
         files.sorted_hashes,
     )
     registration: str = var(
-        "REGISTRY_REGISTRATION", "open", "`closed`: only an admin creates users", types.choice("open", "closed")
+        "REGISTRY_REGISTRATION", "open", "`closed`: only admins create users", types.choice("open", "closed")
     )
     access: str = var(
         "REGISTRY_ACCESS",
         "public",
-        "`private`: reading and searching need credentials too",
+        "`private`: reading, searching and registering need credentials, too",
         types.choice("public", "private"),
     )
 
@@ -117,7 +118,7 @@ class DatabaseSettings:
     """PostgreSQL."""
 
     url: str = var("REGISTRY_DB_URL", "", "postgresql:// address of the database", types.database_url, secret=True)
-    password: str = var("REGISTRY_DB_PASSWORD", "", "Password, when the address has none", secret=True)
+    password: str = var("REGISTRY_DB_PASSWORD", "", "Password, if REGISTRY_DB_URL has none", secret=True)
     sslmode: str = var(
         "REGISTRY_DB_SSLMODE",
         "",
@@ -145,7 +146,7 @@ class StorageSettings:
     accel_location: str = var(
         "REGISTRY_ACCEL_LOCATION",
         "",
-        "Internal location of nginx for the `blobs` in this folder; nginx then sends whole tarballs",
+        "Internal location of nginx for `blobs` in REGISTRY_STORAGE_PATH; nginx then sends whole tarballs",
         types.location,
     )
     s3_bucket: str = var("REGISTRY_S3_BUCKET", "", "Bucket name; needed with `s3`", BUCKET)
@@ -159,13 +160,13 @@ class StorageSettings:
     s3_public_endpoint: str = var(
         "REGISTRY_S3_PUBLIC_ENDPOINT",
         "",
-        "Address of the S3 server for clients, if it differs; used in presigned addresses",
+        "Address of the S3 server for clients, if they need another one; used in presigned addresses",
         types.url("http", "https"),
     )
     s3_access_key: str = var(
-        "REGISTRY_S3_ACCESS_KEY", "", "Access key; empty uses the usual AWS credential chain", ACCESS_KEY, secret=True
+        "REGISTRY_S3_ACCESS_KEY", "", "Access key; without it, AWS's credential chain is used", ACCESS_KEY, secret=True
     )
-    s3_secret_key: str = var("REGISTRY_S3_SECRET_KEY", "", "Secret key of the access key", secret=True)
+    s3_secret_key: str = var("REGISTRY_S3_SECRET_KEY", "", "Secret key that belongs to the access key", secret=True)
     s3_ca: str = var("REGISTRY_S3_CA", "", "CA file that the S3 server's certificate is checked against")
     s3_prefix: str = var("REGISTRY_S3_PREFIX", "", "Prefix of every key, such as `registry/`", KEY_PREFIX)
     s3_redirect: bool = var(
@@ -179,12 +180,12 @@ class SearchSettings:
 
     url: str = var("REGISTRY_ES_URL", "", "Address of Elasticsearch", ES_URL, secret=True)
     user: str = var("REGISTRY_ES_USER", "", "User name for basic authentication", ES_USER)
-    password: str = var("REGISTRY_ES_PASSWORD", "", "Password of that user", secret=True)
+    password: str = var("REGISTRY_ES_PASSWORD", "", "Password of REGISTRY_ES_USER", secret=True)
     api_key: str = var("REGISTRY_ES_API_KEY", "", "API key, instead of user and password", ES_API_KEY, secret=True)
     ca: str = var("REGISTRY_ES_CA", "", "CA file that the server's certificate is checked against")
     prefix: str = var("REGISTRY_ES_PREFIX", "", "Prefix of every index name, for a shared Elasticsearch", INDEX_PREFIX)
     timeout: timedelta = var(
-        "REGISTRY_ES_TIMEOUT", "2s", "A search slower than this is answered by PostgreSQL", types.duration("1s", "5m")
+        "REGISTRY_ES_TIMEOUT", "2s", "PostgreSQL answers a search that takes longer", types.duration("1s", "5m")
     )
 
 
@@ -195,13 +196,13 @@ class DownloadSettings:
     address: str = var(
         "REGISTRY_DOWNLOAD_IP",
         "truncated",
-        "`full`: whole addresses are stored, not only networks",
+        "`full`: whole client addresses are stored, not only their networks",
         types.choice("truncated", "full"),
     )
     retention: timedelta = var(
         "REGISTRY_DOWNLOAD_RETENTION",
         "400d",
-        "How long single downloads are kept; deleted by whole months",
+        "Single downloads are deleted after this time, month by month; daily counts are kept",
         types.duration("1d", "36500d"),
     )
 
@@ -234,7 +235,7 @@ class StackSettings:
     )
     es_home: str = var("ES_HOME", "", "An Elasticsearch installation to start instead of a downloaded one")
     es_java_home: str = var("ES_JAVA_HOME", "", "JDK 21 or newer for Elasticsearch")
-    java_home: str = var("JAVA_HOME", "", "JDK to use if ES_JAVA_HOME has none")
+    java_home: str = var("JAVA_HOME", "", "JDK for Elasticsearch, if ES_JAVA_HOME is unset or unsuitable")
 
 
 @dataclass(frozen=True)
@@ -274,7 +275,7 @@ class Settings:
 
 
 def unknown_variables(environ: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
-    """(name, the nearest setting or "") of each REGISTRY_* variable that is no setting."""
+    """(name, the nearest setting or "") of each REGISTRY_* variable that is not a setting."""
     return list(unknown(os.environ if environ is None else environ, [item for _, item in variables()]))
 
 
@@ -307,7 +308,7 @@ def _problems_of(settings: Settings) -> Iterator[str]:
     if settings.storage.type == "s3" and settings.storage.accel_location:
         yield "REGISTRY_ACCEL_LOCATION wants REGISTRY_STORAGE_TYPE to be local; with s3, REGISTRY_S3_REDIRECT does this"
     if bool(settings.storage.s3_access_key) != bool(settings.storage.s3_secret_key):
-        yield "REGISTRY_S3_ACCESS_KEY and REGISTRY_S3_SECRET_KEY want to be given together"
+        yield "REGISTRY_S3_ACCESS_KEY wants REGISTRY_S3_SECRET_KEY as well: set both or neither"
     if "*" in settings.web.cors_origins and settings.web.cors_credentials:
         yield "REGISTRY_CORS_ORIGINS wants named origins, not *, since REGISTRY_CORS_CREDENTIALS is true"
     if settings.web.metrics_port and settings.web.metrics_port == settings.web.port:

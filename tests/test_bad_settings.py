@@ -171,6 +171,15 @@ async def test_a_command_warns_of_a_mistyped_setting(tmp_path: Path):
     assert "hush" not in err
 
 
+async def test_up_warns_of_a_mistyped_setting(database_url: str, tmp_path: Path):
+    given = {"REGISTRY_DB_URL": database_url, "REGISTRY_ES_URL": "http://127.0.0.1:9", "REGISTRY_RATE_LIMIT": "hush"}
+    async with serving_process(tmp_path, "registry", "up", **given):
+        log = (tmp_path / "DATA_DIR" / "registry.log").read_text("utf-8")
+    assert '"REGISTRY_RATE_LIMIT"' in log
+    assert '"REGISTRY_RATE_LIMITS"' in log
+    assert "hush" not in log
+
+
 async def test_no_secret_is_logged_at_debug_while_servers_are_away(
     tmp_path: Path, postgres: Postgres, database_url: str
 ):

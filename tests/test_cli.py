@@ -1,5 +1,6 @@
 """The command line: what it says, and how it ends."""
 
+import json
 import os
 import re
 import socket
@@ -14,7 +15,7 @@ from registry.cli import main, parser
 from registry.db.engine import Database, Statement
 from registry.devstack.postgres import Postgres
 from registry.doctor.examine import INCOMPLETE
-from registry.settings import variables
+from registry.settings import ADDRESSES, variables
 from tests.client import PASSWORD
 from tests.conftest import ITERATIONS, SECRET
 from tests.service import run_command
@@ -50,6 +51,7 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]):
 def test_config_lists_every_variable(capsys: pytest.CaptureFixture[str]):
     assert main(["config"]) == 0
     text = capsys.readouterr().out
+    assert text.startswith("REGISTRY_ENV\n")
     for _, item in variables():
         assert item.metadata["name"] in text
         assert item.metadata["doc"] in text
@@ -115,6 +117,7 @@ async def test_a_taken_port_is_a_sentence(database_url: str, tmp_path: Path):
             status, _, err = await run_command(tmp_path, "serve", REGISTRY_DB_URL=database_url, **given)
             assert status == 1
             assert f"Port {port} is taken" in err.splitlines()[-1]
+            assert err.rstrip().endswith(f"or set {variable}.")
             assert "Traceback" not in err
 
 
@@ -130,6 +133,15 @@ async def test_migrating_twice_changes_nothing(database_url: str, tmp_path: Path
     assert runs[0][0] == runs[1][0] == 0
     assert runs[0][1] == runs[1][1]
     assert runs[0][1].startswith("The schema is at revision ")
+
+
+async def test_a_command_finds_the_database_of_a_running_up_if_the_variable_is_unset_or_empty(
+    database_url: str, tmp_path: Path
+):
+    (tmp_path / "DATA_DIR").mkdir()
+    (tmp_path / "DATA_DIR" / ADDRESSES).write_text(json.dumps({"REGISTRY_DB_URL": database_url}))
+    for given in ({}, {"REGISTRY_DB_URL": ""}):
+        assert (await run_command(tmp_path, "migrate", **given))[0] == 0, given
 
 
 async def test_accounts_are_made_and_managed(database_url: str, tmp_path: Path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from registry.errors import SettingsError
-from registry.settings import Settings, variables
+from registry.settings import ENV_DOC, Settings, variables
 
 ROOT = Path(__file__).parent.parent
 KEY = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGH"
@@ -25,15 +25,19 @@ def refusal(environ: Mapping[str, str]) -> str:
     return str(refused.value)
 
 
-def documented() -> dict[str, str]:
-    """Variable to default, as README's table has them."""
-    rows = re.findall(r"^\| `([A-Z][A-Z0-9_]+)` \| ([^|]+) \|", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
-    return {name: default.strip().strip("`") for name, default in rows}
+def documented() -> dict[str, tuple[str, str]]:
+    """Variable to (default, meaning), from the table in README.md."""
+    rows = re.findall(
+        r"^\| `([A-Z][A-Z0-9_]+)` \| ([^|]+) \| (.+?)(?: · or `\w+`)? \|$",
+        (ROOT / "README.md").read_text("utf-8"),
+        re.MULTILINE,
+    )
+    return {name: (default.strip().strip("`"), meaning) for name, default, meaning in rows}
 
 
-def test_readme_documents_every_variable_with_its_default():
-    wanted = {item.metadata["name"]: item.metadata["default"] or "–" for _, item in variables()}
-    assert documented() == {"REGISTRY_ENV": "development", **wanted}
+def test_readme_documents_every_variable_with_its_default_and_meaning():
+    wanted = {item.metadata["name"]: (item.metadata["default"] or "–", item.metadata["doc"]) for _, item in variables()}
+    assert documented() == {"REGISTRY_ENV": ("development", ENV_DOC), **wanted}
 
 
 def test_readme_says_which_variables_may_be_files():

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from registry import logs, preflight, server
+from registry import preflight, server
 from registry.db import migrate
 from registry.devstack.distribution import elasticsearch_home
 from registry.devstack.elasticsearch import Elasticsearch
@@ -53,7 +53,7 @@ def up(environ: Mapping[str, str]) -> None:
         settings = Settings.read(completed)
         preflight.check_files(settings)
         preflight.check_folders(settings)
-        logs.configure(settings.web.log_level, data / "registry.log")
+        preflight.start_log(settings.web.log_level, data / "registry.log")
         with _step("Schema") as say:
             say(f"at revision {migrate.upgrade(settings.database)}")
         host = "127.0.0.1" if settings.web.host in ("0.0.0.0", "::") else settings.web.host  # noqa: S104
