@@ -4,7 +4,7 @@ RegistryError
 ├── InvalidInput 400            invalid_input          a field, parameter or body is wrong
 │   ├── InvalidArchive          invalid_archive        the tarball can't be accepted
 │   ├── InvalidManifest         invalid_manifest       synapse.json is missing or wrong
-│   └── ChecksumMismatch        checksum_mismatch      the bytes are not the ones announced
+│   └── ChecksumMismatch        checksum_mismatch      the bytes don't have the declared checksum
 ├── Unauthorized 401            unauthorized           credentials are missing or not valid
 ├── Forbidden 403               forbidden              the user is known but not allowed
 │   └── NameReserved            name_reserved
@@ -24,7 +24,7 @@ RegistryError
 ├── TooManyRequests 429         rate_limited           (+ Retry-After)
 │   └── TooManyFailures         too_many_failures      too many wrong passwords; wait before the next attempt
 ├── Internal 500                internal_error         a fault in the registry
-└── Unavailable 503             unavailable            a needed server is away (+ Retry-After)
+└── Unavailable 503             unavailable            a server that is needed is unavailable (+ Retry-After)
     ├── DatabaseUnavailable     database_unavailable
     ├── StorageUnavailable      storage_unavailable
     └── SearchUnavailable       search_unavailable

@@ -7,9 +7,9 @@ from registry.web.route import READ, SIGNED_IN, Route
 
 
 def authorise(route: Route, principal: Any, *, private: bool, hint: str) -> None:
-    """Raises Unauthorized or Forbidden unless `principal`, None for a stranger, may call `route`.
+    """Raises Unauthorized or Forbidden unless `principal` may call `route`. `principal` is None without credentials.
 
-    `hint` tells a stranger how to send credentials.
+    `hint` is the error text for a missing principal. It says how to send credentials.
     """
     if principal is None and needs_credentials(route, private=private):
         raise Unauthorized(hint)
@@ -18,5 +18,5 @@ def authorise(route: Route, principal: Any, *, private: bool, hint: str) -> None
 
 
 def needs_credentials(route: Route, *, private: bool) -> bool:
-    """Whether `route` is for signed-in users only; `private` is for a registry whose reads need credentials."""
+    """Whether `route` is for signed-in users only. `private` is true if reads need credentials."""
     return route.access == SIGNED_IN or (route.access == READ and private)

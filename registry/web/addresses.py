@@ -8,7 +8,7 @@ from aiohttp import hdrs, web
 
 UNKNOWN = "unknown"
 CACHED_ADDRESSES = 10_000
-# An IPv6 customer gets a network of at least this prefix and may use any address in it.
+# Providers give each customer an IPv6 network of this size or larger, so its addresses count as one client.
 IPV6_PREFIX = 64
 
 _WITH_PORT = re.compile(r"\[(?P<v6>[^\]]*:[^\]]*)\](?::[0-9]{1,5})?|(?P<v4>[0-9.]+):[0-9]{1,5}")

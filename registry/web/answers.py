@@ -6,18 +6,18 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from registry.web.context import CONTEXT, IN_FLIGHT
+from registry.web.responses import REVALIDATE
 from registry.web.route import OPEN, SIGNED_IN, Route
 
 REQUEST_ID = "X-Request-ID"
 NO_STORE = "no-store"
-REVALIDATE = "no-cache"
 
 
 @dataclass(frozen=True)
 class CachePolicy:
     """Decides which caches may store an answer.
 
-    `private`: whether reads need credentials. `cors`: whether pages of some other origins may call the API.
+    `private` is true if reads need credentials. `cors` is true if pages of other origins may call the API.
     """
 
     private: bool
@@ -61,7 +61,8 @@ def complete(request: web.Request, response: web.StreamResponse) -> None:
     context = request[CONTEXT]
     response.headers[REQUEST_ID] = context.request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers.update(context.headers)
+    for name, value in context.headers.items():
+        response.headers.setdefault(name, value)  # a refusal for wrong credentials has its own values
     request.app[CACHE_POLICY].apply(response.headers, response.status, context.route)
     if request.app[IN_FLIGHT].closing:
         response.force_close()

@@ -1,4 +1,4 @@
-"""Checks credentials. Refuses an address that sent too many wrong ones, without a database query."""
+"""Checks credentials. Refuses new credentials from an address that sent too many wrong ones, without a query."""
 
 import hashlib
 from collections.abc import Awaitable, Callable
@@ -29,7 +29,7 @@ class CredentialSource(Protocol):
         """The credentials in `request`, None without any. Does no I/O."""
 
     def is_signed(self, credentials: str) -> bool:
-        """Whether this registry signed `credentials`, so that nobody can make them up. Does no I/O."""
+        """Whether this registry signed `credentials`, so that nobody else can have made them. Does no I/O."""
 
     async def look_up(self, request: web.Request, credentials: str) -> Any:
         """The principal. Raises Unauthorized for credentials that are not valid."""
@@ -38,8 +38,8 @@ class CredentialSource(Protocol):
 class CredentialCheck:
     """Looks credentials up, unless too many wrong ones came from the client's address.
 
-    Such an address may still use credentials that this process accepted before, or that this registry signed, so that
-    others behind the same address can go on working.
+    Other users may share that address. Credentials that this process accepted before, or that this registry signed,
+    are therefore still looked up.
     """
 
     def __init__(self, limiter: RateLimiter) -> None:
@@ -61,7 +61,7 @@ class CredentialCheck:
         context = request[CONTEXT]
         limit = context.route.limit if context.route else None
         client = network_key(context.client)
-        # A digest, so that no credentials stay in memory.
+        # A digest takes little memory, and the credentials can't be computed from it.
         digest = hashlib.sha256(credentials.encode("utf-8", "surrogatepass")).digest()
         refusal = self._limiter.refusal(limit, client)
         if refusal and digest not in self._accepted and (digest in self._rejected or not is_signed(credentials)):

@@ -43,7 +43,10 @@ class _Quota(NamedTuple):
 
 
 class RateLimiter:
-    """Counts requests in fixed windows: in Redis, or in memory if there is no `redis_url` or Redis is unavailable."""
+    """Counts requests in fixed windows: in Redis, or in memory if there is no `redis_url` or Redis is unavailable.
+
+    `clock` measures how long Redis is not asked after a failure. It gives seconds.
+    """
 
     def __init__(self, rates: Rates, redis_url: str = "", *, clock: Callable[[], float] = time.monotonic) -> None:
         self._quotas = {name: _quota(name, item) for name, item in rates.items()}
@@ -51,7 +54,7 @@ class RateLimiter:
         self._failures = Windows()
         self._redis: Storage | None = None
         if redis_url:
-            # Without decode_components a percent-encoded password is sent as it is written.
+            # Without decode_components, a password is sent percent-encoded, as in the address.
             address = f"async+{redis_url}"
             limiter = RedisLimiter(_client_key, address, stream_timeout=1, connect_timeout=1, decode_components=True)
             self._redis = limiter.db

@@ -33,7 +33,7 @@ from registry.web.route import OPEN, Handler, Route
 
 log = logging.getLogger(__name__)
 
-CLIENT_CLOSED_REQUEST = 499  # recorded if the client leaves before there is an answer
+CLIENT_CLOSED_REQUEST = 499  # recorded if the client disconnects before it gets an answer
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
@@ -86,7 +86,7 @@ class Gate:
             with BodyWatch(request):
                 return await self._admit_and_handle(request, context, handler)
         except ConnectionError:
-            raise  # the client is gone, so nobody reads an answer
+            raise  # the client has disconnected, so there is nobody to answer
         except Exception as error:  # noqa: BLE001 - every failure becomes a named error
             failure = _named(error, context)
         if context.started:
@@ -121,9 +121,9 @@ class Gate:
                 request, credentials, lambda: source.look_up(request, credentials), source.is_signed
             )
         except DatabaseUnavailable:
-            if needs_credentials(route, private=self.private):
+            if needs_credentials(route, private=self.private) or route.method != "GET":
                 raise
-            # Strangers may call this route, so the user is served as a stranger.
+            # Anyone may read this, so the request is served as an anonymous one.
 
     async def _limit(self, context: Context, route: Route) -> None:
         """Counts the request for its user, or for its address if there is no user. Raises TooManyRequests."""

@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from registry.app import LIMITS
-from registry.errors import Forbidden, RegistryError, Unauthorized
+from registry.errors import DatabaseUnavailable, Forbidden, RegistryError, Unauthorized
 from registry.web import middleware
 from registry.web.addresses import ClientAddress
 from registry.web.answers import CACHE_POLICY, CachePolicy
@@ -17,7 +17,7 @@ from registry.web.context import CONTEXT, IN_FLIGHT, InFlight
 from registry.web.credentials import CREDENTIAL_CHECK, CredentialCheck
 from registry.web.limits import RateLimiter, parse_limits
 from registry.web.middleware import Gate
-from registry.web.route import BEARER, DEFAULT, OPEN, READS, SIGNED_IN, Limit, Route
+from registry.web.route import BEARER, DEFAULT, OPEN, READ, READS, SIGNED_IN, Limit, Route
 
 COOKIE = "cookie"
 
@@ -42,6 +42,8 @@ class Source:
         return False
 
     async def look_up(self, request: web.Request, credentials: str) -> Person:
+        if credentials == "away":
+            raise DatabaseUnavailable("The database is unavailable.")
         if credentials != "ada":
             raise Unauthorized("There is no such user.")
         return Person(1, credentials)
@@ -66,6 +68,8 @@ ROUTES = (
     Route("GET", "/mine", say_who, "", SIGNED_IN, READS),
     Route("GET", "/rare", say_who, "", OPEN, RARE),
     Route("GET", "/page", say_who, "", SIGNED_IN, None, credentials=COOKIE, render_error=page),
+    Route("GET", "/read", say_who, "", READ, None),
+    Route("POST", "/read", say_who, "", READ, None),
     Route("GET", "/refused", refuse, "", OPEN, None),
     Route("GET", "/refused-page", refuse, "", OPEN, None, render_error=page),
 )
@@ -111,6 +115,13 @@ async def test_a_route_reads_credentials_only_from_its_own_source(client: TestCl
     assert (await client.get("/page", headers={"Authorization": "ada"})).status == 401
     assert (await client.get("/mine", headers={"Cookie": "ada"})).status == 401
     assert (await (await client.get("/mine")).json())["detail"] == "Send Authorization."
+
+
+async def test_only_reads_are_served_anonymously_while_users_cannot_be_looked_up(client: TestClient):
+    for method, path, status in (("GET", "/read", 200), ("POST", "/read", 503), ("GET", "/mine", 503)):
+        answer = await client.request(method, path, headers={"Authorization": "away"})
+        assert answer.status == status, (method, path)
+    assert (await client.post("/read")).status == 200
 
 
 async def test_a_route_uses_its_own_error_renderer(client: TestClient):
