@@ -17,6 +17,7 @@ MAX_NAME = 100
 MAX_PACKAGES = 100
 MAX_DAYS = 3650
 
+# The grammar of packages/names.py. This room is below that one and can't import it.
 _PACKAGE = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,212}[a-z0-9])?")
 
 
@@ -43,7 +44,7 @@ async def create_api_token(
         expires_at = now + timedelta(days=expires_in_days)
     text = tokens.make_api_token()
     async with db.transaction() as conn:
-        # The lock keeps concurrent requests from passing MAX_TOKENS, and a password change from missing this token.
+        # Without the lock, concurrent requests could exceed MAX_TOKENS, and a password change could miss this token.
         if await store.lock_user(conn, principal.user_id) != principal.credentials_version:
             raise Unauthorized(tokens.NOT_VALID)
         if await store.count_api_tokens(conn, principal.user_id) >= MAX_TOKENS:

@@ -1,4 +1,4 @@
-"""Finds the Principal of a token, which may come in an Authorization header (RFC 6750)."""
+"""Finds the user and the rights of a token, and reads tokens from the header Authorization (RFC 6750)."""
 
 import logging
 from datetime import UTC, datetime, timedelta
@@ -37,10 +37,15 @@ def is_signed(settings: AccountSettings, token: str) -> bool:
     return True
 
 
+async def find_user(db: Database, settings: AccountSettings, token: str) -> User:
+    """The user of a login token or an API token. Raises Unauthorized as authenticate() does."""
+    return (await _find_holder(db, settings, token))[0]
+
+
 async def verify(db: Database, settings: AccountSettings, token: str) -> User | None:
     """The user of a login token or an API token; None if it isn't valid."""
     try:
-        return (await _find_holder(db, settings, token))[0]
+        return await find_user(db, settings, token)
     except Unauthorized:
         return None
 
@@ -55,7 +60,7 @@ async def read_user(db: Database, principal: Principal) -> User:
 
 
 def bearer_token(header_value: str | None) -> str | None:
-    """The token of an Authorization header with the scheme Bearer, "" if it has no token; None for other schemes."""
+    """The token of an Authorization header: "" if no token follows `Bearer`, None if the scheme isn't Bearer."""
     scheme, *token = (header_value or "").split(None, 1) or [""]
     return "".join(token).strip() if scheme.lower() == "bearer" else None
 

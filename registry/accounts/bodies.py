@@ -84,9 +84,7 @@ class TokenList(TypedDict):
 
 
 def _check_email(email: str | None) -> str | None:
-    if email and not register.is_email(email):
-        raise ValueError(f"must be an address of at most {register.MAX_EMAIL} characters")
-    return email
+    return register.check_email(email) if email else email
 
 
 def _check_strength(password: str) -> str:

@@ -1,7 +1,7 @@
 """Looks passwords up in a local file of breached passwords. No password leaves the machine.
 
 The file is a sorted list of SHA-1 hashes in hex, one `HASH:COUNT` on each line, as written by the downloader of Have I
-Been Pwned. It can have tens of gigabytes, so a binary search reads it on disk: about 40 short reads for each look-up.
+Been Pwned. It can be tens of gigabytes long, so it is never loaded. A binary search takes about 40 short reads.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ _LONGEST_LINE = 100
 
 
 def is_listed(password: str, file: Path) -> bool:
-    """Whether `file` lists the password. Blocks for some 40 short reads.
+    """Whether `file` lists the password. Blocks: call it in a thread.
 
     Logs an error and returns False if the file can't be read, so that users can still register.
     """

@@ -57,7 +57,10 @@ async def log_out(request: web.Request) -> web.StreamResponse:
 
 
 async def verify(request: web.Request) -> web.StreamResponse:
-    """Checks the token of the body, if there is one, else that of the header. Only the latter can answer 401."""
+    """Checks the token in the body. If the body has none, checks the token in the header Authorization.
+
+    An invalid token in the body is answered 200 with `"valid": false`, an invalid token in the header is answered 401.
+    """
     raw = await request.read() if request.can_read_body else b""
     db, settings = request.app[DB], request.app[SETTINGS].accounts
     if raw.strip():
@@ -70,8 +73,8 @@ async def verify(request: web.Request) -> web.StreamResponse:
     token = authenticate.bearer_token(request.headers.get("Authorization"))
     if token is None:
         raise Unauthorized(NEEDS_CREDENTIALS)
-    principal = await _check(request, token, lambda: authenticate.authenticate(db, settings, token))
-    return _no_store({"valid": True, "user": bodies.user_info(await authenticate.read_user(db, principal))})
+    user = await _check(request, token, lambda: authenticate.find_user(db, settings, token))
+    return _no_store({"valid": True, "user": bodies.user_info(user)})
 
 
 async def me(request: web.Request) -> web.StreamResponse:
@@ -120,7 +123,7 @@ async def delete_token(request: web.Request) -> web.StreamResponse:
 
 
 async def report_tokens(request: web.Request) -> web.StreamResponse:
-    """Takes one alert or a list. The answer has a label for each alert, in the same order."""
+    """Accepts one alert or a list of alerts. The answer has a label for each alert, in the same order."""
     data = parse_json(await read_raw_json(request))
     if isinstance(data, list):
         alerts = check(bodies.LeakedTokens, {"alerts": data}).alerts
@@ -132,7 +135,7 @@ async def report_tokens(request: web.Request) -> web.StreamResponse:
 
 
 async def _label(request: web.Request, alert: bodies.LeakedToken) -> dict[str, str]:
-    """Ends the token of one alert. The answer to it says whether the token was one of ours."""
+    """Revokes the token of one alert. Returns the alert's part of the answer: was the token issued by this registry?"""
     db, settings, token = request.app[DB], request.app[SETTINGS].accounts, alert.token.strip()
 
     async def revoke() -> bool:

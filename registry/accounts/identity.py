@@ -10,7 +10,7 @@ SCOPES = ("publish", "yank", "read", "admin")
 
 _ACTIONS = {
     "publish": "publish",
-    "yank": "yank or delete versions",
+    "yank": "yank, deprecate or delete",
     "read": "read",
     "admin": "administer the registry",
 }
@@ -71,7 +71,7 @@ class Principal:
 
     @property
     def is_admin(self) -> bool:
-        """Whether an admin sent this, by a login or by an API token with the scope `admin` and no list of packages."""
+        """Whether this is an admin's login, or an admin's API token with the scope `admin` and no list of packages."""
         return self.role == "admin" and (self.scopes is None or ("admin" in self.scopes and self.packages is None))
 
     def may(self, scope: str, package: str | None = None) -> bool:
@@ -84,14 +84,14 @@ class Principal:
         return (self.scopes is None or scope in self.scopes) and self._reaches(package)
 
     def require(self, scope: str, package: str | None = None) -> None:
-        """Raises Forbidden with what is missing, unless `may(scope, package)`."""
+        """Raises Forbidden unless `may(scope, package)`. The text says what is missing."""
         if self.may(scope, package):
             return
         if self.scopes is not None and scope not in self.scopes:
             raise Forbidden(f"This API token may not {_ACTIONS[scope]}: it lacks the scope `{scope}`.")
         if scope == "admin":
             raise Forbidden("Only an admin may do this.")
-        raise Forbidden(f"This API token is limited to packages other than {package}.")
+        raise Forbidden(f"This API token may not be used for the package {package}.")
 
     def require_login(self) -> None:
         """Raises Forbidden for an API token: a leaked one must not create tokens that last longer or may do more."""

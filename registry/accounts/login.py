@@ -20,8 +20,9 @@ WRONG = "The user name or the password is wrong."
 async def login(
     db: Database, settings: AccountSettings, name_or_email: str, password: str, address: str = ""
 ) -> tuple[User, str, datetime]:
-    """Returns (the user, a new token, its expiry). `name_or_email` may be in any case. `address` is that of the client.
+    """Returns (the user, a new token, its expiry). `address` is the client's address.
 
+    Upper and lower case make no difference in `name_or_email`.
     Raises Unauthorized for an unknown user, a deactivated user and a wrong password, with the same text and after the
     same amount of hashing. Raises TooManyFailures, before hashing, after too many failures of this name or address.
     """

@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 MIN_LENGTH = 8
 MAX_LENGTH = 1024
-# The longest password that is normalized at all: NFKC may join up to four code points into one.
+# Longer passwords are refused without normalizing them: NFKC joins at most four code points into one.
 MAX_SENT_LENGTH = 4 * MAX_LENGTH
 
 _ALGORITHM = "pbkdf2_sha256"
@@ -68,9 +68,9 @@ async def hash_password(password: str, iterations: int) -> str:
 async def verify_password(password: str, stored: str | None, iterations: int) -> Match:
     """Whether `stored` is a hash of `password`. Works in a thread.
 
-    A wrong password costs `iterations` for each of its forms, also if `stored` is None or took fewer iterations.
-    The time therefore depends on the password alone and doesn't reveal whether a user exists. Raises ValueError if
-    `stored` has an unknown format.
+    A wrong password costs `iterations` for each of its forms, even if `stored` is None or took fewer iterations. The
+    time therefore depends only on the password, and doesn't reveal whether a user exists. Raises ValueError if `stored`
+    has an unknown format.
     """
     return await _in_thread(_match, password, stored, iterations)
 
@@ -152,6 +152,6 @@ def _parts(stored: str) -> tuple[int, str, str]:
 
 
 def _digest(text: str, salt: str, iterations: int) -> str:
-    # A password in a login, unlike a new one, is not checked and may contain lone surrogates.
+    # The password of a login may contain lone surrogates. Only new passwords are checked for them.
     raw = hashlib.pbkdf2_hmac("sha256", text.encode("utf-8", "surrogatepass"), salt.encode("ascii"), iterations)
     return base64.b64encode(raw).decode("ascii")

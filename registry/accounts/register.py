@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from registry.accounts import passwords, store
@@ -41,7 +42,8 @@ async def register(
 ) -> User:
     """Creates a user. An `email` of "" or None means none. `role` is one of ROLES.
 
-    Raises InvalidInput with every wrong field, UserExists if another user has the name or the address, in any case.
+    Raises InvalidInput with every wrong field, and UserExists if another user has the name or the address. Upper and
+    lower case make no difference in either.
     """
     if role not in ROLES:
         raise InvalidInput.field("role", f"must be {' or '.join(ROLES)}")
@@ -70,21 +72,27 @@ def check_username(username: str) -> str:
     return username
 
 
-def is_email(text: str) -> bool:
-    """Whether `text` looks like an e-mail address. Letters may be of any script."""
-    return len(text) <= MAX_EMAIL and text.isprintable() and _EMAIL.fullmatch(text) is not None
+def check_email(email: str) -> str:
+    """Returns `email`. Raises ValueError if it doesn't look like an e-mail address. Letters may be of any script."""
+    if len(email) > MAX_EMAIL or not email.isprintable() or not _EMAIL.fullmatch(email):
+        raise ValueError(f"must be an address of at most {MAX_EMAIL} characters")
+    return email
 
 
 def _problems(username: str, password: str, email: str, breached: Path | None) -> list[FieldError]:
-    problems: list[FieldError] = []
-    try:
-        check_username(username)
-    except ValueError as wrong:
-        problems.append({"field": "username", "message": str(wrong)})
+    problems = _problem("username", check_username, username)
     problems += passwords.check_strength(password, username=username, email=email, breached=breached)
-    if email and not is_email(email):
-        problems.append({"field": "email", "message": f"must be an address of at most {MAX_EMAIL} characters"})
+    if email:
+        problems += _problem("email", check_email, email)
     return problems
+
+
+def _problem(field: str, check: Callable[[str], str], value: str) -> list[FieldError]:
+    try:
+        check(value)
+    except ValueError as wrong:
+        return [{"field": field, "message": str(wrong)}]
+    return []
 
 
 def _taken(constraint: str) -> UserExists:

@@ -132,13 +132,10 @@ async def user_by_username(conn: Connection, username: str) -> User | None:
 
 
 async def user_by_login(conn: Connection, name_or_email: str) -> tuple[User, str] | None:
-    (
-        """(the user, the password hash). The user may be deactivated.
+    """(the user, the password hash). The user may be deactivated.
 
-    Only e-mail addresses contain an @, so a name and an address can't collide.
+    Only e-mail addresses contain an @, so a user name never equals an e-mail address.
     """
-        ""
-    )
     by = _USER_BY_EMAIL if "@" in name_or_email else _USER_BY_USERNAME
     return _with_hash(await conn.one(by, wanted=name_or_email))
 

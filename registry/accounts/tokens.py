@@ -61,7 +61,7 @@ def issue(user: User, settings: AccountSettings, now: datetime) -> tuple[str, da
 def read(token: str, settings: AccountSettings, now: datetime | None = None) -> Claims:
     """The claims of a login token. Raises Unauthorized unless one of the keys signed it and it has not expired.
 
-    `now` is the present time unless it is given.
+    `now` defaults to the current time.
     """
     if len(token) > MAX_TOKEN or not token.isascii():
         raise Unauthorized(NOT_VALID)

@@ -29,7 +29,7 @@ def test_an_api_token_may_do_what_its_scopes_say():
     assert not who.is_login
 
 
-def test_an_api_token_of_some_packages_reaches_no_others():
+def test_a_bound_api_token_may_not_be_used_for_other_packages():
     who = principal(scopes={"publish", "read"}, packages={"mine"})
     assert who.may("publish")
     assert who.may("publish", "mine")
@@ -57,7 +57,7 @@ def test_who_is_an_admin(role: str, scopes: set[str] | None, packages: set[str] 
 def test_a_refusal_says_what_is_missing():
     with pytest.raises(Forbidden, match="lacks the scope `yank`"):
         principal(scopes={"publish"}).require("yank", "p")
-    with pytest.raises(Forbidden, match="limited to packages other than p"):
+    with pytest.raises(Forbidden, match="may not be used for the package p"):
         principal(scopes={"publish"}, packages={"q"}).require("publish", "p")
     with pytest.raises(Forbidden, match="Only an admin"):
         principal().require("admin")

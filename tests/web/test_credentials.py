@@ -76,7 +76,7 @@ async def test_anonymous_requests_do_not_count_as_wrong_credentials(make_registr
     assert (await registry.get("/auth/me", headers=bearer(made.json["token"]))).status == 200
 
 
-async def test_users_behind_the_address_of_a_flood_go_on_working(make_registry: MakeRegistry, uses: Uses):
+async def test_a_flood_of_tokens_does_not_lock_out_users_of_the_same_address(make_registry: MakeRegistry, uses: Uses):
     registry = await make_registry(REGISTRY_RATE_LIMITS=FIVE)
     ada, bob = await registry.user("ada"), await registry.user("bob")
     made = await ada.call("POST", "/auth/tokens", json={"name": "ci", "scopes": ["read"]})
@@ -133,6 +133,13 @@ async def test_tokens_in_a_body_are_limited_as_well(make_registry: MakeRegistry,
     alerts = [{"token": tokens.make_api_token()} for _ in range(60)]
     check_error(await registry.call("POST", "/auth/tokens/report", json=alerts), 429)
     assert uses.count - before == 50
+
+
+async def test_verify_finds_the_user_of_a_header_with_one_query(registry: Registry, uses: Uses):
+    ada = await registry.user("ada")
+    before = uses.count
+    assert (await ada.call("POST", "/auth/verify")).json["user"]["username"] == "ada"
+    assert uses.count - before == 1
 
 
 async def test_without_limits_every_token_is_looked_up(registry: Registry, uses: Uses):

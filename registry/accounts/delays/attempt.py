@@ -20,6 +20,7 @@ from registry.accounts.identity import User
 from registry.db.engine import Connection, Database
 from registry.errors import TooManyFailures
 from registry.settings import AccountSettings
+from registry.web.addresses import IPV6_PREFIX, Address, parse
 
 log = logging.getLogger(__name__)
 
@@ -28,17 +29,13 @@ FREE_OF_ADDRESS = 100
 LONGEST_WAIT = timedelta(minutes=15)
 # A counter is deleted this long after its last failure.
 REMEMBERED = timedelta(days=1)
-# How long, and how many, networks of an account are remembered after a sign-in.
+# A network of an account is remembered this long after its last sign-in, and at most this many networks.
 NETWORK_REMEMBERED = timedelta(days=30)
 MOST_NETWORKS = 50
-# Providers give each customer an IPv6 network of this size, so it counts as one address.
-IPV6_PREFIX = 64
 # IPv4 addresses change within a network of this size when a customer reconnects.
 IPV4_PREFIX = 24
 
 USE_TOKENS = "Programs should use API tokens, which this does not affect."
-
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True)
@@ -51,14 +48,14 @@ class Counter:
 
 @dataclass(frozen=True)
 class Attempt:
-    """An attempt that may be made now. `claimed` has the keys of the counters whose delay has passed."""
+    """An attempt that may be made now. `claimed` has the keys of the delayed counters whose delay has passed."""
 
     db: Database
     counters: Sequence[Counter]
     claimed: frozenset[str]
 
     async def failed(self) -> None:
-        """Counts the failure. Raises TooManyFailures if concurrent attempts have used up those without a delay."""
+        """Counts the failure. Raises TooManyFailures if concurrent attempts have used up the free failures."""
         too_many = False
         async with self.db.transaction() as conn:
             for counter in self.counters:
@@ -71,8 +68,8 @@ class Attempt:
     async def succeeded(self, reset: Sequence[Counter], sign_ins: Sequence[store.SignIn] = ()) -> None:
         """Deletes the counters `reset` and remembers the networks of `sign_ins`.
 
-        Raises TooManyFailures if concurrent attempts have used up those without a delay. So guesses that are sent at
-        once get no more answers than guesses that are sent one by one.
+        Raises TooManyFailures if concurrent attempts have used up the free failures. So guesses that are sent at once
+        get no more answers than guesses that are sent one by one.
         """
         async with self.db.transaction() as conn:
             rows = await store.delayed(conn, [counter.key for counter in self.counters])
@@ -117,14 +114,14 @@ def of_login(settings: AccountSettings, name_or_email: str, address: str, *, kno
 
 
 def of_account(settings: AccountSettings, name_or_email: str) -> Counter:
-    """The counter of failed logins with this name, in any case, from networks that are not known."""
+    """The counter of failed logins with this name from networks that are not known. Ignores upper and lower case."""
     return Counter(_key(settings, "account", name_or_email.lower()), FREE_OF_ACCOUNT)
 
 
 def of_network(settings: AccountSettings, name_or_email: str, address: str) -> list[Counter]:
-    """The counter of failed logins with this name from the network of `address`; empty for a loopback address.
+    """The counter of failed logins with this name from the network of `address`.
 
-    It may stand for everybody behind a proxy that is not in REGISTRY_TRUSTED_PROXIES.
+    Empty for a loopback address: all clients have it behind a proxy that is not in REGISTRY_TRUSTED_PROXIES.
     """
     client = _client(address)
     if client is None:
@@ -156,8 +153,7 @@ def of_user(settings: AccountSettings, user: User, address: str, *, known: bool)
 def of_address(settings: AccountSettings, address: str) -> list[Counter]:
     """The counter of failures from this address, over all names.
 
-    Empty for a loopback address. It may stand for programs on the machine itself, or for everybody behind a proxy that
-    is not in REGISTRY_TRUSTED_PROXIES.
+    Empty for a loopback address: all clients have it behind a proxy that is not in REGISTRY_TRUSTED_PROXIES.
     """
     client = _client(address)
     if client is None:
@@ -187,7 +183,7 @@ async def forget(conn: Connection, settings: AccountSettings, user: User) -> Non
 
 
 async def forget_networks(conn: Connection, settings: AccountSettings, user: User) -> None:
-    """Forgets the user's networks. After a password change, whoever signed in with the old one is not trusted."""
+    """Forgets the user's networks, because a thief of the old password may have signed in from some of them."""
     await store.forget_networks(conn, [of_account(settings, name).key for name in _names(user)])
 
 
@@ -203,14 +199,9 @@ def _names(user: User) -> list[str]:
     return [user.username, user.email] if user.email else [user.username]
 
 
-def _client(address: str) -> IPAddress | None:
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return None
-    if isinstance(parsed, ipaddress.IPv6Address):
-        parsed = parsed.ipv4_mapped or parsed
-    return None if parsed.is_loopback else parsed
+def _client(address: str) -> Address | None:
+    parsed = parse(address)
+    return None if parsed is None or parsed.is_loopback else parsed
 
 
 def _key(settings: AccountSettings, kind: str, text: str) -> str:

@@ -106,7 +106,10 @@ async def delayed(conn: Connection, keys: Sequence[str]) -> list[Row]:
 
 
 async def claim(conn: Connection, key: str, *, seen: datetime, wait: float) -> bool:
-    """Claims the one attempt that is allowed since `seen`, and delays the next. False if another attempt was faster."""
+    """Claims the one attempt that is allowed after `seen`, and delays the next by `wait` seconds.
+
+    Returns False if another attempt has claimed it.
+    """
     return await conn.run(_CLAIM, wanted=key, seen=seen, wait=wait) > 0
 
 
@@ -127,7 +130,7 @@ async def is_known(conn: Connection, keys: Sequence[str], since: datetime) -> bo
 
 async def remember_networks(conn: Connection, sign_ins: Sequence[SignIn], *, most: int) -> None:
     """Records sign-ins that happen now, and keeps the `most` newest networks of each account."""
-    for sign_in in sorted(sign_ins):  # in the same order in every transaction, so that no two wait for each other
+    for sign_in in sorted(sign_ins):  # the same order in every transaction prevents deadlocks
         if await conn.run(_REMEMBER_NETWORK, **sign_in._asdict(), precision=NETWORK_PRECISION):
             await conn.run(_FORGET_OLDEST_NETWORKS, wanted=sign_in.account, most=most)
 
