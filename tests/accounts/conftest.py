@@ -29,5 +29,5 @@ async def ada_login(db: Database, settings: AccountSettings, ada_token: str) -> 
 
 @pytest.fixture
 def user() -> User:
-    """A user of no database."""
+    """A user that is not in the database."""
     return User(7, "ada", None, "user", True, 3, datetime.now(UTC))

@@ -1,4 +1,4 @@
-"""Who gets in over HTTP: API tokens, closed registration, the private registry."""
+"""Access over HTTP: API tokens, closed registration, and private registries."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -14,13 +14,13 @@ async def make(user: User, **fields: object) -> Answer:
 
 
 async def token_of(user: User, **fields: object) -> User:
-    """Somebody who comes by an API token of `user`."""
+    """`user` with a new API token as credentials."""
     answer = await make(user, **fields)
     assert answer.status == 201, answer.body
     return User(user.registry, user.id, user.username, answer.json["token"])
 
 
-async def test_a_token_is_shown_once_listed_and_deleted(registry: Registry):
+async def test_a_token_is_shown_once_then_listed_and_deleted(registry: Registry):
     ada, eve = await registry.user("ada"), await registry.user("eve")
     made = await make(ada, name="ci", scopes=["yank", "publish"], packages=["demo"], expires_in_days=5)
     assert made.status == 201
@@ -44,7 +44,7 @@ async def test_a_token_is_shown_once_listed_and_deleted(registry: Registry):
     assert (await registry.get("/auth/me", headers={"Authorization": f"Bearer {text}"})).status == 401
 
 
-async def test_a_wrong_token_request_names_its_fields(registry: Registry):
+async def test_an_invalid_token_request_names_the_wrong_field(registry: Registry):
     ada = await registry.user()
     past = (datetime.now(UTC) - timedelta(days=1)).isoformat()
     for fields, field in (
@@ -61,7 +61,7 @@ async def test_a_wrong_token_request_names_its_fields(registry: Registry):
     assert (await ada.call("GET", "/auth/tokens")).json["tokens"] == []
 
 
-async def test_a_token_does_what_its_scopes_say(registry: Registry):
+async def test_a_token_may_do_what_its_scopes_allow(registry: Registry):
     ada = await registry.user()
     await ada.publish("demo")
     publisher, yanker = await token_of(ada, scopes=["publish"]), await token_of(ada, scopes=["yank"])
@@ -81,7 +81,7 @@ async def test_a_token_does_what_its_scopes_say(registry: Registry):
         assert (await registry.call("POST", "/auth/verify", json={"token": user.token})).json["valid"] is True
 
 
-async def test_a_token_manages_no_credentials(registry: Registry):
+async def test_a_token_cannot_manage_credentials(registry: Registry):
     token = await token_of(await registry.user(), scopes=["publish", "yank", "read"])
     assert (await make(token)).status == 403
     assert (await token.call("GET", "/auth/tokens")).status == 403
@@ -90,7 +90,7 @@ async def test_a_token_manages_no_credentials(registry: Registry):
     assert (await token.call("POST", "/auth/password", json=change)).status == 403
 
 
-async def test_a_token_reaches_its_packages_alone(registry: Registry):
+async def test_a_bound_token_may_change_only_its_packages(registry: Registry):
     ada = await registry.user()
     await ada.publish("other")
     token = await token_of(ada, scopes=["publish", "yank"], packages=["demo"])
@@ -101,7 +101,7 @@ async def test_a_token_reaches_its_packages_alone(registry: Registry):
     assert (await token.call("DELETE", "/packages/demo/1.0.0")).status == 204
 
 
-async def test_a_token_of_an_admin_is_an_admins_only_with_that_scope(registry: Registry):
+async def test_a_token_has_admin_rights_only_with_the_scope_admin(registry: Registry):
     ada, root = await registry.user("ada"), await registry.user("root", admin=True)
     await ada.publish("demo")
     plain, full = await token_of(root, scopes=["publish", "yank"]), await token_of(root, scopes=["yank", "admin"])
@@ -111,7 +111,7 @@ async def test_a_token_of_an_admin_is_an_admins_only_with_that_scope(registry: R
     assert (await full.call("POST", "/packages/demo/1.0.0/restore")).status == 200
 
 
-async def test_a_token_ends_at_its_expiry(registry: Registry):
+async def test_an_expired_token_is_refused(registry: Registry):
     ada = await registry.user()
     token = await token_of(ada, expires_at=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
     assert (await token.call("GET", "/auth/me")).status == 200
@@ -131,7 +131,7 @@ async def test_the_last_use_of_a_token_is_recorded(registry: Registry):
     assert before <= datetime.fromisoformat(listed["last_used_at"]) <= datetime.now(UTC)
 
 
-async def test_where_registration_is_closed_an_admin_creates_users(make_registry: MakeRegistry):
+async def test_only_admins_register_users_while_registration_is_closed(make_registry: MakeRegistry):
     opened = await make_registry()
     ada, root = await opened.user("ada"), await opened.user("root", admin=True)
     closed = await make_registry(REGISTRY_REGISTRATION="closed")
@@ -144,7 +144,7 @@ async def test_where_registration_is_closed_an_admin_creates_users(make_registry
 
 @pytest.fixture
 async def private(make_registry: MakeRegistry) -> Registry:
-    """A private registry with a package of ada's."""
+    """A private registry with a package that ada published."""
     public = await make_registry()
     await (await public.user("ada")).publish("demo")
     await public.drain()
@@ -173,7 +173,7 @@ async def test_a_private_registry_tells_strangers_nothing(private: Registry):
     assert (await private.call("POST", "/auth/login", json={"username": "ada", "password": PASSWORD})).status == 200
 
 
-async def test_in_a_private_registry_a_token_needs_the_scope_read(private: Registry):
+async def test_a_token_needs_the_scope_read_in_a_private_registry(private: Registry):
     ada = await private.user("ada")
     assert (await (await token_of(ada, scopes=["publish"])).call("GET", "/packages/demo")).status == 403
     assert (await (await token_of(ada, scopes=["read"])).call("GET", "/packages/demo")).status == 200

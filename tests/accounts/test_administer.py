@@ -1,4 +1,4 @@
-"""What an operator does to accounts."""
+"""What operators do with accounts."""
 
 import logging
 
@@ -18,7 +18,7 @@ from .conftest import PASSWORD
 NEW = "Battery-Staple-43"
 
 
-async def test_a_password_that_is_set_ends_everything_from_before(
+async def test_resetting_a_password_ends_all_logins_and_api_tokens(
     ada_token: str, ada_login: Principal, db: Database, settings: AccountSettings
 ):
     _, api_token = await create_api_token(db, ada_login, "ci", ["publish"])
@@ -31,7 +31,7 @@ async def test_a_password_that_is_set_ends_everything_from_before(
     assert (await login(db, settings, "ada", NEW))[0].username == "Ada"
 
 
-async def test_a_weak_password_is_not_set_and_nobody_has_none(
+async def test_a_reset_refuses_weak_passwords_and_unknown_users(
     ada_login: Principal, db: Database, settings: AccountSettings
 ):
     with pytest.raises(InvalidInput, match="most common"):
@@ -43,7 +43,7 @@ async def test_a_weak_password_is_not_set_and_nobody_has_none(
     await login(db, settings, "ada", PASSWORD)
 
 
-async def test_every_change_of_an_account_is_logged_without_a_secret(
+async def test_account_changes_are_logged_without_secrets(
     ada_login: Principal, db: Database, settings: AccountSettings, caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level(logging.INFO)

@@ -17,7 +17,7 @@ from registry.settings import AccountSettings
 from .conftest import PASSWORD
 
 
-async def test_a_token_is_made_listed_and_deleted(ada_login: Principal, db: Database):
+async def test_a_token_is_created_listed_and_deleted(ada_login: Principal, db: Database):
     kept, text = await create_api_token(db, ada_login, " ci ", ["read", "publish", "read"], ["b", "a", "b"])
     assert (kept.name, kept.scopes, kept.packages) == ("ci", ("publish", "read"), ("a", "b"))
     assert (kept.expires_at, kept.last_used_at) == (None, None)
@@ -29,7 +29,7 @@ async def test_a_token_is_made_listed_and_deleted(ada_login: Principal, db: Data
     assert await list_api_tokens(db, ada_login) == []
 
 
-async def test_an_expiry_in_days_or_as_a_time(ada_login: Principal, db: Database):
+async def test_an_expiry_is_given_in_days_or_as_a_time(ada_login: Principal, db: Database):
     now = datetime.now(UTC)
     by_days, _ = await create_api_token(db, ada_login, "a", ["read"], expires_in_days=3650)
     assert by_days.expires_at is not None
@@ -65,21 +65,19 @@ SOON = datetime.now(UTC) + timedelta(hours=1)
         ({"expires_at": SOON, "expires_in_days": 1}, "expires_at"),
     ],
 )
-async def test_wrong_fields_are_named(wrong: dict[str, object], field: str, ada_login: Principal, db: Database):
+async def test_an_error_names_the_wrong_field(wrong: dict[str, object], field: str, ada_login: Principal, db: Database):
     with pytest.raises(InvalidInput) as raised:
         await create_api_token(db, ada_login, **{"name": "ci", "scopes": ["read"], **wrong})
     assert [error["field"] for error in raised.value.errors] == [field]
 
 
-async def test_every_wrong_field_is_named_at_once(ada_login: Principal, db: Database):
+async def test_one_error_names_all_wrong_fields(ada_login: Principal, db: Database):
     with pytest.raises(InvalidInput) as raised:
         await create_api_token(db, ada_login, "", [], [""], 0)
     assert [error["field"] for error in raised.value.errors] == ["name", "scopes", "packages", "expires_in_days"]
 
 
-async def test_an_admin_can_make_an_admin_token_for_no_packages_in_particular(
-    ada_token: str, db: Database, settings: AccountSettings
-):
+async def test_an_admin_token_is_not_bound_to_packages(ada_token: str, db: Database, settings: AccountSettings):
     await administer.set_role(db, "ada", "admin")
     admin = await authenticate(db, settings, ada_token)
     assert admin is not None
@@ -90,7 +88,7 @@ async def test_an_admin_can_make_an_admin_token_for_no_packages_in_particular(
         await create_api_token(db, admin, "ops", ["admin"], ["p"])
 
 
-async def test_an_api_token_manages_no_tokens(ada_login: Principal, db: Database, settings: AccountSettings):
+async def test_an_api_token_cannot_manage_tokens(ada_login: Principal, db: Database, settings: AccountSettings):
     kept, text = await create_api_token(db, ada_login, "ci", ["publish", "yank", "read"])
     principal = await authenticate(db, settings, text)
     with pytest.raises(Forbidden):
@@ -101,7 +99,9 @@ async def test_an_api_token_manages_no_tokens(ada_login: Principal, db: Database
         await delete_api_token(db, principal, kept.id)
 
 
-async def test_tokens_of_others_are_out_of_sight(ada_login: Principal, db: Database, settings: AccountSettings):
+async def test_users_cannot_see_or_delete_tokens_of_others(
+    ada_login: Principal, db: Database, settings: AccountSettings
+):
     kept, _ = await create_api_token(db, ada_login, "ci", ["read"])
     await register(db, settings, "eve", PASSWORD)
     eve = await authenticate(db, settings, (await login(db, settings, "eve", PASSWORD))[1])
@@ -113,7 +113,7 @@ async def test_tokens_of_others_are_out_of_sight(ada_login: Principal, db: Datab
     assert await list_api_tokens(db, ada_login) == [kept]
 
 
-async def test_a_user_has_so_many_tokens_even_when_asking_at_once(ada_login: Principal, db: Database):
+async def test_concurrent_requests_cannot_exceed_the_maximum_of_tokens(ada_login: Principal, db: Database):
     for number in range(MAX_TOKENS - 2):
         await create_api_token(db, ada_login, f"t{number}", ["read"])
     results = await asyncio.gather(
@@ -123,7 +123,7 @@ async def test_a_user_has_so_many_tokens_even_when_asking_at_once(ada_login: Pri
     assert len(await list_api_tokens(db, ada_login)) == MAX_TOKENS
 
 
-async def test_a_login_from_before_a_password_change_makes_no_token(
+async def test_a_login_from_before_a_password_change_cannot_create_a_token(
     ada_login: Principal, db: Database, settings: AccountSettings
 ):
     await change_password(db, settings, ada_login, PASSWORD, "Battery-Staple-43")
@@ -131,7 +131,7 @@ async def test_a_login_from_before_a_password_change_makes_no_token(
         await create_api_token(db, ada_login, "ci", ["read"])
 
 
-async def test_a_token_asked_for_during_a_password_change_is_not_made(ada_login: Principal, db: Database):
+async def test_no_token_is_created_during_a_password_change(ada_login: Principal, db: Database):
     async with db.read() as conn:
         found = await store.user_by_id(conn, ada_login.user_id)
     assert found is not None

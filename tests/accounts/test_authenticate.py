@@ -17,7 +17,7 @@ from registry.settings import AccountSettings
 
 
 @pytest.mark.parametrize("header", [None, "", "Basic YTpi", "Bearerx y", "Token abc", "bear er"])
-def test_no_bearer_credentials_are_nobodys(header: str | None):
+def test_other_schemes_have_no_bearer_token(header: str | None):
     assert bearer_token(header) is None
 
 
@@ -33,13 +33,11 @@ async def test_malformed_bearer_credentials_are_refused(header: str, db: Databas
 
 
 @pytest.mark.parametrize("form", ["Bearer {}", "bearer {}", "BEARER   {}", " Bearer {} ", "Bearer \t{}\t"])
-def test_the_scheme_reads_in_any_case(form: str):
+def test_case_and_blanks_in_an_authorization_header_are_ignored(form: str):
     assert bearer_token(form.format("a.b.c")) == "a.b.c"
 
 
-async def test_a_login_gives_its_user_without_a_list_of_scopes(
-    ada: User, ada_token: str, db: Database, settings: AccountSettings
-):
+async def test_a_login_has_no_list_of_scopes(ada: User, ada_token: str, db: Database, settings: AccountSettings):
     principal = await authenticate(db, settings, ada_token)
     assert principal.user_id == ada.id
     assert principal.is_login
@@ -54,18 +52,20 @@ async def test_a_forged_token_of_a_real_user_is_refused(ada: User, db: Database,
     assert await verify(db, settings, forged) is None
 
 
-async def test_a_login_outlives_a_rotation_of_keys(ada: User, ada_token: str, db: Database, settings: AccountSettings):
+async def test_a_login_stays_valid_after_a_key_rotation(
+    ada: User, ada_token: str, db: Database, settings: AccountSettings
+):
     rotated = replace(settings, secret_keys=("n" * 40, *settings.secret_keys))
     assert await verify(db, rotated, ada_token) == ada
 
 
-async def test_a_signed_token_of_no_user_is_refused(user: User, db: Database, settings: AccountSettings):
+async def test_a_signed_token_for_an_unknown_user_is_refused(user: User, db: Database, settings: AccountSettings):
     token, _ = tokens.issue(replace(user, id=2**63 - 1), settings, datetime.now(UTC))
     with pytest.raises(Unauthorized, match="not valid"):
         await authenticate(db, settings, token)
 
 
-async def test_a_deactivated_user_is_refused_and_comes_back_without_the_old_tokens(
+async def test_reactivating_a_user_does_not_revive_old_tokens(
     ada_token: str, ada_login: Principal, db: Database, settings: AccountSettings
 ):
     _, api_token = await create_api_token(db, ada_login, "ci", ["read"])
@@ -79,7 +79,7 @@ async def test_a_deactivated_user_is_refused_and_comes_back_without_the_old_toke
             await authenticate(db, settings, token)
 
 
-async def test_an_account_that_is_not_active_is_refused_whatever_else_holds(
+async def test_tokens_of_an_inactive_account_are_refused(
     ada_token: str, ada_login: Principal, db: Database, settings: AccountSettings
 ):
     _, api_token = await create_api_token(db, ada_login, "ci", ["read"])
@@ -100,7 +100,7 @@ async def test_a_role_changes_at_once(ada_token: str, db: Database, settings: Ac
     assert not principal.is_admin
 
 
-async def test_operating_on_nobody(db: Database):
+async def test_operators_cannot_change_unknown_users(db: Database):
     for operate in (administer.deactivate, administer.reactivate):
         with pytest.raises(NotFound):
             await operate(db, "nobody")
@@ -108,9 +108,7 @@ async def test_operating_on_nobody(db: Database):
         await administer.set_role(db, "nobody", "admin")
 
 
-async def test_an_api_token_brings_its_scopes_and_packages(
-    ada_login: Principal, db: Database, settings: AccountSettings
-):
+async def test_an_api_token_has_its_scopes_and_packages(ada_login: Principal, db: Database, settings: AccountSettings):
     kept, text = await create_api_token(db, ada_login, "ci", ["yank", "publish"], ["b", "a"], expires_in_days=1)
     principal = await authenticate(db, settings, text)
     assert principal == Principal(
@@ -126,7 +124,7 @@ async def test_an_api_token_brings_its_scopes_and_packages(
     assert (await verify(db, settings, text)) is not None
 
 
-async def test_a_sound_but_unknown_api_token_is_refused(db: Database, settings: AccountSettings):
+async def test_an_unknown_api_token_with_a_right_checksum_is_refused(db: Database, settings: AccountSettings):
     with pytest.raises(Unauthorized, match="API token is not valid"):
         await authenticate(db, settings, tokens.make_api_token())
 
@@ -168,7 +166,7 @@ async def last_use(db: Database, principal: Principal) -> datetime:
     return kept.last_used_at
 
 
-async def test_a_use_that_cannot_be_recorded_still_counts(
+async def test_authentication_succeeds_when_the_last_use_cannot_be_recorded(
     ada_login: Principal, db: Database, settings: AccountSettings, monkeypatch: pytest.MonkeyPatch
 ):
     _, text = await create_api_token(db, ada_login, "ci", ["read"])
@@ -185,7 +183,7 @@ async def test_a_use_that_cannot_be_recorded_still_counts(
     assert kept.last_used_at is None
 
 
-async def test_revoked_logins_are_forgotten_when_they_have_expired(db: Database):
+async def test_revoked_logins_are_deleted_after_they_expire(db: Database):
     now = datetime.now(UTC)
     async with db.transaction() as conn:
         await store.revoke(conn, "long-expired", now - timedelta(hours=2))

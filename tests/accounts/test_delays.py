@@ -1,4 +1,4 @@
-"""Guessing passwords: free at first, then each attempt waits longer, and nobody who signed in is hindered."""
+"""Delays after wrong passwords: the first failures are free, then each attempt waits longer."""
 
 import asyncio
 import hashlib
@@ -29,7 +29,7 @@ FREE = attempt.FREE_OF_ACCOUNT
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The work of each PBKDF2 run, which takes no time here."""
+    """The iterations of each call of PBKDF2. The calls take no time."""
     runs: list[int] = []
 
     def quick(name: str, secret: bytes, salt: bytes, iterations: int) -> bytes:
@@ -52,7 +52,7 @@ async def let_wait_end(db: Database) -> None:
 
 
 async def hold(db: Database) -> None:
-    """Lets a wait last longer than any test."""
+    """Extends the current waits, so that none of them ends during the test."""
     async with db.transaction() as conn:
         await conn.run(
             Statement(
@@ -63,7 +63,7 @@ async def hold(db: Database) -> None:
 
 
 async def delay(db: Database, settings: AccountSettings, name: str = "ada", address: str = "") -> int:
-    """The seconds that the next login has to wait."""
+    """Returns the seconds that the next login has to wait. Fails if a login is allowed before."""
     async with db.read() as conn:
         seconds = await conn.value(
             Statement("SELECT round(max(extract(epoch FROM next_try_at - failed_at))) FROM password_failures", {})
@@ -77,7 +77,7 @@ async def delay(db: Database, settings: AccountSettings, name: str = "ada", addr
 
 
 @pytest.mark.parametrize("name", ["ada", "ADA@example.com", "nobody", "nobody@example.com", "\ud800", "", "x" * 254])
-async def test_after_so_many_failures_each_attempt_waits_twice_as_long_whoever_it_is(
+async def test_each_failure_beyond_the_free_ones_doubles_the_wait_for_any_name(
     name: str, hashed: list[int], ada: User, db: Database, settings: AccountSettings
 ):
     await fail(db, settings, FREE, name)
@@ -98,7 +98,7 @@ async def test_a_delayed_attempt_costs_no_hashing(
     assert hashed == []
 
 
-async def test_thousands_of_failures_are_still_a_number(
+async def test_the_wait_can_be_computed_after_thousands_of_failures(
     hashed: list[int], ada: User, db: Database, settings: AccountSettings
 ):
     await fail(db, settings, 1)
@@ -136,7 +136,7 @@ async def test_another_account_is_not_delayed(hashed: list[int], ada: User, db: 
     await login(db, settings, "ada", PASSWORD)
 
 
-async def test_guesses_sent_all_at_once_get_no_more_answers_than_one_by_one(db: Database, settings: AccountSettings):
+async def test_concurrent_guesses_get_no_more_answers_than_sequential_ones(db: Database, settings: AccountSettings):
     account = [attempt.of_account(settings, "ada")]
     begun = await asyncio.gather(*(attempt.begin(db, account) for _ in range(FREE + 20)))
     results = await asyncio.gather(*(each.failed() for each in begun), return_exceptions=True)
@@ -144,7 +144,7 @@ async def test_guesses_sent_all_at_once_get_no_more_answers_than_one_by_one(db: 
     assert sum(isinstance(result, TooManyFailures) for result in results) == 20
 
 
-async def test_a_right_guess_in_a_flood_is_not_told(ada: User, db: Database, settings: AccountSettings):
+async def test_a_late_right_guess_is_answered_like_a_wrong_one(ada: User, db: Database, settings: AccountSettings):
     late = await attempt.begin(db, [attempt.of_account(settings, "ada")])
     other = await attempt.begin(db, [attempt.of_account(settings, "ADA")])
     for _ in range(FREE):
@@ -157,7 +157,7 @@ async def test_a_right_guess_in_a_flood_is_not_told(ada: User, db: Database, set
     await delay(db, settings)
 
 
-async def test_of_many_attempts_after_the_wait_one_is_let_through(
+async def test_one_of_many_concurrent_attempts_is_allowed_after_the_wait(
     hashed: list[int], ada: User, db: Database, settings: AccountSettings
 ):
     await fail(db, settings, FREE)
@@ -171,7 +171,7 @@ async def test_of_many_attempts_after_the_wait_one_is_let_through(
     assert sum(isinstance(result, TooManyFailures) for result in results) == 7
 
 
-async def test_right_logins_at_once_are_all_let_in(
+async def test_concurrent_logins_with_the_right_password_all_succeed(
     hashed: list[int], ada: User, db: Database, settings: AccountSettings
 ):
     results = await asyncio.gather(*(login(db, settings, "ada", PASSWORD, "203.0.113.7") for _ in range(60)))
@@ -179,7 +179,7 @@ async def test_right_logins_at_once_are_all_let_in(
 
 
 @pytest.mark.parametrize(("first", "second"), [("203.0.113.7", "::ffff:203.0.113.7"), ("2001:db8::1", "2001:db8::2")])
-async def test_an_address_is_delayed_over_all_names(
+async def test_failures_of_an_address_are_counted_over_all_names(
     first: str, second: str, hashed: list[int], ada: User, db: Database, settings: AccountSettings
 ):
     for number in range(attempt.FREE_OF_ADDRESS):
@@ -190,11 +190,11 @@ async def test_an_address_is_delayed_over_all_names(
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "unknown", ""])
-def test_the_machine_itself_is_not_counted(address: str, settings: AccountSettings):
+def test_loopback_and_unknown_addresses_have_no_counter(address: str, settings: AccountSettings):
     assert attempt.of_address(settings, address) == []
 
 
-async def test_wrong_current_passwords_are_delayed_apart_from_logins(
+async def test_wrong_current_passwords_have_a_counter_of_their_own(
     hashed: list[int], ada_login: Principal, db: Database, settings: AccountSettings
 ):
     await fail(db, settings, FREE)
@@ -209,7 +209,9 @@ async def test_wrong_current_passwords_are_delayed_apart_from_logins(
     await login(db, settings, "ada", NEW)
 
 
-async def test_what_is_kept_names_nobody(hashed: list[int], ada: User, db: Database, settings: AccountSettings):
+async def test_counters_reveal_neither_names_nor_addresses(
+    hashed: list[int], ada: User, db: Database, settings: AccountSettings
+):
     await fail(db, settings, 1, "my-secret-password", "203.0.113.7")
     async with db.read() as conn:
         kept = str(await conn.all(Statement("SELECT * FROM password_failures", {})))
@@ -218,7 +220,7 @@ async def test_what_is_kept_names_nobody(hashed: list[int], ada: User, db: Datab
     assert hashlib.sha256(b"account\0my-secret-password").hexdigest() not in kept
 
 
-async def test_failures_are_forgotten_after_a_quiet_day(
+async def test_failures_are_deleted_after_a_day_without_failures(
     hashed: list[int], ada: User, db: Database, settings: AccountSettings
 ):
     await fail(db, settings, FREE)
@@ -228,7 +230,7 @@ async def test_failures_are_forgotten_after_a_quiet_day(
     await login(db, settings, "ada", PASSWORD)
 
 
-async def test_an_operator_who_sets_the_password_ends_the_delay(
+async def test_resetting_the_password_ends_the_delay(
     hashed: list[int], ada: User, db: Database, settings: AccountSettings
 ):
     await fail(db, settings, FREE)
@@ -240,7 +242,7 @@ HOME, NEXT_DOOR, STRANGER = "198.51.100.7", "198.51.100.99", "203.0.113.{}"
 
 
 async def guess_from_everywhere(db: Database, settings: AccountSettings, name: str = "ada", times: int = 40) -> int:
-    """Wrong guesses, each from an address of its own; how many were answered."""
+    """Sends wrong guesses, each from another address. Returns how many were answered with 401."""
     answered = 0
     for number in range(times):
         try:
@@ -254,7 +256,7 @@ async def guess_from_everywhere(db: Database, settings: AccountSettings, name: s
 
 @pytest.mark.parametrize("name", ["ada", "ADA@example.com"])
 @pytest.mark.parametrize(("home", "again"), [(HOME, NEXT_DOOR), ("2001:db8::1", "2001:db8::2")])
-async def test_strangers_do_not_delay_a_network_that_signed_in(
+async def test_failures_of_strangers_do_not_delay_known_networks(
     home: str, again: str, name: str, hashed: list[int], ada: User, db: Database, settings: AccountSettings
 ):
     await login(db, settings, "ada", PASSWORD, home)
@@ -283,7 +285,7 @@ async def test_a_guesser_in_a_known_network_is_delayed(
     await login(db, settings, "ada", PASSWORD, "192.0.2.1")
 
 
-async def test_a_network_is_known_to_the_account_that_signed_in_alone(
+async def test_a_network_is_known_only_for_the_account_that_signed_in_from_it(
     hashed: list[int], ada: User, db: Database, settings: AccountSettings
 ):
     await login(db, settings, "ada", PASSWORD, HOME)
@@ -338,7 +340,7 @@ async def test_a_new_password_makes_other_networks_unknown(
     assert await networks(db) == []
 
 
-async def test_an_account_has_so_many_known_networks_and_no_more(
+async def test_the_known_networks_of_an_account_are_limited(
     hashed: list[int], ada: User, db: Database, settings: AccountSettings
 ):
     for number in range(attempt.MOST_NETWORKS + 2):
@@ -348,7 +350,7 @@ async def test_an_account_has_so_many_known_networks_and_no_more(
     assert await attempt.is_known(db, settings, "ada", "198.51.2.7")
 
 
-async def test_what_is_kept_of_a_network_names_nobody(
+async def test_known_networks_reveal_neither_names_nor_addresses(
     hashed: list[int], ada: User, db: Database, settings: AccountSettings
 ):
     await login(db, settings, "ada", PASSWORD, HOME)
@@ -373,7 +375,7 @@ async def test_over_http_an_owner_signs_in_while_strangers_guess(make_registry: 
     assert (await attempt_login(registry, "ada", PASSWORD, NEXT_DOOR)).status == 200
 
 
-async def test_a_login_over_the_rate_limit_is_told_of_api_tokens(make_registry: MakeRegistry, hashed: list[int]):
+async def test_a_login_over_the_rate_limit_suggests_api_tokens(make_registry: MakeRegistry, hashed: list[int]):
     registry = await make_registry(REGISTRY_RATE_LIMITS="login=1/hour,read=1/hour")
     for path, body in (("/auth/login", {"username": "ada", "password": "x"}), ("/auth/verify", {"token": "x"})):
         answers = [await registry.call("POST", path, json=body) for _ in range(2)]

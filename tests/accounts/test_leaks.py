@@ -1,4 +1,4 @@
-"""Tokens found in public: whoever reports one ends it."""
+"""Tokens found in public: anyone can report one, which revokes it."""
 
 import hashlib
 import re
@@ -23,7 +23,7 @@ async def report(registry: Registry, body: object) -> Answer:
     return await registry.call("POST", "/auth/tokens/report", json=body)
 
 
-async def test_a_reported_api_token_ends_and_its_owner_sees_where_it_was(registry: Registry):
+async def test_a_reported_api_token_is_revoked_and_its_owner_sees_where_it_was_found(registry: Registry):
     ada, eve = await registry.user("ada"), await registry.user("eve")
     token, other = await token_of(ada), await token_of(ada, name="other")
     answer = await report(registry, {"token": token.token, "url": PLACE, "source": "content"})
@@ -57,7 +57,7 @@ async def test_reporting_again_changes_nothing(registry: Registry):
     assert (await ada.call("GET", "/auth/tokens")).body == kept
 
 
-async def test_a_reported_login_ends_and_no_other(registry: Registry):
+async def test_reporting_a_login_revokes_only_that_login(registry: Registry):
     ada = await registry.user()
     body = {"username": "ada", "password": "Correct-Horse-42"}
     other = (await registry.call("POST", "/auth/login", json=body)).json["token"]
@@ -68,7 +68,7 @@ async def test_a_reported_login_ends_and_no_other(registry: Registry):
 
 
 @pytest.mark.parametrize("blank", BLANKS)
-async def test_a_token_with_blanks_around_it_ends(blank: str, registry: Registry):
+async def test_blanks_around_a_reported_token_are_ignored(blank: str, registry: Registry):
     ada = await registry.user()
     token = await token_of(ada)
     for leaked in (token, ada):
@@ -77,7 +77,7 @@ async def test_a_token_with_blanks_around_it_ends(blank: str, registry: Registry
         assert (await leaked.call("GET", "/auth/me")).status == 401
 
 
-async def test_a_list_of_alerts_is_answered_one_by_one(registry: Registry):
+async def test_each_alert_of_a_list_is_answered(registry: Registry):
     token = await token_of(await registry.user())
     unknown = tokens.make_api_token()
     texts = [unknown, token.token, "syn_x", "a.b.c", "é", " ", f" {token.token}\n", "x" * 9000]
@@ -106,13 +106,13 @@ async def test_a_list_of_alerts_is_answered_one_by_one(registry: Registry):
         (5, None),
     ],
 )
-async def test_a_report_that_is_not_as_documented_is_400(registry: Registry, body: object, field: str | None):
+async def test_an_invalid_report_is_400(registry: Registry, body: object, field: str | None):
     answer = await report(registry, body)
     check_error(answer, 400)
     assert [error["field"] for error in answer.json.get("errors", [])] == ([field] if field else [])
 
 
-async def test_no_secret_is_kept_or_logged_with_a_report(registry: Registry, caplog: pytest.LogCaptureFixture):
+async def test_no_secret_is_stored_or_logged_with_a_report(registry: Registry, caplog: pytest.LogCaptureFixture):
     caplog.set_level("DEBUG")
     ada = await registry.user()
     token = await token_of(ada)
@@ -138,12 +138,12 @@ async def test_reports_have_a_limit_of_their_own(make_registry: MakeRegistry):
     check_error(await report(registry, {"token": "x"}), 429)
 
 
-async def test_a_private_registry_takes_reports_of_strangers(make_registry: MakeRegistry):
+async def test_a_private_registry_accepts_reports_from_strangers(make_registry: MakeRegistry):
     private = await make_registry(REGISTRY_ACCESS="private")
     assert (await report(private, {"token": "syn_x"})).json[0]["label"] == "false_positive"
 
 
-async def test_a_reported_token_still_counts_until_it_is_deleted(registry: Registry):
+async def test_a_deleted_token_is_a_false_positive(registry: Registry):
     ada = await registry.user()
     made = (await make(ada)).json
     await report(registry, {"token": made["token"]})
@@ -151,7 +151,7 @@ async def test_a_reported_token_still_counts_until_it_is_deleted(registry: Regis
     assert (await report(registry, {"token": made["token"]})).json[0]["label"] == "false_positive"
 
 
-def test_tokens_look_as_the_documentation_says():
+def test_tokens_match_the_documented_pattern():
     [pattern] = re.findall(r"```\n(.+)\n```", SECURITY.read_text("utf-8"))
     digits = string.digits + string.ascii_uppercase + string.ascii_lowercase
     for _ in range(200):

@@ -46,7 +46,7 @@ async def test_login_by_name_or_address(name: str, ada: User, db: Database, sett
         ("gone", PASSWORD),
     ],
 )
-async def test_every_failure_does_the_same_work_and_reads_the_same(
+async def test_every_failed_login_hashes_as_much_and_has_the_same_text(
     name: str, password: str, ada: User, db: Database, settings: AccountSettings, monkeypatch: pytest.MonkeyPatch
 ):
     await register_inactive(db, settings)
@@ -69,7 +69,7 @@ async def register_inactive(db: Database, settings: AccountSettings) -> None:
     await administer.deactivate(db, "gone")
 
 
-async def test_the_hash_follows_the_setting_upwards_at_login(ada: User, db: Database, settings: AccountSettings):
+async def test_a_login_raises_the_iterations_of_the_hash(ada: User, db: Database, settings: AccountSettings):
     raised = replace(settings, pbkdf2_iterations=120_000)
     before = await stored_hash(db)
     await login(db, raised, "ada", PASSWORD)
@@ -95,7 +95,7 @@ async def test_a_hash_from_before_normalization_is_replaced_at_login(
 
 
 @pytest.mark.parametrize("name", ["ada", "nobody"])
-async def test_a_password_of_two_forms_costs_the_same_for_everybody(
+async def test_a_password_of_two_forms_costs_the_same_for_unknown_users(
     name: str, ada: User, db: Database, settings: AccountSettings, monkeypatch: pytest.MonkeyPatch
 ):
     done: list[int] = []
@@ -116,7 +116,7 @@ async def stored_hash(db: Database) -> str:
         return await conn.value(statement(users.select().with_only_columns(users.c.password_hash)))
 
 
-async def test_logout_ends_this_login_and_no_other(ada: User, db: Database, settings: AccountSettings):
+async def test_logout_ends_only_this_login(ada: User, db: Database, settings: AccountSettings):
     _, first, _ = await login(db, settings, "ada", PASSWORD)
     _, second, _ = await login(db, settings, "ada", PASSWORD)
     principal = await authenticate(db, settings, first)
@@ -168,11 +168,13 @@ async def test_a_refused_password_change_changes_nothing(
     await login(db, settings, "ada", PASSWORD)
 
 
-async def test_of_two_password_changes_at_once_one_wins(ada_login: Principal, db: Database, settings: AccountSettings):
+async def test_one_of_two_concurrent_password_changes_succeeds(
+    ada_login: Principal, db: Database, settings: AccountSettings
+):
     results = await asyncio.gather(
         *(change_password(db, settings, ada_login, PASSWORD, new) for new in (NEW, NEW + "x")), return_exceptions=True
     )
-    # The later one finds the password changed before it checks the current one, or after.
+    # The later request finds the new password either when it checks the current one or when it stores the new hash.
     assert sorted(isinstance(result, Conflict | InvalidInput) for result in results) == [False, True]
 
 
@@ -184,7 +186,7 @@ async def test_an_api_token_may_not_change_the_password(ada_login: Principal, db
 
 
 @pytest.mark.parametrize("name", ["ada", "nobody"])
-async def test_a_hash_that_took_less_work_does_not_tell_that_its_user_exists(
+async def test_a_hash_of_fewer_iterations_does_not_reveal_its_user(
     name: str, ada: User, db: Database, settings: AccountSettings, monkeypatch: pytest.MonkeyPatch
 ):
     done: list[int] = []
@@ -201,7 +203,7 @@ async def test_a_hash_that_took_less_work_does_not_tell_that_its_user_exists(
 
 
 @pytest.mark.parametrize("name", ["\u0130da", "ad\u00e5", "\u212atz"])
-async def test_no_other_spelling_in_another_script_signs_in(name: str, db: Database, settings: AccountSettings):
+async def test_letters_of_other_scripts_do_not_match_a_name(name: str, db: Database, settings: AccountSettings):
     for username in ("ida", "ada", "ktz"):
         await register(db, settings, username, PASSWORD)
     with pytest.raises(Unauthorized):

@@ -12,7 +12,7 @@ COMPOSED = "Caf\u00e9-Horse-42"
 DECOMPOSED = "Cafe\u0301-Horse-42"
 
 
-async def test_a_hash_carries_its_parameters_and_verifies_only_its_password():
+async def test_a_hash_contains_its_parameters_and_matches_only_its_password():
     stored = await hash_password("Correct-Horse-42", WORK)
     algorithm, iterations, salt, digest = stored.split("$")
     assert (algorithm, iterations) == ("pbkdf2_sha256", "100000")
@@ -40,18 +40,18 @@ async def test_an_unknown_format_is_refused():
         await verify_password("Correct-Horse-42", "md5$1$salt$hash", WORK)
 
 
-async def test_no_stored_hash_never_verifies():
+async def test_no_password_matches_a_missing_hash():
     assert not await verify_password("", None, WORK)
 
 
 @pytest.mark.parametrize("password", ["\ud800" * 8, "a\0" * 8, "\x00", "", "x" * 1_000_000])
-async def test_any_text_can_be_tried(password: str):
+async def test_any_text_can_be_verified(password: str):
     assert not await verify_password(password, await hash_password("Correct-Horse-42", WORK), WORK)
 
 
 @pytest.mark.parametrize("tried", [COMPOSED, DECOMPOSED, "\uff23afé-Horse-42"])
 @pytest.mark.parametrize("chosen", [COMPOSED, DECOMPOSED])
-async def test_every_spelling_of_a_password_is_the_same_password(chosen: str, tried: str):
+async def test_all_unicode_forms_of_a_password_match(chosen: str, tried: str):
     assert await verify_password(tried, await hash_password(chosen, WORK), WORK) is Match.RIGHT
     assert not await verify_password("Cafe-Horse-42", await hash_password(chosen, WORK), WORK)
 
@@ -88,7 +88,7 @@ async def test_hashing_leaves_the_event_loop_free():
 @pytest.mark.parametrize(
     "password", ["x7#Kq9zP", "SecurePassword123!", "é" * 8, "z9" * 512, "e\u0301" * 1024, "        "]
 )
-def test_good_passwords(password: str):
+def test_good_passwords_are_accepted(password: str):
     assert check_strength(password, username="ada", email="ada@example.com") == []
 
 
@@ -111,7 +111,7 @@ def test_good_passwords(password: str):
         ("x7#Kq9zP\udcff", "surrogate"),
     ],
 )
-def test_bad_passwords(password: str, message: str):
+def test_bad_passwords_are_refused(password: str, message: str):
     (error,) = check_strength(password, username="ada-lovelace", email="ada@example.com", field="new_password")
     assert error["field"] == "new_password"
     assert message in error["message"]

@@ -28,7 +28,7 @@ def segment(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def test_an_issued_token_reads_back(user: User, settings: AccountSettings):
+def test_an_issued_token_can_be_read(user: User, settings: AccountSettings):
     now = datetime.now(UTC)
     token, expires_at = tokens.issue(user, settings, now)
     claims = tokens.read(token, settings)
@@ -38,15 +38,15 @@ def test_an_issued_token_reads_back(user: User, settings: AccountSettings):
     assert claims.jti != tokens.read(tokens.issue(user, settings, now)[0], settings).jti
 
 
-def test_the_claims_that_the_refused_ones_differ_from_are_good(settings: AccountSettings):
+def test_the_unchanged_claims_are_valid(settings: AccountSettings):
     assert tokens.read(encoded(), settings).user_id == 7
 
 
-def test_a_token_holds_when_the_clock_has_stepped_back_since(settings: AccountSettings):
+def test_a_token_is_valid_after_the_clock_was_set_back(settings: AccountSettings):
     assert tokens.read(encoded(iat=NOW + 3600, exp=NOW + 7200), settings).user_id == 7
 
 
-def test_a_token_of_an_older_key_holds_until_the_key_is_dropped(user: User, settings: AccountSettings):
+def test_a_token_is_valid_until_its_key_is_removed(user: User, settings: AccountSettings):
     token, _ = tokens.issue(user, settings, datetime.now(UTC))
     rotated = replace(settings, secret_keys=("n" * 40, SECRET))
     assert tokens.read(token, rotated).user_id == 7
@@ -57,13 +57,13 @@ def test_a_token_of_an_older_key_holds_until_the_key_is_dropped(user: User, sett
         tokens.read(token, replace(settings, secret_keys=("n" * 40,)))
 
 
-def test_an_expired_token(user: User, settings: AccountSettings):
+def test_an_expired_token_is_refused(user: User, settings: AccountSettings):
     token, _ = tokens.issue(user, settings, datetime.now(UTC) - timedelta(days=30, minutes=1))
     with pytest.raises(Unauthorized, match="expired"):
         tokens.read(token, settings)
 
 
-def test_a_token_that_was_read_before_expires_all_the_same(settings: AccountSettings):
+def test_a_cached_token_expires(settings: AccountSettings):
     token = encoded()
     assert tokens.read(token, settings).user_id == 7
     with pytest.raises(Unauthorized, match="expired"):
@@ -135,7 +135,7 @@ def test_malformed_tokens_are_refused(token: str, settings: AccountSettings):
         tokens.read(token, settings)
 
 
-def test_a_token_over_the_bound_is_refused_whoever_signed_it(settings: AccountSettings):
+def test_a_signed_token_over_the_length_limit_is_refused(settings: AccountSettings):
     assert len(encoded(more="x" * 2800)) <= tokens.MAX_TOKEN
     assert tokens.read(encoded(more="x" * 2800), settings).user_id == 7
     with pytest.raises(Unauthorized, match="not valid"):
@@ -147,8 +147,8 @@ _HEADER = st.fixed_dictionaries({"alg": st.just("HS256") | _JSON}, optional={"cr
 
 
 @given(header=_HEADER, rest=st.text(max_size=40))
-def test_no_text_gets_past_but_as_unauthorized(header: dict[str, object], rest: str):
-    settings = Settings.read({"REGISTRY_SECRET_SECRET": SECRET}).accounts
+def test_any_other_text_is_refused_as_unauthorized(header: dict[str, object], rest: str):
+    settings = Settings.read({"REGISTRY_SECRET_KEY": SECRET}).accounts
     for token in (f"{segment(json.dumps(header).encode())}.e30.e30", rest):
         with pytest.raises(Unauthorized):
             tokens.read(token, settings)
@@ -177,5 +177,5 @@ def test_one_wrong_character_breaks_the_checksum(position: int, replacement: str
 
 
 @pytest.mark.parametrize("text", ["", "syn_", "syn_" + "0" * 36, "syn_" + "é" * 36, "syn_" + "0" * 100_000])
-def test_other_texts_are_no_api_tokens(text: str):
+def test_other_texts_have_no_valid_checksum(text: str):
     assert not tokens.checksum_holds(text)

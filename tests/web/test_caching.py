@@ -83,7 +83,7 @@ async def test_errors_and_redirects_are_never_stored(registry: Registry):
             assert directives(answer) == {"no-store"}
 
 
-async def test_what_the_accept_header_chooses_varies_by_it(registry: Registry):
+async def test_negotiated_answers_vary_by_accept(registry: Registry):
     await (await registry.user("ada")).publish("demo")
     stats = "/packages/demo/stats?from=2026-01-01&to=2026-01-02"
     for path, accept, content_type in (
@@ -119,7 +119,7 @@ async def test_answers_for_one_user_are_never_stored(registry: Registry):
             assert directives(answer) == {"no-store"}
 
 
-async def test_no_shared_cache_stores_what_a_private_registry_answers(make_registry: MakeRegistry):
+async def test_shared_caches_store_no_answer_of_a_private_registry(make_registry: MakeRegistry):
     open_ = await make_registry()
     ada = await open_.user("ada", admin=True)
     await ada.publish("demo")

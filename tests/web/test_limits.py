@@ -72,11 +72,11 @@ async def test_every_route_has_its_documented_default(make_registry: MakeRegistr
             assert 0 <= remaining(answer) < wanted[1]
 
 
-def test_no_two_limits_have_one_name():
+def test_limits_have_distinct_names():
     assert {route.limit for route in ROUTES if route.limit} == set(LIMITS.values())
 
 
-def test_health_alone_is_never_limited():
+def test_only_health_routes_have_no_limit():
     assert {route.path.removeprefix("/api/v1") for route in ROUTES if route.limit is None} == {
         "/health",
         "/health/live",
@@ -141,7 +141,7 @@ async def test_a_revoked_token_does_not_count_against_its_user(make_registry: Ma
     assert remaining(answer) == 19
 
 
-async def test_off_lifts_every_limit(registry: Registry):
+async def test_off_removes_every_limit(registry: Registry):
     for _ in range(12):
         answer = await registry.call("POST", "/auth/login", json={"username": "nobody", "password": PASSWORD})
         assert answer.status == 401
@@ -297,7 +297,7 @@ async def test_redis_shares_the_limits_of_two_services(make_registry: MakeRegist
     assert left == [6, 5, 4, 3]
 
 
-async def test_many_at_once_never_get_more_than_the_limit(make_registry: MakeRegistry, redis: Redis):
+async def test_concurrent_requests_cannot_exceed_the_limit(make_registry: MakeRegistry, redis: Redis):
     variables = {"REGISTRY_RATE_LIMITS": "download=10/minute", "REGISTRY_REDIS_URL": redis.url}
     services = [await make_registry(**variables), await make_registry(**variables)]
     path = "/packages/demo/1.0.0/tarball"
@@ -305,7 +305,7 @@ async def test_many_at_once_never_get_more_than_the_limit(make_registry: MakeReg
     assert sorted(answer.status for answer in answers) == [404] * 10 + [429] * 30
 
 
-async def test_limits_are_counted_in_memory_while_redis_is_away(redis: Redis):
+async def test_limits_are_counted_in_memory_while_redis_is_unavailable(redis: Redis):
     now = 100.0
     limit = Limit("delete", "30/hour")
     limiter = RateLimiter(parse_limits("", [limit]), redis.url, clock=lambda: now)
@@ -369,7 +369,7 @@ def test_addresses_of_one_ipv6_network_are_one_client(one: str, other: str, toge
     assert (addresses.network_key(one) == addresses.network_key(other)) is together
 
 
-async def test_an_ipv6_client_gains_nothing_by_another_address(make_registry: MakeRegistry):
+async def test_addresses_of_one_ipv6_network_share_one_limit(make_registry: MakeRegistry):
     registry = await make_registry(REGISTRY_TRUSTED_PROXIES="127.0.0.0/8", REGISTRY_RATE_LIMITS="read=2/hour")
     statuses = [
         (await registry.get("/packages", headers={"X-Forwarded-For": f"2001:db8::{number}"})).status

@@ -1,4 +1,4 @@
-"""Malformed requests: whatever bytes arrive, the answer is a 4xx in the API's own shape."""
+"""Malformed requests: the answer is always a 4xx in the shape of all errors."""
 
 import json
 import re
@@ -14,13 +14,13 @@ JSON_TYPE = {"Content-Type": "application/json"}
 MALFORMED = {
     "TLS on a plain port": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     "no address": b"GET\r\n\r\n",
-    "a version nobody knows": b"GET / HTTP/9.9\r\n\r\n",
+    "an unknown version of HTTP": b"GET / HTTP/9.9\r\n\r\n",
     "HTTP/2 with prior knowledge": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "a method that is no token": request("G@T / HTTP/1.1"),
-    "a method nobody knows": request("FROB / HTTP/1.1"),
-    "a method in small letters": request("get / HTTP/1.1"),
-    "an address that is no path": request("GET api/v1/packages HTTP/1.1"),
-    "an absolute address that can't be read": request("GET http://[::1/api HTTP/1.1"),
+    "a method that is not a token": request("G@T / HTTP/1.1"),
+    "an unknown method": request("FROB / HTTP/1.1"),
+    "a method in lower case": request("get / HTTP/1.1"),
+    "an address that is not a path": request("GET api/v1/packages HTTP/1.1"),
+    "a malformed absolute address": request("GET http://[::1/api HTTP/1.1"),
     "an absolute address with an impossible port": request("GET http://a:99999/api HTTP/1.1"),
     "a NUL in the address": request("GET /api/v1/packages/\0 HTTP/1.1"),
     "bytes beyond ASCII in the path": request("GET /api/v1/packages/\xff\xfe HTTP/1.1"),
@@ -33,19 +33,19 @@ MALFORMED = {
     "a blank before the colon": request("GET / HTTP/1.1", "X-A : b"),
     "a header without a colon": request("GET / HTTP/1.1", "X-A"),
     "a header without a name": request("GET / HTTP/1.1", ": b"),
-    "a length that is no number": request(LOGIN, "Content-Length: ten"),
+    "a length that is not a number": request(LOGIN, "Content-Length: ten"),
     "a negative length": request(LOGIN, "Content-Length: -1"),
     "a length of thirty digits": request(LOGIN, JSON, f"Content-Length: {'9' * 30}"),
     "two lengths": request(LOGIN, "Content-Length: 2", "Content-Length: 3"),
     "a length and chunks": request(LOGIN, "Content-Length: 5", "Transfer-Encoding: chunked", body=b"") + b"0\r\n\r\n",
-    "a transfer coding nobody knows": request(LOGIN, "Transfer-Encoding: rot13") + b"0\r\n\r\n",
-    "a chunk size that is no number": request(LOGIN, JSON, "Transfer-Encoding: chunked") + b"zz\r\n{}\r\n0\r\n\r\n",
+    "an unknown transfer coding": request(LOGIN, "Transfer-Encoding: rot13") + b"0\r\n\r\n",
+    "a chunk size that is not a number": request(LOGIN, JSON, "Transfer-Encoding: chunked") + b"zz\r\n{}\r\n0\r\n\r\n",
     "a chunk longer than its size": request(LOGIN, JSON, "Transfer-Encoding: chunked") + b"1\r\n{}\r\n0\r\n\r\n",
     "a chunk without its end": request(LOGIN, JSON, "Transfer-Encoding: chunked") + b"2\r\n{}0\r\n\r\nxxxx",
 }
 
 
-async def test_malformed_http_is_answered_400_in_the_one_shape(registry: Registry):
+async def test_malformed_http_is_answered_400_in_the_shape_of_all_errors(registry: Registry):
     for name, data in MALFORMED.items():
         with case(name):
             async with connected(registry) as socket:

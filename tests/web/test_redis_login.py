@@ -1,4 +1,4 @@
-"""Rate limits in a Redis that wants a user name and a password."""
+"""Rate limits in a Redis that requires a user name and a password."""
 
 import coredis
 import limits
