@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 from typing_extensions import TypedDict
 
 from registry.accounts import api_tokens, passwords, register
@@ -100,6 +100,16 @@ def _check_length(password: str) -> str:
     return password
 
 
+def _parse_time(value: object) -> object:
+    """Parses a text. Returns other values unchanged, for the type to refuse: a number is not a time."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return datetime.fromisoformat(value.upper())  # RFC 3339 allows `t` and `z`
+    except ValueError:
+        raise ValueError("must be a time such as 2030-01-31T12:00:00Z") from None
+
+
 MAX_ALERTS = 100
 PASSWORD = {"minLength": passwords.MIN_LENGTH, "maxLength": passwords.MAX_LENGTH}
 
@@ -157,7 +167,7 @@ class TokenRequest(Body):
     ]
     packages: Annotated[list[str], Field(min_length=1, max_length=api_tokens.MAX_PACKAGES)] | None = None
     expires_in_days: Annotated[int, Field(ge=1, le=api_tokens.MAX_DAYS)] | None = None
-    expires_at: Annotated[AwareDatetime, Field(strict=False)] | None = None
+    expires_at: Annotated[AwareDatetime, BeforeValidator(_parse_time)] | None = None
 
 
 TOKEN_TYPE = "synapse_registry_token"  # noqa: S105 - a type of token

@@ -47,13 +47,15 @@ async def test_a_token_is_shown_once_then_listed_and_deleted(registry: Registry)
 async def test_an_invalid_token_request_names_the_wrong_field(registry: Registry):
     ada = await registry.user()
     past = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+    timestamp = int(datetime.now(UTC).timestamp()) + 86400
     for fields, field in (
         ({"name": ""}, "name"), ({"name": "x" * 101}, "name"), ({"name": None}, "name"), ({"scopes": []}, "scopes"),
         ({"scopes": ["x"]}, "scopes"), ({"scopes": "publish"}, "scopes"), ({"scopes": ["admin"]}, "scopes"),
         ({"packages": []}, "packages"), ({"packages": ["No"]}, "packages"), ({"expires_in_days": 0}, "expires_in_days"),
         ({"expires_in_days": 10**9}, "expires_in_days"), ({"expires_in_days": "5"}, "expires_in_days"),
         ({"expires_at": past}, "expires_at"), ({"expires_at": "soon"}, "expires_at"),
-        ({"expires_at": "2099-01-01T00:00:00"}, "expires_at"),
+        ({"expires_at": "2099-01-01T00:00:00"}, "expires_at"), ({"expires_at": timestamp}, "expires_at"),
+        ({"expires_at": str(timestamp)}, "expires_at"),
     ):  # fmt: skip
         answer = await make(ada, **fields)
         assert answer.status == 400, fields
