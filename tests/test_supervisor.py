@@ -16,9 +16,9 @@ import pytest
 from ephemeral_port_reserve import reserve
 
 from registry.db.engine import Database, Statement
+from registry.db.lock_numbers import CONSUMER_CLASS
 from registry.devstack.elasticsearch import Elasticsearch
 from registry.errors import SettingsError, StackError
-from registry.events.consumer import LOCK_CLASS
 from registry.settings import Settings
 from registry.supervisor import reserve_port, supervise
 from tests.client import PASSWORD, remove_indices, tarball
@@ -215,7 +215,7 @@ async def leader(db: Database, but: int = 0) -> int:
     async with asyncio.timeout(30):
         while True:
             async with db.read() as conn:
-                pid = await conn.value(LEADER, class_=LOCK_CLASS, key=key)
+                pid = await conn.value(LEADER, class_=CONSUMER_CLASS, key=key)
             if pid not in (None, but):
                 return int(pid)
             await asyncio.sleep(0.02)

@@ -14,6 +14,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from registry.db import lock_numbers
 from registry.db.connecting import connect_blocking
 from registry.db.tables import metadata
 from registry.errors import StackError
@@ -22,8 +23,6 @@ from registry.settings import DatabaseSettings
 log = logging.getLogger(__name__)
 
 MIGRATIONS = Path(__file__).with_name("migrations")
-# A migrating process holds this advisory lock. A second one waits for it and then finds nothing to do.
-LOCK = 4_202_251_102
 # While a migration waits for the lock of a table, all later requests for this table wait behind it. So each try is
 # short.
 LOCK_TIMEOUT = "1s"
@@ -74,17 +73,17 @@ def upgrade(settings: DatabaseSettings, revision: str = "head", say: Say = _log_
 
 
 def _wait_for_other_migrators(conn: sa.Connection, say: Say) -> None:
-    """Takes the migrators' lock, which ends with the session.
+    """Takes the migrators' lock, which ends with the session. A second migrator then finds nothing to do.
 
     It polls instead of waiting in one statement. A waiting statement has a snapshot, and CREATE INDEX CONCURRENTLY in
     the other process would wait for that snapshot to end.
     """
-    told = False
-    while not conn.scalar(sa.select(sa.func.pg_try_advisory_lock(LOCK))):
+    is_announced = False
+    while not conn.scalar(sa.select(sa.func.pg_try_advisory_lock(lock_numbers.MIGRATE))):
         conn.commit()
-        if not told:
+        if not is_announced:
             say("Another process is migrating; waiting for it.")
-            told = True
+            is_announced = True
         time.sleep(PAUSE_SECONDS)
     conn.commit()
 

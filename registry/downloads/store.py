@@ -14,12 +14,11 @@ import sqlalchemy as sa
 from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Row, Statement, json, prepared, statement, together
+from registry.db.lock_numbers import ADD_DOWNLOADS
 from registry.db.tables import consumers, download_batches, downloads, package_versions, packages
 from registry.packages.cached import DOWNLOADED
 from registry.packages.owners.store import FIRST_OWNER
 
-# An arbitrary number that only `add()` uses.
-ADD_LOCK = 4_202_251_103
 # The constraint that `add()` violates when the batch was added before.
 COUNTED_BEFORE = "download_batches_pkey"
 # `lag()` counts at most this many downloads.
@@ -28,7 +27,7 @@ LAG_COUNTED = 100_000
 IDS_ANNOUNCED = 350
 _PARTITION_NAME = "downloads_%Y_%m"
 
-_LOCK = statement(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(ADD_LOCK, sa.BigInteger))))
+_LOCK = statement(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(ADD_DOWNLOADS, sa.BigInteger))))
 _BATCH = statement(sa.insert(download_batches).values(id=sa.cast(p("batch", type_=sa.Text), sa.Uuid)))
 _FORGET = statement(
     sa.delete(download_batches).where(download_batches.c.created_at < sa.func.now() - sa.text("interval '90 days'"))

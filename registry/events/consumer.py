@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Database, statement
+from registry.db.lock_numbers import CONSUMER_CLASS
 from registry.db.tables import consumers
 from registry.errors import DatabaseUnavailable, Unavailable
 from registry.events import locks
@@ -43,7 +44,6 @@ REST = 3
 LONGEST_REST_SECONDS = 1.0
 BACK_OFF_SECONDS = (0.5, 1.0, 2.0, 5.0)
 
-LOCK_CLASS = 4202
 _START = statement(insert(consumers).values(name=p("name"), seq=0).on_conflict_do_nothing())
 _SAVE = statement(
     sa.update(consumers)
@@ -85,7 +85,7 @@ async def follow(
     ERRORS.labels(name)  # creates the series at 0, so that alerts see the first failure as an increase
     while True:
         try:
-            async with locks.held(db, LOCK_CLASS, zlib.crc32(name.encode()) - (1 << 31)):
+            async with locks.held(db, CONSUMER_CLASS, zlib.crc32(name.encode()) - (1 << 31)):
                 log.info("consumer started as leader", extra={"consumer": name})
                 async with db.transaction() as conn:
                     await conn.run(_START, name=name)

@@ -12,13 +12,11 @@ import sqlalchemy as sa
 from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Statement, json, prepared, statement, together
+from registry.db.lock_numbers import APPEND_EVENT
 from registry.db.tables import consumers, events
 
 CHANNEL = "registry_events"
 """Announces the package id of each event; "" when the subject is not a package."""
-
-# Any number, as long as nothing else uses it for an advisory lock.
-APPEND_LOCK = 4_202_251_101
 
 PACKAGE = "package"
 USER = "user"
@@ -34,7 +32,7 @@ PACKAGE_UNDEPRECATED = "package.undeprecated"
 LOST = "log.lost"
 """Takes the number of a lost event, so that the log has no gap. Consumers ignore it."""
 
-_LOCK = statement(sa.select(sa.func.pg_advisory_xact_lock(p("append_lock", APPEND_LOCK, type_=sa.BigInteger))))
+_LOCK = statement(sa.select(sa.func.pg_advisory_xact_lock(p("append_lock", APPEND_EVENT, type_=sa.BigInteger))))
 _NEXT = sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0) + 1).scalar_subquery()
 _append = statement(
     sa.insert(events)

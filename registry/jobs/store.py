@@ -11,12 +11,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Row, json, statement, together
+from registry.db.lock_numbers import LEASE_JOBS
 from registry.db.tables import jobs
 
 QUEUED, RUNNING, DEAD = "queued", "running", "dead"
 
-# An arbitrary number that only the leasing uses.
-LEASE_LOCK = 4_202_251_103
 KEPT_DEAD = timedelta(days=90)
 
 _c = jobs.c
@@ -45,7 +44,7 @@ _SCHEDULE = statement(
         where=sa.and_(_c.state == QUEUED, _c.run_at > _now + _span("every")),
     )
 )
-_LOCK = statement(sa.select(sa.func.pg_advisory_xact_lock(p("lease_lock", LEASE_LOCK, type_=sa.BigInteger))))
+_LOCK = statement(sa.select(sa.func.pg_advisory_xact_lock(p("lease_lock", LEASE_JOBS, type_=sa.BigInteger))))
 # Leases jobs of a kind only up to its limit of running jobs. A job whose lease has ended is due again.
 _LEASE = together(
     _LOCK,

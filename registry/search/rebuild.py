@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 
 from registry.db.engine import Database
+from registry.db.lock_numbers import REBUILD_CLASS
 from registry.errors import SearchUnavailable
 from registry.events import log as event_log
 from registry.events.locks import held
@@ -23,8 +24,7 @@ Progress = Callable[[str, int, int], None]
 
 PAGE = 500
 EVENTS = 500
-# Must differ from the class of the consumers' locks in registry.events.consumer.
-LOCK_CLASS, LOCK_KEY = 4204, 0
+LOCK = REBUILD_CLASS, 0
 CHECKS = 5
 
 _SOURCES = {PACKAGES: (store.packages_after, package_writes), VERSIONS: (store.versions_after, version_writes)}
@@ -36,7 +36,7 @@ async def rebuild(db: Database, index: SearchIndex, progress: Progress | None = 
     Waits for a rebuild that another process runs. Raises SearchUnavailable when Elasticsearch becomes unavailable or
     the new indices are incomplete; then searches go on using the old ones.
     """
-    async with held(db, LOCK_CLASS, LOCK_KEY):
+    async with held(db, *LOCK):
         await _rebuild(db, index, progress)
 
 
@@ -44,7 +44,7 @@ async def heal(db: Database, index: SearchIndex) -> bool:
     """Rebuilds if the indices are missing or have an older mapping. Returns whether it did."""
     if await index.is_current():
         return False
-    async with held(db, LOCK_CLASS, LOCK_KEY):
+    async with held(db, *LOCK):
         if await index.is_current():
             return False
         log.warning("search index is missing or outdated")
@@ -57,7 +57,7 @@ async def rollback(db: Database, index: SearchIndex) -> None:
 
     Raises IndexMissing when there is no previous generation.
     """
-    async with held(db, LOCK_CLASS, LOCK_KEY):
+    async with held(db, *LOCK):
         seq = await index.revive_previous()
         await _replace(db, index, seq)
     log.warning("search index rolled back", extra={"from_seq": seq})

@@ -33,8 +33,9 @@ from tqdm import tqdm
 
 from registry.accounts.passwords import hash_password
 from registry.db.engine import open_database
+from registry.db.lock_numbers import APPEND_EVENT
 from registry.devstack.up import ADDRESSES
-from registry.events.log import APPEND_LOCK, CHANNEL, VERSION_PUBLISHED
+from registry.events.log import CHANNEL, VERSION_PUBLISHED
 from registry.packages.versions import parse
 from registry.search.index import open_search
 from registry.search.indexing import CONSUMER
@@ -195,7 +196,7 @@ def load(settings: Settings, entries: list[Entry], copies: int = 1) -> int:
         "version": VERSION.text,
         "sort_key": VERSION.sort_key,
         "blob": BLOB,
-        "append_lock": APPEND_LOCK,
+        "append_lock": APPEND_EVENT,
         "published": VERSION_PUBLISHED,
         "search": CONSUMER,
         "channel": CHANNEL,

@@ -9,7 +9,7 @@ import psycopg2.errors
 import pytest
 import sqlalchemy as sa
 
-from registry.db import migrate
+from registry.db import lock_numbers, migrate
 from registry.errors import StackError
 from registry.settings import DatabaseSettings
 from tests.db.test_migrations import REVISIONS, connect, empty
@@ -158,9 +158,9 @@ def test_each_revision_commits_by_itself(empty: DatabaseSettings, monkeypatch: p
 
 def test_two_migrators_take_turns(empty: DatabaseSettings):
     with connect(empty) as other:
-        other.execute(sa.select(sa.func.pg_advisory_lock(migrate.LOCK)))
+        other.execute(sa.select(sa.func.pg_advisory_lock(lock_numbers.MIGRATE)))
         migrator = Migrator(empty, REVISIONS[-1])
         migrator.wait_for(lambda: any("Another process" in line for line in migrator.lines))
         assert not migrator.done.done()
-        other.execute(sa.select(sa.func.pg_advisory_unlock(migrate.LOCK)))
+        other.execute(sa.select(sa.func.pg_advisory_unlock(lock_numbers.MIGRATE)))
         assert migrator.done.result(WAIT_SECONDS) == REVISIONS[-1]
