@@ -83,7 +83,7 @@ async def retain(db: Database, index: AnalyticsIndex | None, retention: timedelt
     oldest = oldest_month(retention)
     async with db.transaction() as conn:
         await downloads.drop_before(conn, oldest)
-        await store.forget_failures_before(conn, oldest)
+        await store.forget_failed_downloads(conn, oldest)
     async with db.transaction() as conn:
         await downloads.make_partition(conn, downloads.next_month(datetime.now(UTC).date().replace(day=1)))
     if index is not None:

@@ -26,10 +26,17 @@ _SAVE_OUTCOME = together(
         sa.text("""
         INSERT INTO dashboard_failures (document, at, reason)
         SELECT document, at, reason FROM jsonb_to_recordset(:refused) AS r (document text, at timestamptz, reason text)
+        -- A consumer and a repair may record the same document at the same time.
+        ON CONFLICT (document) DO UPDATE SET at = excluded.at, reason = excluded.reason, failed_at = now()
         """)
     ),
 )
-_FORGET = statement(sa.delete(dashboard_failures).where(dashboard_failures.c.at < p("month", type_=sa.Date)))
+# Only indices of downloads are dropped. Events stay, so their failures stay, too.
+_FORGET_DOWNLOADS = statement(
+    sa.delete(dashboard_failures).where(
+        dashboard_failures.c.document.startswith("download-"), dashboard_failures.c.at < p("month", type_=sa.Date)
+    )
+)
 _FAILURES = statement(
     sa.select(dashboard_failures)
     .where(dashboard_failures.c.document > p("after"))
@@ -72,16 +79,16 @@ async def owners(conn: Connection, package_ids: Iterable[int]) -> dict[int | Non
 
 
 async def save_outcome(conn: Connection, written: Sequence[str], refused: Sequence[dict[str, object]]) -> None:
-    """Deletes the records of failure of the documents with the ids `written`, and inserts `refused`.
+    """Deletes the failure records of the documents with the ids `written`, then inserts records of `refused`.
 
     Each of `refused` has document (its id), at and reason.
     """
     await conn.run(_SAVE_OUTCOME, written=list(written), refused=json(list(refused)))
 
 
-async def forget_failures_before(conn: Connection, month: date) -> None:
-    """Removes the failures of documents from before `month`, whose index is dropped."""
-    await conn.run(_FORGET, month=month)
+async def forget_failed_downloads(conn: Connection, month: date) -> None:
+    """Removes the records of refused documents of downloads before `month`, given by its first day."""
+    await conn.run(_FORGET_DOWNLOADS, month=month)
 
 
 async def failures(conn: Connection, after: str, count: int) -> list[Row]:
