@@ -45,7 +45,10 @@ async def write(db: Database, index: SearchIndex, writes: Sequence[Write], *, bu
             if last_try or building_only:
                 raise
     by_reference = {reference(each): each for each in writes}
-    failed = [(key, by_reference[key].package, by_reference[key].seq, reason) for key, reason in outcome.failed.items()]
+    failed: list[dict[str, object]] = [
+        {"document": key, "package": by_reference[key].package, "seq": by_reference[key].seq, "reason": reason}
+        for key, reason in outcome.failed.items()
+    ]
     FAILED.inc(len(failed))
     async with db.transaction() as conn:
         await store.save_outcome(conn, succeeded=[k for k in by_reference if k not in outcome.failed], failed=failed)

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql import bindparam as p
 
-from registry.db.engine import Connection, Row, statement
+from registry.db.engine import Connection, Row, json, statement, together
 from registry.db.tables import download_days, events, index_failures, package_versions, packages
 from registry.search.documents import MAX_README, PACKAGES
 
@@ -165,23 +165,22 @@ _STANDING = statement(
     )
     .where(packages.c.similarity_key == p("key"))
 )
-_failure = insert(index_failures).values(
-    document=p("document"), package=p("package"), seq=p("seq"), reason=p("reason"), failed_at=sa.func.now()
-)
-_FAILED = statement(
-    _failure.on_conflict_do_update(
-        index_elements=[index_failures.c.document],
-        set_={name: _failure.excluded[name] for name in ("package", "seq", "reason", "failed_at")},
-    )
-)
 _FAILURES = statement(
     sa.select(index_failures.c.document, index_failures.c.package, index_failures.c.reason)
     .where(index_failures.c.document > p("after"))
     .order_by(index_failures.c.document)
     .limit(p("count"))
 )
-_SUCCEEDED = statement(
-    sa.delete(index_failures).where(index_failures.c.document == sa.any_(sa.cast(p("documents"), _TEXTS)))
+_SAVE_OUTCOME = together(
+    statement(sa.delete(index_failures).where(index_failures.c.document == sa.any_(sa.cast(p("succeeded"), _TEXTS)))),
+    statement(
+        sa.text("""
+        INSERT INTO index_failures (document, package, seq, reason)
+        SELECT * FROM jsonb_to_recordset(:failed) AS f (document text, package text, seq bigint, reason text)
+        ON CONFLICT (document) DO UPDATE
+        SET package = excluded.package, seq = excluded.seq, reason = excluded.reason, failed_at = now()
+        """)
+    ),
 )
 
 
@@ -261,10 +260,9 @@ async def failures(conn: Connection, after: str, count: int) -> list[Row]:
     return await conn.all(_FAILURES, after=after, count=count)
 
 
-async def save_outcome(
-    conn: Connection, *, succeeded: Sequence[str], failed: Iterable[tuple[str, str, int, str]]
-) -> None:
-    """Records refused documents as (document, package, seq, reason), and removes the records of accepted ones."""
-    await conn.run(_SUCCEEDED, documents=list(succeeded))
-    for document, package, seq, reason in failed:
-        await conn.run(_FAILED, document=document, package=package, seq=seq, reason=reason)
+async def save_outcome(conn: Connection, *, succeeded: Sequence[str], failed: Sequence[dict[str, object]]) -> None:
+    """Records refused documents and removes the records of accepted ones.
+
+    `succeeded` has references (`kind:id`). Each of `failed` has document (its reference), package, seq and reason.
+    """
+    await conn.run(_SAVE_OUTCOME, succeeded=list(succeeded), failed=json(list(failed)))
