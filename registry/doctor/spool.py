@@ -4,7 +4,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from registry.doctor.check import SETTLE_SECONDS, Check, Found, Registry
+from registry.doctor.check import EXAMPLES, SETTLE_SECONDS, Check, Found, Registry
 from registry.downloads.record import DownloadRecorder
 from registry.packages.sweep import ORPHAN_AGE
 from registry.web import spool
@@ -31,7 +31,7 @@ async def _find_waiting(registry: Registry) -> Found:
         if left == waiting:
             break
         waiting = left
-    return Found(len(waiting), sorted(path.name for path in waiting)[:5])
+    return Found(len(waiting), sorted(path.name for path in waiting)[:EXAMPLES])
 
 
 async def _replay(registry: Registry) -> None:
@@ -58,7 +58,7 @@ async def _find_left(registry: Registry) -> Found:
         # A process that starts just now may be removing them.
         await asyncio.sleep(SETTLE_SECONDS)
         left &= await _left(registry)
-    return Found(len(left), sorted(str(path) for path in left)[:5])
+    return Found(len(left), sorted(str(path) for path in left)[:EXAMPLES])
 
 
 async def _remove_left(registry: Registry) -> None:

@@ -35,7 +35,6 @@ Announced = Callable[[str, str], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Subscription:
-    channels: frozenset[str]
     announced: Announced
     resumed: Callable[[], None]
 
@@ -69,7 +68,7 @@ class Announcements:
         unknown = set(channels) - set(self._channels)
         if unknown:
             raise ValueError(f"The hub does not listen on {', '.join(sorted(unknown))}")
-        subscription = _Subscription(frozenset(channels), announced, resumed)
+        subscription = _Subscription(announced, resumed)
         for channel in channels:
             self._subscriptions[channel][subscription] = None
         if self.is_listening:

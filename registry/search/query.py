@@ -116,11 +116,7 @@ def build_relaxed(request: SearchRequest, max_popularity: float) -> Body:
         nearly = {"query": text, "operator": "and", "fuzziness": FUZZY_TWICE, "prefix_length": 1, "max_expansions": 20}
         clauses.append({"match": {"description.min": nearly}})
     body = build(request, max_popularity)
-    filters, excluded = (
-        [*required_filters(request).values(), *_within(request.within)],
-        list(excluding_filters(request.terms).values()),
-    )
-    matching = {"bool": {"must": _any_of(clauses), "filter": filters, "must_not": excluded}}
+    matching = {"bool": {"must": _any_of(clauses), **_restrictions(request)}}
     return {**body, "query": _ranked(matching, max_popularity)}
 
 

@@ -195,7 +195,7 @@ class _Reader:
             return ""
         clean = without_controls(value)
         if not clean:
-            self.refuse(name, BLANK_Q if value or self._given[name] else f"is required and {BLANK_Q}")
+            self.refuse(name, BLANK_Q if self._given[name] else f"is required and {BLANK_Q}")
         return clean
 
     def values(self, name: str) -> tuple[str, ...]:
