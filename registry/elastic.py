@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 BULK_TIMEOUT = 60.0
 BUSY = (429, 503)
-# The answers that are about one document. All others are about an index or the cluster, and may pass.
+# Errors that are about one document. All others are about an index or the cluster, and may be temporary.
 _DOCUMENT_ERRORS = frozenset(
     (
         "document_parsing_exception",

@@ -9,19 +9,19 @@ from botocore.session import get_session
 from registry.errors import SettingsError
 from registry.settings import Settings, StorageSettings
 
-# Some servers answer the second code for a bucket of our own as well.
-THERE_ALREADY = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}
+# Some servers return the second code even if the bucket is our own.
+EXISTS_CODES = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}
 
 
 def main() -> None:
     try:
         storage = Settings.read().storage
-        sys.stdout.write(f"bucket {storage.s3_bucket}: {make(storage)}\n")
+        sys.stdout.write(f"bucket {storage.s3_bucket}: {create(storage)}\n")
     except (SettingsError, BotoCoreError, ClientError) as problem:
-        sys.exit(f"The bucket can't be made: {problem}")
+        sys.exit(f"The bucket can't be created: {problem}")
 
 
-def make(storage: StorageSettings) -> str:
+def create(storage: StorageSettings) -> str:
     client = get_session().create_client(
         "s3",
         region_name=storage.s3_region,
@@ -34,12 +34,12 @@ def make(storage: StorageSettings) -> str:
     try:
         client.create_bucket(Bucket=storage.s3_bucket)
     except ClientError as problem:
-        if problem.response["Error"]["Code"] not in THERE_ALREADY:
+        if problem.response["Error"]["Code"] not in EXISTS_CODES:
             raise
         # Fails if the bucket belongs to somebody else.
         client.head_bucket(Bucket=storage.s3_bucket)
-        return "there already"
-    return "made"
+        return "exists already"
+    return "created"
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ async def write_events(db: Database, index: AnalyticsIndex, logged: Sequence[Eve
 
 
 async def _write(db: Database, index: AnalyticsIndex, batch: Sequence[Document]) -> None:
-    """Writes documents. Records those that Elasticsearch refuses, so that they are not taken for lost ones."""
+    """Writes documents. Records those that Elasticsearch refuses, so that checks do not report them as missing."""
     refused = [
         {"document": document.id, "at": document.at, "reason": reason} for document, reason in await index.write(batch)
     ]

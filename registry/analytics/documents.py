@@ -1,4 +1,7 @@
-"""Builds the documents for dashboards, one for each download or event. es_mappings/README.md lists the fields. Pure."""
+"""Builds the documents for dashboards, one for each download or event. Pure functions.
+
+es_mappings/README.md lists the fields.
+"""
 
 import functools
 from collections.abc import Mapping
@@ -97,7 +100,7 @@ def event(each: Event, owner: str | None) -> Document:
 
 
 def lag(consumer: str, behind: int, seconds: float, at: datetime) -> Document:
-    """The document of a sample: `consumer` is `behind` entries and `seconds` behind at the time `at`."""
+    """The document of a sample: at the time `at`, `consumer` is `behind` entries and `seconds` behind its log."""
     event_fields = {"kind": "metric", "category": ["package"], "type": ["info"], "action": "consumer.lag"}
     figures = {"name": consumer, "events_behind": behind, "seconds_behind": round(seconds, 3)}
     place = Place(EVENTS, f"lag-{consumer}-{int(at.timestamp() * 1000)}", at)

@@ -139,7 +139,9 @@ class AnalyticsIndex:
         for item in failed.values():
             if not refuses_document(item["error"]):
                 self._has_templates = False
-                raise SearchUnavailable(f"Elasticsearch takes no documents for dashboards: {reason_of(item['error'])}")
+                raise SearchUnavailable(
+                    f"Elasticsearch accepts no documents for dashboards: {reason_of(item['error'])}"
+                )
         found = [Refusal(d, reason_of(failed[d.id]["error"])) for d in documents if d.id in failed]
         for refusal in found:
             REFUSED.inc()

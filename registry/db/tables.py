@@ -288,7 +288,7 @@ consumers = sa.Table(
     sa.Column("failed_at", sa.DateTime(timezone=True)),
 )
 
-# Work for the background; see registry/jobs/queue.py.
+# Background jobs; see registry/jobs/queue.py.
 jobs = sa.Table(
     "jobs",
     metadata,
@@ -307,12 +307,12 @@ jobs = sa.Table(
     # When the job may be leased. For a running job this is the end of its lease.
     _now("run_at"),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
-    # NULL: a periodic job, which never dies
+    # NULL: a periodic job, which is retried without limit.
     sa.Column("max_attempts", sa.Integer),
     sa.Column("lease", sa.Uuid),
     _text("leased_by"),
     _text("last_error"),
-    # When a periodic job was last done.
+    # When a periodic job last succeeded.
     sa.Column("finished_at", sa.DateTime(timezone=True)),
     _now("created_at"),
     _now("updated_at"),

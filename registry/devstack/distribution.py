@@ -30,7 +30,7 @@ def elasticsearch_home(cache: Path) -> Path:
     """The Elasticsearch folder below `cache`; downloads it if it is missing. Many processes may call this at once.
 
     The folder's name contains the SHA-256 that was checked. The folder gets this name only when it is complete.
-    Raises StackError without network or disk space, for an unwritable cache, and for other content than the pinned.
+    Raises StackError without network or disk space, for an unwritable cache, and for content with another SHA-256.
     """
     home = cache / f"elasticsearch-{ELASTICSEARCH_VERSION}-{ELASTICSEARCH_TREE_SHA256[:16]}"
     if home.is_dir():
@@ -49,8 +49,10 @@ def elasticsearch_home(cache: Path) -> Path:
 
 
 def maven_jar(cache: Path, coordinate: str) -> Path:
-    """The jar of a pinned Maven `coordinate` below `cache`; downloads it if it is missing. Raises StackError like
-    elasticsearch_home()."""
+    """The jar of a pinned Maven `coordinate` below `cache`; downloads it if it is missing.
+
+    Raises StackError for the same reasons as elasticsearch_home().
+    """
     group, artifact, version, *_ = coordinate.split(":")
     digest = _JAR_SHA256[coordinate]
     jar = cache / f"{artifact}-{version}-{digest[:16]}.jar"

@@ -134,8 +134,8 @@ async def _sweep_orphans(registry: Registry) -> None:
 CHECKS = (
     Check(
         "storage server",
-        "the storage takes uploads",
-        "make the storage take uploads",
+        "the storage accepts uploads",
+        "repair the storage or its settings",
         _find_refused,
     ),
     Check(
@@ -146,15 +146,15 @@ CHECKS = (
     ),
     Check(
         "tombstones",
-        "every version whose grace period after its deletion is over is swept",
-        "sweep them",
+        "the tarball of every deleted version is removed after its grace period",
+        "remove these tarballs",
         _find_tombstones,
         _sweep_tombstones,
     ),
     Check(
         "orphans",
         "the storage has no file older than a day that belongs to no version, and no incomplete upload",
-        "remove them after some minutes, in which a late publish may still use one",
+        "remove them after some minutes, because a publish that is still running may use one",
         _find_orphans,
         _sweep_orphans,
     ),

@@ -51,8 +51,8 @@ class Found:
 class Check:
     """`law` says what must be true. `remedy` says what `repair` does or, without `repair`, what a person has to do.
 
-    `find` must not report differences that come from work in progress. If a `vital` check finds a fault, no other check
-    is made.
+    `find` must not report differences that come from work in progress. If a `vital` check finds a fault, no later
+    check runs.
     """
 
     name: str

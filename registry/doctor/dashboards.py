@@ -148,7 +148,7 @@ CHECKS = (
     Check(
         "refused dashboard documents",
         "Elasticsearch has refused no document for dashboards",
-        "write each once more; the reason is shown if it is refused again",
+        "write each again; the next run shows the reason if it is refused again",
         _find_refused,
         _retry_refused,
     ),

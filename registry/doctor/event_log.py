@@ -22,13 +22,13 @@ CHECKS = (
     Check(
         "event numbers",
         "the log's numbers have no gap",
-        "fill each gap with a `log.lost` event; other checks restore what the lost events said",
+        "fill each gap with a `log.lost` event; other checks append the lost events again",
         reading(store.gaps),
         writing(store.fill_gaps),
     ),
     Check(
         "events",
-        "the log has the events that made each version and package what it is: published, deleted, yanked, deprecated",
+        "every publish, deletion, yank and deprecation that the rows show has its event in the log",
         "append the missing events; consumers then handle them",
         reading(store.missing_events),
         writing(store.append_missing_events),
@@ -42,7 +42,7 @@ CHECKS = (
     Check(
         "cursors",
         "no consumer's cursor is beyond the end of its log",
-        "set the cursor back to the beginning; handling an event again changes nothing",
+        "reset the cursor to the beginning; handling an event again changes nothing",
         reading(_cursors),
         writing(_replay),
     ),

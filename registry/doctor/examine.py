@@ -1,4 +1,4 @@
-"""Makes all checks, repairs if asked to, and checks again what it repaired."""
+"""Runs all checks, repairs if asked to, and then repeats the checks whose faults were repaired."""
 
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -27,7 +27,7 @@ SEARCH_TIMEOUT = timedelta(seconds=30)
 class Result:
     """The result of one check: the number of faults that were `found`, and that are `left` after the repair.
 
-    `problem` is None, or says why the check could not be made.
+    `problem` is None, or says why the check could not run.
     """
 
     name: str
@@ -43,14 +43,14 @@ class Result:
 
 @dataclass
 class Report:
-    """The results of all checks, in the order they were made."""
+    """The results of all checks, in the order they ran."""
 
     repaired: bool
     results: list[Result]
 
     @property
     def status(self) -> int:
-        """The exit status. 0: no fault is left. 1: faults are left. 2: some check could not be made."""
+        """The exit status. 0: no fault is left. 1: faults are left. 2: some check could not run."""
         if any(result.problem for result in self.results):
             return INCOMPLETE
         return WRONG if any(result.left for result in self.results) else CLEAN
@@ -60,7 +60,10 @@ class Report:
 
 
 def all_checks(registry: Registry, *, deep: bool) -> list[Check]:
-    """All checks, in the order of repairs: first what other data is computed from. `deep` reads all tarballs."""
+    """All checks, in the order in which repairs must run: rows before the counters and indices that depend on them.
+
+    With `deep`, one check reads all tarballs.
+    """
     checks = [*schema.CHECKS, *blobs.CHECKS, *(blobs.DEEP if deep else ()), *rows.CHECKS, *event_log.CHECKS]
     checks += [*spool.CHECKS, *counts.CHECKS, *jobs.CHECKS]
     if registry.index.is_configured:
@@ -91,7 +94,7 @@ async def opened(settings: Settings, progress: Progress) -> AsyncIterator[Regist
 
 
 async def examine(registry: Registry, checks: Sequence[Check], *, repair: bool) -> Report:
-    """Makes `checks` one after the other. After all repairs, makes each check that was repaired once more."""
+    """Runs `checks` one after the other. After all repairs, repeats each check whose faults were repaired."""
     results: list[Result] = []
     for check in checks:
         registry.progress(check.name)

@@ -104,7 +104,7 @@ CHECKS = (
     ),
     Check(
         "packages",
-        "each package shows its latest version and that version's metadata",
+        "each package shows the metadata of its latest version",
         "refresh what the package shows",
         _find_outdated,
         _repair_outdated,

@@ -34,9 +34,9 @@ async def _find_differences(registry: Registry) -> Found:
 
 
 async def _reconcile(registry: Registry) -> None:
-    mended = await reconcile(registry.db, registry.index)
-    if mended[UNREPAIRED]:
-        # An index that is newer than a restored database refuses our older documents. Only a rebuild helps.
+    found = await reconcile(registry.db, registry.index)
+    if found[UNREPAIRED]:
+        # After a restore of PostgreSQL from a backup, the index refuses documents with an older seq. Rebuild it.
         await rebuild(registry.db, registry.index)
 
 
@@ -63,7 +63,7 @@ CHECKS = (
     Check(
         "refused documents",
         "Elasticsearch has refused no search document",
-        "write each once more; the reason is shown if it is refused again",
+        "write each again; the next run shows the reason if it is refused again",
         _find_refused,
         _retry,
     ),

@@ -23,7 +23,7 @@ def _named(registry: Registry, pattern: str, *, older_than: float = 0.0) -> set[
 
 
 async def _find_waiting(registry: Registry) -> Found:
-    """Finds batches that no process adds. While their number falls, some process is adding them."""
+    """Finds batches that no process is adding. While their number falls, a process is adding them."""
     waiting = await asyncio.to_thread(_named, registry, "*.downloads.json")
     while waiting:
         await asyncio.sleep(SETTLE_SECONDS)
@@ -45,23 +45,23 @@ async def _find_damaged(registry: Registry) -> Found:
     return found
 
 
-async def _left(registry: Registry) -> set[Path]:
+async def _leftovers(registry: Registry) -> set[Path]:
     """Leftovers of processes that died: folders of uploads, and incomplete batch files."""
     folders = await asyncio.to_thread(spool.abandoned, registry.settings.limits.spool_path)
     files = await asyncio.to_thread(_named, registry, "*.tmp", older_than=ORPHAN_AGE.total_seconds())
     return {*folders, *files}
 
 
-async def _find_left(registry: Registry) -> Found:
-    left = await _left(registry)
+async def _find_leftovers(registry: Registry) -> Found:
+    left = await _leftovers(registry)
     if left:
         # A process that starts just now may be removing them.
         await asyncio.sleep(SETTLE_SECONDS)
-        left &= await _left(registry)
+        left &= await _leftovers(registry)
     return Found(len(left), sorted(str(path) for path in left)[:EXAMPLES])
 
 
-async def _remove_left(registry: Registry) -> None:
+async def _remove_leftovers(registry: Registry) -> None:
     root = registry.settings.limits.spool_path
     await asyncio.to_thread(spool.abandoned, root, remove=True)
     for path in await asyncio.to_thread(_named, registry, "*.tmp", older_than=ORPHAN_AGE.total_seconds()):
@@ -84,9 +84,9 @@ CHECKS = (
     ),
     Check(
         "spool leftovers",
-        "processes that died left nothing in this machine's spool folder",
-        "remove it",
-        _find_left,
-        _remove_left,
+        "this machine's spool folder has no files of processes that died",
+        "remove them",
+        _find_leftovers,
+        _remove_leftovers,
     ),
 )

@@ -1,12 +1,12 @@
 """Receives PostgreSQL notifications for the whole process, on one connection, and passes them to subscribers.
 
-`Connection.announce()` sends an announcement with a commit. Subscribers in the same process get it before the code that
-committed goes on; other processes get it through LISTEN a few milliseconds later. The sending process also gets it a
-second time through LISTEN.
+`Connection.announce()` sends an announcement with a commit. Subscribers in the same process get it before
+the block of `Database.transaction()` ends. Other processes get it through LISTEN a few milliseconds later. The sending
+process also gets it a second time through LISTEN.
 
 A lost connection is not always visible: a firewall may drop its packets, or the process may have been frozen. So the
 listener pings PostgreSQL every second. The answer to a ping comes after all notifications sent before it. Without a
-recent answer `is_listening` is False, and a cache must not serve what it holds.
+recent answer `is_listening` is False, and caches must not serve their entries.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ from registry.errors import DatabaseUnavailable
 log = logging.getLogger(__name__)
 
 PING_SECONDS = 1.0
-# A subscriber that trusts `is_listening` can be at most this far behind PostgreSQL.
-DEAF_SECONDS = 3.0
+# While `is_listening` is True, subscribers have received everything that was announced more than this long ago.
+MAX_LAG_SECONDS = 3.0
 RETRY_SECONDS = 1.0
 
 _PING = Statement("SELECT 1", {})
@@ -55,8 +55,8 @@ class Announcements:
 
     @property
     def is_listening(self) -> bool:
-        """Whether everything announced until DEAF_SECONDS ago has reached the subscribers."""
-        return self._complete_until is not None and self._clock() - self._complete_until <= DEAF_SECONDS
+        """Whether subscribers have received everything that was announced until MAX_LAG_SECONDS ago."""
+        return self._complete_until is not None and self._clock() - self._complete_until <= MAX_LAG_SECONDS
 
     def subscribe(
         self, *channels: str, announced: Announced, resumed: Callable[[], None] = lambda: None
@@ -98,7 +98,7 @@ class Announcements:
                     await self._receive(conn, notifies)
             except DatabaseUnavailable:
                 log.info("listening stopped because the database is unavailable")
-            except Exception:  # the loop must survive any error: without it, caches stay off until a restart
+            except Exception:  # the loop must survive any error, because caches are off while it does not run
                 log.exception("listening failed")
             await asyncio.sleep(RETRY_SECONDS)
 
@@ -106,7 +106,7 @@ class Announcements:
     async def _session(self) -> AsyncIterator[tuple[Connection, Any]]:
         try:
             async with self._db.session(on_notify=self._tell) as (conn, notifies):
-                async with asyncio.timeout(DEAF_SECONDS):
+                async with asyncio.timeout(MAX_LAG_SECONDS):
                     await conn.command("; ".join(f"LISTEN {channel}" for channel in self._channels))
                 yield conn, notifies
         finally:
@@ -117,7 +117,7 @@ class Announcements:
             _call(subscription.resumed)
         while True:
             sent_at = self._clock()
-            async with asyncio.timeout(DEAF_SECONDS):
+            async with asyncio.timeout(MAX_LAG_SECONDS):
                 await conn.value(_PING)
             self._complete_until = sent_at
             with contextlib.suppress(TimeoutError):

@@ -40,7 +40,7 @@ Reader = Callable[[Connection, int, int], Awaitable[Sequence[Any]]]
 
 BATCH = 500
 POLL_SECONDS = 1.0
-REST = 3
+REST_FACTOR = 3
 LONGEST_REST_SECONDS = 1.0
 BACK_OFF_SECONDS = (0.5, 1.0, 2.0, 5.0)
 
@@ -76,12 +76,12 @@ async def follow(
 ) -> None:
     """Handles the log for ever, starting at the saved cursor of `name`. Ends only by cancellation.
 
-    The log is the event log, unless `read` reads another one. A consumer that has caught up rests for `pause`
-    seconds, or for REST times as long as its last batch took if that is longer, so a busy log is handled in larger
-    batches. A failed batch is logged, counted and retried after a pause. The cursor moves when a batch has succeeded.
-    `clock` measures how long a batch took, and `sleep` is the rest after it, both in seconds.
+    The log is the event log, unless `read` reads another one. A consumer that has caught up rests, so that it handles a
+    busy log in larger batches: for `pause` seconds, or for REST_FACTOR times the duration of its last batch (at most
+    LONGEST_REST_SECONDS) if that is longer. A failed batch is logged, counted and retried after a pause. The cursor
+    moves when a batch has succeeded. `clock` measures the duration of a batch, and `sleep` waits during the rest.
     """
-    failures = 0
+    failed_in_a_row = 0
     ERRORS.labels(name)  # creates the series at 0, so that alerts see the first failure as an increase
     while True:
         try:
@@ -93,9 +93,9 @@ async def follow(
                     while True:
                         began = clock()
                         caught_up = await _step(db, name, handle, read)
-                        failures = 0
+                        failed_in_a_row = 0
                         if caught_up:
-                            rest = min(REST * (clock() - began), LONGEST_REST_SECONDS)
+                            rest = min(REST_FACTOR * (clock() - began), LONGEST_REST_SECONDS)
                             await sleep(max(pause, rest))
                             await wait(wakeup, POLL_SECONDS)
                             wakeup.clear()
@@ -108,15 +108,15 @@ async def follow(
         except Exception:  # a bug in a handler must not end the loop: the batch is retried
             log.exception("consumer failed", extra={"consumer": name})
         ERRORS.labels(name).inc()
-        await asyncio.sleep(BACK_OFF_SECONDS[min(failures, len(BACK_OFF_SECONDS) - 1)])
-        failures += 1
+        await asyncio.sleep(BACK_OFF_SECONDS[min(failed_in_a_row, len(BACK_OFF_SECONDS) - 1)])
+        failed_in_a_row += 1
 
 
 async def wait_until_handled(db: Database, announcements: Announcements, name: str, seq: int, seconds: float) -> bool:
-    """Whether consumer `name` has handled `seq`, after up to `seconds` of waiting.
+    """Waits up to `seconds` until consumer `name` has handled `seq`. Returns whether it has.
 
-    Reads the cursor, and reads it again when the consumer announces that it passed `seq`. A process that does not
-    receive announcements reads it each POLL_SECONDS.
+    Reads the cursor once, and again when the consumer announces that it passed `seq`. A process that receives no
+    announcements reads the cursor every POLL_SECONDS.
     """
     deadline = time.monotonic() + seconds
     wakeup = asyncio.Event()
@@ -145,7 +145,7 @@ async def wait_until_handled(db: Database, announcements: Announcements, name: s
 
 
 async def _save_failure(db: Database, name: str, reason: str) -> None:
-    """Stores why `name` waits, so that /health of every process can tell. The next successful batch clears it."""
+    """Stores why `name` waits, so that /health of every process can show it. The next successful batch clears it."""
     try:
         async with db.transaction() as conn:
             await conn.run(_FAIL, consumer=name, reason=reason)

@@ -1,9 +1,9 @@
-"""The job queue: work that must happen once a transaction has committed, however often processes die.
+"""The job queue, for work that must happen after a transaction has committed, even if processes die.
 
 A job is a row. `enqueue()` adds it on the caller's connection, so the job exists if and only if the transaction
 commits. A worker (`registry.jobs.runner`) leases it, runs it, and removes it. A job whose worker died, or lost its
 lease, runs again: handlers must be idempotent. A job that fails is retried with exponential back-off; after
-`max_attempts` it is dead. Dead jobs stay for 90 days, so that somebody can look at them and retry them.
+`max_attempts` it is dead. Dead jobs stay for 90 days, so that an operator can look at them and retry them.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

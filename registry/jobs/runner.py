@@ -74,11 +74,10 @@ class Runner:
         self._tasks: set[asyncio.Task[None]] = set()
         # Running jobs by lease. A job leaves before its result is saved.
         self._leased: dict[UUID, asyncio.Task[None]] = {}
+        # Creates these series at 0, so that alerts see the first failure as an increase.
         for name in self._kinds:
             for outcome in (FAILED, DIED):
-                RUNS.labels(
-                    name, outcome
-                )  # creates the series at 0, so that alerts see the first failure as an increase
+                RUNS.labels(name, outcome)
 
     async def run(self) -> None:
         """Leases and runs jobs for ever. When cancelled, it cancels the running jobs and releases their leases."""
@@ -157,12 +156,12 @@ class Runner:
             if self._leased.pop(held, None) is None:
                 self._count(kind, job, LOST, began)
             else:
-                await self._give_back(kind, job, held)
+                await self._release(kind, job, held)
             raise
         self._leased.pop(held, None)
         outcome = LOST
         try:
-            outcome = await self._settle(kind, job, held, error)
+            outcome = await self._save_result(kind, job, held, error)
         except Unavailable as unavailable:
             log.warning("the result of a job can't be saved", extra={"job": kind.name, "reason": unavailable.detail})
         self._count(kind, job, outcome, began)
@@ -184,7 +183,7 @@ class Runner:
             return error
         return None
 
-    async def _settle(self, kind: Kind, job: Job, held: UUID, error: Exception | None) -> str:
+    async def _save_result(self, kind: Kind, job: Job, held: UUID, error: Exception | None) -> str:
         """Saves the result of a run and returns its outcome."""
         if error is None:
             async with self._db.transaction() as conn:
@@ -202,8 +201,8 @@ class Runner:
             return LOST
         return UNAVAILABLE if isinstance(error, Unavailable) else FAILED
 
-    async def _give_back(self, kind: Kind, job: Job, held: UUID) -> None:
-        """Releases the lease, so that another process need not wait until it ends."""
+    async def _release(self, kind: Kind, job: Job, held: UUID) -> None:
+        """Releases the lease, so that another process can run the job at once."""
         try:
             async with self._db.transaction() as conn:
                 await store.release(conn, job.id, held)

@@ -143,7 +143,7 @@ async def enqueue(
 
 
 async def schedule(conn: Connection, kind: str, every: timedelta, first_after: timedelta) -> None:
-    """Adds the periodic job of `kind` unless it is there; brings it forward when `every` became shorter."""
+    """Adds the periodic job of `kind` if it is missing. Brings its next run forward if `every` became shorter."""
     await conn.run(_SCHEDULE, kind=kind, key=kind, payload=json({}), delay=first_after, max_attempts=None, every=every)
 
 

@@ -57,7 +57,7 @@ async def _keep_healed(db: Database, index: SearchIndex, seconds: float) -> None
         try:
             await heal(db, index)
         except Unavailable as error:
-            log.warning("search index can't be looked at", extra={"reason": error.detail})
+            log.warning("search index can't be checked", extra={"reason": error.detail})
         except Exception:  # an unexpected error must not end the loop and with it the consumer
-            log.exception("search index can't be looked at")
+            log.exception("checking the search index failed")
         await asyncio.sleep(seconds)

@@ -1,4 +1,4 @@
-"""Explains the position of a package in the results of a query, or why it is not among them."""
+"""Explains the position of a package in the results of a query, or why the query does not find it."""
 
 import math
 from collections.abc import Mapping
@@ -156,17 +156,17 @@ def _found(
         {"part": "quality", "worth": round(query.QUALITY * document["quality"], 3)},
         {"part": "freshness", "worth": round(query.FRESHNESS * _freshness(document["published_at"]), 3)},
     ]
-    told = "its popularity, as the query has no words"
+    main_reason = "its popularity, as the query has no words"
     if request.terms.text:
         strongest = max(evidence, key=lambda each: sum(part["worth"] for part in each["parts"]), default=None)
-        told = strongest["kind"] if strongest else "a similar name or description"
+        main_reason = strongest["kind"] if strongest else "a similar name or description"
     demoted = " It is deprecated, which lowers its rank." if document["deprecated"] else ""
     return {
         "name": document["name"],
         "query": request.q,
         "found": True,
         "reason": "found",
-        "explanation": f"Position {above + 1}, mainly because of {told}.{demoted}",
+        "explanation": f"Position {above + 1}, mainly because of {main_reason}.{demoted}",
         "position": above + 1,
         "score": page.score(request.terms.text, document["name"], hit["_score"], matched),
         "rank": round(hit["_score"], 3),

@@ -204,9 +204,9 @@ class SearchIndex:
 
         A newer layout is accepted, so that two releases that run at once do not rebuild each other's indices.
         """
-        behind = {kind: await self._behind(self.alias(kind)) for kind in KINDS}
+        current = {kind: await self._indices_of(self.alias(kind)) for kind in KINDS}
         layout = es_mappings.load(PACKAGES)["version"]
-        return all(len(names) == 1 and self._layout(kind, names[0]) >= layout for kind, names in behind.items())
+        return all(len(names) == 1 and self._layout(kind, names[0]) >= layout for kind, names in current.items())
 
     async def create_generation(self) -> None:
         """Creates two empty indices, with the building aliases and without refresh. Deletes unfinished ones first."""
@@ -226,7 +226,7 @@ class SearchIndex:
     async def drop_building(self) -> None:
         for kind in KINDS:
             building = self.alias(kind, building=True)
-            for name in await self._behind(building):
+            for name in await self._indices_of(building):
                 # A swap whose answer was lost may still run. Only one of both requests can remove the alias.
                 with contextlib.suppress(IndexMissing), errors_named():
                     await self._patient.indices.update_aliases(actions=[_remove(name, building)])
@@ -242,10 +242,10 @@ class SearchIndex:
         retired: list[str] = []
         for kind in KINDS:
             alias, building = self.alias(kind), self.alias(kind, building=True)
-            new, old = await self._behind(building), await self._behind(alias)
+            new, old = await self._indices_of(building), await self._indices_of(alias)
             if len(new) != 1:
                 raise SearchUnavailable(f"{len(new)} indices have the alias {building}, not one. None is used.")
-            await self._settle(new)
+            await self._set_refresh_interval(new)
             retired += old
             actions += [_remove(new[0], building), *(_remove(name, alias) for name in old)]
             actions.append({"add": {"index": new[0], "alias": alias}})
@@ -254,7 +254,7 @@ class SearchIndex:
                 await self._patient.indices.put_mapping(index=name, meta={"seq": seq})
             await self._patient.indices.update_aliases(actions=actions)
         for kind in KINDS:
-            kept = {*retired, *await self._behind(self.alias(kind))}
+            kept = {*retired, *await self._indices_of(self.alias(kind))}
             await self._drop([name for name in await self._generations(kind) if name not in kept])
 
     async def revive_previous(self) -> int:
@@ -265,7 +265,7 @@ class SearchIndex:
         await self.drop_building()
         previous = {}
         for kind in KINDS:
-            searched = await self._behind(self.alias(kind))
+            searched = await self._indices_of(self.alias(kind))
             previous[kind] = [name for name in await self._generations(kind) if name not in searched][-1:]
         if not all(previous.values()):
             raise IndexMissing("No earlier generation of the search index is kept.")
@@ -295,7 +295,8 @@ class SearchIndex:
         found = _LAYOUT.match(name.removeprefix(f"{self._prefix}{kind}"))
         return int(found[1]) if found else 0
 
-    async def _behind(self, alias: str) -> list[str]:
+    async def _indices_of(self, alias: str) -> list[str]:
+        """The names of the indices that have this alias."""
         with errors_named():
             found = await self._es.options(ignore_status=404).indices.get_alias(name=alias)
         return sorted(name for name, entry in found.body.items() if isinstance(entry, dict))
@@ -306,7 +307,8 @@ class SearchIndex:
             found = await self._es.indices.get(index=f"{self._prefix}{kind}-*", features="aliases")
         return sorted(found.body, key=lambda name: name.rpartition("-")[2])
 
-    async def _settle(self, names: Sequence[str]) -> None:
+    async def _set_refresh_interval(self, names: Sequence[str]) -> None:
+        """Makes Elasticsearch refresh these indices by itself. It does not while a rebuild fills them."""
         with errors_named():
             interval = es_mappings.load(PACKAGES)["settings"]["refresh_interval"]
             for name in names:

@@ -1,4 +1,4 @@
-"""Indexes the packages and versions of events from their current rows, also in the index that is being built."""
+"""Indexes the packages and versions of events from their current rows, also in an index that a rebuild is filling."""
 
 from collections.abc import Iterable, Sequence
 
@@ -17,7 +17,7 @@ FAILED = Counter("registry_index_documents_failed_total", "Documents that the se
 CONSUMER = "search"
 # When a rebuild ends during a bulk write, an alias disappears. The next try uses the aliases that exist then.
 TRIES = 3
-FAILURES = 500
+PAGE = 500
 
 
 async def index_events(
@@ -27,10 +27,10 @@ async def index_events(
 
     Raises SearchUnavailable; IndexMissing when there is no index to write to.
     """
-    told = [event for event in events if event.is_about_package]
+    changes = [event for event in events if event.is_about_package]
     async with db.read(snapshot=True) as conn:
         writes = await writes_of(
-            conn, {event.package for event in told}, {(e.package, e.version) for e in told if e.version}
+            conn, {event.package for event in changes}, {(e.package, e.version) for e in changes if e.version}
         )
     await write(db, index, writes, building_only=building_only)
 
@@ -60,7 +60,7 @@ async def retry_failures(db: Database, index: SearchIndex) -> None:
     after = ""
     while True:
         async with db.read(snapshot=True) as conn:
-            failed = await store.failures(conn, after, FAILURES)
+            failed = await store.failures(conn, after, PAGE)
             if not failed:
                 return
             stem = f"{VERSIONS}:"

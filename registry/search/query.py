@@ -39,7 +39,7 @@ TRIGRAM_SHARE = "75%"
 # The strongest of these three kinds counts in full, the others only by this share. So among names that begin with the
 # query the popular one comes first, not one whose description repeats the query.
 LESSER_EVIDENCE = 0.2
-# These are so high that popularity never lifts another match above them.
+# These are so high that popularity never ranks another match above them.
 EXACT = 1_000_000
 COMPACT = 10_000
 

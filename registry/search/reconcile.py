@@ -80,7 +80,7 @@ async def differences(db: Database, index: SearchIndex) -> AsyncIterator[tuple[s
 
 
 async def _suspects(db: Database, index: SearchIndex) -> AsyncIterator[tuple[str, list[Identity]]]:
-    """Yields (kind, documents of a page that differ). They may differ only because the consumer is still at work."""
+    """Yields (kind, documents of a page that differ). The consumer may not have handled their latest events yet."""
     await index.refresh()
     for kind in KINDS:
         async for page in _pages_of_database(db, kind):
@@ -186,7 +186,7 @@ async def _differences(db: Database, index: SearchIndex, kind: str, identities: 
 
 
 async def _truth(db: Database, kind: str, identities: Sequence[Identity]) -> dict[str, tuple[Identity, Write]]:
-    """What the index should hold, by document id. The write has no document where PostgreSQL has no row."""
+    """The documents that the index should hold, by id. The write has no document if PostgreSQL has no row."""
     async with db.read(snapshot=True) as conn:
         seq = await event_log.last_seq(conn)
         if kind == PACKAGES:

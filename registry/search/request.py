@@ -36,7 +36,7 @@ PARAMETERS: list[dict[str, Any]] = [
     query(
         "q",
         {"type": "string", "minLength": 1, "maxLength": MAX_TEXT, "pattern": r"\S"},
-        'Words to find. author:ada, keyword:ml, license:MIT, name:x and "exact phrases" narrow; a - in front excludes.',
+        'Words to find. author:ada, keyword:ml, license:MIT, name:x and "exact phrases" filter; a leading - excludes.',
         required=True,
         example="http client",
     ),
@@ -44,22 +44,22 @@ PARAMETERS: list[dict[str, Any]] = [
     query(
         "cursor",
         {"type": "string", "pattern": "^[A-Za-z0-9_-]+$", "maxLength": 1024},
-        "The next_cursor of the previous page. Not for sort=relevance.",
+        "The next_cursor of the previous page. It can't be used with sort=relevance.",
     ),
     query("sort", {"type": "string", "enum": list(SORTS), "default": RELEVANCE}, "The order of the results."),
-    _values("author", "Only packages of this author; repeated: of any of them."),
-    _values("license", "Only packages under this licence; repeated: under any of them."),
-    _values("keyword", "Only packages with this keyword; repeated: with all of them."),
+    _values("author", "Finds only packages by this author. If given several times: by any of these authors."),
+    _values("license", "Finds only packages with this licence. If given several times: with any of these licences."),
+    _values("keyword", "Finds only packages with this keyword. If given several times: with all of these keywords."),
     query("prerelease", {"type": "string", "enum": ["true", "false"]}, "false leaves out pre-releases."),
     query(
         "versions",
         {"type": "string", "enum": ["all", "latest"], "default": "latest"},
-        "all searches every version and lists each one as a result.",
+        "all searches all versions; each version is a result of its own.",
     ),
     query(
         "facets",
         {"type": "string", "enum": ["true", "false"], "default": "false"},
-        "true adds how many results each author, licence and keyword has.",
+        "true adds the number of results for each author, licence and keyword.",
     ),
     query(
         "min_seq",
@@ -82,8 +82,8 @@ EXPLAIN_PARAMETERS: list[dict[str, Any]] = [
 class SearchRequest:
     """One search. `terms` is the parsed `q`; `after` is the cursor's position, None without a cursor.
 
-    `within` holds the names of the only packages that may be found, None for all. It comes from the client's rights,
-    not from a parameter.
+    `within` limits the search to packages with these names; None allows all packages. It comes from the client's
+    rights, not from a parameter.
     """
 
     q: str

@@ -27,7 +27,8 @@ OFFERED = (
     .where(_sibling.c.package_id == packages.c.id, _sibling.c.deleted_at.is_(None), _sibling.c.yanked.is_(False))
     .exists()
 )
-# With EXISTS, PostgreSQL hashes all versions of the registry for each page of a rebuild. LIMIT prevents that.
+# The same as a subquery with LIMIT: for EXISTS, PostgreSQL hashes all versions of the registry for each page of a
+# rebuild.
 _AN_OFFERED = (
     sa.select(_sibling.c.id)
     .where(_sibling.c.package_id == packages.c.id, _sibling.c.deleted_at.is_(None), _sibling.c.yanked.is_(False))

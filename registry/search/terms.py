@@ -1,5 +1,7 @@
-"""Parses a query into words, phrases, exclusions and fields. Every text is valid, and none is an operator of
-Elasticsearch."""
+"""Parses a query into words, phrases, exclusions and fields.
+
+Every text is a valid query. No character is passed on to Elasticsearch as an operator.
+"""
 
 import re
 import unicodedata

@@ -11,7 +11,7 @@ from registry.search.documents import Document
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Puts a document as of `seq`, or deletes it when `document` is None."""
+    """Puts a document, or deletes it when `document` is None. `seq` is the last event that it includes."""
 
     kind: str
     id: str
@@ -53,5 +53,5 @@ def refusal(result: Mapping[str, Any]) -> str | None:
     if error["type"] == "index_not_found_exception" or "no write index is defined" in error["reason"]:
         raise IndexMissing(str(error["reason"]))
     if not refuses_document(error):
-        raise SearchUnavailable(f"Elasticsearch takes no search documents now: {reason_of(error)}")
+        raise SearchUnavailable(f"Elasticsearch accepts no search documents now: {reason_of(error)}")
     return reason_of(error)

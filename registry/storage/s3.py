@@ -1,7 +1,4 @@
-"""Blobs in a bucket of Amazon S3 or of a compatible server.
-
-registry.storage.s3_upload has the uploads.
-"""
+"""Blobs in a bucket of Amazon S3 or of a compatible server. registry.storage.s3_upload uploads them."""
 
 import asyncio
 import logging
@@ -60,7 +57,7 @@ async def open_s3(
         connect_timeout=2,
         read_timeout=10,
         retries={"mode": "standard", "total_max_attempts": 3},
-        # A slow reader keeps its connection for minutes. In a full pool everybody else would wait.
+        # A slow reader keeps its connection for minutes. If the pool were full, all others would wait.
         max_pool_connections=256,
         signature_version="s3v4",
         # The signed checksum header covers the body. Signing the body, too, would hash it on the event loop.

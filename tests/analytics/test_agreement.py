@@ -118,17 +118,17 @@ async def _get(web: Registry, number: int) -> None:
 
 def _made(ids: list[Row], number: int) -> Download:
     row, agent = ids[number % len(VERSIONS)], CLIENTS[number % len(CLIENTS)][0]
-    told = agents.parse(agent)
+    parsed = agents.parse(agent)
     return made_up(
         row.id,
         row.package_id,
         user_agent=agent,
         client_hash=f"{number % 50:016x}",
-        kind=told.kind,
-        client=told.name,
-        system=told.system,
+        kind=parsed.kind,
+        client=parsed.name,
+        system=parsed.system,
         country=COUNTRIES[number % len(COUNTRIES)],
-        rule=told.rule,
+        rule=parsed.rule,
         bytes=row.tarball_size,
     )
 
@@ -163,7 +163,7 @@ async def by(web: Registry, group: str) -> Counter[str]:
     return counts
 
 
-async def test_ten_thousand_downloads_agree_everywhere_to_the_unit(
+async def test_ten_thousand_downloads_are_counted_exactly_everywhere(
     web: Registry, environ: dict[str, str], es: AsyncElasticsearch, prefix: str
 ):
     db, since = web.app[DB], datetime.now(UTC)
@@ -174,14 +174,14 @@ async def test_ten_thousand_downloads_agree_everywhere_to_the_unit(
         ids = await conn.all(IDS)
     killed, share = 0, TOTAL // 4
     for part in range(3):
-        # Killed as soon as it has saved a cursor, with downloads before it that are written but not saved, or neither.
+        # The worker is killed as soon as it has saved a cursor. Some later downloads may be written, but not saved.
         await downloads(web, ids, range(part * share, (part + 1) * share))
         cursor = await figure(db, CURSOR)
         async with worker(environ) as process:
             await moved_on(db, cursor)
             process.kill()
             killed += await process.wait() == -9
-        assert cursor < await figure(db, CURSOR) < await figure(db, LAST), "killed too late to be in the middle"
+        assert cursor < await figure(db, CURSOR) < await figure(db, LAST), "the worker was killed too late"
     await downloads(web, ids, range(3 * share, TOTAL))
     refused = await ada.call("GET", "/packages/alpha/9.9.9/tarball")
     assert (killed, refused.status) == (3, 404)
@@ -205,7 +205,7 @@ async def agree(web: Registry, es: AsyncElasticsearch, prefix: str, since: datet
     }
     async with web.app[DB].read() as conn:
         rows = await conn.all(EVENTS)
-        # The consumer of events did not lose its cursor either.
+        # Downloads and replays append no events.
         assert await event_log.last_seq(conn) == len(VERSIONS)
     documents = await found(es, prefix)
     assert len(rows) == len(documents) == TOTAL + 1

@@ -1,4 +1,4 @@
-"""While Elasticsearch takes no documents at all, the consumer waits, /health says why, and no download is lost."""
+"""While Elasticsearch accepts no documents, the consumer waits, /health gives the reason, and no download is lost."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ async def health(registry: Registry) -> tuple[str, dict[str, str]]:
     return answer.json["status"], answer.json["components"]["search"]
 
 
-async def test_at_the_shard_limit_downloads_wait_and_all_arrive_once_it_is_raised(
+async def test_at_the_shard_limit_downloads_wait_and_are_indexed_after_it_is_raised(
     registry: Registry, engine: AsyncElasticsearch, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(analytics, "GATHER_SECONDS", 0.05)
@@ -51,15 +51,15 @@ async def test_at_the_shard_limit_downloads_wait_and_all_arrive_once_it_is_raise
     await engine.cluster.put_settings(persistent={LIMIT: None})
     prefix = registry.app[SETTINGS].search.prefix
     async with asyncio.timeout(60):
-        while await held(engine, prefix) < DOWNLOADED:
+        while await indexed(engine, prefix) < DOWNLOADED:
             await asyncio.sleep(0.1)
-    assert await held(engine, prefix) == DOWNLOADED
+    assert await indexed(engine, prefix) == DOWNLOADED
     async with asyncio.timeout(60):
         while (await health(registry))[0] != "healthy":
             await asyncio.sleep(0.1)
 
 
-async def held(engine: AsyncElasticsearch, prefix: str) -> int:
+async def indexed(engine: AsyncElasticsearch, prefix: str) -> int:
     await engine.indices.refresh(index=f"{prefix}{DOWNLOADS}-*")
     return int((await engine.count(index=f"{prefix}{DOWNLOADS}-*"))["count"])
 
@@ -85,11 +85,11 @@ MISSING = (
 )
 
 
-def test_only_an_answer_about_the_document_sets_it_aside():
+def test_only_errors_about_a_document_count_as_its_refusal():
     for status, type_, reason in REFUSED:
         assert refusal({"status": status, "error": {"type": type_, "reason": reason}}) == f"{type_}: {reason}"
     for status, type_, reason in BLOCKED:
-        with pytest.raises(SearchUnavailable, match="takes no search documents") as raised:
+        with pytest.raises(SearchUnavailable, match="accepts no search documents") as raised:
             refusal({"status": status, "error": {"type": type_, "reason": reason}})
         assert not isinstance(raised.value, IndexMissing)
     for status, type_, reason in MISSING:

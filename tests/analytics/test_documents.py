@@ -45,13 +45,13 @@ async def demo(registry: Registry) -> Registry:
     return registry
 
 
-async def test_a_download_has_every_field_of_the_table_and_no_other(demo: Registry):
+async def test_the_document_of_a_download_has_exactly_the_fields_of_its_template(demo: Registry):
     db = demo.app[DB]
     async with db.transaction() as conn:
         row = await conn.one(VERSION)
         agent = "synapse-cli/2.1.0 (Linux 6.8; x86_64)"
-        told = {"user_agent": agent, "client": "synapse-cli", "system": "Linux", "kind": "human", "country": "DE"}
-        store.add(conn, uuid4(), [made_up(row.id, row.package_id, at=NOON, **told)])
+        traits = {"user_agent": agent, "client": "synapse-cli", "system": "Linux", "kind": "human", "country": "DE"}
+        store.add(conn, uuid4(), [made_up(row.id, row.package_id, at=NOON, **traits)])
     made = documents.download((await rows(db))[0])
     assert (made.index, made.id) == ("registry-downloads-2026.11", made.source["event"]["id"])
     assert fields_of(dict(made.source)) == set(properties("downloads"))
@@ -67,7 +67,7 @@ async def test_a_download_has_every_field_of_the_table_and_no_other(demo: Regist
     assert {field: get(dict(made.source), field) for field in expected} == expected
 
 
-async def test_a_refusal_leaves_out_what_does_not_apply(demo: Registry):
+async def test_the_document_of_a_refused_request_has_no_empty_fields(demo: Registry):
     await (await demo.user()).call("GET", "/packages/demo/9.9.9/tarball", headers={"User-Agent": ""})
     made = dict(documents.download((await rows(demo.app[DB]))[0]).source)
     assert (get(made, "event.outcome"), get(made, "http.response.status_code")) == ("failure", 404)
@@ -82,7 +82,7 @@ def _empty(value: Any) -> bool:
     return any(map(_empty, value.values())) if isinstance(value, dict) else value in ("", None)
 
 
-def test_events_and_samples_have_every_field_of_the_table_and_no_other():
+def test_documents_of_events_and_lags_have_exactly_the_fields_of_their_template():
     event = Event(42, "version.deleted", 7, "demo", "1.0.0", 1, {}, NOON)
     made = documents.event(event, "ada")
     sample = documents.lag("search", 3, 0.4, NOON)
@@ -93,7 +93,9 @@ def test_events_and_samples_have_every_field_of_the_table_and_no_other():
     assert not _empty(dict(whole.source))
 
 
-async def test_months_get_indices_of_the_template(index: AnalyticsIndex, es: AsyncElasticsearch, prefix: str):
+async def test_each_month_gets_an_index_with_the_mapping_of_the_template(
+    index: AnalyticsIndex, es: AsyncElasticsearch, prefix: str
+):
     end = datetime(2026, 10, 31, 23, 59, 59, tzinfo=UTC)
     await index.write([document(1, NOON), document(2, end), document(2, end)])
     found = (await es.indices.get_mapping(index=f"{prefix}*")).body
@@ -104,7 +106,7 @@ async def test_months_get_indices_of_the_template(index: AnalyticsIndex, es: Asy
     assert (await es.count(index=f"{prefix}{DOWNLOADS}-*"))["count"] == 2
 
 
-async def test_a_document_that_is_refused_holds_up_no_other(
+async def test_a_refused_document_does_not_stop_the_others(
     index: AnalyticsIndex, es: AsyncElasticsearch, prefix: str, caplog: pytest.LogCaptureFixture
 ):
     bad = document(1, client={"ip": "nowhere"})
@@ -114,7 +116,9 @@ async def test_a_document_that_is_refused_holds_up_no_other(
     assert "document for dashboards refused" in caplog.text
 
 
-async def test_an_engine_that_takes_no_writes_is_waited_for(index: AnalyticsIndex, es: AsyncElasticsearch, prefix: str):
+async def test_a_write_to_a_read_only_index_fails_and_can_be_repeated(
+    index: AnalyticsIndex, es: AsyncElasticsearch, prefix: str
+):
     await index.write([document(1)])
     await es.indices.put_settings(index=f"{prefix}*", settings={"index.blocks.write": True})
     with pytest.raises(SearchUnavailable):
@@ -125,7 +129,7 @@ async def test_an_engine_that_takes_no_writes_is_waited_for(index: AnalyticsInde
     assert (await es.count(index=f"{prefix}{DOWNLOADS}-*"))["count"] == 2
 
 
-async def test_everything_reaches_its_index_and_a_replay_doubles_nothing(
+async def test_downloads_and_events_are_indexed_once_even_after_a_replay(
     make_registry: MakeRegistry, es: AsyncElasticsearch, prefix: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(consumer, "GATHER_SECONDS", 0.05)
@@ -158,7 +162,7 @@ async def handled(registry: Registry) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_lags_are_sampled_for_each_consumer(
+async def test_the_lag_of_each_consumer_is_sampled(
     demo: Registry, index: AnalyticsIndex, es: AsyncElasticsearch, prefix: str
 ):
     await demo.drain()
@@ -176,7 +180,7 @@ async def test_lags_are_sampled_for_each_consumer(
     assert lags["search"] == (0, 0.0)
 
 
-async def test_old_months_go_from_both_and_the_next_has_room(
+async def test_retention_removes_old_months_and_creates_the_next_partition(
     demo: Registry, index: AnalyticsIndex, es: AsyncElasticsearch, prefix: str
 ):
     db, today = demo.app[DB], datetime.now(UTC)

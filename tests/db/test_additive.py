@@ -104,6 +104,6 @@ def test_breaking_changes_are_distinguished_from_additions(database_url: str, ch
     with connect(Settings.read({"REGISTRY_DB_URL": database_url}).database) as conn:
         before = schema(conn)
         conn.execute(sa.text(change))
-        told = breaks(before, schema(conn))
-    assert bool(told) == bool(found)
-    assert all(any(each.startswith(text) for each in told) for text in found), told
+        seen = breaks(before, schema(conn))
+    assert bool(seen) == bool(found)
+    assert all(any(each.startswith(text) for each in seen) for text in found), seen

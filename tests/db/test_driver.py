@@ -64,7 +64,7 @@ async def pid(db: Database) -> int:
         return await conn.value(PID)
 
 
-def test_a_reused_file_number_is_watched_when_a_connection_gets_it_again(
+def test_a_connection_whose_socket_has_a_reused_file_number_is_watched(
     loop: NewLoop, postgres: Postgres, database_url: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(psycopg2, "connect", partial(psycopg2.connect, connection_factory=RaceForNumbers))
@@ -79,7 +79,7 @@ def test_a_reused_file_number_is_watched_when_a_connection_gets_it_again(
                 assert await pid(db) > 0
                 RaceForNumbers.taken.clear()
                 wire.reset_all()
-                while not RaceForNumbers.taken:  # it lies in the pool as it breaks
+                while not RaceForNumbers.taken:  # the connection breaks while it is idle in the pool
                     await asyncio.sleep(0.01)
                 for number in RaceForNumbers.taken:
                     os.close(number)
@@ -89,7 +89,7 @@ def test_a_reused_file_number_is_watched_when_a_connection_gets_it_again(
 
 
 @pytest.mark.parametrize("target", ["any", "read-write", "prefer-standby"])
-def test_a_host_that_refuses_is_followed_by_the_next(target: str, loop: NewLoop, postgres: Postgres, database_url: str):
+def test_the_next_host_is_used_when_one_refuses(target: str, loop: NewLoop, postgres: Postgres, database_url: str):
     """A client that prefers a standby connects to each primary before it accepts one."""
 
     async def scenario() -> None:

@@ -64,7 +64,7 @@ async def test_deferred_statements_run_with_the_commit_in_order(db: Database):
         assert await conn.value(statement(sa.select(users.c.username))) == "grace"
 
 
-async def test_values_of_two_deferred_statements_are_never_mixed_up(db: Database):
+async def test_two_deferred_statements_with_a_value_of_the_same_name_are_refused(db: Database):
     with pytest.raises(ValueError, match="same name"):
         async with db.transaction() as conn:
             conn.defer(ADD, username="ada")
@@ -114,7 +114,7 @@ async def test_a_prepared_statement_is_planned_once_by_each_connection(db: Datab
             assert await conn.value(both, a=3, b=4) == 15
             raise KeyError
     async with db.transaction() as first, db.transaction() as second:
-        assert await first.value(known) == 1  # a rollback takes it from no connection
+        assert await first.value(known) == 1  # it stays after the rollback
         assert await second.value(known) == 0
         for conn in (first, second, first, second):
             assert tuple(await conn.one(both, a=5, b=6)) == (35, "%")
@@ -183,7 +183,7 @@ async def test_planning_that_takes_too_long_is_unavailable_and_can_be_repeated(d
             assert await conn.value(counting) == 0
 
 
-async def test_a_waiter_gets_a_new_connection_in_place_of_a_broken_one(database_url: str):
+async def test_a_waiting_reader_gets_a_new_connection_when_one_breaks(database_url: str):
     values = {"REGISTRY_DB_URL": database_url, "REGISTRY_DB_STATEMENT_TIMEOUT": "1s", "REGISTRY_DB_POOL_SIZE": "2"}
     async with open_database(Settings.read(values).database) as db, asyncio.timeout(2):
         slow = asyncio.gather(_sleep(db), _sleep(db), return_exceptions=True)
@@ -222,7 +222,7 @@ async def test_an_unreachable_server_is_unavailable():
             await _pid(db)
 
 
-async def test_more_readers_than_connections_wait_for_their_turn(database_url: str):
+async def test_readers_wait_when_all_connections_are_in_use(database_url: str):
     settings = Settings.read({"REGISTRY_DB_URL": database_url, "REGISTRY_DB_POOL_SIZE": "2"})
     async with open_database(settings.database) as db:
         pids = await asyncio.gather(*(_pid(db) for _ in range(50)))

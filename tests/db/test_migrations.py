@@ -44,7 +44,7 @@ def test_an_empty_database_gets_exactly_the_tables_of_the_code(empty: DatabaseSe
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
-def test_each_earlier_revision_is_brought_up(empty: DatabaseSettings, revision: str):
+def test_each_revision_can_be_upgraded_to_the_newest(empty: DatabaseSettings, revision: str):
     assert migrate.upgrade(empty, revision) == revision
     assert migrate.upgrade(empty) == REVISIONS[-1]
 

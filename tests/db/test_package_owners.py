@@ -15,7 +15,7 @@ OWNERS = """
 """
 
 
-def test_packages_of_before_and_of_the_release_before_have_their_owner(empty: DatabaseSettings):
+def test_existing_packages_and_those_of_the_former_release_get_an_owner(empty: DatabaseSettings):
     migrate.upgrade(empty, "0006")
     with connect(empty) as conn:
         user = conn.execute(sa.text(USER)).scalar()
@@ -23,7 +23,7 @@ def test_packages_of_before_and_of_the_release_before_have_their_owner(empty: Da
         conn.commit()
     migrate.upgrade(empty)
     with connect(empty) as conn:
-        # As the release before inserts it: it knows nothing of the new table.
+        # The former release inserts packages like this. It does not know the new table.
         conn.execute(sa.text(PACKAGE), {"name": "since", "user": user})
         assert [tuple(row) for row in conn.execute(sa.text(OWNERS))] == [
             ("before", user, "owner", True),

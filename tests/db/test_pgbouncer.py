@@ -59,7 +59,7 @@ async def test_a_statement_ends_after_its_timeout_behind_pgbouncer(pooled: Poole
                 await conn.value(SLEEP)
 
 
-async def test_a_server_connection_that_had_another_client_is_set_up_again(pooled: Pooled, database_url: str):
+async def test_a_reused_server_connection_gets_the_settings_of_its_new_client(pooled: Pooled, database_url: str):
     url = pooled("session", database_url)
     for timeout in ("7s", "8s"):
         async with open_database(database(url, REGISTRY_DB_STATEMENT_TIMEOUT=timeout)) as db, db.read() as conn:
@@ -96,7 +96,7 @@ async def test_packages_are_published_and_found_behind_pgbouncer(
     assert await registry.search("demo") == ["demo"]
 
 
-def test_transaction_mode_is_refused_by_name(pooled: Pooled, database_url: str):
+def test_transaction_mode_is_refused_with_advice(pooled: Pooled, database_url: str):
     settings = database(pooled("transaction", database_url))
     for command in (migrate.pending, migrate.upgrade):
         with pytest.raises(StackError, match="pool_mode = session"):

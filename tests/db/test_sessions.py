@@ -41,14 +41,14 @@ async def test_a_session_has_the_timeouts_of_the_pool(database_url: str):
         assert await conn.value(SETTING, name="idle_in_transaction_session_timeout") == "3500ms"
 
 
-async def test_options_of_the_address_come_on_top(database_url: str):
+async def test_options_in_the_url_are_added_to_the_session_settings(database_url: str):
     settings = options(f"{database_url}&options=-c%20work_mem%3D8MB", REGISTRY_DB_STATEMENT_TIMEOUT="7s").database
     async with open_database(settings) as db, db.read() as conn:
         assert await conn.value(SETTING, name="work_mem") == "8MB"
         assert await conn.value(SETTING, name="statement_timeout") == "7s"
 
 
-async def test_a_transaction_that_stands_still_loses_its_locks(database_url: str, db: Database):
+async def test_an_idle_transaction_loses_its_locks(database_url: str, db: Database):
     settings = options(database_url, REGISTRY_DB_STATEMENT_TIMEOUT="1s").database
     async with open_database(settings) as short:
         taken_over = False

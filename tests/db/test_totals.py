@@ -1,4 +1,4 @@
-"""The numbers that triggers keep equal the counted numbers of packages and versions."""
+"""The totals that triggers maintain are equal to the numbers of packages and versions."""
 
 from contextlib import closing
 
@@ -33,7 +33,7 @@ STEPS = (
 )
 
 
-def test_totals_start_with_existing_rows_and_follow_every_write(empty: DatabaseSettings):
+def test_totals_include_existing_rows_and_change_with_every_write(empty: DatabaseSettings):
     migrate.upgrade(empty, "0002")
     with closing(psycopg2.connect(empty.url)) as connection, connection, connection.cursor() as cursor:
         cursor.execute("INSERT INTO users (username, password_hash, role) VALUES ('ada', '', 'user')")

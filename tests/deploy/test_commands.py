@@ -58,7 +58,7 @@ def places(empty_database, elasticsearch, s3, tmp_path, path, secrets) -> dict[s
     }
 
 
-async def test_the_stack_comes_up_serves_and_goes_down(places, secrets, tmp_path):
+async def test_the_stack_starts_serves_and_stops(places, secrets, tmp_path):
     redis_port, worker_port = reserve(), reserve()
     places["REGISTRY_REDIS_URL"] = f"redis://:{secrets['REDIS_PASSWORD']}@127.0.0.1:{redis_port}/0"
 
@@ -72,8 +72,8 @@ async def test_the_stack_comes_up_serves_and_goes_down(places, secrets, tmp_path
 
     assert "The schema is at revision" in await one_shot("migrate")
     assert "The schema is at revision" in await one_shot("migrate")
-    assert "made" in await one_shot("make-bucket")
-    assert "there already" in await one_shot("make-bucket")
+    assert "created" in await one_shot("make-bucket")
+    assert "exists already" in await one_shot("make-bucket")
     ports = {"8080": places["REGISTRY_PORT"], "9100": worker_port, "6379": redis_port}
     async with AsyncExitStack() as stack:
         for name, more in (
@@ -133,12 +133,12 @@ async def test_redis_refuses_clients_without_the_password(path, secrets, tmp_pat
         assert (await run(check, {"PATH": path}))[0] != 0
 
 
-async def test_a_bucket_that_cannot_be_made_fails_the_start_with_a_reason(places, secrets):
+async def test_a_bucket_that_cannot_be_created_stops_the_start_with_a_reason(places, secrets):
     given = environment(SERVICES["make-bucket"], secrets) | places
     for wrong in ({"REGISTRY_S3_SECRET_KEY": "wrong"}, {"REGISTRY_S3_ENDPOINT": f"http://127.0.0.1:{reserve()}"}):
         status, said = await run(words(SERVICES["make-bucket"], "command"), given | wrong)
         assert status == 1
-        assert said.startswith("The bucket can't be made: ")
+        assert said.startswith("The bucket can't be created: ")
         assert "Traceback" not in said
 
 
@@ -160,19 +160,19 @@ async def test_commands_that_need_no_server_work_in_the_image(command):
 async def test_users_and_the_index_are_managed_in_the_image(places, secrets):
     given = environment(SERVICES["registry"], secrets) | places
 
-    async def told(*words_: str, stdin: str = "") -> str:
+    async def output_of(*words_: str, stdin: str = "") -> str:
         program = [sys.executable, "-c", PROGRAM.format(left_out=LEFT_OUT), *words_]
         status, said = await run(program, given | {"REGISTRY_ES_USER": ""}, stdin.encode())
         assert status == 0, said
         return said
 
-    await told("migrate")
-    created = await told("user", "create", "ada", "--admin", stdin="correct horse battery staple\n")
+    await output_of("migrate")
+    created = await output_of("user", "create", "ada", "--admin", stdin="correct horse battery staple\n")
     assert "ada can sign in (admin)." in created
-    assert "ada is now user." in await told("user", "role", "ada", "user")
-    assert "ada cannot sign in." in await told("user", "deactivate", "ada")
-    assert "The new index serves." in await told("reindex")
-    assert "The former index serves again." in await told("reindex") + await told("reindex", "--rollback")
+    assert "ada is now user." in await output_of("user", "role", "ada", "user")
+    assert "ada cannot sign in." in await output_of("user", "deactivate", "ada")
+    assert "The new index serves." in await output_of("reindex")
+    assert "The former index serves again." in await output_of("reindex") + await output_of("reindex", "--rollback")
 
 
 async def test_up_explains_that_the_image_has_no_servers(tmp_path):

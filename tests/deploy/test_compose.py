@@ -23,7 +23,7 @@ def each_service():
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_it_is_valid_by_the_schema_of_compose_files(file):
+def test_the_file_is_valid_by_the_compose_schema(file):
     checker = program("check-jsonschema", cache_folder(os.environ))
     command = [checker, "--builtin-schema", "vendor.compose-spec", ROOT / file]
     checked = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -107,7 +107,7 @@ DECIDED = {
 }
 
 
-def test_a_setting_of_the_env_file_reaches_the_registry_unless_the_stack_decides_it(secrets):
+def test_settings_in_the_env_file_reach_the_registry_unless_the_stack_sets_them(secrets):
     names = {item.metadata["name"] for _, item in variables()}
     for service in ("registry", "worker"):
         given = environment(services()[service], {**secrets, **dict.fromkeys(names, "given")})

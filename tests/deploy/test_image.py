@@ -35,7 +35,7 @@ def test_the_files_it_copies_exist_and_are_in_the_build_context():
     assert all((ROOT / name).exists() for name in copied)
 
 
-def test_what_setup_reads_is_copied():
+def test_the_files_that_setup_reads_are_copied():
     setup = (ROOT / "setup.py").read_text()
     copied = " ".join(instructions("COPY")).split()
     assert all(name in copied for name in re.findall(r'with_name\("([^"]+)"\)', setup))

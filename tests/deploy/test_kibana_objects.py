@@ -92,7 +92,7 @@ def test_a_prefix_changes_only_the_data_views(tmp_path: Path):
     assert ndjson(changed).replace("staging-", "") == OUTPUT.read_text(encoding="utf-8")
 
 
-def test_objects_are_one_a_line_in_the_envelope_of_an_export():
+def test_each_line_is_an_object_in_the_format_of_an_export():
     assert OUTPUT.read_bytes().endswith(b"}\n")
     assert len(OBJECTS) == len(saved_objects())
     for one in OBJECTS:
@@ -232,7 +232,7 @@ def test_a_visualization_shows_every_column_and_no_other():
         assert sorted(shown) == sorted(layer_of(panel)["columns"]), panel["title"]
 
 
-def test_columns_ask_an_operation_of_a_mapped_field_that_has_it():
+def test_columns_use_operations_that_their_mapped_fields_support():
     for _, panel in lens_panels():
         (reference,) = panel["embeddableConfig"]["attributes"]["references"]
         for column in layer_of(panel)["columns"].values():
@@ -252,7 +252,7 @@ def test_terms_are_ordered_by_a_column_of_their_layer():
                 assert not columns[column["params"]["orderBy"]["columnId"]]["isBucketed"]
 
 
-def test_bytes_are_written_as_bytes_and_counts_without_decimals():
+def test_bytes_and_counts_have_suitable_formats():
     for _, panel in lens_panels():
         for column in layer_of(panel)["columns"].values():
             if column["sourceField"].endswith("bytes"):

@@ -50,7 +50,7 @@ def test_each_line_is_a_version_and_the_hashes_of_its_files(file):
 
 
 @pytest.mark.parametrize("file", LOCKS)
-def test_what_is_asked_for_is_locked_within_its_bounds(file):
+def test_every_requirement_is_locked_within_its_bounds(file):
     """If this fails, run `make lock`."""
     assert wanted(file)
     for requirement in wanted(file):

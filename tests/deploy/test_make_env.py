@@ -70,7 +70,7 @@ def test_the_signing_key_is_strong_enough_for_production(secrets):
     assert settings.accounts.secret_keys == (secrets["REGISTRY_SECRET_KEY"],)
 
 
-def test_what_it_suggests_in_comments_is_known_to_the_stack():
+def test_the_stack_knows_the_variables_in_its_comments():
     text = (ROOT / "deploy" / "make-env").read_text()
     suggested = {line[1:].split("=")[0] for line in text.splitlines() if line.startswith("#") and "=" in line}
     suggested = {name for name in suggested if name.isupper()}

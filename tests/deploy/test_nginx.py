@@ -107,7 +107,7 @@ async def test_a_tarball_comes_with_the_registrys_own_bytes_and_headers(through,
     assert not [name for name in answer.headers if name.lower().startswith("x-amz")]
 
 
-async def test_the_latest_tarball_says_which_it_is(through):
+async def test_the_latest_tarball_names_its_version(through):
     await (await through.user()).publish("demo", data=PACKED)
     answer = await through.get("/packages/demo/latest/tarball")
     assert answer.status == 200
@@ -147,7 +147,7 @@ async def test_ranges_are_answered_as_the_registry_would(through, headers, statu
     assert (answer.status, answer.body) == (status, PACKED[part])
 
 
-async def test_a_range_beyond_the_end_is_refused_in_the_registrys_words(through):
+async def test_a_range_beyond_the_end_gets_the_error_of_the_registry(through):
     await (await through.user()).publish("demo", data=PACKED)
     answer = await through.get("/packages/demo/1.0.0/tarball", headers={"Range": f"bytes={len(PACKED)}-"})
     assert answer.status == 416
@@ -161,7 +161,7 @@ async def test_credentials_never_reach_the_storage(through):
     assert (answer.status, answer.body) == (200, PACKED)
 
 
-async def test_a_lost_tarball_is_a_503_in_json(through, behind):
+async def test_a_lost_tarball_gives_a_503_in_json(through, behind):
     await (await through.user()).publish("demo", data=PACKED)
     storage = behind.app[STORAGE]
     async for blob in storage.list():
@@ -173,7 +173,7 @@ async def test_a_lost_tarball_is_a_503_in_json(through, behind):
     assert answer.headers["Retry-After"]
 
 
-async def test_unknown_packages_and_folded_names_are_the_registrys_answers(through):
+async def test_unknown_packages_and_other_spellings_are_answered_by_the_registry(through):
     await (await through.user()).publish("my-demo")
     assert (await through.get("/packages/absent/1.0.0/tarball")).json["code"] == "not_found"
     moved = await through.get("/packages/my_demo/1.0.0/tarball")
@@ -226,7 +226,7 @@ async def test_metrics_are_not_public(front, path):
     connection.close()
 
 
-async def test_a_refusal_comes_before_the_body_is_sent(front):
+async def test_an_upload_can_be_refused_before_its_body_is_sent(front):
     reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
     writer.write(
         b"PUT /api/v1/packages/demo/1.0.0 HTTP/1.1\r\nHost: x\r\nContent-Type: application/gzip\r\n"
@@ -257,7 +257,7 @@ async def test_unusual_paths_reach_the_registry_unchanged(through, behind):
         assert (proxied.status, proxied.json["code"]) == (direct.status, direct.json["code"]), path
 
 
-async def test_the_request_id_of_a_client_comes_back(through):
+async def test_the_response_has_the_request_id_of_the_client(through):
     answer = await through.get("/stats", headers={"X-Request-ID": "mine-42"})
     assert answer.headers["X-Request-ID"] == "mine-42"
 

@@ -50,13 +50,13 @@ async def test_the_metrics_of_the_alerts_are_exported(make_registry):
     await (await registry.user()).publish("demo")
     await registry.drain()
     async with registry.session.get(f"http://127.0.0.1:{port}/metrics") as answer:
-        told = await answer.text()
+        metrics = await answer.text()
     asked = set(re.findall(r"registry_\w+", " ".join(alert["expr"] for alert in ALERTS)))
     assert len(asked) > 8
     for name in asked:
-        assert re.search(rf"^{name}[ {{]", told, re.MULTILINE), name
+        assert re.search(rf"^{name}[ {{]", metrics, re.MULTILINE), name
     for label in ('registry_storage_errors_total{operation="missing"} ', 'outcome="failed"} '):
-        assert label in told
+        assert label in metrics
 
 
 def test_every_process_is_scraped_on_its_metrics_port(secrets):
@@ -84,5 +84,5 @@ async def test_the_worker_exports_metrics_too(database_url, elasticsearch, tmp_p
     async with running(words(worker, "command"), environ, tmp_path / "worker.log"), aiohttp.ClientSession() as session:
         await until_healthy(words(worker, "healthcheck", {"9100": port}), environ)
         async with session.get(f"http://127.0.0.1:{port}/metrics") as answer:
-            told = await answer.text()
-    assert 'registry_consumer_errors_total{consumer="search"}' in told
+            metrics = await answer.text()
+    assert 'registry_consumer_errors_total{consumer="search"}' in metrics

@@ -1,4 +1,4 @@
-"""Promises of the runbook: a restore brings everything back, and rotating the key signs nobody out."""
+"""The runbook's statements about recovery: a restore is complete, and a rotation of the key signs nobody out."""
 
 import shutil
 from contextlib import closing
@@ -31,7 +31,7 @@ def restored_database(postgres):
             cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-async def test_a_registry_restored_from_a_backup_is_as_it_was_and_takes_new_versions(
+async def test_a_restored_registry_has_all_data_and_accepts_new_versions(
     registry, make_registry, database_url, restored_database, tmp_path
 ):
     environ = {"PATH": path_with(tmp_path / "bin")}
@@ -88,7 +88,7 @@ async def test_after_a_rotation_both_keys_are_accepted(make_registry):
     assert (await after.get("/auth/me", headers=ada.headers)).status == 401
 
 
-async def test_no_tarball_is_lost_with_elasticsearch(registry):
+async def test_losing_elasticsearch_loses_no_package(registry):
     await (await registry.user()).publish("demo")
     await registry.drain()
     await registry.app[SEARCH].delete_all()

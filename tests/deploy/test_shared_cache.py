@@ -1,4 +1,4 @@
-"""A shared cache, nginx's proxy_cache, in front of the registry: nobody gets an answer that was meant for another."""
+"""A shared cache, nginx's proxy_cache, in front of the registry: no client gets another client's answer."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -46,7 +46,7 @@ Behind = Callable[[Registry], Registry]
 
 
 class Cache(Nginx):
-    """An nginx that caches each answer that does not forbid it, the ones without Cache-Control for an hour."""
+    """An nginx that caches all answers that allow it, and answers without Cache-Control for an hour."""
 
     def _write_configuration(self) -> None:
         self.temporary.mkdir(exist_ok=True)
@@ -57,7 +57,7 @@ class Cache(Nginx):
 
 @pytest.fixture
 def behind_cache(nginx: Path, stack_folder: Path) -> Iterator[Behind]:
-    """Puts a cache in front of a registry; gives the client that goes through it."""
+    """Puts a cache in front of a registry. Returns a client that uses the cache."""
     with ExitStack() as stack:
 
         def put(registry: Registry) -> Registry:
@@ -80,7 +80,7 @@ async def test_each_origin_gets_its_own_cors_headers(make_registry: MakeRegistry
                 assert answer.headers.get("Access-Control-Allow-Origin") == allowed
 
 
-async def test_errors_and_redirects_are_gone_once_their_reason_is(registry: Registry, behind_cache: Behind):
+async def test_errors_and_redirects_are_not_cached(registry: Registry, behind_cache: Behind):
     cached = behind_cache(registry)
     ada = await registry.user("ada")
     for path in ("/packages/look_alike", "/packages/look-alike", "/packages/look-alike/1.0.0/tarball"):
@@ -104,9 +104,7 @@ async def test_each_client_gets_the_media_type_it_accepts(registry: Registry, be
                 assert answer.headers["Content-Type"].startswith(content_type)
 
 
-async def test_a_stranger_gets_nothing_that_a_user_of_a_private_registry_read(
-    make_registry: MakeRegistry, behind_cache: Behind
-):
+async def test_a_private_response_is_never_given_to_another_client(make_registry: MakeRegistry, behind_cache: Behind):
     ada = await (await make_registry()).user("ada")
     await ada.publish("demo")
     private = await make_registry(REGISTRY_ACCESS="private")

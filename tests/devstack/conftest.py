@@ -1,4 +1,4 @@
-"""A folder that servers may keep their data in, and a Python process that starts one and can be killed."""
+"""A data folder for servers, and a Python process that starts a server and can be killed."""
 
 import subprocess
 import sys
@@ -15,14 +15,14 @@ PROJECT = Path(__file__).parents[2]
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Not pytest's own: every further run closes that one to other users, and root's servers are another user."""
+    """A temporary folder that other users can reach: servers do not run as root. pytest closes its own folders."""
     with tempfile.TemporaryDirectory(prefix="synapse-") as name:
         yield Path(name).resolve()
 
 
 @pytest.fixture
 def starter() -> Iterator[Callable[..., tuple[subprocess.Popen[str], str]]]:
-    """Runs `code` with `arguments` in a process of its own; returns that and the first line it prints."""
+    """Runs `code` with `arguments` in a new process. Returns the process and the first line that it prints."""
     started: list[subprocess.Popen[str]] = []
 
     def start(code: str, *arguments: object) -> tuple[subprocess.Popen[str], str]:
@@ -32,7 +32,7 @@ def starter() -> Iterator[Callable[..., tuple[subprocess.Popen[str], str]]]:
         started.append(process)
         assert process.stdout is not None
         line = process.stdout.readline().strip()
-        assert line, "the starter said nothing"
+        assert line, "the starter printed nothing"
         return process, line
 
     yield start
@@ -57,7 +57,7 @@ def processes_of(folder: Path) -> list[psutil.Process]:
 
 
 def wait_until_gone(folder: Path, seconds: float) -> list[psutil.Process]:
-    """What still runs for `folder` after at most `seconds`."""
+    """Waits up to `seconds` until no process uses `folder`. Returns those that still run."""
     deadline = time.monotonic() + seconds
     while (left := processes_of(folder)) and time.monotonic() < deadline:
         time.sleep(0.1)

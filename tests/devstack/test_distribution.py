@@ -1,4 +1,4 @@
-"""The cache: complete or absent, verified, fetched once."""
+"""The cache: each server is downloaded once, verified, and stored completely or not at all."""
 
 import hashlib
 import subprocess
@@ -19,7 +19,7 @@ FILES = {"config/jvm.options": b"-Xmx1g", "lib/server.jar": b"\x00\x01", "module
 
 
 def carrier_in(folder: Path) -> Path:
-    """A zip shaped like the real one: Elasticsearch beside other things."""
+    """A zip like the real one, with Elasticsearch and other files."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "carrier.zip"
     with zipfile.ZipFile(path, "w") as archive:
@@ -44,7 +44,7 @@ def pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return digest
 
 
-def test_the_digest_follows_names_and_bytes_and_nothing_else(tmp_path: Path) -> None:
+def test_the_digest_depends_only_on_names_and_contents(tmp_path: Path) -> None:
     first, second = tree_in(tmp_path / "first"), tree_in(tmp_path / "second")
     (second / "plugins").mkdir()
     assert tree_digest(first) == tree_digest(second)
@@ -55,7 +55,7 @@ def test_the_digest_follows_names_and_bytes_and_nothing_else(tmp_path: Path) -> 
     assert tree_digest(first) != tree_digest(second)
 
 
-def test_only_elasticsearch_is_kept_and_it_is_fetched_once(
+def test_only_elasticsearch_is_kept_and_it_is_downloaded_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pinned: str
 ) -> None:
     fetches: list[str] = []
@@ -76,7 +76,7 @@ def test_only_elasticsearch_is_kept_and_it_is_fetched_once(
     assert pinned[:16] in home.name
 
 
-def test_other_content_is_refused_and_thrown_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_content_with_another_digest_is_refused_and_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distribution, "ELASTICSEARCH_TREE_SHA256", "f" * 64)
     monkeypatch.setattr(distribution, "download", lambda _coordinate, into: carrier_in(into))
     with pytest.raises(StackError, match=r"SHA-256 .* is pinned"):
@@ -95,14 +95,14 @@ def test_a_damaged_zip_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         elasticsearch_home(tmp_path / "cache")
 
 
-def test_a_full_disk_is_told_before_anything_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_before_the_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distribution.shutil, "disk_usage", lambda _folder: SimpleNamespace(free=5_000_000))
-    monkeypatch.setattr(distribution, "download", lambda *_: pytest.fail("it fetched"))
+    monkeypatch.setattr(distribution, "download", lambda *_: pytest.fail("it downloaded"))
     with pytest.raises(StackError, match=r"has 5 MB free\. The download of Elasticsearch needs 1300 MB"):
         elasticsearch_home(tmp_path)
 
 
-def test_a_cache_that_cant_be_made_is_told(tmp_path: Path) -> None:
+def test_a_cache_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StackError, match="can't be written"):
         elasticsearch_home(tmp_path / "file" / "cache")
@@ -143,7 +143,7 @@ print(distribution.elasticsearch_home(Path(sys.argv[1])))
 """
 
 
-def test_of_many_processes_one_fetches(tmp_path: Path, pinned: str) -> None:
+def test_only_one_of_several_processes_downloads(tmp_path: Path, pinned: str) -> None:
     cache = tmp_path / "cache"
     racers = [
         subprocess.Popen([sys.executable, "-c", RACER, cache, pinned], stdout=subprocess.PIPE, text=True, cwd=PROJECT)
@@ -155,7 +155,7 @@ def test_of_many_processes_one_fetches(tmp_path: Path, pinned: str) -> None:
     assert (cache / "fetches").read_text() == "x"
 
 
-def test_the_command_ends_with_the_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_error_and_exits_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_bytes(b"")
     assert main(["fetch", "--cache", str(tmp_path / "file")]) == 1
     assert "can't be written" in capsys.readouterr().err

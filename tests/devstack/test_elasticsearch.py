@@ -1,4 +1,4 @@
-"""The embedded Elasticsearch, for real, with two starts: the second right after the first one's starter was killed."""
+"""A real embedded Elasticsearch. It is started twice, the second time right after its first starter was killed."""
 
 import http.client
 import json
@@ -47,7 +47,7 @@ def ask(url: str, method: str, path: str, body: object = None) -> dict[str, obje
         connection.close()
 
 
-def test_kept_data_and_no_orphans(folder: Path, java_home: Path, starter: Starter) -> None:
+def test_data_survives_a_killed_starter_and_no_process_is_left(folder: Path, java_home: Path, starter: Starter) -> None:
     home, data = elasticsearch_home(cache_folder(os.environ)), folder / "data"
     process, url = starter(STARTER, home, java_home, data)
     assert ask(url, "PUT", "/kept/_doc/1", {"answer": 42})["result"] == "created"
@@ -70,7 +70,7 @@ def test_kept_data_and_no_orphans(folder: Path, java_home: Path, starter: Starte
 
 
 @pytest.mark.parametrize("missing", ["lib/tools/server-launcher", "config"])
-def test_a_folder_that_is_no_elasticsearch_is_refused(folder: Path, missing: str) -> None:
+def test_a_home_without_elasticsearch_is_refused(folder: Path, missing: str) -> None:
     for part in {"lib/tools/server-launcher", "config"} - {missing}:
         (folder / "home" / part).mkdir(parents=True)
     server = Elasticsearch(folder / "home", folder, folder / "data", environ={})

@@ -1,4 +1,4 @@
-"""Which Java is chosen: judged by what each says of itself, asked in the documented order."""
+"""The choice of a Java: candidates are tried in the documented order, and each reports its version and modules."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def find(*candidates: Path | None, search_path: str = "", jvm_folder: Path = Pat
     return find_java(candidates, search_path=search_path, jvm_folder=jvm_folder)
 
 
-def test_the_first_explicit_home_that_fits_wins(tmp_path: Path) -> None:
+def test_the_first_suitable_candidate_is_chosen(tmp_path: Path) -> None:
     old = make_java(tmp_path / "old", "17", "jdk.jdi")
     fit = make_java(tmp_path / "fit", "21", "java.base", "jdk.jdi")
     newer = make_java(tmp_path / "newer", "25", "jdk.jdi")
@@ -52,7 +52,7 @@ def test_java_on_the_path_is_asked_for_its_home(tmp_path: Path) -> None:
     assert find(search_path=str(links)) == home
 
 
-def test_installed_jvms_come_last_and_other_files_there_are_passed_over(tmp_path: Path) -> None:
+def test_installed_jvms_are_the_last_candidates_and_other_folders_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "jvm" / "notes").mkdir(parents=True)
     make_java(tmp_path / "jvm" / "a-17", "17", "jdk.jdi")
     fit = make_java(tmp_path / "jvm" / "b-25", "25", "jdk.jdi")
@@ -61,7 +61,7 @@ def test_installed_jvms_come_last_and_other_files_there_are_passed_over(tmp_path
     assert find(search_path=str(on_path / "bin"), jvm_folder=tmp_path / "jvm") == on_path
 
 
-def test_the_refusal_says_what_was_found_and_what_to_do(tmp_path: Path) -> None:
+def test_the_error_lists_rejected_candidates_and_gives_advice(tmp_path: Path) -> None:
     old = make_java(tmp_path / "old", "1.8")
     cut_down = make_java(tmp_path / "cut", "25", "java.base", "jdk.jdi.extras")
     broken = tmp_path / "broken"
@@ -78,6 +78,6 @@ def test_the_refusal_says_what_was_found_and_what_to_do(tmp_path: Path) -> None:
     assert "ES_JAVA_HOME" in text
 
 
-def test_with_no_java_at_all_the_refusal_is_still_a_sentence() -> None:
+def test_the_error_says_so_if_no_java_was_found() -> None:
     with pytest.raises(StackError, match="Rejected: none was found"):
         find(None)

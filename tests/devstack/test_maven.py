@@ -1,4 +1,4 @@
-"""Fetching over a network that breaks: the Maven client against a server of ours."""
+"""Downloads over a broken network: the Maven client against a test server."""
 
 import errno
 import functools
@@ -17,7 +17,7 @@ CONTENT = b"thing" * 100_000
 
 
 class Repository(ThreadingHTTPServer):
-    """Serves one file, the first `broken` times only half of it."""
+    """Serves one file. The first `broken` responses end after half of it."""
 
     broken = 0
     served = 0
@@ -38,7 +38,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(CONTENT if whole else CONTENT[: len(CONTENT) // 2])
 
     def log_message(self, *_: object) -> None:
-        """Not in the test's output."""
+        """Keeps the access log out of the test's output."""
 
 
 @pytest.fixture
@@ -54,14 +54,14 @@ def repository(monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
     server.server_close()
 
 
-def test_a_broken_transfer_is_tried_again_later_and_later(repository: Repository, tmp_path: Path) -> None:
+def test_a_broken_transfer_is_retried_with_growing_pauses(repository: Repository, tmp_path: Path) -> None:
     repository.broken = 2
     waits: list[float] = []
     assert maven.download(COORDINATE, tmp_path, sleep=waits.append).read_bytes() == CONTENT
     assert waits == [2, 4]
 
 
-def test_it_gives_up_with_a_sentence_and_leaves_nothing(repository: Repository, tmp_path: Path) -> None:
+def test_after_the_last_attempt_it_raises_and_leaves_no_file(repository: Repository, tmp_path: Path) -> None:
     repository.broken = 1000
     with pytest.raises(StackError, match=r"can't be fetched from Maven Central .* Check the network"):
         maven.download(COORDINATE, tmp_path, sleep=lambda _seconds: None)
@@ -69,27 +69,27 @@ def test_it_gives_up_with_a_sentence_and_leaves_nothing(repository: Repository, 
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_no_server_at_all_is_the_same_sentence(repository: Repository, tmp_path: Path) -> None:
+def test_an_unknown_artifact_raises_the_same_error(repository: Repository, tmp_path: Path) -> None:
     with pytest.raises(StackError, match="can't be fetched from Maven Central"):
         maven.download("org.example:absent:1.0", tmp_path, sleep=lambda _seconds: None)
 
 
 @pytest.mark.parametrize(
-    ("code", "sentence"),
+    ("code", "message"),
     [(errno.ENOSPC, "is full"), (errno.EROFS, "is read-only"), (errno.EACCES, "can't be written")],
 )
-def test_a_failure_of_the_disk_is_told_at_once(
-    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, sentence: str
+def test_a_disk_error_is_reported_without_a_retry(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, message: str
 ) -> None:
     def fail(_name: str, _total: int) -> None:
         raise OSError(code, "no")
 
     monkeypatch.setattr(maven, "progress", fail)
-    with pytest.raises(StackError, match=sentence):
+    with pytest.raises(StackError, match=message):
         maven.download(COORDINATE, tmp_path, sleep=lambda _seconds: pytest.fail("it tried again"))
 
 
-def test_progress_without_a_terminal_is_whole_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_without_a_terminal_is_printed_in_whole_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with maven.progress("thing.jar", 4 << 20) as update:
         update(1 << 20)
         update(3 << 20)

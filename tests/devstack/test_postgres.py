@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL, for real: its settings, its refusals, and what a kill leaves."""
+"""A real embedded PostgreSQL: settings, errors, and data after a kill."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ time.sleep(600)
 
 
 def ask(url: str, statement: str) -> str | None:
-    """The first value of the answer, committed; None when there is no answer."""
+    """Runs and commits `statement`. Returns the first value of its result, or None without a result."""
     connection = psycopg2.connect(url)
     try:
         with connection, connection.cursor() as cursor:
@@ -36,7 +36,7 @@ def ask(url: str, statement: str) -> str | None:
         connection.close()
 
 
-def test_settings_and_a_second_start(folder: Path) -> None:
+def test_settings_apply_and_data_survives_a_restart(folder: Path) -> None:
     with Postgres(folder / "data", environ=os.environ) as server:
         assert ask(server.url(), "SELECT current_database()") == "synapse"
         assert [ask(server.url(), f"SHOW {name}") for name in ("fsync", "max_connections", "server_encoding")] == [
@@ -52,7 +52,7 @@ def test_settings_and_a_second_start(folder: Path) -> None:
         assert ask(server.url(), "SELECT answer FROM kept") == "42"
 
 
-def test_a_path_too_long_for_a_socket_gets_another_one(folder: Path) -> None:
+def test_a_long_data_folder_gets_a_socket_folder_elsewhere(folder: Path) -> None:
     server = Postgres(folder / ("long" * 30), durable=False, environ=os.environ)
     with server:
         assert ask(server.url(), "SELECT 1") == "1"
@@ -61,7 +61,7 @@ def test_a_path_too_long_for_a_socket_gets_another_one(folder: Path) -> None:
     assert not socket_dir.exists()
 
 
-def test_what_was_committed_survives_the_starters_kill(folder: Path, starter: Starter) -> None:
+def test_committed_data_survives_a_killed_starter(folder: Path, starter: Starter) -> None:
     process, url = starter(STARTER, folder / "data")
     ask(url, "CREATE TABLE kept AS SELECT 42 AS answer")
     process.kill()
@@ -80,7 +80,7 @@ def test_a_cluster_of_another_major_version_is_refused(folder: Path) -> None:
         pass
 
 
-def test_a_server_that_wont_start_shows_its_log(folder: Path) -> None:
+def test_the_error_of_a_failed_start_contains_the_log(folder: Path) -> None:
     with Postgres(folder / "data", durable=False, environ=os.environ):
         pass
     (folder / "data" / "cluster" / "postgresql.conf").write_text("no_such_setting = 1\n")

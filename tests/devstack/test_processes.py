@@ -1,4 +1,4 @@
-"""Children that never outlive their starter, and folders that one server has at a time."""
+"""Servers end with their starter, and each folder is locked for one server."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from tests.devstack.conftest import processes_of, wait_until_gone
 
 Starter = Callable[..., tuple["subprocess.Popen[str]", str]]
 
-# Has a child of its own, and neither heeds a request to end.
+# Starts a child process. Both ignore SIGTERM.
 STUBBORN = """
 import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -56,7 +56,7 @@ def wait_for_output(child: ChildProcess, text: str) -> None:
     child.wait_until(lambda: text in child.log.read_text(), seconds=30)
 
 
-def test_stop_leaves_no_process_even_of_a_stubborn_family(folder: Path) -> None:
+def test_stop_ends_processes_that_ignore_the_signal(folder: Path) -> None:
     child = start(folder, STUBBORN)
     child.wait_until(lambda: child.log.read_text().count("up") == 2, seconds=30)
     assert len(processes_of(folder)) == 3
@@ -66,7 +66,7 @@ def test_stop_leaves_no_process_even_of_a_stubborn_family(folder: Path) -> None:
     assert processes_of(folder) == []
 
 
-def test_a_server_is_asked_before_it_is_killed(folder: Path) -> None:
+def test_a_server_can_end_by_itself_before_it_is_killed(folder: Path) -> None:
     code = """
 import signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: (print("goodbye", flush=True), sys.exit(0)))
@@ -79,7 +79,7 @@ time.sleep(600)
     assert "goodbye" in child.log.read_text()
 
 
-def test_a_killed_starter_takes_its_server_along(folder: Path, starter: Starter) -> None:
+def test_a_server_ends_when_its_starter_is_killed(folder: Path, starter: Starter) -> None:
     (folder / "code").write_text(STUBBORN)
     process, _ = starter(STARTER, folder)
     assert len(processes_of(folder)) == 4
@@ -88,7 +88,7 @@ def test_a_killed_starter_takes_its_server_along(folder: Path, starter: Starter)
     assert wait_until_gone(folder, 10) == []
 
 
-def test_a_killed_guard_takes_its_server_along(folder: Path) -> None:
+def test_a_server_ends_when_its_guard_is_killed(folder: Path) -> None:
     child = start(folder, "import time; print('up', flush=True); time.sleep(600)")
     wait_for_output(child, "up")
     os.kill(child._guard.pid, signal.SIGKILL)
@@ -96,7 +96,7 @@ def test_a_killed_guard_takes_its_server_along(folder: Path) -> None:
     child.stop()
 
 
-def test_the_folder_is_free_when_the_former_server_is_gone(folder: Path, starter: Starter) -> None:
+def test_a_folder_stays_locked_until_its_former_server_has_ended(folder: Path, starter: Starter) -> None:
     (folder / "code").write_text(STUBBORN)
     process, _ = starter(STARTER, folder)
     process.kill()
@@ -115,13 +115,13 @@ def test_a_folder_in_use_is_refused(folder: Path) -> None:
     child.stop()
 
 
-def test_a_folder_that_cant_be_made_is_refused(folder: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_refused(folder: Path) -> None:
     (folder / "file").write_bytes(b"")
     with pytest.raises(StackError, match="can't store its data in"), claim(folder / "file" / "data", "Server"):
         pytest.fail("it was claimed")
 
 
-def test_a_server_that_ends_early_shows_its_last_words(folder: Path) -> None:
+def test_the_error_of_a_server_that_ends_early_contains_its_output(folder: Path) -> None:
     child = start(folder, "print('no such option'); raise SystemExit(3)")
     with pytest.raises(StackError, match=r"(?s)Server ended while starting.*/log:.*no such option"):
         child.wait_until(lambda: False, seconds=30)
@@ -137,14 +137,14 @@ def test_a_server_that_is_never_ready_is_stopped(folder: Path) -> None:
     assert processes_of(folder) == []
 
 
-def test_last_lines_are_few_and_of_any_bytes(tmp_path: Path) -> None:
+def test_last_lines_are_limited_and_accept_any_bytes(tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert last_lines(log) == ""
     log.write_bytes(b"\xff\xfe" * 9000 + b"".join(b"\nline %d" % number for number in range(40)))
     assert last_lines(log).splitlines() == [f"line {number}" for number in range(25, 40)]
 
 
-def test_folders_above_are_opened_for_passing_through_only(folder: Path) -> None:
+def test_make_reachable_only_allows_traversing_the_parent_folders(folder: Path) -> None:
     inner = folder / "a" / "b"
     inner.mkdir(parents=True)
     for path in (folder, folder / "a", inner):

@@ -1,4 +1,4 @@
-"""Lost or refused documents for dashboards: the doctor and the worker write them again, but never for nothing."""
+"""The doctor and the worker write lost or refused documents for dashboards again, and only those."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -53,7 +53,7 @@ async def replayed(registry: Registry) -> Sequence[str]:
     return await analytics.replay_lost(registry.db, registry.dashboards, registry.settings.downloads.retention)
 
 
-async def test_the_doctor_writes_what_is_missing_itself_and_looks_again(resting: Registry) -> None:
+async def test_the_doctor_writes_missing_documents_and_checks_again(resting: Registry) -> None:
     before = await cursors(resting)
     await drop(resting, DOWNLOADS, EVENTS)
     report = await look(resting, repair=True)
@@ -62,7 +62,7 @@ async def test_the_doctor_writes_what_is_missing_itself_and_looks_again(resting:
     assert figures(await look(resting)) == {}
 
 
-async def test_a_refused_document_is_remembered_and_found_without_writing_the_others_again(
+async def test_a_refused_document_is_recorded_and_only_this_document_is_written_again(
     resting: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # This index only takes numbers as names of rules.
@@ -94,7 +94,7 @@ async def test_a_refused_document_is_remembered_and_found_without_writing_the_ot
 
 
 @pytest.mark.parametrize("kind", [DOWNLOADS, EVENTS])
-async def test_the_worker_writes_everything_again_when_the_index_is_gone(resting: Registry, kind: str) -> None:
+async def test_the_worker_writes_all_documents_again_when_the_index_is_lost(resting: Registry, kind: str) -> None:
     assert await replayed(resting) == []
     await drop(resting, kind)
     assert await replayed(resting) == [kind]
@@ -104,7 +104,7 @@ async def test_the_worker_writes_everything_again_when_the_index_is_gone(resting
     assert figures(await look(resting)) == {}
 
 
-async def test_an_index_that_only_has_what_came_after_the_loss_is_noticed(resting: Registry) -> None:
+async def test_an_index_that_lacks_the_documents_before_its_loss_is_noticed(resting: Registry) -> None:
     assert resting.dashboards is not None
     handled = (await cursors(resting))[DOWNLOADS]
     await drop(resting, DOWNLOADS)

@@ -263,7 +263,7 @@ STARTED_OVER: Round = {
 }
 
 
-async def test_what_breaks_is_found_by_its_name_and_mended(resting: Registry) -> None:
+async def test_each_fault_is_found_by_its_check_and_repaired(resting: Registry) -> None:
     for together in (MISSING, SURPLUS, LOST, UNTOLD, MISCOUNTED, STARTED_OVER):
         for harm, _ in together.values():
             await harm(resting)
@@ -281,7 +281,7 @@ async def test_what_breaks_is_found_by_its_name_and_mended(resting: Registry) ->
         assert found(clean) == {}, (list(together), clean)
 
 
-async def test_what_only_people_can_mend_is_told_until_they_do(resting: Registry) -> None:
+async def test_faults_without_a_repair_are_reported_until_somebody_fixes_them(resting: Registry) -> None:
     lost, cut, changed = (blob(resting, *each) for each in (("alpha", "1.0.0"), ("alpha", "1.1.0"), ("gamma", "1.1.0")))
     kept = [file.read_bytes() for file in (lost, cut, changed)]
     lost.unlink()
@@ -317,7 +317,7 @@ async def test_what_only_people_can_mend_is_told_until_they_do(resting: Registry
     assert found(await look(resting)) == {}
 
 
-async def test_a_schema_of_another_release_is_all_that_is_looked_at(resting: Registry) -> None:
+async def test_no_other_check_runs_on_an_older_schema(resting: Registry) -> None:
     [revision] = [await value(resting, "SELECT version_num FROM alembic_version")]
     await sql(resting, "UPDATE alembic_version SET version_num = '0001'")
     report = await look(resting, repair=True)
@@ -327,7 +327,7 @@ async def test_a_schema_of_another_release_is_all_that_is_looked_at(resting: Reg
     assert (await look(resting)).status == CLEAN
 
 
-async def test_without_elasticsearch_the_rest_is_checked(settings: Settings, environ: dict[str, str]) -> None:
+async def test_without_elasticsearch_all_other_checks_run(settings: Settings, environ: dict[str, str]) -> None:
     alone = {name: text for name, text in environ.items() if not name.startswith("REGISTRY_ES_")}
     async with opened(Settings.read(alone), lambda _: None) as registry:
         report = await look(registry)
@@ -341,7 +341,7 @@ async def test_without_elasticsearch_the_rest_is_checked(settings: Settings, env
     assert "could not be checked" in as_text(report)
 
 
-async def test_the_command_tells_by_its_status_and_in_two_languages(
+async def test_the_command_reports_by_exit_status_text_and_json(
     settings: Settings, environ: dict[str, str], tmp_path: Path
 ) -> None:
     status, out, err = await run_command(tmp_path, "doctor", **environ)

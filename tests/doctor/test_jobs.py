@@ -1,4 +1,4 @@
-"""The doctor finds jobs that died or don't run, and makes dead ones due again."""
+"""The doctor finds dead and late jobs, and makes dead ones due again."""
 
 import pytest
 
@@ -39,7 +39,7 @@ async def test_dead_jobs_are_found_and_made_due_again(resting: Registry):
 
 
 @pytest.mark.parametrize(("row", "text"), [(_LATE, "idle"), (_FAILING, "failed 6 times: ValueError: a bug")])
-async def test_jobs_that_do_not_run_or_fail_again_and_again_are_found(resting: Registry, row: str, text: str):
+async def test_late_and_repeatedly_failing_jobs_are_found(resting: Registry, row: str, text: str):
     await insert(resting, row)
     dead, late = (await examine(resting, jobs.CHECKS, repair=False)).results
     assert (dead.found, late.found) == (0, 1)

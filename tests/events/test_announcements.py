@@ -9,7 +9,7 @@ from sqlalchemy.engine import make_url
 
 from registry.db.engine import Database, Statement, open_database
 from registry.devstack.postgres import Postgres
-from registry.events.announcements import DEAF_SECONDS, Announcements
+from registry.events.announcements import MAX_LAG_SECONDS, Announcements
 from registry.events.log import CHANNEL
 from registry.packages.cached import DOWNLOADED, PackageCache
 from registry.settings import Settings
@@ -64,7 +64,7 @@ async def through(wire: Toxic, url: str) -> AsyncIterator[Database]:
         yield db
 
 
-async def test_a_commit_reaches_local_subscribers_before_its_caller_goes_on_and_other_processes_soon(
+async def test_local_subscribers_get_an_announcement_before_the_commit_returns_and_other_processes_soon_after(
     announcements, db, elsewhere
 ):
     received = Received()
@@ -75,7 +75,7 @@ async def test_a_commit_reaches_local_subscribers_before_its_caller_goes_on_and_
     await received.until("2")
 
 
-async def test_a_subscriber_gets_only_its_channels_and_nothing_after_it_unsubscribed(announcements, db):
+async def test_a_subscriber_gets_only_its_channels_and_nothing_after_it_unsubscribes(announcements, db):
     events, downloads = Received(), Received()
     unsubscribe = announcements.subscribe(CHANNEL, announced=events.announced)
     announcements.subscribe(DOWNLOADED, announced=downloads.announced)
@@ -141,7 +141,7 @@ async def test_a_process_that_was_frozen_is_not_listening_until_its_next_ping(db
     async with asyncio.timeout(20):
         while not hub.is_listening:
             await asyncio.sleep(0.01)
-        now += DEAF_SECONDS + 1
+        now += MAX_LAG_SECONDS + 1
         assert not hub.is_listening
         while not hub.is_listening:
             await asyncio.sleep(0.01)

@@ -66,7 +66,7 @@ async def test_an_event_appended_by_the_former_release_is_about_a_package(db: Da
     assert (event.subject_type, event.package, event.is_about_package) == ("package", "demo", True)
 
 
-async def test_a_reader_never_sees_a_number_before_a_lower_one(db: Database):
+async def test_a_reader_sees_events_in_the_order_of_their_numbers(db: Database):
     """Fifty transactions append at once. A reader must never miss a number that appears later."""
     seen: list[int] = []
 
@@ -121,7 +121,7 @@ async def test_events_that_arrive_while_a_consumer_rests_are_one_batch(db: Datab
     rested.set()
     await until_handled(db, "test", 4)
     task.cancel()
-    assert rests[0] == consumer.REST * 0.25
+    assert rests[0] == consumer.REST_FACTOR * 0.25
     assert batches == [[1], [2, 3, 4]]
 
 
@@ -142,7 +142,7 @@ async def test_a_failed_batch_is_retried_and_no_event_is_skipped(db: Database, a
     assert handled == [1, 2]
 
 
-async def test_of_two_consumers_one_leads_and_the_other_takes_over(db: Database, announcements: Announcements):
+async def test_one_consumer_is_the_leader_and_a_second_one_takes_over(db: Database, announcements: Announcements):
     handled: dict[str, list[int]] = {"a": [], "b": []}
 
     def handler(who: str) -> consumer.Handler:
@@ -211,7 +211,9 @@ async def test_a_replayed_consumer_handles_everything_again(db: Database, announ
     assert handled == [1, 1]
 
 
-async def test_the_lag_is_the_number_and_age_of_events_not_handled(db: Database, announcements: Announcements):
+async def test_the_lag_counts_unhandled_events_and_gives_the_age_of_the_oldest(
+    db: Database, announcements: Announcements
+):
     async def handle(_: Sequence[Event]) -> None:
         return
 

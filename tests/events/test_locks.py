@@ -42,7 +42,7 @@ async def take(db: Database) -> None:
         return
 
 
-async def test_a_lock_is_free_once_its_holder_is_done(db: Database):
+async def test_a_lock_can_be_taken_again_after_its_block_ends(db: Database):
     await take(db)
     await take(db)
 

@@ -111,7 +111,7 @@ async def state(db: Database, wanted: str, attempts: int) -> None:
     await until(is_so)
 
 
-async def test_a_job_runs_once_and_is_gone(db, announcements, outcomes):
+async def test_a_job_runs_once_and_is_removed(db, announcements, outcomes):
     work = Work()
     async with runner(db, announcements, work):
         job = await enqueue(db, payload={"number": 7})
@@ -200,7 +200,7 @@ def test_retries_back_off_up_to_an_hour_with_jitter():
     assert back_off(10_000, 0.0).total_seconds() == LONGEST_RETRY_SECONDS
 
 
-async def test_many_workers_do_each_job_once(db, announcements):
+async def test_several_workers_run_each_job_once(db, announcements):
     works = [Work() for _ in range(3)]
     async with asyncio.TaskGroup() as group:
         for _ in range(40):
@@ -249,7 +249,7 @@ async def test_the_lease_of_a_long_job_is_renewed(db, announcements):
     assert len(work.jobs) == 1
 
 
-async def test_a_worker_that_lost_its_lease_stops_and_completes_nothing(db, announcements, outcomes):
+async def test_a_worker_that_loses_its_lease_cancels_the_job_and_does_not_complete_it(db, announcements, outcomes):
     work = Work()
     work.go_on.clear()
     await enqueue(db)
@@ -266,8 +266,8 @@ async def test_a_worker_that_lost_its_lease_stops_and_completes_nothing(db, anno
     assert outcomes("done") == 0
 
 
-async def test_a_job_that_ends_after_its_lease_was_lost_is_not_done(db, announcements, outcomes):
-    """With a lease this long, no renewal tells the worker before the job ends."""
+async def test_a_job_that_ends_after_its_lease_was_lost_is_not_marked_as_done(db, announcements, outcomes):
+    """The lease is so long that no renewal detects the loss before the job ends."""
     work = Work()
     work.go_on.clear()
     await enqueue(db)
@@ -285,7 +285,7 @@ async def test_a_job_that_ends_after_its_lease_was_lost_is_not_done(db, announce
     assert outcomes("done") == 0
 
 
-async def test_a_worker_that_stops_gives_its_jobs_back(db, announcements):
+async def test_a_worker_that_stops_releases_its_jobs(db, announcements):
     work = Work()
     work.go_on.clear()
     await enqueue(db)

@@ -37,7 +37,7 @@ async def left(db: Database) -> int:
         return int(await conn.value(_LEFT, kind=KIND))
 
 
-async def test_every_job_is_done_although_workers_are_killed(db: Database, database_url: str):
+async def test_every_job_is_done_even_if_workers_are_killed(db: Database, database_url: str):
     async with db.transaction() as conn:
         await conn.command(TABLE)
     workers = [await start(database_url) for _ in range(3)]
@@ -64,6 +64,6 @@ async def test_every_job_is_done_although_workers_are_killed(db: Database, datab
         done = [row.number for row in await conn.all(_DONE, kind=KIND)]
     jobs = KILLS * JOBS_PER_KILL
     assert set(done) == set(range(jobs))
-    # Only a job whose worker died between its work and its end is done once more: up to four a kill.
+    # A job runs again only if its worker died after the work and before it removed the job: at most four per kill.
     assert len(done) <= jobs + 4 * KILLS
     assert 1 <= len(ticks) <= 1 + KILLS

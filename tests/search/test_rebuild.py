@@ -97,7 +97,7 @@ async def test_documents_found_before_the_swap_are_found_after_it(
         await shelf.publish(late[-1])
         await shelf.drain()
 
-    monkeypatch.setattr(SearchIndex, "_settle", instead_of_refreshing_by_itself)
+    monkeypatch.setattr(SearchIndex, "_set_refresh_interval", instead_of_refreshing_by_itself)
     await rebuild(shelf.db, shelf.index)
     assert sorted(await shelf.names("late")) == late
 
@@ -299,18 +299,18 @@ async def test_drop_building_keeps_an_index_that_a_late_swap_activated(
     await shelf.publish("both")
     await shelf.drain()
     behind = {
-        name: await shelf.index._behind(name) for name in (shelf.index.alias(kind, building=True) for kind in KINDS)
+        name: await shelf.index._indices_of(name) for name in (shelf.index.alias(kind, building=True) for kind in KINDS)
     }
     await shelf.index.swap(1)
-    before = {kind: await shelf.index._behind(shelf.index.alias(kind)) for kind in KINDS}
+    before = {kind: await shelf.index._indices_of(shelf.index.alias(kind)) for kind in KINDS}
 
     async def earlier(alias: str) -> list[str]:
         return behind[alias]
 
     with monkeypatch.context() as late:
-        late.setattr(shelf.index, "_behind", earlier)
+        late.setattr(shelf.index, "_indices_of", earlier)
         await shelf.index.drop_building()
-    assert {kind: await shelf.index._behind(shelf.index.alias(kind)) for kind in KINDS} == before
+    assert {kind: await shelf.index._indices_of(shelf.index.alias(kind)) for kind in KINDS} == before
 
 
 async def test_a_late_swap_of_dropped_indices_changes_nothing(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,13 +318,13 @@ async def test_a_late_swap_of_dropped_indices_changes_nothing(shelf: Shelf, monk
     await shelf.drain()
     await shelf.index.create_generation()
     drop = shelf.index.drop_building
-    settle = shelf.index._settle
+    settle = shelf.index._set_refresh_interval
 
     async def dropped_meanwhile(names: Sequence[str]) -> None:
         await settle(names)
         await drop()
 
-    monkeypatch.setattr(shelf.index, "_settle", dropped_meanwhile)
+    monkeypatch.setattr(shelf.index, "_set_refresh_interval", dropped_meanwhile)
     with pytest.raises(SearchUnavailable):
         await shelf.index.swap(1)
     assert await shelf.names("kept") == ["kept"]

@@ -1,3 +1,5 @@
+"""Fixtures of the storage tests: both storages, source files, and a client that looks at the S3 server directly."""
+
 import hashlib
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,7 +13,7 @@ from registry.storage.base import Storage
 from registry.storage.local import open_local
 from registry.storage.s3 import open_s3
 
-# Its parsed service description is kept from test to test.
+# Shared by all tests, because parsing the description of S3 takes long.
 SESSION = get_session()
 
 
@@ -43,7 +45,7 @@ def source(tmp_path: Path):
 
 @pytest.fixture
 async def s3_client(s3) -> AsyncIterator[object]:
-    """A client of the tests, which shows what the storage left on the server."""
+    """An S3 client that shows what the storage left on the server."""
     async with SESSION.create_client(
         "s3",
         region_name="us-east-1",
@@ -75,7 +77,7 @@ def s3_settings(s3, bucket) -> dict[str, object]:
 @pytest.fixture
 async def s3_storage(s3_settings) -> AsyncIterator[Storage]:
     async with open_s3(**s3_settings, prefix="tarballs") as storage:
-        await storage.detect_features()  # what follows sees no object of the detection
+        await storage.detect_features()  # so that tests see no object of the detection
         yield storage
 
 

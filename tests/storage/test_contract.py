@@ -1,4 +1,4 @@
-"""What both storages do, with real files and a real S3 server."""
+"""Tests that both storages must pass, with real files and a real S3 server."""
 
 import asyncio
 import hashlib
@@ -29,7 +29,7 @@ async def read(storage, key: str, *span: int) -> bytes:
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, CHUNK_BYTES, 3 * CHUNK_BYTES + 7])
-async def test_what_was_put_is_read(storage, source, size):
+async def test_a_stored_blob_is_read_back(storage, source, size):
     file, key = source(random.randbytes(size)), new_key()
     await storage.put(key, **file.facts)
     assert await read(storage, key) == file.data
@@ -39,7 +39,7 @@ async def test_what_was_put_is_read(storage, source, size):
 @pytest.mark.parametrize(
     "span", [(0,), (1,), (0, 1), (10, 500), (999,), (999, 1000), (0, 1000), (990, 5000), (1000,), (1000, 1200), (7, 7)]
 )
-async def test_ranges_read_like_slices(storage, source, span):
+async def test_ranges_work_like_slices(storage, source, span):
     file, key = source(random.randbytes(1000)), new_key()
     await storage.put(key, **file.facts)
     start, end = (*span, None)[:2]
@@ -59,7 +59,7 @@ async def test_chunks_are_small(storage, source):
         assert max([len(chunk) async for chunk in chunks]) <= CHUNK_BYTES
 
 
-async def test_a_reader_may_leave_early(storage, source):
+async def test_a_reader_may_stop_early(storage, source):
     file, key = source(random.randbytes(2 * MIB)), new_key()
     await storage.put(key, **file.facts)
     async with storage.open(key) as chunks:
@@ -87,7 +87,7 @@ async def test_a_key_is_written_once(storage, source, leftovers, size):
     assert await leftovers() == []
 
 
-async def test_the_blob_outlives_its_source(storage, source):
+async def test_a_blob_stays_after_its_source_is_removed(storage, source):
     file, key = source(b"spooled"), new_key()
     await storage.put(key, **file.facts)
     file.path.unlink()
@@ -103,7 +103,7 @@ async def test_a_source_of_another_size_is_refused(storage, source, leftovers, s
     assert await leftovers() == []
 
 
-async def test_a_vanished_source_keeps_nothing(storage, source):
+async def test_nothing_is_stored_if_the_source_is_missing(storage, source):
     file, key = source(b"gone"), new_key()
     file.path.unlink()
     with pytest.raises(StorageUnavailable) as caught:
@@ -112,11 +112,11 @@ async def test_a_vanished_source_keeps_nothing(storage, source):
     assert await storage.stat(key) is None
 
 
-async def test_twenty_mebibytes_stay_out_of_memory(storage, source):
+async def test_a_blob_of_twenty_mebibytes_is_never_whole_in_memory(storage, source):
     file, key = source(random.randbytes(20 * MIB)), new_key()
     digest = hashlib.sha256(file.data).hexdigest()
     facts = file.facts
-    await storage.put(new_key(), **facts)  # warm: imports and connections are not the upload's
+    await storage.put(new_key(), **facts)  # imports modules and opens connections, which are not measured
     tracemalloc.start()
     try:
         await storage.put(key, **facts)
@@ -166,14 +166,14 @@ async def test_list_returns_each_blob_once(storage, source):
 
 
 @pytest.mark.parametrize("prefix", ["aa", "aa/", "aa/1.0.0", "aa/1.0.0/", "aa/1.0.0-rc", "zz", "aa//", "../"])
-async def test_list_takes_a_prefix_of_text(storage, source, prefix):
+async def test_list_filters_by_a_text_prefix(storage, source, prefix):
     keys = [new_key(name, version) for name in ("aa", "aa-b") for version in ("1.0.0", "1.0.0-rc.1")]
     for key in keys:
         await storage.put(key, **source(b"x").facts)
     assert {blob.key async for blob in storage.list(prefix)} == {key for key in keys if key.startswith(prefix)}
 
 
-async def test_list_of_nothing(storage):
+async def test_an_empty_storage_lists_nothing(storage):
     assert [blob async for blob in storage.list()] == []
 
 
@@ -186,7 +186,7 @@ async def test_fifty_puts_at_once(storage, source, leftovers):
 
 
 @pytest.mark.parametrize("key", ["", "/etc/passwd", "a/../b", "a//b", "a/", ".hidden/a", "a\\b", "a\0b", "a\n", "é"])
-async def test_a_strange_key_is_refused_by_all(storage, source, key):
+async def test_every_method_refuses_an_invalid_key(storage, source, key):
     file = source(b"x")
     with pytest.raises(InvalidKey):
         await storage.put(key, **file.facts)
@@ -199,7 +199,7 @@ async def test_a_strange_key_is_refused_by_all(storage, source, key):
         await storage.presign(key, expires=60, filename="x", cache_control="no-cache")
 
 
-async def test_a_live_storage_is_healthy(storage):
+async def test_check_passes_and_a_storage_can_be_closed_twice(storage):
     await storage.check()
     await storage.aclose()
     await storage.aclose()
@@ -224,14 +224,14 @@ async def broken(request, root):
             yield storage
 
 
-async def test_a_dead_storage_is_unavailable(broken):
+async def test_check_fails_when_the_storage_is_unavailable(broken):
     async with asyncio.timeout(60):
         with pytest.raises(StorageUnavailable) as caught:
             await broken.check()
     assert int(caught.value.headers["Retry-After"]) > 0
 
 
-async def test_a_dead_storage_refuses_reads_and_writes(broken, source, monkeypatch):
+async def test_reads_and_writes_fail_when_the_storage_is_unavailable(broken, source, monkeypatch):
     monkeypatch.setattr(s3_upload, "BODY_SECONDS", 2)
     monkeypatch.setattr(s3_features, "DETECT_SECONDS", 2)
     monkeypatch.setattr(s3, "ANSWER_SECONDS", 2)

@@ -1,4 +1,4 @@
-"""What only the local storage has: paths, links, file modes and full disks."""
+"""Tests of the local storage only: paths, links, file modes and full disks."""
 
 import errno
 import os
@@ -45,7 +45,7 @@ def sandbox(tmp_path_factory) -> Path:
 
 @given(key=keys)
 @settings(max_examples=150, deadline=None)
-async def test_no_key_reaches_out_of_the_root(sandbox, key):
+async def test_no_key_leads_to_a_file_outside_the_root(sandbox, key):
     root, spool = sandbox / "root", sandbox / "spool"
     spool.write_bytes(b"spooled")
     storage = LocalStorage(root)
@@ -59,7 +59,7 @@ async def test_no_key_reaches_out_of_the_root(sandbox, key):
             async with storage.open(key):
                 pass
     except BlobExists:
-        assert (root / "blobs" / key).is_dir()  # an earlier key went through it
+        assert (root / "blobs" / key).is_dir()  # an earlier example created this folder
     else:
         assert (root / "blobs" / key).resolve().is_relative_to(root / "blobs")
         assert (root / "blobs" / key).read_bytes() == b"spooled"
@@ -99,7 +99,7 @@ async def test_a_circular_link_is_refused(local_storage, root, source):
             pass
 
 
-async def test_modes_let_nobody_else_in(local_storage, root, source):
+async def test_other_users_have_no_access(local_storage, root, source):
     await local_storage.put(KEY, **source(b"x").facts)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (root / "blobs").rglob("*")}
     assert modes == {"my-lib": 0o750, "1.0.0": 0o750, "abc-1.tar.gz": 0o640}
@@ -137,7 +137,7 @@ async def test_a_failing_disk_is_unavailable(local_storage, root, source, monkey
     assert list((root / "tmp").iterdir()) == []
 
 
-async def test_only_old_leftovers_are_swept(local_storage, root):
+async def test_only_old_unfinished_uploads_are_removed(local_storage, root):
     old, new = root / "tmp" / "old", root / "tmp" / "new"
     for path in (old, new):
         path.write_bytes(b"half a blob")

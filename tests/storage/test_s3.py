@@ -1,4 +1,4 @@
-"""What only S3 has: credentials, presigned addresses, uploads in parts and lost responses."""
+"""Tests of S3 only: credentials, presigned addresses, uploads in parts and lost responses."""
 
 import asyncio
 import logging
@@ -27,7 +27,7 @@ async def read(storage, key: str) -> bytes:
 
 @asynccontextmanager
 async def losing_answers(upstream: str, marker: bytes):
-    """A proxy to `upstream` that closes the connection, once, in place of the first response with `marker` in it."""
+    """A proxy to `upstream` that drops the first response containing `marker` and closes its connection."""
     address = urlsplit(upstream)
     cuts: list[bytes] = []
 
@@ -66,7 +66,7 @@ async def test_a_presigned_address_serves_the_exact_bytes(s3_storage, source):
         assert "Content-Encoding" not in answer.headers
 
 
-async def test_a_presigned_address_expires_and_serves_one_blob(s3_storage, source):
+async def test_a_presigned_address_expires_and_is_valid_for_one_blob(s3_storage, source):
     await s3_storage.put(KEY, **source(b"x").facts)
     url = await s3_storage.presign(KEY, expires=1, filename="x.tar.gz", cache_control="no-cache")
     async with aiohttp.ClientSession() as session:
@@ -106,7 +106,7 @@ async def test_list_reads_all_pages(s3_storage, s3_client, bucket):
 
 
 @pytest.mark.parametrize(("size", "marker"), [(1000, b" 200 "), (9 * MIB, b"CompleteMultipartUploadResult")])
-async def test_a_lost_response_is_not_taken_for_an_existing_blob(
+async def test_a_retry_after_a_lost_response_does_not_report_an_existing_blob(
     s3, s3_settings, s3_client, bucket, source, size, marker
 ):
     file = source(random.randbytes(size))
@@ -120,14 +120,14 @@ async def test_a_lost_response_is_not_taken_for_an_existing_blob(
     assert "Uploads" not in await s3_client.list_multipart_uploads(Bucket=bucket)
 
 
-async def test_another_checksum_is_refused(s3_storage, source):
+async def test_a_source_with_another_checksum_is_refused(s3_storage, source):
     file = source(b"these bytes")
     with pytest.raises(BlobMismatch):
         await s3_storage.put(KEY, **{**file.facts, "sha256": "00" * 32})
     assert await s3_storage.stat(KEY) is None
 
 
-async def test_only_old_uploads_are_swept(s3_storage, s3_client, bucket):
+async def test_only_old_unfinished_uploads_are_aborted(s3_storage, s3_client, bucket):
     for key in ("tarballs/a/x", "tarballs/b/x", "elsewhere"):
         await s3_client.create_multipart_upload(Bucket=bucket, Key=key)
     assert await s3_storage.stale_uploads(timedelta(hours=1)) == 0
@@ -143,7 +143,7 @@ async def test_only_old_uploads_are_swept(s3_storage, s3_client, bucket):
 
 
 @pytest.mark.parametrize("wrong", ["access_key", "secret_key"])
-async def test_wrong_credentials_are_an_outage_and_stay_secret(s3_settings, source, caplog, wrong):
+async def test_wrong_credentials_make_the_storage_unavailable_and_are_not_logged(s3_settings, source, caplog, wrong):
     caplog.set_level(logging.DEBUG)
     given = {**s3_settings, wrong: "wrong-0123456789"}
     async with open_s3(**given) as storage:
@@ -166,7 +166,7 @@ async def test_wrong_credentials_are_an_outage_and_stay_secret(s3_settings, sour
     assert given["secret_key"] not in logged
 
 
-async def test_no_bucket_is_an_outage_not_a_missing_blob(s3_settings):
+async def test_a_missing_bucket_makes_the_storage_unavailable(s3_settings):
     async with open_s3(**{**s3_settings, "bucket": "nobody-made-this-one"}) as storage:
         for attempt in (storage.check(), storage.stat(KEY), read(storage, KEY)):
             with pytest.raises(StorageUnavailable) as caught:
@@ -174,7 +174,7 @@ async def test_no_bucket_is_an_outage_not_a_missing_blob(s3_settings):
             assert not isinstance(caught.value, BlobMissing)
 
 
-async def test_an_upload_that_loses_its_server_fails_in_time(s3_settings, source):
+async def test_an_upload_to_an_unreachable_server_fails_soon(s3_settings, source):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -183,7 +183,7 @@ async def test_an_upload_that_loses_its_server_fails_in_time(s3_settings, source
                 await storage.put(KEY, **source(bytes(9 * MIB)).facts)
 
 
-async def test_what_is_no_s3_server_is_an_outage(s3_settings, aiohttp_server):
+async def test_a_server_that_is_not_s3_makes_the_storage_unavailable(s3_settings, aiohttp_server):
     async def greet(request: aiohttp.web.Request) -> aiohttp.web.Response:
         return aiohttp.web.Response(text="<html>welcome", content_type="text/html")
 

@@ -22,7 +22,7 @@ from tests.faults.toxic import Fate, Judge, Link, Toxic, answer, tcp, toxic
 KEY = "my-lib/1.0.0/abc-1.tar.gz"
 MIB = 1024 * 1024
 CHECKSUM, CONDITION = "x-amz-checksum-sha256", "If-None-Match"
-# What such servers answer: Ceph and Garage 501, others 400, Google's 403 since the header is not in their signature.
+# The answers of such servers. Ceph and Garage send 501, Google 403 (a wrong signature), others 400.
 ANSWERS = {
     501: answer(501, "Not Implemented", b"<Error><Code>NotImplemented</Code></Error>"),
     400: answer(400, "Bad Request", b"<Error><Code>InvalidArgument</Code></Error>"),
@@ -32,7 +32,7 @@ WAIT_SECONDS = 60.0
 
 
 def refusing(headers: list[str], status: int = 501) -> Judge:
-    """Refuses each request that has one of `headers`; the checksum's stands for all of `x-amz-checksum-*`."""
+    """Refuses requests with one of `headers`. The checksum header stands for all `x-amz-checksum-*` headers."""
     refused = [header.lower().removesuffix("-sha256").encode() for header in headers]
 
     def judge(link: Link, sent: bytes) -> Fate | bytes:
@@ -93,9 +93,7 @@ async def test_uploads_work_without_the_headers_that_the_server_refuses(
     assert logged == ([headers] if headers else [])
 
 
-async def test_a_body_that_changes_on_the_wire_is_refused_without_checksums_too(
-    wire: Toxic, given, source, s3_client, bucket
-):
+async def test_without_checksums_content_md5_detects_a_changed_body(wire: Toxic, given, source, s3_client, bucket):
     refuse = refusing([CHECKSUM])
     wire.judge = refuse
     async with open_s3(**given) as storage:
@@ -115,7 +113,7 @@ def md5(data: bytes) -> str:
     return base64.b64encode(hashlib.md5(data).digest()).decode()
 
 
-async def test_the_start_does_not_wait_for_a_server_that_is_away(wire: Toxic, given, source):
+async def test_the_start_does_not_wait_for_an_unavailable_server(wire: Toxic, given, source):
     wire.refusing = True
     async with asyncio.timeout(WAIT_SECONDS), open_s3(**given, detect_retry_seconds=0.1) as storage:
         with pytest.raises(StorageUnavailable):
@@ -126,13 +124,13 @@ async def test_the_start_does_not_wait_for_a_server_that_is_away(wire: Toxic, gi
             await asyncio.sleep(0.05)
 
 
-async def test_a_failure_that_no_header_explains_is_an_outage(given, s3_settings):
+async def test_a_failure_that_no_header_causes_makes_the_storage_unavailable(given, s3_settings):
     async with open_s3(**{**given, "secret_key": "wrong-0123456789"}) as storage:
         with pytest.raises(StorageUnavailable):
             await storage.detect_features()
 
 
-async def test_lists_and_sweeps_pass_over_what_a_killed_probe_left(s3_storage, s3_client, bucket):
+async def test_lists_ignore_objects_of_a_killed_probe(s3_storage, s3_client, bucket):
     await s3_client.put_object(Bucket=bucket, Key=f"tarballs/{PROBE_FOLDER}/left", Body=b"x")
     assert [blob.key async for blob in s3_storage.list()] == []
 
@@ -162,10 +160,8 @@ async def test_presigned_addresses_are_made_for_the_public_endpoint(s3_settings,
     assert url.startswith(f"{endpoint}/{s3_settings['bucket']}/{KEY}?")
 
 
-async def test_the_public_address_serves_the_bytes_and_the_own_address_is_used_for_the_rest(
-    wire: Toxic, s3_settings, source
-):
-    """The wire is the public way to the server: the registry itself doesn't use it."""
+async def test_only_presigned_addresses_use_the_public_endpoint(wire: Toxic, s3_settings, source):
+    """The proxy is the public address of the server. The registry itself does not use it."""
     seen: list[bytes] = []
     wire.judge = lambda link, data: (seen.append(data), Fate.PASS)[1]
     public = f"http://127.0.0.1:{wire.port}"

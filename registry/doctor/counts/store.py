@@ -1,4 +1,4 @@
-"""The SQL that compares counters and roll-ups with what they sum up, and counts them again."""
+"""The SQL that compares counters and roll-ups with their sources and computes them again."""
 
 from collections.abc import Sequence
 from datetime import date

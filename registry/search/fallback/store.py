@@ -86,13 +86,13 @@ _rank = (
     + sa.case((_begins, 5.0), else_=0.0)
     + 0.01
 ) * (1 + sa.func.ln(1 + packages.c.download_count))
-_sunk = sa.case((packages.c.deprecated.is_not(None), 0.4), else_=1.0)
-_wished = sa.and_(_flag("has_text"), packages.c.deprecated.is_(None))
+_demotion = sa.case((packages.c.deprecated.is_not(None), 0.4), else_=1.0)
+_can_be_exact = sa.and_(_flag("has_text"), packages.c.deprecated.is_(None))
 _score = sa.cast(
     sa.case(
-        (sa.and_(_wished, _is_exact), sa.case((packages.c.name == p("typed", type_=sa.Text), 1.0), else_=0.98)),
-        (sa.and_(_wished, _is_compact), 0.93),
-        else_=0.9 * _sunk * _rank / (_rank + 25.0),
+        (sa.and_(_can_be_exact, _is_exact), sa.case((packages.c.name == p("typed", type_=sa.Text), 1.0), else_=0.98)),
+        (sa.and_(_can_be_exact, _is_compact), 0.93),
+        else_=0.9 * _demotion * _rank / (_rank + 25.0),
     ),
     sa.Double,
 )

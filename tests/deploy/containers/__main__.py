@@ -22,8 +22,8 @@ def main() -> int:
     cache.mkdir(parents=True, exist_ok=True)
     try:
         with engine(cache) as found, tempfile.TemporaryDirectory(prefix="synapse-containers-") as folder:
-            whose = "a Docker engine of our own" if found.own else "this machine's Docker engine"
-            print(f"Using {whose}, with {'the real base images' if found.real else 'stand-ins'}", flush=True)
+            name = "a Docker engine that the check started" if found.own else "this machine's Docker engine"
+            print(f"Using {name}, with {'the real base images' if found.real else 'stand-ins'}", flush=True)
             if not found.real:
                 build_standins(found, cache, find_java([], search_path=os.environ["PATH"]))
             return _walk(found, Path(folder), cache)
@@ -51,7 +51,7 @@ def _walk(found: Engine, folder: Path, cache: Path) -> int:
                 print(f"   The containers' logs are in {logs(stack, cache)}")
                 break
     finally:
-        # The last step removes the stack as well; after a failure this is what does.
+        # After a failure. Otherwise the last step has already removed the stack.
         with suppress(CommandFailed):
             remove(found)
     print()

@@ -18,7 +18,7 @@ TAG = "containers-check"
 IMAGE = f"synapse-registry:{TAG}"
 HEALTHY_SECONDS = 300
 CAP_SYS_RESOURCE = 1 << 24
-# What a process without CAP_SYS_RESOURCE may give its children.
+# Limits that a process without CAP_SYS_RESOURCE may set.
 SMALLER_LIMITS = """\
 services:
   elasticsearch:
@@ -44,7 +44,7 @@ class Checkout:
             "SYNAPSE_SUBNET": "172.31.239.0/24",
             "SYNAPSE_PORT": str(self.port),
             "KIBANA_PORT": str(reserve()),
-            # The check sends more requests than one client may.
+            # The check sends more requests than the limits allow for one client.
             "REGISTRY_RATE_LIMITS": "off",
         }
         if engine.own and not _may_raise_limits():
@@ -52,7 +52,7 @@ class Checkout:
             self._extra["COMPOSE_FILE"] = "docker-compose.yml:smaller-limits.yml"
 
     def configure(self, **variables: str) -> None:
-        """Adds `variables` to .env; the last of two equal names counts."""
+        """Appends `variables` to .env. A later line overrides an earlier one of the same name."""
         with (self.folder / ".env").open("a") as env:
             env.writelines(f"{name}={value}\n" for name, value in variables.items())
 
@@ -72,7 +72,7 @@ class Checkout:
         return text.replace("127.0.0.1:8080", f"127.0.0.1:{self.port}")
 
     def follow(self, heading: str, number: int = 0, *, stdin: str = "", **environ: str) -> str:
-        """Runs the commands below `heading` of the runbook; what they printed. Raises CommandFailed."""
+        """Runs the commands below `heading` of the runbook and returns their output. Raises CommandFailed."""
         engine = replace(self.engine, environ={**self.engine.environ, **environ})
         return engine.run(["sh", "-euc", self.commands(heading, number)], folder=self.folder, stdin=stdin)
 
@@ -103,7 +103,7 @@ class Checkout:
 
 
 def remove(engine: Engine) -> None:
-    """Removes the containers, volumes, networks and the image of the check; there may be none."""
+    """Removes the containers, volumes, networks and the image of the check, if there are any."""
     label = ["--filter", f"label=com.docker.compose.project={PROJECT}"]
     for listing, removing in (
         (["docker", "ps", "--all", "--quiet", *label], ["docker", "rm", "--force", "--volumes"]),
@@ -116,7 +116,7 @@ def remove(engine: Engine) -> None:
 
 
 def _replace(file: Path, pattern: str, new: str) -> None:
-    """Writes a new file in the place of the old one, as Git does."""
+    """Replaces the file by a new one, as Git does."""
     changed = re.sub(pattern, new, file.read_text())
     file.unlink()
     file.write_text(changed)
@@ -133,7 +133,7 @@ def _copy_files(folder: Path) -> None:
 
 
 def _may_raise_limits() -> bool:
-    """Whether processes of this machine's root may raise their limits beyond the present hard ones."""
+    """Whether this process may raise its hard limits."""
     status = Path("/proc/self/status").read_text()
     bounding = re.search(r"^CapBnd:\s*(\w+)$", status, re.MULTILINE)
     return os.geteuid() == 0 and bounding is not None and bool(int(bounding[1], 16) & CAP_SYS_RESOURCE)

@@ -1,4 +1,4 @@
-"""HTTP clients of the stack: single requests, and a load that notes every failed one."""
+"""HTTP clients of the stack: single requests, and a load that records failed requests."""
 
 import http.client
 import json
@@ -19,7 +19,7 @@ TIMEOUT_SECONDS = 60
 
 @dataclass(frozen=True)
 class Answer:
-    """A response, read whole."""
+    """A response with its whole body."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -58,10 +58,10 @@ def publish(url: str, token: str, name: str, version: str) -> Answer:
 
 
 class Load:
-    """Clients that send one request after the other between entering and leaving the block.
+    """Clients that send requests during the block, each one after the other.
 
-    Four read packages, search and download; if `token` is given, one more publishes. `answers` counts the good ones,
-    `failures` names the others.
+    Four clients read packages, search and download. If `token` is given, another one publishes. `answers` counts the
+    expected answers, and `failures` describes all other results.
     """
 
     def __init__(self, url: str, token: str = "") -> None:
@@ -89,14 +89,14 @@ class Load:
         for thread in self._threads:
             thread.join()
 
-    def told(self) -> str:
+    def summary(self) -> str:
         return f"{self.answers} answers, {len(self.failures)} failed"
 
     def require_no_failure(self) -> str:
-        """The summary. Raises AssertionError when a request failed, or when there were hardly any."""
-        assert not self.failures, f"{self.told()}: {self.failures[:5]}"
-        assert self.answers > 100, self.told()
-        return self.told()
+        """The summary. Raises AssertionError if a request failed or there were too few requests."""
+        assert not self.failures, f"{self.summary()}: {self.failures[:5]}"
+        assert self.answers > 100, self.summary()
+        return self.summary()
 
     def _read(self) -> None:
         expected = tarball(name="demo", version="1.0.0", description="About demo")
@@ -118,7 +118,7 @@ class Load:
             self._stop.wait(PAUSE_SECONDS)
 
     def _send(self, url: str, status: int, *, body: bytes = b"", data: bytes | None = None) -> bool:
-        """Whether the answer was the expected one."""
+        """Sends a request. Returns whether the answer was the expected one."""
         seconds = time.monotonic() - self._started
         try:
             if data is None:

@@ -1,4 +1,4 @@
-"""The Docker engine for the check: the machine's if one runs, otherwise one of our own, as root."""
+"""The Docker engine for the check: the machine's engine, or one that the check starts as root if none runs."""
 
 import contextlib
 import json
@@ -13,17 +13,17 @@ from pathlib import Path
 from registry.devstack.processes import ChildProcess, claim
 
 COMPOSE = "v2.40.3"
-PULLED_TO_TRY = "nginx:1.28-alpine"
+PROBE_IMAGE = "nginx:1.28-alpine"
 START_SECONDS = 60
 PROGRAMS = ("dockerd", "docker", "debootstrap", "go", "java")
 
 
 class Unavailable(Exception):
-    """This machine can't run the check; the text says what is missing."""
+    """This machine can't run the check. The text says what is missing."""
 
 
 class CommandFailed(Exception):
-    """A command ended with a status other than 0; the text has the end of its output."""
+    """A command ended with a status other than 0. The text has the end of its output."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Engine:
 
 @contextlib.contextmanager
 def engine(cache: Path) -> Iterator[Engine]:
-    """An engine that works. Whatever it keeps for the next run is in `cache`. Raises Unavailable."""
+    """Yields a working engine. `cache` holds its files between runs. Raises Unavailable."""
     machines = Engine(dict(os.environ), own=False)
     if _answers(machines):
         if not _can_pull(machines):
@@ -83,7 +83,7 @@ def engine(cache: Path) -> Iterator[Engine]:
 def _can_pull(found: Engine) -> bool:
     try:
         found.run(["docker", "compose", "version"], seconds=30)
-        found.run(["docker", "manifest", "inspect", PULLED_TO_TRY], seconds=60)
+        found.run(["docker", "manifest", "inspect", PROBE_IMAGE], seconds=60)
     except (CommandFailed, subprocess.TimeoutExpired):
         return False
     return True

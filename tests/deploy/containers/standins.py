@@ -1,6 +1,6 @@
-"""Stand-ins for the base images, built from Debian's packages under the real names where nothing can be pulled.
+"""Stand-ins for the base images, for machines that can't pull images. They are built from Debian's packages.
 
-Each folder of `images/` is the build context of one; its Dockerfile names the image in its first line.
+Each folder of `images/` is a build context. The first line of its Dockerfile names the image that it replaces.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ SECONDS = 1800
 
 
 def build_standins(engine: Engine, cache: Path, java_home: Path) -> list[str]:
-    """Builds the stand-ins that are missing or whose files have changed; the names of those it built."""
+    """Builds the stand-ins that are missing or whose files have changed. Returns their names."""
     built = []
     for image in BASES:
         if not _digest_of(engine, image):
@@ -48,7 +48,7 @@ def _digest(source: Path) -> str:
 
 
 def _digest_of(engine: Engine, image: str) -> str:
-    """The label of a stand-in that exists; "" when there is none."""
+    """The digest in the label of a stand-in; "" if the stand-in does not exist."""
     inspect = ["docker", "image", "inspect", "--format", f'{{{{index .Config.Labels "{LABEL}"}}}}', image]
     try:
         return engine.run(inspect).strip()
@@ -93,7 +93,7 @@ def _add_versitygw(context: Path, cache: Path, _: Path) -> None:
 
 def _add_elasticsearch(context: Path, cache: Path, java_home: Path) -> None:
     shutil.copytree(elasticsearch_home(cache.parent), context / "elasticsearch")
-    # Debian's JDK has links into /etc: the copy has the files.
+    # Debian's JDK has links into /etc. The copy contains the files instead.
     shutil.copytree(java_home, context / "jdk", ignore_dangling_symlinks=True)
 
 

@@ -1,4 +1,4 @@
-"""The steps of the check, in order. Each returns what was seen, and raises when something is wrong."""
+"""The steps of the check, in order. Each returns a summary, or raises an error if something is wrong."""
 
 import hashlib
 import time
@@ -54,17 +54,17 @@ def _wait_for_search(stack: Checkout, seq: int) -> None:
 
 
 def restart_the_only_one(stack: Checkout) -> str:
-    """Not without failures: nobody else serves meanwhile."""
+    """Requests fail during the restart, because no other container serves."""
     with Load(stack.url) as load:
         stack.compose("restart", "registry")
         stack.wait_healthy("registry")
     times = [float(failure.split(" s:")[0]) for failure in load.failures]
     outage = max(times) - min(times) if times else 0.0
-    return f"{load.told()} within {outage:.1f} s"
+    return f"{load.summary()} within {outage:.1f} s"
 
 
 def commands_keep_the_image(stack: Checkout) -> str:
-    """New code in the checkout must not reach production by a command of the old release."""
+    """`docker compose run` must not put the new code of the checkout into production."""
     before = stack.inspect(IMAGE, "{{.Id}}")
     stack.release("1.0.1")
     said = stack.compose("run", "--rm", "-T", "registry", "--version")
@@ -116,9 +116,9 @@ def refuse_a_broken_release(stack: Checkout) -> str:
         module.write_text(kept)
     assert "did not become healthy" in said, said
     assert set(stack.containers("registry")) == serving
-    assert len(load.failures) < load.answers / 100, load.told()
+    assert len(load.failures) < load.answers / 100, load.summary()
     stack.compose("build")
-    return f"{load.told()}; the same containers serve as before"
+    return f"{load.summary()}; the same containers serve as before"
 
 
 def backup(stack: Checkout) -> str:
@@ -188,7 +188,7 @@ def _upgrade(stack: Checkout, version: str, *, replicas: int) -> str:
     assert seen.headers["X-Release"] == version, "nginx has not loaded its new configuration"
     load.require_no_failure()
     assert downloads(stack) == before + load.downloads
-    return f"{load.told()}, all {load.downloads} downloads counted, {time.monotonic() - started:.0f} s"
+    return f"{load.summary()}, all {load.downloads} downloads counted, {time.monotonic() - started:.0f} s"
 
 
 def downloads(stack: Checkout) -> int:

@@ -6,7 +6,8 @@ from alembic import op
 revision = "0003"
 down_revision = "0002"
 
-# Triggers keep the numbers right while a release runs that doesn't know them. They count many rows once a statement.
+# Triggers keep the numbers correct while an earlier release, which doesn't know them, still writes. For inserts and
+# deletes they run once per statement.
 # The slot depends on the connection, so that two connections seldom wait for each other.
 COUNT_PACKAGES = """
 CREATE FUNCTION count_packages() RETURNS trigger LANGUAGE plpgsql AS $$

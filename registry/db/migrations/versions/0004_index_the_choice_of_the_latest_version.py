@@ -1,4 +1,4 @@
-"""Find the latest version of a package without looking at all of them"""
+"""Index the choice of the latest version of a package"""
 
 import sqlalchemy as sa
 from alembic import op

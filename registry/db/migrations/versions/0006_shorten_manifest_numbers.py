@@ -1,4 +1,4 @@
-"""Write the numbers of earlier manifests as doubles again
+"""Shorten long numbers in stored manifests
 
 PostgreSQL returns the numbers of a JSONB column with all their digits: 1e-300 has 300. A manifest of 1 MiB can become
 45 MB. This revision writes manifest_text for manifests with such numbers only. All others are still read from the JSONB
@@ -22,7 +22,7 @@ def upgrade() -> None:
         sa.text("SELECT id FROM package_versions WHERE manifest_text IS NULL AND manifest::text ~ :long ORDER BY id"),
         {"long": LONG_NUMBER},
     ).scalars()
-    # One by one: a single text may have 45 MB.
+    # One at a time, because a single text may have 45 MB.
     for version_id in list(ids):
         stored = conn.execute(
             sa.text("SELECT manifest::text FROM package_versions WHERE id = :id"), {"id": version_id}
