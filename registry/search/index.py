@@ -224,13 +224,16 @@ class SearchIndex:
                 )
 
     async def drop_building(self) -> None:
+        """Removes the building aliases. Deletes unfinished indices, and keeps a generation that was revived."""
         for kind in KINDS:
             building = self.alias(kind, building=True)
             for name in await self._indices_of(building):
                 # A swap whose answer was lost may still run. Only one of both requests can remove the alias.
                 with contextlib.suppress(IndexMissing), errors_named():
+                    is_revived = await self._complete_until(name) is not None
                     await self._patient.indices.update_aliases(actions=[_remove(name, building)])
-                    await self._drop([name])
+                    if not is_revived:
+                        await self._drop([name])
 
     async def swap(self, seq: int) -> None:
         """Makes the new generation the current one, for both indices in one step.
@@ -269,14 +272,13 @@ class SearchIndex:
             previous[kind] = [name for name in await self._generations(kind) if name not in searched][-1:]
         if not all(previous.values()):
             raise IndexMissing("No earlier generation of the search index is kept.")
-        names = [names[0] for names in previous.values()]
+        seqs = [await self._complete_until(name) or 0 for [name] in previous.values()]
         actions = [
-            {"add": {"index": kept[0], "alias": self.alias(kind, building=True)}} for kind, kept in previous.items()
+            {"add": {"index": name, "alias": self.alias(kind, building=True)}} for kind, [name] in previous.items()
         ]
         with errors_named():
-            mappings = await self._es.indices.get_mapping(index=names)
             await self._patient.indices.update_aliases(actions=actions)
-        return min(int(mappings[name]["mappings"].get("_meta", {}).get("seq", 0)) for name in names)
+        return min(seqs)
 
     async def delete_all(self) -> None:
         """Deletes all generations."""
@@ -306,6 +308,13 @@ class SearchIndex:
         with errors_named():
             found = await self._es.indices.get(index=f"{self._prefix}{kind}-*", features="aliases")
         return sorted(found.body, key=lambda name: name.rpartition("-")[2])
+
+    async def _complete_until(self, name: str) -> int | None:
+        """The seq up to which a former generation is complete; None for an index that was never replaced."""
+        with errors_named():
+            found = await self._es.indices.get_mapping(index=name)
+        seq = found[name]["mappings"].get("_meta", {}).get("seq")
+        return None if seq is None else int(seq)
 
     async def _set_refresh_interval(self, names: Sequence[str]) -> None:
         """Makes Elasticsearch refresh these indices by itself. It does not while a rebuild fills them."""

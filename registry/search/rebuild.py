@@ -5,7 +5,7 @@ The consumer writes to the new generation during the rebuild, so that no change 
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from registry.db.engine import Database
 from registry.db.lock_numbers import REBUILD_CLASS
@@ -55,9 +55,9 @@ async def heal(db: Database, index: SearchIndex) -> bool:
 async def rollback(db: Database, index: SearchIndex) -> None:
     """Makes the previous generation the current one again, after it has indexed the changes that it misses.
 
-    Raises IndexMissing when there is no previous generation.
+    Raises IndexMissing when there is no previous generation. A rollback that failed can be repeated.
     """
-    async with held(db, *LOCK):
+    async with held(db, *LOCK), _building(index):
         seq = await index.revive_previous()
         await _replace(db, index, seq)
     log.warning("search index rolled back", extra={"from_seq": seq})
@@ -66,18 +66,25 @@ async def rollback(db: Database, index: SearchIndex) -> None:
 async def _rebuild(db: Database, index: SearchIndex, progress: Progress | None) -> None:
     async with db.read() as conn:
         seq = await event_log.last_seq(conn)
-    await index.create_generation()
-    try:
+    async with _building(index):
+        await index.create_generation()
         failed = {kind: await _fill(db, index, kind, progress) for kind in _SOURCES}
         seq = await _catch_up(db, index, seq)
         await _check(db, index, seq, failed)
         await _replace(db, index, seq)
+    log.info("search index rebuilt", extra={"seq": seq})
+
+
+@contextlib.asynccontextmanager
+async def _building(index: SearchIndex) -> AsyncIterator[None]:
+    """Removes the building aliases if the block fails."""
+    try:
+        yield
     except BaseException:
-        # If Elasticsearch is unavailable, the next rebuild deletes the unfinished indices.
+        # If Elasticsearch is unavailable, the next rebuild or rollback removes them.
         with contextlib.suppress(SearchUnavailable):
             await index.drop_building()
         raise
-    log.info("search index rebuilt", extra={"seq": seq})
 
 
 async def _fill(db: Database, index: SearchIndex, kind: str, progress: Progress | None) -> int:

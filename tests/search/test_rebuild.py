@@ -197,6 +197,31 @@ async def test_a_rollback_fails_without_a_previous_generation(shelf: Shelf) -> N
         await rollback(shelf.db, shelf.index)
 
 
+async def test_a_failed_or_killed_rollback_can_be_repeated(
+    shelf: Shelf, own: SearchSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shelf.publish("old")
+    await shelf.drain()
+    first = await indices(own)
+    await rebuild(shelf.db, shelf.index)
+    rebuilt = await indices(own)
+
+    async def fail(*_: object) -> int:
+        raise SearchUnavailable("Elasticsearch is too busy")
+
+    with monkeypatch.context() as patched, pytest.raises(SearchUnavailable):
+        patched.setattr(rebuilding, "_catch_up", fail)
+        await rollback(shelf.db, shelf.index)
+    assert await indices(own) == rebuilt
+    await shelf.index.revive_previous()  # a rollback that was killed here leaves the building aliases
+    await shelf.publish("new")
+    await shelf.drain()
+
+    await rollback(shelf.db, shelf.index)
+    assert {name: aliases for name, aliases in (await indices(own)).items() if aliases} == first
+    assert sorted(await shelf.names("package")) == ["new", "old"]
+
+
 async def test_the_command_rolls_back(shelf: Shelf, own: SearchSettings, database_url: str, tmp_path: Path) -> None:
     where = {"REGISTRY_DB_URL": database_url, "REGISTRY_ES_URL": own.url, "REGISTRY_ES_PREFIX": own.prefix}
     await shelf.publish("kept")
