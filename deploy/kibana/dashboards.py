@@ -31,8 +31,8 @@ SAMPLED = 'event.kind : "metric"'
 BEFORE = "previous"
 SENT = "http.response.body.bytes"
 CLIENT = "client.user.hash"
-A_DAY = "Clients are told apart within a day: over several days one counts once a day."
-WHOLE = "Of the whole registry: the filters above don't apply."
+A_DAY = "A client is recognised within one day only. Over several days it counts once for each day."
+WHOLE = "Shows the whole registry. The filters above don't apply."
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _failures(prefix: str) -> tuple[Panel, ...]:
     return (
         chart(f"{prefix}-statuses", "Failed requests by status", DOWNLOADS, "bar_stacked", by_time(),
               count("Failed requests"), split=by(status, "Status", 8, most="value", data_type="number"), query=FAILED),
-        table(f"{prefix}-failed-paths", "What failed most", DOWNLOADS, {
+        table(f"{prefix}-failed-paths", "Paths with most failures", DOWNLOADS, {
             "path": by("url.path", "Path", 20, most="failed"),
             "status": by(status, "Status", 3, most="failed", data_type="number"),
             "failed": count("Failed requests"),
@@ -169,7 +169,7 @@ def _registry() -> tuple[Panel, ...]:
         chart("overview-lag", "Index lag", EVENTS, "line", by_time(),
               highest("registry.consumer.seconds_behind", "Seconds behind", DECIMAL),
               split=by("registry.consumer.name", "Consumer", 8, most="value"), query=SAMPLED,
-              description=f"How long the oldest event that a consumer has not handled has waited. {WHOLE}",
+              description=f"The age of the oldest event that a consumer has not handled. {WHOLE}",
               global_filters=False),
     )  # fmt: skip
 
@@ -189,12 +189,12 @@ def _versions() -> tuple[Panel, ...]:
 
 
 RECENT_EVENTS = Listing(
-    "registry-recent-events", "Recent events", "Publishes, deletions and yanks, newest first. A filter on a field "
-    "that only downloads have, such as the kind of client, leaves nothing here.", EVENTS, HAPPENED,
+    "registry-recent-events", "Recent events", "Publishes, deletions and yanks, newest first. Empty if you filter by "
+    "a field that only downloads have, such as the kind of client.", EVENTS, HAPPENED,
     ("event.action", "package.name", "package.version", "organization.name"),
 )  # fmt: skip
 RECENT_DOWNLOADS = Listing(
-    "registry-recent-downloads", "Recent downloads", "Requests of tarballs, counted and failed, newest first.",
+    "registry-recent-downloads", "Recent downloads", "Requests for tarballs, successful and failed, newest first.",
     DOWNLOADS, "", ("package.name", "package.version", "http.response.status_code", "user_agent.name",
     "user_agent.version", "user_agent.os.name", "registry.client.kind", "client.ip"),
 )  # fmt: skip
@@ -228,7 +228,7 @@ DASHBOARDS = (
     Dashboard(
         "registry-package",
         "Package drill-down",
-        "One package: choose it above. Which versions are fetched, by whom, with what, and what fails.",
+        "One package, which you select above: downloads by version, client and operating system, and failed requests.",
         "now-90d",
         (Control("package.name", "Package", single=True), Control("package.version", "Version"), KIND,
          Control("user_agent.name", "Client")),
