@@ -91,7 +91,9 @@ def create_app(settings: Settings, *, with_background: bool = True) -> web.Appli
     """The service as an aiohttp application. `with_background` also runs the consumers and jobs in this process."""
     install_error_handlers()
     private = settings.accounts.access == "private"
-    limiter = RateLimiter(rate_limits(settings.web), settings.web.redis_url)
+    limiter = rate_limiter(settings.web)
+    origins = settings.web.cors_origins
+    cors = Cors(frozenset(origins), settings.web.cors_credentials) if origins else None
     routes: dict[web.AbstractRoute, Route] = {}
     gate = Gate(
         routes,
@@ -121,6 +123,11 @@ def rate_limits(settings: WebSettings) -> Rates:
 
 def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterator[None]]:
     """For cleanup_ctx: opens the resources in order and closes them in reverse. Does not wait for any server."""
+
+def rate_limiter(settings: WebSettings) -> RateLimiter:
+    """Does not connect to Redis. Raises SettingsError."""
+    return RateLimiter(rate_limits(settings), settings.redis_url)
+
 
     async def opened(app: web.Application) -> AsyncIterator[None]:
         settings = app[SETTINGS]

@@ -39,12 +39,12 @@ def start_log(level: str, file: Path | None = None) -> None:
 
 
 def serving_settings() -> Settings:
-    """The settings of `serve` and `worker`. Also checks the folders and the rate limits, which these commands need."""
-    from registry.app import rate_limits  # takes a second
+    """The settings of `serve` and `worker`. Also checks the folders, the rate limits, and certificates for Redis."""
+    from registry.app import rate_limiter  # takes a second
 
     read = settings()
     check_folders(read)
-    rate_limits(read.web)
+    rate_limiter(read.web)
     return read
 
 

@@ -2,15 +2,15 @@
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 MAX_TEXT = 4096
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_REDIS_PARAMETERS = {"ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile"}
-_ENCODE = "with @ : / ? # in a user name or password written as %40 %3A %2F %3F %23"
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+_ENCODE = "with % @ : / ? # in a user name or password written as %25 %40 %3A %2F %3F %23"
 
 
 def has_controls(value: str) -> bool:
@@ -88,12 +88,22 @@ def words(value: str) -> tuple[str, ...]:
 
 
 def networks(value: str) -> tuple[str, ...]:
-    for word in words(value):
-        try:
-            ipaddress.ip_network(word, strict=False)
-        except ValueError:
-            raise ValueError("addresses or networks such as 10.0.0.0/8, with commas between") from None
+    if not all(map(_is_network, words(value))):
+        raise ValueError(
+            "addresses or networks such as 10.0.0.0/8 or fd00::/8, with commas between, without zones, "
+            "and IPv4 not written as ::ffff:10.0.0.0"
+        )
     return words(value)
+
+
+def _is_network(word: str) -> bool:
+    """Whether a client's address can be in the network. It is compared without a zone, and as IPv4 if it is mapped."""
+    try:
+        network = ipaddress.ip_network(word, strict=False)
+    except ValueError:
+        return False
+    mapped = isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED)
+    return "%" not in word and not mapped
 
 
 def origins(value: str) -> tuple[str, ...]:
@@ -110,19 +120,65 @@ def host(value: str) -> str:
     return value
 
 
-def url(*schemes: str, example: str = "", http_needs_port: bool = False) -> Callable[[str], str]:
-    """An address with a host and at most a path; `example` shows one. Empty text is none."""
+def url(*schemes: str, example: str = "", login: bool = True, http_needs_port: bool = False) -> Callable[[str], str]:
+    """An address with a host and at most a path; `example` shows one. Empty text is none.
+
+    `login`: whether the address may have a user name and password.
+    """
     wanted = f"an address such as {example or schemes[0] + '://host'}"
+    wanted += f", {_ENCODE}" if login else ", without a user name or password"
 
     def parse(value: str) -> str:
         if not value.strip():
             return ""
-        parts = _split(value.strip(), schemes, f"{wanted}, {_ENCODE}")
-        if not parts.hostname or parts.query or (http_needs_port and parts.scheme == "http" and parts.port is None):
+        parts = _split(value.strip(), schemes, wanted)
+        has_login = "@" in parts.netloc
+        needs_port = http_needs_port and parts.scheme == "http" and parts.port is None
+        if not parts.hostname or parts.query or needs_port or (has_login and not login):
             raise ValueError(wanted)
         return value.strip()
 
     return parse
+
+
+def exactly(*allowed: str) -> Callable[[str], str]:
+    """One of these texts, in this case."""
+    return matching("|".join(map(re.escape, allowed)), " or ".join(allowed))
+
+
+def ports(value: str) -> str:
+    """One port for each host, with commas between."""
+    for port in value.split(","):
+        integer(1, 65535)(port)
+    return value
+
+
+_REDIS_PARAMETERS: Mapping[str, Callable[[str], object]] = {
+    "ssl_ca_certs": text,
+    "ssl_certfile": text,
+    "ssl_keyfile": text,
+    "ssl_cert_reqs": exactly("none", "optional", "required"),
+    "ssl_check_hostname": flag,
+}
+# The parameters whose values libpq checks, but only when it connects.
+_DATABASE_PARAMETERS: Mapping[str, Callable[[str], object]] = {
+    "connect_timeout": integer(0, 2**31 - 1),
+    "keepalives": integer(0, 2**31 - 1),
+    "keepalives_count": integer(0, 2**31 - 1),
+    "keepalives_idle": integer(0, 2**31 - 1),
+    "keepalives_interval": integer(0, 2**31 - 1),
+    "tcp_user_timeout": integer(0, 2**31 - 1),
+    "port": ports,
+    "sslmode": exactly("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "sslcertmode": exactly("disable", "allow", "require"),
+    "sslnegotiation": exactly("postgres", "direct"),
+    "ssl_min_protocol_version": exactly("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"),
+    "ssl_max_protocol_version": exactly("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"),
+    "channel_binding": exactly("disable", "prefer", "require"),
+    "gssencmode": exactly("disable", "prefer", "require"),
+    "target_session_attrs": exactly("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
+    "load_balance_hosts": exactly("disable", "random"),
+}
 
 
 def redis_url(value: str) -> str:
@@ -130,9 +186,11 @@ def redis_url(value: str) -> str:
         return ""
     wanted = f"an address such as redis://:password@host:6379/0, {_ENCODE}"
     parts = _split(value.strip(), ("redis", "rediss"), wanted)
-    known = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)} <= _REDIS_PARAMETERS
-    if not parts.hostname or not re.fullmatch(r"(?:/[0-9]{0,4})?", parts.path) or not known:
+    given = _parameters(parts, _REDIS_PARAMETERS, wanted)
+    if not parts.hostname or not re.fullmatch(r"(?:/[0-9]{0,4})?", parts.path) or not given <= {*_REDIS_PARAMETERS}:
         raise ValueError(wanted)
+    if given and parts.scheme != "rediss":
+        raise ValueError("rediss:// instead of redis://, since it has parameters of TLS")
     return value.strip()
 
 
@@ -143,7 +201,8 @@ def database_url(value: str) -> str:
         return ""
     wanted = f"an address such as postgresql://user:password@host:5432/database, {_ENCODE}"
     parts = _split(value.strip(), ("postgresql", "postgres"), wanted)
-    if "/" in parts.path[1:] or any(not given for _, given in parse_qsl(parts.query, keep_blank_values=True)):
+    _parameters(parts, _DATABASE_PARAMETERS, wanted)
+    if "/" in parts.path[1:]:
         raise ValueError(wanted)
     return value.strip()
 
@@ -165,16 +224,18 @@ def _duration(value: str) -> timedelta | None:
 
 
 def _split(value: str, schemes: tuple[str, ...], wanted: str) -> SplitResult:
-    """The parts of an address. Raises ValueError(wanted) if it is malformed, or has an `@` that does not end the login.
+    """The parts of an address.
 
-    An unencoded `@`, `/`, `?` or `#` in a password moves the rest of the password into another part of the address.
+    Raises ValueError(wanted) if it is malformed, if a `%` does not begin an escape, if it contains control characters
+    (also as escapes) or bytes that are not UTF-8, or if an `@` does not end the login. An unencoded `@`, `/`, `?` or
+    `#` in a password moves the rest of the password into another part of the address.
     """
     try:
         parts = urlsplit(value)
-        sound = parts.port != 0
+        sound = parts.port != 0 and not has_controls(unquote(value, errors="strict"))
     except ValueError:
         raise ValueError(wanted) from None
-    if has_controls(value) or re.search(r"\s", value) or len(value) > MAX_TEXT:
+    if re.search(r"\s|%(?![0-9A-Fa-f]{2})", value) or len(value) > MAX_TEXT:
         sound = False
     if (
         not sound
@@ -184,6 +245,21 @@ def _split(value: str, schemes: tuple[str, ...], wanted: str) -> SplitResult:
     ):
         raise ValueError(wanted)
     return parts
+
+
+def _parameters(parts: SplitResult, known: Mapping[str, Callable[[str], object]], wanted: str) -> set[str]:
+    """The names of the parameters of an address. Raises ValueError unless each is given once, with a valid value."""
+    given = parse_qsl(parts.query, keep_blank_values=True)
+    names = {name for name, _ in given}
+    if len(names) < len(given) or not all(value for _, value in given):
+        raise ValueError(wanted)
+    for name, value in given:
+        if name in known:
+            try:
+                known[name](value)
+            except ValueError as problem:
+                raise ValueError(f"its parameter {name} to be {problem}") from None
+    return names
 
 
 def _origin(word: str) -> str:
@@ -197,6 +273,6 @@ def _origin(word: str) -> str:
     authority = f"[{name}]" if ":" in name else name
     authority += f":{port}" if port is not None else ""
     origin = word.lower()
-    if not name or not word.isascii() or " " in word or origin != f"{parts.scheme}://{authority}":
+    if not name or not word.isascii() or " " in word or "%" in word or origin != f"{parts.scheme}://{authority}":
         raise ValueError(wanted)
     return origin.removesuffix({"http": ":80", "https": ":443"}.get(parts.scheme, "\0"))

@@ -155,13 +155,13 @@ class StorageSettings:
         "REGISTRY_S3_ENDPOINT",
         "",
         "Address of an S3 server other than AWS",
-        types.url("http", "https", example="https://s3.example:9000"),
+        types.url("http", "https", example="https://s3.example:9000", login=False),
     )
     s3_public_endpoint: str = var(
         "REGISTRY_S3_PUBLIC_ENDPOINT",
         "",
         "Address of the S3 server for clients, if they need another one; used in presigned addresses",
-        types.url("http", "https"),
+        types.url("http", "https", login=False),
     )
     s3_access_key: str = var(
         "REGISTRY_S3_ACCESS_KEY", "", "Access key; without it, AWS's credential chain is used", ACCESS_KEY, secret=True

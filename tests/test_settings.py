@@ -110,6 +110,21 @@ def test_an_empty_variable_is_one_that_is_not_set():
         ("REGISTRY_SECRET_KEY", "new,old", ("new", "old")),
         ("REGISTRY_ACCESS", "Private", "private"),
         ("REGISTRY_DB_URL", "postgres://a@b/c", "postgres://a@b/c"),
+        (
+            "REGISTRY_DB_URL",
+            "postgresql://registry@/registry?host=db1,db2&port=5432,5433&target_session_attrs=read-write",
+            "postgresql://registry@/registry?host=db1,db2&port=5432,5433&target_session_attrs=read-write",
+        ),
+        (
+            "REGISTRY_DB_URL",
+            "postgresql://a:b%25%C3%A9@c/d?connect_timeout=3&sslmode=verify-full&keepalives=1&options=-c%20x",
+            "postgresql://a:b%25%C3%A9@c/d?connect_timeout=3&sslmode=verify-full&keepalives=1&options=-c%20x",
+        ),
+        (
+            "REGISTRY_TRUSTED_PROXIES",
+            "10.0.0.1, 10.1.2.3/8,fd00::/8,::1,::/0",
+            ("10.0.0.1", "10.1.2.3/8", "fd00::/8", "::1", "::/0"),
+        ),
     ],
 )
 def test_a_variable_is_read(name: str, text: str, value: object):

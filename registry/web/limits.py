@@ -46,6 +46,7 @@ class RateLimiter:
     """Counts requests in fixed windows: in Redis, or in memory if there is no `redis_url` or Redis is unavailable.
 
     `clock` measures how long Redis is not asked after a failure. It gives seconds.
+    Raises SettingsError if the certificates that `redis_url` names can't be used.
     """
 
     def __init__(self, rates: Rates, redis_url: str = "", *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -56,7 +57,15 @@ class RateLimiter:
         if redis_url:
             # Without decode_components, a password is sent percent-encoded, as in the address.
             address = f"async+{redis_url}"
-            limiter = RedisLimiter(_client_key, address, stream_timeout=1, connect_timeout=1, decode_components=True)
+            try:
+                limiter = RedisLimiter(
+                    _client_key, address, stream_timeout=1, connect_timeout=1, decode_components=True
+                )
+            except (OSError, ValueError) as error:
+                raise SettingsError(
+                    "REGISTRY_REDIS_URL wants certificate files that can be read and belong together, "
+                    "and no ssl_cert_reqs=none with ssl_check_hostname=true"
+                ) from error
             self._redis = limiter.db
         self._clock = clock
         self._redis_away_until = 0.0
