@@ -1,17 +1,21 @@
-"""Checks the columns of packages and versions that are computed from other columns."""
+"""Checks the columns of packages and versions that are computed from other columns, and that packages have owners."""
 
 import contextlib
 from collections.abc import AsyncIterator
 
 from registry.db.engine import ConstraintViolated, Row
 from registry.doctor import store
-from registry.doctor.check import Check, Found, Registry, pages
+from registry.doctor.check import Check, Found, Registry, pages, reading
 from registry.errors import InvalidInput
 from registry.packages import versions
 from registry.packages.names import similarity_key
 
 PAGE = 5_000
 REFRESHED_AT_ONCE = 100
+_ADD_OWNER = (
+    "INSERT INTO package_owners (package_id, user_id, role) SELECT p.id, u.id, 'owner' FROM packages p, users u "
+    "WHERE p.name = 'PACKAGE' AND u.username = 'USER' ON CONFLICT (package_id, user_id) DO UPDATE SET role = 'owner';"
+)
 
 
 async def _wrong_names(registry: Registry) -> AsyncIterator[Row]:
@@ -108,5 +112,11 @@ CHECKS = (
         "refresh what the package shows",
         _find_outdated,
         _repair_outdated,
+    ),
+    Check(
+        "owners",
+        "each package that has a version has an owner",
+        f"choose an owner and run in psql: {_ADD_OWNER}",
+        reading(store.packages_without_owner),
     ),
 )

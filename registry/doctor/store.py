@@ -13,6 +13,7 @@ from registry.db.tables import package_versions, packages
 from registry.doctor.check import EXAMPLES, Found
 from registry.events import log as event_log
 from registry.packages import store as packages_store
+from registry.packages.rights import OWNER
 
 v = package_versions
 
@@ -66,6 +67,11 @@ _REORDER = statement(
     .where(v.c.id == p("of"))
     .values(canonical=p("to_canonical"), sort_key=p("to_sort_key"), is_prerelease=p("to_is_prerelease"))
 )
+_WITHOUT_OWNER = first_of(f"""
+    SELECT p.name AS what FROM packages p
+    WHERE EXISTS (SELECT FROM package_versions v WHERE v.package_id = p.id AND v.deleted_at IS NULL)
+    AND NOT EXISTS (SELECT FROM package_owners o WHERE o.package_id = p.id AND o.role = '{OWNER}')
+""")
 
 # Tarballs
 
@@ -241,6 +247,11 @@ async def set_order(conn: Connection, version_id: int, canonical: str, sort_key:
     await conn.run(
         _REORDER, of=version_id, to_canonical=canonical, to_sort_key=sort_key, to_is_prerelease=is_prerelease
     )
+
+
+async def packages_without_owner(conn: Connection) -> Found:
+    """Packages that have a version and no owner."""
+    return await found(conn, _WITHOUT_OWNER)
 
 
 async def begin_list(conn: Connection) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -298,8 +299,17 @@ async def test_faults_without_a_repair_are_reported_until_somebody_fixes_them(re
         "'version.published', id, name, '7.0.0', '{}' FROM packages WHERE name = 'alpha'",
     )
     of_gamma = f"WHERE id = {version('gamma', '2.0.0-rc.1')}"
+    await sql(
+        resting,
+        "INSERT INTO packages (name, similarity_key, owner_id) "
+        "SELECT 'empty', 'empty', id FROM users WHERE username = 'ada'",
+    )
+    without_owner = "DELETE FROM package_owners USING packages WHERE package_id = id AND name IN ('alpha', 'empty')"
+    assert await sql(resting, without_owner) == 2
     await sql(resting, f"UPDATE package_versions SET tarball_path = '../' || tarball_path {of_gamma}")
-    expected = {"schema objects": 1, "tarballs": 3, "contents": 2, "published rows": 1, "damaged downloads": 1}
+    expected = {
+        "schema objects": 1, "tarballs": 3, "contents": 2, "owners": 1, "published rows": 1, "damaged downloads": 1,
+    }  # fmt: skip
     report = await look(resting, repair=True)
     assert found(report) == expected
     assert report.status == WRONG
@@ -315,6 +325,8 @@ async def test_faults_without_a_repair_are_reported_until_somebody_fixes_them(re
     await sql(resting, definition)
     await sql(resting, "DELETE FROM events WHERE version = '7.0.0'")
     assert found(await look(resting)) == {}
+    [add_owner] = re.findall("INSERT INTO package_owners .*;", text)
+    await sql(resting, add_owner.replace("PACKAGE", "alpha").replace("USER", "ada"))
 
 
 async def test_no_other_check_runs_on_an_older_schema(resting: Registry) -> None:
