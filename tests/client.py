@@ -18,7 +18,7 @@ from registry.db.engine import Statement
 from registry.elastic import open_client
 from registry.events import log as event_log
 from registry.keys import DB, SETTINGS
-from registry.search.index import open_search
+from registry.search.index import KINDS, SearchIndex, open_search
 from registry.search.indexing import CONSUMER
 from registry.settings import SearchSettings
 
@@ -158,10 +158,15 @@ class Registry:
         assert not failures, failures
 
 
+async def delete_search_indices(index: SearchIndex) -> None:
+    """Deletes all generations of the search indices."""
+    await index._drop([name for kind in KINDS for name in await index._generations(kind)])
+
+
 async def remove_indices(settings: SearchSettings) -> None:
     """Takes everything of this prefix out of an Elasticsearch that others use as well."""
     async with open_search(settings) as index:
-        await index.delete_all()
+        await delete_search_indices(index)
     async with open_client(settings) as client:
         assert client is not None
         es = client.options(request_timeout=60)

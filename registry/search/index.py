@@ -280,10 +280,6 @@ class SearchIndex:
             await self._patient.indices.update_aliases(actions=actions)
         return min(seqs)
 
-    async def delete_all(self) -> None:
-        """Deletes all generations."""
-        await self._drop([name for kind in KINDS for name in await self._generations(kind)])
-
     async def health(self) -> dict[str, Any]:
         """{"status": "green" or "yellow", "documents": indexed packages}. Raises SearchUnavailable when red."""
         with errors_named():

@@ -27,6 +27,7 @@ from tests.bench import publish_to_found
 from tests.bench.figure import compare
 from tests.bench.reads import SMALL, packed, published
 from tests.bench.stack import Stack
+from tests.client import delete_search_indices
 
 CLIENTS = 8
 PUBLISHES = 400
@@ -166,7 +167,7 @@ async def indexing(stack: Stack) -> None:
                 "indexing", ours, lambda: _bulk(es, documents), unit=unit, at_least=0.70, documents=len(documents)
             )
         finally:
-            await index.delete_all()
+            await delete_search_indices(index)
 
 
 async def _documents(db: Database) -> AsyncIterator[Write]:

@@ -10,7 +10,7 @@ import pytest
 from registry.keys import DB, STORAGE
 from registry.search.keys import SEARCH
 from registry.search.rebuild import rebuild
-from tests.client import tarball
+from tests.client import delete_search_indices, tarball
 from tests.conftest import SECRET
 from tests.deploy.outside import path_with, run
 from tests.deploy.stack import ROOT
@@ -91,7 +91,7 @@ async def test_after_a_rotation_both_keys_are_accepted(make_registry):
 async def test_losing_elasticsearch_loses_no_package(registry):
     await (await registry.user()).publish("demo")
     await registry.drain()
-    await registry.app[SEARCH].delete_all()
+    await delete_search_indices(registry.app[SEARCH])
     found = await registry.get("/search?q=demo")
     assert [result["name"] for result in found.json["results"]] == ["demo"]
     assert (await registry.get("/packages/demo/1.0.0/tarball")).status == 200

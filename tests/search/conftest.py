@@ -25,6 +25,7 @@ from registry.search.request import SearchRequest
 from registry.search.search import WAIT_SECONDS, search
 from registry.settings import SearchSettings, Settings
 from registry.worker import CHANNELS
+from tests.client import delete_search_indices
 
 
 def search_settings(elasticsearch_url: str) -> SearchSettings:
@@ -45,7 +46,7 @@ async def index(own: SearchSettings) -> AsyncIterator[SearchIndex]:
     """An index that doesn't exist yet."""
     async with open_search(own) as opened:
         yield opened
-        await opened.delete_all()
+        await delete_search_indices(opened)
 
 
 @pytest.fixture

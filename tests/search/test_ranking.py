@@ -16,6 +16,7 @@ from registry.devstack.postgres import Postgres
 from registry.search.index import open_search
 from registry.search.rebuild import heal
 from registry.settings import Settings
+from tests.client import delete_search_indices
 from tests.search.conftest import Shelf, search_settings
 
 LIBRARIES: list[dict[str, Any]] = [
@@ -59,7 +60,7 @@ def filled(postgres: Postgres, elasticsearch: Elasticsearch) -> Iterator[Setting
 
     asyncio.run(run(fill))
     yield settings
-    asyncio.run(run(lambda shelf: shelf.index.delete_all()))
+    asyncio.run(run(lambda shelf: delete_search_indices(shelf.index)))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from registry.search.breaker import SLOW_IN_A_ROW, Breaker
 from registry.search.index import SearchIndex, open_search
 from registry.search.search import suggest
 from registry.settings import Settings
+from tests.client import delete_search_indices
 from tests.conftest import listening
 from tests.search.conftest import Shelf
 from tests.until import until
@@ -130,7 +131,7 @@ async def test_elasticsearch_is_not_called_right_after_it_was_unavailable(stocke
 
 
 async def test_postgresql_answers_if_the_index_is_missing(stocked: Shelf) -> None:
-    await stocked.index.delete_all()
+    await delete_search_indices(stocked.index)
     page = await stocked.find("alpha-math")
     assert page["degraded"]
     assert page["results"][0]["name"] == "alpha-math"
