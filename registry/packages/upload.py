@@ -55,7 +55,9 @@ class Receiver:
     @contextlib.asynccontextmanager
     async def raw(self, request: web.Request, name: str, version: str) -> AsyncIterator[Upload]:
         """PUT: the body is the tarball, whose manifest contains the metadata. Raises UnsupportedMediaType, TooLarge."""
-        if request.content_type not in TARBALL_TYPES:
+        # `request.content_type` is application/octet-stream also for a header that can't be parsed.
+        given = request.headers.get(hdrs.CONTENT_TYPE, TARBALL_TYPES[0])
+        if given.partition(";")[0].strip().lower() not in TARBALL_TYPES:
             raise UnsupportedMediaType("Send the tarball as application/gzip (curl: -T FILE).")
         self._check_declared(request, self._max_tarball)
         options = _options(request)

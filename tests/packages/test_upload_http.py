@@ -131,8 +131,10 @@ async def test_another_content_type_is_415(registry: Registry):
     for kind in ("text/plain", "application/x-www-form-urlencoded", "application/gzip", "multipart/mixed; boundary=b"):
         answer = await ada.call("POST", "/packages", data=body, headers={"Content-Type": kind})
         assert (answer.status, answer.json["code"]) == (415, "unsupported_media_type"), kind
-    for kind in ("application/json", "text/plain", "multipart/form-data; boundary=b"):
-        assert (await ada.put("demo", "1.0.0", data=data, headers={"Content-Type": kind})).status == 415, kind
+    malformed = ("", ";;;", "gzip", "/", "application/gzip/x", "application/gzip, text/plain", '"application/gzip"')
+    for kind in ("application/json", "text/plain", "multipart/form-data; boundary=b", *malformed):
+        answer = await ada.put("demo", "1.0.0", data=data, headers={"Content-Type": kind})
+        assert (answer.status, answer.json["code"]) == (415, "unsupported_media_type"), kind
     encoded = await ada.put("demo", "1.0.0", data=data, headers={"Content-Encoding": "gzip"})
     assert encoded.status == 415
     assert await stored(registry) == NOTHING
