@@ -19,7 +19,6 @@ from registry.keys import DB
 from registry.operations.handlers import app_health, metrics_response
 from registry.operations.health import HEALTHY
 from registry.settings import Settings, WebSettings
-from registry.web.answers import REQUEST_ID
 from registry.web.connections import RESERVED_FILES, Connections, raise_open_files_limit
 from registry.web.context import IN_FLIGHT, InFlight
 from registry.web.problems import MAX_HEADER, MAX_LINE, from_http, render
@@ -196,10 +195,7 @@ async def _named_errors(request: web.Request, handler: Callable[[web.Request], A
     try:
         return await handler(request)
     except web.HTTPException as error:
-        request_id = secrets.token_hex(16)
-        answer = render(request, from_http(error), request_id)
-        answer.headers[REQUEST_ID] = request_id
-        return answer
+        return render(request, from_http(error), secrets.token_hex(16))
 
 
 async def _listen(runner: web.AppRunner, host: str, port: int, setting: str) -> None:

@@ -65,7 +65,7 @@ def render(request: web.Request, error: RegistryError, request_id: str) -> web.R
 
 
 def problem_response(error: RegistryError, request_id: str, content_type: str = "application/json") -> web.Response:
-    """The answer for `error` in one of the two JSON media types. No cache may store it."""
+    """The answer for `error` in one of the two JSON media types, with the headers that every error has."""
     body: Problem = {
         "type": f"urn:synapse-registry:error:{error.code}",
         "title": error.title,
@@ -80,7 +80,12 @@ def problem_response(error: RegistryError, request_id: str, content_type: str = 
     return web.Response(
         body=orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS),
         status=error.status,
-        headers={hdrs.CACHE_CONTROL: "no-store", **error.headers},
+        headers={
+            "X-Request-ID": request_id,
+            "X-Content-Type-Options": "nosniff",
+            hdrs.CACHE_CONTROL: "no-store",
+            **error.headers,
+        },
         content_type=content_type,
         charset="utf-8" if content_type == "application/json" else None,
     )
@@ -135,8 +140,8 @@ def _handle_error(
     request_id = secrets.token_hex(16)
     log.info("malformed request", extra={"request_id": request_id, "status": failure.status, "client": request.remote})
     response = problem_response(failure, request_id)
-    response.headers["X-Request-ID"] = request_id
     response.force_close()
+    # The request's headers may be unknown, so its Accept header can't choose the media type.
     return response
 
 

@@ -54,6 +54,28 @@ async def test_malformed_http_is_answered_400_in_the_shape_of_all_errors(registr
                 assert await socket.is_closed()
 
 
+async def test_malformed_http_gets_the_headers_of_every_error(registry: Registry):
+    """The parser gives no headers to the service, so the Accept header chooses nothing and Vary is not needed."""
+    accept = "Accept: application/problem+json"
+    for name, data in {
+        "a method that is no token": request("G@T / HTTP/1.1", accept),
+        "an address that is too long": request(f"GET /{'a' * 8191} HTTP/1.1", accept),
+    }.items():
+        with case(name):
+            answer = await send_raw(registry, data)
+            assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
+            assert answer.headers["Cache-Control"] == "no-store"
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert "Vary" not in answer.headers
+    chunk = request(LOGIN, JSON, accept, "Transfer-Encoding: chunked")
+    async with connected(registry) as socket:
+        await socket.send(chunk)
+        await socket.send(b"zz\r\n{}\r\n0\r\n\r\n")
+        answer = await socket.answer()
+    check_error(answer, 400)
+    assert (answer.headers["Content-Type"], answer.headers["Vary"]) == ("application/problem+json", "Accept")
+
+
 async def test_an_address_that_is_too_long_is_414(registry: Registry):
     for length in (8191, 20_000, 300_000):
         with case(length):
