@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
-import aiohttp_cors
 from aiohttp import web
 
 from registry import __version__
@@ -35,6 +34,7 @@ from registry.web import openapi
 from registry.web.addresses import ClientAddress
 from registry.web.answers import CACHE_POLICY, CachePolicy
 from registry.web.context import IN_FLIGHT, InFlight
+from registry.web.cors import Cors
 from registry.web.credentials import CREDENTIAL_CHECK, CredentialCheck
 from registry.web.limits import RateLimiter, Rates, parse_limits
 from registry.web.middleware import Gate
@@ -101,18 +101,21 @@ def create_app(settings: Settings, *, with_background: bool = True) -> web.Appli
         limiter,
         ClientAddress(settings.web.trusted_proxies, settings.web.country_header),
         private,
+        cors,
     )
     app = web.Application(client_max_size=MAX_JSON_BODY, middlewares=[gate.middleware()])
     app[SETTINGS] = settings
     app[IN_FLIGHT] = in_flight = InFlight()
     app[operations.READINESS] = Readiness(settings.database, in_flight)
     app[CREDENTIAL_CHECK] = CredentialCheck(limiter)
-    app[CACHE_POLICY] = CachePolicy(private=private, cors=bool(settings.web.cors_origins))
+    app[CACHE_POLICY] = CachePolicy(private=private, cors=cors is not None)
     app[operations.DOCUMENT] = openapi.document(
         ROUTES, version=__version__, private=private, parameters=PATH_PARAMETERS, security=SECURITY_SCHEMES
     )
     app.cleanup_ctx.append(_resources(with_background))
-    routes.update(_add_routes(app, settings))
+    if cors is not None:
+        app.on_response_prepare.append(cors.allow)
+    routes.update(_add_routes(app))
     return app
 
 
@@ -121,13 +124,13 @@ def rate_limits(settings: WebSettings) -> Rates:
     return parse_limits(settings.rate_limits, LIMITS.values())
 
 
-def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterator[None]]:
-    """For cleanup_ctx: opens the resources in order and closes them in reverse. Does not wait for any server."""
-
 def rate_limiter(settings: WebSettings) -> RateLimiter:
     """Does not connect to Redis. Raises SettingsError."""
     return RateLimiter(rate_limits(settings), settings.redis_url)
 
+
+def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterator[None]]:
+    """For cleanup_ctx: opens the resources in order and closes them in reverse. Does not wait for any server."""
 
     async def opened(app: web.Application) -> AsyncIterator[None]:
         settings = app[SETTINGS]
@@ -152,27 +155,12 @@ def rate_limiter(settings: WebSettings) -> RateLimiter:
     return opened
 
 
-def _add_routes(app: web.Application, settings: Settings) -> Iterator[tuple[web.AbstractRoute, Route]]:
+def _add_routes(app: web.Application) -> Iterator[tuple[web.AbstractRoute, Route]]:
     """Adds every route to the router, and HEAD for every GET. Yields each of the router's routes with ours."""
-    cors = _cors(app, settings) if settings.web.cors_origins else None
     for route in ROUTES:
-        added = app.router.add_route(route.method, _pattern(route), route.handler, expect_handler=route.expect)
-        yield added, route
-        if cors is not None:
-            cors.add(added)
+        yield app.router.add_route(route.method, _pattern(route), route.handler, expect_handler=route.expect), route
         if route.method == "GET":
             yield app.router.add_route("HEAD", _pattern(route), route.handler), route
-
-
-def _cors(app: web.Application, settings: Settings) -> aiohttp_cors.CorsConfig:
-    options = aiohttp_cors.ResourceOptions(  # type: ignore[no-untyped-call]
-        allow_credentials=settings.web.cors_credentials,
-        expose_headers="*",
-        allow_headers="*",
-        allow_methods="*",
-        max_age=600,
-    )
-    return aiohttp_cors.setup(app, defaults=dict.fromkeys(settings.web.cors_origins, options))
 
 
 def _pattern(route: Route) -> str:

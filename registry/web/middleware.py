@@ -26,6 +26,7 @@ from registry.web.addresses import ClientAddress, network_key
 from registry.web.answers import REQUEST_ID, complete
 from registry.web.connections import BodyTooSlow, BodyWatch
 from registry.web.context import CONTEXT, IN_FLIGHT, Context
+from registry.web.cors import Cors
 from registry.web.credentials import CREDENTIAL_CHECK, CredentialSource
 from registry.web.limits import RateLimiter
 from registry.web.recording import record
@@ -42,6 +43,7 @@ class Gate:
     """The steps that a request takes before its handler and after it.
 
     `routes` maps the router's routes to ours. `sources` maps the names in `Route.credentials` to sources.
+    `cors` is None if pages of other origins may not call the API.
     """
 
     routes: Mapping[web.AbstractRoute, Route]
@@ -49,6 +51,7 @@ class Gate:
     limiter: RateLimiter
     clients: ClientAddress
     private: bool
+    cors: Cors | None = None
 
     def middleware(self) -> Middleware:
         @web.middleware
@@ -97,18 +100,21 @@ class Gate:
         return _render(request, context, failure)
 
     async def _admit_and_handle(self, request: web.Request, context: Context, handler: Handler) -> web.StreamResponse:
-        if context.route is not None:
-            source = self.sources[context.route.credentials]
-            credentials = None if context.route.access == OPEN else source.find(request)
-            if credentials is not None:
-                try:
-                    await self._identify(request, context, context.route, source, credentials)
-                except Unauthorized:
-                    await self._limit(context, context.route)
-                    raise
-            await self._limit(context, context.route)
-            _refuse_encoded_body(request)
-            authorise(context.route, context.principal, private=self.private, hint=source.hint)
+        route = context.route
+        if route is None:
+            preflight = None if self.cors is None else self.cors.preflight(request)
+            return await handler(request) if preflight is None else preflight
+        source = self.sources[route.credentials]
+        credentials = None if route.access == OPEN else source.find(request)
+        if credentials is not None:
+            try:
+                await self._identify(request, context, route, source, credentials)
+            except Unauthorized:
+                await self._limit(context, route)
+                raise
+        await self._limit(context, route)
+        _refuse_encoded_body(request)
+        authorise(route, context.principal, private=self.private, hint=source.hint)
         return await handler(request)
 
     async def _identify(

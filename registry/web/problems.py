@@ -2,6 +2,7 @@
 
 import logging
 import secrets
+from collections.abc import Iterable
 
 import orjson
 from aiohttp import HttpVersion11, hdrs, web, web_urldispatcher
@@ -11,7 +12,6 @@ from typing_extensions import TypedDict
 
 from registry.errors import (
     FieldError,
-    Forbidden,
     Internal,
     InvalidInput,
     MethodNotAllowed,
@@ -94,10 +94,7 @@ def problem_response(error: RegistryError, request_id: str, content_type: str = 
 def from_http(error: web.HTTPException) -> RegistryError:
     """The named error for a 4xx of aiohttp."""
     if isinstance(error, web.HTTPMethodNotAllowed):
-        allowed = ", ".join(sorted(error.allowed_methods))
-        return MethodNotAllowed(f"{error.method} is not allowed here. Use {allowed}.", headers={"Allow": allowed})
-    if error.status == 403:
-        return Forbidden(error.text or error.reason)
+        return method_not_allowed(error.method, error.allowed_methods)
     if error.status == 404:
         return NotFound("Nothing is served at this address. /openapi.json lists every address.")
     if error.status == 413:
@@ -105,6 +102,12 @@ def from_http(error: web.HTTPException) -> RegistryError:
     if error.status == 415:
         return UnsupportedMediaType("Send the body as application/json.")
     return InvalidInput(error.text or error.reason)
+
+
+def method_not_allowed(method: str, methods: Iterable[str]) -> MethodNotAllowed:
+    """The error for `method` at an address that has only `methods`."""
+    allowed = ", ".join(sorted(methods))
+    return MethodNotAllowed(f"{method} is not allowed here. Use {allowed}.", headers={"Allow": allowed})
 
 
 def from_protocol(status: int, error: BaseException | None) -> RegistryError:
@@ -139,9 +142,9 @@ def _handle_error(
     metrics.REQUESTS.count("other", "malformed", failure.status)
     request_id = secrets.token_hex(16)
     log.info("malformed request", extra={"request_id": request_id, "status": failure.status, "client": request.remote})
+    # The request's headers may be unknown, so its Accept header can't choose the media type.
     response = problem_response(failure, request_id)
     response.force_close()
-    # The request's headers may be unknown, so its Accept header can't choose the media type.
     return response
 
 

@@ -1,7 +1,9 @@
 """CORS: pages of other origins may call the API only if the settings name their origin."""
 
+from registry.app import ROUTES
 from tests.client import Registry
 from tests.conftest import MakeRegistry
+from tests.web.raw import request, send_raw
 from tests.web.shape import case, check_error
 
 ORIGIN = "https://packages.example"
@@ -80,17 +82,73 @@ async def test_a_preflight_says_what_a_named_origin_may_send(make_registry: Make
             assert "RateLimit" not in answer.headers
 
 
-async def test_an_options_request_without_preflight_headers_is_refused(make_registry: MakeRegistry):
+async def test_a_preflight_approves_exactly_the_methods_of_the_path(make_registry: MakeRegistry):
     registry = await make_registry(REGISTRY_CORS_ORIGINS=ORIGIN)
-    check_error(await registry.call("OPTIONS", "/packages"), 403)
-    check_error(await registry.call("OPTIONS", "/packages", headers={"Origin": ORIGIN}), 403)
-    check_error(await registry.call("OPTIONS", "/nowhere", headers=PREFLIGHT), 404)
+    methods: dict[str, set[str]] = {}
+    for route in ROUTES:
+        methods.setdefault(route.path, set()).add(route.method)
+        if route.method == "GET":
+            methods[route.path].add("HEAD")
+    for path, offered in methods.items():
+        address = registry.url + path.format(name="demo", version="1.0.0", id="1", badge="version")
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "FROB", "get", ""):
+            with case((path, method)):
+                headers = {**PREFLIGHT, "Access-Control-Request-Method": method}
+                answer = await registry.call("OPTIONS", address, headers=headers)
+                assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+                if method in offered:
+                    assert answer.status == 200
+                    assert set(answer.headers["Access-Control-Allow-Methods"].split(", ")) == offered
+                else:
+                    check_error(answer, 405)
+                    assert set(answer.headers["Allow"].split(", ")) == offered
+                    assert "Access-Control-Allow-Methods" not in answer.headers
+                    assert answer.headers["Vary"] == "Accept, Origin"
+
+
+async def test_an_options_request_that_is_no_preflight_is_405(make_registry: MakeRegistry):
+    registry = await make_registry(REGISTRY_CORS_ORIGINS=ORIGIN)
+    for headers in ({}, {"Origin": ORIGIN}, {"Access-Control-Request-Method": "GET"}):
+        with case(headers):
+            answer = await registry.call("OPTIONS", "/packages", headers=headers)
+            check_error(answer, 405)
+            assert answer.headers["Allow"] == "GET, HEAD, POST"
+            assert answer.headers["Vary"] == "Accept, Origin"
+
+
+async def test_a_page_may_read_the_errors_of_addresses_without_a_route(make_registry: MakeRegistry):
+    registry = await make_registry(REGISTRY_CORS_ORIGINS=ORIGIN)
+    for method, path, status in (
+        ("GET", "/nowhere", 404),
+        ("OPTIONS", "/nowhere", 404),
+        ("PUT", "/packages", 405),
+        ("GET", f"{registry.url}/", 404),
+    ):
+        for origin in (ORIGIN, "https://evil.example"):
+            with case((method, path, origin)):
+                answer = await registry.call(method, path, headers={**PREFLIGHT, "Origin": origin})
+                check_error(answer, status)
+                assert answer.headers.get("Access-Control-Allow-Origin") == (ORIGIN if origin == ORIGIN else None)
+                assert ("X-Request-ID" in answer.headers.get("Access-Control-Expose-Headers", "")) == (origin == ORIGIN)
+
+
+async def test_odd_bytes_in_the_headers_of_a_preflight_never_give_a_5xx(make_registry: MakeRegistry):
+    for origins in (ORIGIN, "*"):
+        registry = await make_registry(REGISTRY_CORS_ORIGINS=origins)
+        for name in ("Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers"):
+            for value in ("\xff\xfe", "a" * 8000, "", ",,;:", "a b, \xff, x-good"):
+                for line in ("OPTIONS /api/v1/packages HTTP/1.1", "GET /api/v1/packages HTTP/1.1"):
+                    with case((origins, name, value, line)):
+                        headers = {**PREFLIGHT, name: value}
+                        sent = request(line, *(f"{each}: {text}" for each, text in headers.items()))
+                        answer = await send_raw(registry, sent)
+                        assert answer.status in (200, 403, 405)
 
 
 async def test_any_origin_may_be_allowed(make_registry: MakeRegistry):
     registry = await make_registry(REGISTRY_CORS_ORIGINS="*")
     answer = await registry.get("/packages", headers={"Origin": "https://anyone.example"})
-    assert answer.headers["Access-Control-Allow-Origin"] in ("*", "https://anyone.example")
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
     assert "Access-Control-Allow-Credentials" not in answer.headers
 
 
