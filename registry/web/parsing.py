@@ -32,6 +32,30 @@ PAGE_PARAMETERS = (
     ),
 )
 
+_TIME = "must be a time with a time zone, such as 2026-01-31T12:00:00Z"
+# The messages for pydantic's types of errors. The names in braces are in the context of the error.
+_MESSAGES = {
+    "missing": "is required",
+    "value_error": "{error}",
+    "string_type": "must be a string",
+    "string_too_short": "is too short: the minimum length is {min_length}",
+    "string_too_long": "is too long: the maximum length is {max_length}",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "list_type": "must be a list",
+    "too_short": "has too few entries: the minimum is {min_length}",
+    "too_long": "has too many entries: the maximum is {max_length}",
+    "model_type": "must be an object",
+    "timezone_aware": _TIME,
+    "datetime_type": _TIME,
+    "datetime_parsing": _TIME,
+    "datetime_from_date_parsing": _TIME,
+    "datetime_object_invalid": _TIME,
+}
+OTHER_MESSAGE = "has a value that is not allowed; /openapi.json describes the allowed values"
+
 Model = TypeVar("Model", bound="Body")
 
 
@@ -55,8 +79,8 @@ def check(model: type[Model], data: dict[str, Any]) -> Model:
 
 def _field_error(item: Any) -> FieldError:
     field = ".".join(str(part) for part in item["loc"]) or "body"
-    message = str(item["msg"]).removeprefix("Value error, ")
-    return {"field": field, "message": "is required" if item["type"] == "missing" else message}
+    message = _MESSAGES.get(item["type"], OTHER_MESSAGE)
+    return {"field": field, "message": message.format(**item.get("ctx", {}))}
 
 
 async def read_json(request: web.Request) -> dict[str, Any]:
