@@ -114,6 +114,8 @@ class SearchRequest:
     def parse(cls, params: Sequence[tuple[str, str]]) -> "SearchRequest":
         """Parses (name, value) parameters. Unknown parameters are ignored.
 
+        The middleware has refused a second value of a parameter that takes one value.
+
         Raises InvalidInput that names every wrong parameter.
         """
         reader = _Reader(params)
@@ -152,19 +154,20 @@ def parse_suggest(params: Sequence[tuple[str, str]]) -> str:
 def parse_explain(params: Sequence[tuple[str, str]]) -> tuple[SearchRequest, str]:
     """The search, and the package name to explain. Raises InvalidInput that names every wrong parameter."""
     errors: list[FieldError] = []
-    names = [value for name, value in params if name == "name"]
-    problem = _text_problem(names[0], MAX_SUGGEST) if names else "is required"
-    if problem is None and (len(names) > 1 or not names[0].strip()):
-        problem = "is given more than once" if len(names) > 1 else "must not be blank"
+    given = next((value for field, value in params if field == "name"), None)
+    name = (given or "").strip()
+    problem = "is required" if given is None else _text_problem(given, MAX_SUGGEST)
+    if problem is None and not name:
+        problem = "must not be blank"
     if problem:
         errors.append({"field": "name", "message": problem})
     try:
-        request = SearchRequest.parse([(name, value) for name, value in params if name in _EXPLAINED])
+        request = SearchRequest.parse([(field, value) for field, value in params if field in _EXPLAINED])
     except InvalidInput as wrong:
         raise InvalidInput.of([*wrong.errors, *errors]) from wrong
     if errors:
         raise InvalidInput.of(errors)
-    return request, names[0].strip()
+    return request, name
 
 
 class _Reader:
@@ -177,9 +180,6 @@ class _Reader:
             if name in _KNOWN:
                 self._given[name].append(value)
         self._first = {name: values[0] for name, values in self._given.items()}
-        for name, values in self._given.items():
-            if len(values) > 1 and name not in _REPEATABLE:
-                self.refuse(name, "is given more than once")
 
     def refuse(self, field: str, message: str) -> None:
         self._errors.append({"field": field, "message": message})

@@ -29,6 +29,7 @@ from registry.web.context import CONTEXT, IN_FLIGHT, Context
 from registry.web.cors import Cors
 from registry.web.credentials import CREDENTIAL_CHECK, CredentialSource
 from registry.web.limits import RateLimiter
+from registry.web.parsing import refuse_repeated_parameters
 from registry.web.recording import record
 from registry.web.route import OPEN, Handler, Route
 
@@ -115,6 +116,7 @@ class Gate:
         await self._limit(context, route)
         _refuse_encoded_body(request)
         authorise(route, context.principal, private=self.private, hint=source.hint)
+        refuse_repeated_parameters(request, route)
         return await handler(request)
 
     async def _identify(

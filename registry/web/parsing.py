@@ -9,7 +9,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from registry.errors import FieldError, InvalidInput, TooLarge, UnsupportedMediaType
-from registry.web.route import query
+from registry.web.route import Route, query
 
 MAX_JSON_BODY = 1 << 20
 DEFAULT_LIMIT = 20
@@ -139,6 +139,14 @@ def _has_nul(value: Any) -> bool:
         elif isinstance(item, list):
             pending += item
     return False
+
+
+def refuse_repeated_parameters(request: web.Request, route: Route) -> None:
+    """Raises InvalidInput if a query parameter of `route` that takes one value has several."""
+    single = (each["name"] for each in route.parameters if each["in"] == "query" and each["schema"]["type"] != "array")
+    repeated = [name for name in single if len(request.query.getall(name, ())) > 1]
+    if repeated:
+        raise InvalidInput.of([{"field": name, "message": "is given more than once"} for name in repeated])
 
 
 def parse_page(given: Mapping[str, str], errors: list[FieldError]) -> tuple[int, int]:

@@ -176,9 +176,8 @@ def test_every_wrong_parameter_is_named_at_once() -> None:
     assert set(wrong) == {parameter["name"] for parameter in PARAMETERS}
 
 
-def test_only_filters_repeat() -> None:
+def test_filters_repeat() -> None:
     assert parse(("q", "x"), ("keyword", "a"), ("keyword", "b")).keywords == ("a", "b")
-    assert "more than once" in errors_of(("q", "x"), ("q", "y"))["q"]
 
 
 GOOD_CURSOR = cursor.encode("downloads", (12, "foo", "001~"))

@@ -1,15 +1,18 @@
-"""The parser of limit and offset, and the codec of cursors."""
+"""The parsers of query parameters, cursors and JSON bodies."""
 
 import base64
+from typing import Annotated, Any
 
 import pytest
 from multidict import MultiDict
+from pydantic import AwareDatetime, Field
 
-from registry.errors import FieldError
+from registry.app import ROUTES
+from registry.errors import FieldError, InvalidInput
 from registry.packages.listing.page import decode_cursor
 from registry.search.request import SearchRequest
 from registry.web import cursor
-from registry.web.parsing import TOO_LARGE, parse_number, parse_page
+from registry.web.parsing import OTHER_MESSAGE, TOO_LARGE, Body, check, parse_number, parse_page
 from tests.client import Registry
 from tests.web.shape import case, check_error
 
@@ -71,6 +74,112 @@ async def test_both_lists_refuse_invalid_pages_with_the_same_messages(registry: 
             assert answers[0].json["errors"] == answers[1].json["errors"]
     beyond = await registry.get("/packages?limit=100&offset=9901")
     assert "cursor" in beyond.json["detail"]
+
+
+async def test_every_route_refuses_two_values_of_a_parameter_that_takes_one(registry: Registry):
+    admin = await registry.user("ada", admin=True)
+    await admin.publish("demo")
+    checked = set()
+    for route in ROUTES:
+        address = registry.url + route.path.format(name="demo", version="1.0.0", id="1", badge="version")
+        for parameter in (each for each in route.parameters if each["in"] == "query"):
+            name = parameter["name"]
+            with case((route.id, name)):
+                answer = await admin.call(route.method, f"{address}?{name}=1&{name}=1")
+                repeated = {"field": name, "message": "is given more than once"}
+                if parameter["schema"]["type"] == "array":
+                    assert repeated not in answer.json["errors"]
+                else:
+                    check_error(answer, 400)
+                    assert answer.json["errors"] == [repeated]
+                checked.add((route.id, name))
+    assert len(checked) > 30
+
+
+async def test_filters_and_unknown_parameters_may_repeat(registry: Registry):
+    await (await registry.user("ada")).publish("demo")
+    for path in (
+        "/packages?x=1&x=2",
+        "/search?q=demo&x=1&x=2",
+        "/search?q=demo&keyword=a&keyword=b&author=a&author=b&license=a&license=b",
+        "/packages/demo?limit=1&limit=2",
+    ):
+        with case(path):
+            assert (await registry.get(path)).status == 200
+
+
+async def test_a_stranger_who_repeats_a_parameter_gets_401(registry: Registry):
+    check_error(await registry.call("PUT", "/packages/demo/1.0.0?dry_run=true&dry_run=false"), 401)
+
+
+class Nested(Body):
+    text: Annotated[str, Field(max_length=2)]
+
+
+class Everything(Body):
+    """Has a field of each kind that request bodies have."""
+
+    text: Annotated[str, Field(min_length=2, max_length=3)]
+    number: Annotated[int, Field(ge=1, le=5)]
+    flag: bool
+    entries: Annotated[list[Nested], Field(min_length=1, max_length=2)]
+    at: Annotated[AwareDatetime, Field(strict=False)]
+    optional: str | None = None
+
+
+GOOD = {"text": "abc", "number": 1, "flag": True, "entries": [{"text": "a"}], "at": "2026-01-31T12:00:00Z"}
+TIME = "must be a time with a time zone, such as 2026-01-31T12:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "message"),
+    [
+        ({"text": 1}, "text", "must be a string"),
+        ({"text": "a"}, "text", "is too short: the minimum length is 2"),
+        ({"text": "abcd"}, "text", "is too long: the maximum length is 3"),
+        ({"optional": []}, "optional", "must be a string"),
+        ({"number": "1"}, "number", "must be a whole number"),
+        ({"number": 1.5}, "number", "must be a whole number"),
+        ({"number": True}, "number", "must be a whole number"),
+        ({"number": 0}, "number", "must be at least 1"),
+        ({"number": 6}, "number", "must be at most 5"),
+        ({"flag": "true"}, "flag", "must be true or false"),
+        ({"entries": {}}, "entries", "must be a list"),
+        ({"entries": []}, "entries", "has too few entries: the minimum is 1"),
+        ({"entries": [{"text": "a"}] * 3}, "entries", "has too many entries: the maximum is 2"),
+        ({"entries": ["a"]}, "entries.0", "must be an object"),
+        ({"entries": [{}]}, "entries.0.text", "is required"),
+        ({"at": "2026-01-31T12:00:00"}, "at", TIME),
+        ({"at": "2026-13-31T12:00:00Z"}, "at", TIME),
+        ({"at": "soon"}, "at", TIME),
+        ({"at": ""}, "at", TIME),
+        ({"at": 1e300}, "at", TIME),
+        ({"at": []}, "at", TIME),
+        ({"at": {}}, "at", TIME),
+    ],
+)
+def test_an_invalid_body_gets_a_plain_message(changes: dict[str, Any], field: str, message: str):
+    assert check(Everything, dict(GOOD)).number == 1
+    with pytest.raises(InvalidInput) as caught:
+        check(Everything, {**GOOD, **changes})
+    assert caught.value.errors == [{"field": field, "message": message}]
+
+
+async def test_no_route_answers_in_the_words_of_pydantic(registry: Registry):
+    ada = await registry.user("ada", admin=True)
+    await ada.publish("demo")
+    values = (None, True, 1, 1.5, "", "x" * 100_000, [], [[]], [1], {}, {"a": 1})
+    for route in ROUTES:
+        model = (route.body or {}).get("application/json")
+        if not (isinstance(model, type) and issubclass(model, Body)):
+            continue
+        address = registry.url + route.path.format(name="demo", version="1.0.0", id="1", badge="version")
+        for value in values:
+            with case((route.id, str(value)[:20])):
+                answer = await ada.call(route.method, address, json=dict.fromkeys(model.model_fields, value))
+                for wrong in answer.json.get("errors", []):
+                    assert "nput should" not in wrong["message"]
+                    assert wrong["message"] != OTHER_MESSAGE
 
 
 @pytest.mark.parametrize("position", [("demo", "demo"), (7, "demo"), (-1, "é")])
