@@ -67,13 +67,6 @@ async def test_malformed_http_gets_the_headers_of_every_error(registry: Registry
             assert answer.headers["Cache-Control"] == "no-store"
             assert answer.headers["X-Content-Type-Options"] == "nosniff"
             assert "Vary" not in answer.headers
-    chunk = request(LOGIN, JSON, accept, "Transfer-Encoding: chunked")
-    async with connected(registry) as socket:
-        await socket.send(chunk)
-        await socket.send(b"zz\r\n{}\r\n0\r\n\r\n")
-        answer = await socket.answer()
-    check_error(answer, 400)
-    assert (answer.headers["Content-Type"], answer.headers["Vary"]) == ("application/problem+json", "Accept")
 
 
 async def test_an_address_that_is_too_long_is_414(registry: Registry):
