@@ -19,8 +19,6 @@ CHANNEL = "registry_events"
 """Announces the package id of each event; "" when the subject is not a package."""
 
 PACKAGE = "package"
-USER = "user"
-TOKEN = "token"  # noqa: S105 - a kind of subject
 
 VERSION_PUBLISHED = "version.published"
 VERSION_DELETED = "version.deleted"

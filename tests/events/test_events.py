@@ -50,7 +50,7 @@ async def test_numbers_have_no_gaps_when_transactions_fail(db: Database):
 
 async def test_an_event_may_be_about_a_user(db: Database):
     async with db.transaction() as conn:
-        await event_log.append(conn, "user.left", subject_type=event_log.USER, subject_id=7, actor_id=None)
+        await event_log.append(conn, "user.left", subject_type="user", subject_id=7, actor_id=None)
     await append(db, "demo")
     about_user, about_package = await read(db)
     assert (about_user.subject_type, about_user.subject_id, about_user.package_id) == ("user", 7, None)
