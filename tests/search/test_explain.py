@@ -116,7 +116,6 @@ async def test_explain_fails_without_elasticsearch(stocked: Shelf, away: SearchI
         ([("q", "x")], {"name"}),
         ([("q", "x"), ("name", " ")], {"name"}),
         ([("q", "x"), ("name", "a\0b")], {"name"}),
-        ([("q", "x"), ("name", "a"), ("name", "b")], {"name"}),
         ([("q", ""), ("name", "a"), ("prerelease", "maybe")], {"q", "prerelease"}),
     ],
 )
