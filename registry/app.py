@@ -33,6 +33,7 @@ from registry.tasks import running
 from registry.web import openapi
 from registry.web.addresses import ClientAddress
 from registry.web.answers import CACHE_POLICY, CachePolicy
+from registry.web.connections import SLOW_CLIENTS, SlowClientLimits
 from registry.web.context import IN_FLIGHT, InFlight
 from registry.web.cors import Cors
 from registry.web.credentials import CREDENTIAL_CHECK, CredentialCheck
@@ -87,7 +88,9 @@ SECURITY_SCHEMES = {
 }
 
 
-def create_app(settings: Settings, *, with_background: bool = True) -> web.Application:
+def create_app(
+    settings: Settings, *, with_background: bool = True, slow_clients: SlowClientLimits = SLOW_CLIENTS
+) -> web.Application:
     """The service as an aiohttp application. `with_background` also runs the consumers and jobs in this process."""
     install_error_handlers()
     private = settings.accounts.access == "private"
@@ -102,6 +105,7 @@ def create_app(settings: Settings, *, with_background: bool = True) -> web.Appli
         ClientAddress(settings.web.trusted_proxies, settings.web.country_header),
         private,
         cors,
+        slow_clients,
     )
     app = web.Application(client_max_size=MAX_JSON_BODY, middlewares=[gate.middleware()])
     app[SETTINGS] = settings

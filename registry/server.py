@@ -19,12 +19,17 @@ from registry.keys import DB
 from registry.operations.handlers import app_health, metrics_response
 from registry.operations.health import HEALTHY
 from registry.settings import Settings, WebSettings
-from registry.web.connections import RESERVED_FILES, Connections, raise_open_files_limit
+from registry.web.connections import (
+    RESERVED_FILES,
+    SLOW_CLIENTS,
+    Connections,
+    SlowClientLimits,
+    raise_open_files_limit,
+)
 from registry.web.context import IN_FLIGHT, InFlight
 from registry.web.problems import MAX_HEADER, MAX_LINE, from_http, render
 from registry.worker import run_worker
 
-KEEP_ALIVE_SECONDS = 75.0
 READY_SECONDS = 10.0
 MAX_READY_PAUSE_SECONDS = 2.0
 # Older releases ignore this signal, because that is its default action.
@@ -89,24 +94,26 @@ async def serving(
     with_background: bool = True,
     listening: socket.socket | None = None,
     drain: asyncio.Event | None = None,
+    slow_clients: SlowClientLimits = SLOW_CLIENTS,
 ) -> AsyncIterator[web.Application]:
     """Serves on the ports during the block. Then refuses connections, finishes requests, and stores counted downloads.
 
     Once `drain` is set, the service refuses connections but finishes the requests that it has.
     """
-    app = create_app(settings, with_background=with_background)
+    app = create_app(settings, with_background=with_background, slow_clients=slow_clients)
     runner = web.AppRunner(
         app,
         access_log=None,
         auto_decompress=False,
-        keepalive_timeout=KEEP_ALIVE_SECONDS,
+        keepalive_timeout=slow_clients.keep_alive_seconds,
         max_line_size=MAX_LINE,
         max_field_size=MAX_HEADER,
         shutdown_timeout=LAST_WRITE_SECONDS,
     )
     await runner.setup()
     files = raise_open_files_limit()
-    connections = Connections(cast(web.Server, runner.server), most=max(files - RESERVED_FILES, files // 2))
+    most = max(files - RESERVED_FILES, files // 2)
+    connections = Connections(cast(web.Server, runner.server), most, slow_clients)
     try:
         if listening is None:
             await _listen(runner, settings.web.host, settings.web.port, "REGISTRY_PORT")

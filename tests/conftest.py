@@ -29,6 +29,7 @@ from registry.events.announcements import Announcements
 from registry.server import serving
 from registry.settings import AccountSettings, Settings
 from registry.tasks import running
+from registry.web.connections import SLOW_CLIENTS, SlowClientLimits
 from registry.worker import CHANNELS
 from tests.client import Registry
 from tests.servers import Redis, S3Proxy, cache_folder
@@ -184,12 +185,12 @@ MakeRegistry = Callable[..., Awaitable[Registry]]
 
 @pytest.fixture
 async def make_registry(database_url: str, elasticsearch: Elasticsearch, tmp_path: Path) -> AsyncIterator[MakeRegistry]:
-    """Starts the real service with the given variables on top of the usual ones; several may share the database."""
+    """Starts the real service with the given variables added to the usual ones. Several may share the database."""
     prefix = f"t{uuid4().hex[:12]}-"
     async with AsyncExitStack() as stack:
         made: list[Registry] = []
 
-        async def make(**variables: str) -> Registry:
+        async def make(*, slow_clients: SlowClientLimits = SLOW_CLIENTS, **variables: str) -> Registry:
             port = reserve()
             environ = {
                 "REGISTRY_ENV": "testing",
@@ -205,7 +206,7 @@ async def make_registry(database_url: str, elasticsearch: Elasticsearch, tmp_pat
                 "REGISTRY_SHUTDOWN_GRACE": "1s",
                 **variables,
             }
-            app = await stack.enter_async_context(serving(Settings.read(environ)))
+            app = await stack.enter_async_context(serving(Settings.read(environ), slow_clients=slow_clients))
             session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
             made.append(Registry(app, session, f"http://127.0.0.1:{port}"))
             return made[-1]

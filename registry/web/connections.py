@@ -12,6 +12,7 @@ import resource
 import socket
 import struct
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -21,8 +22,6 @@ from registry.web import metrics
 
 log = logging.getLogger(__name__)
 
-WINDOW_SECONDS = 20.0
-LEAST_RATE = 500  # bytes per second
 # Open files reserved for the database, the storage, uploads and tarballs. Connections may use the others.
 RESERVED_FILES = 512
 # Size of Linux's struct tcp_info, and the offset of its count of acknowledged bytes.
@@ -30,8 +29,28 @@ _TCP_INFO_SIZE = 128
 _TCP_INFO_ACKED = 120
 
 
+@dataclass(frozen=True)
+class SlowClientLimits:
+    """How slow a client may be.
+
+    A body and an answer must move at `least_rate` bytes per second in each window of `window_seconds`. A connection may
+    be idle for `keep_alive_seconds`, and the headers of a request must be complete within that time.
+    """
+
+    window_seconds: float = 20.0
+    least_rate: int = 500
+    keep_alive_seconds: float = 75.0
+
+    def is_too_slow(self, moved: int) -> bool:
+        """Whether `moved` bytes in one window are too few."""
+        return moved < self.least_rate * self.window_seconds
+
+
+SLOW_CLIENTS = SlowClientLimits()
+
+
 class BodyTooSlow(TimeoutError):
-    """A request's body arrives more slowly than LEAST_RATE."""
+    """A request's body arrives too slowly. The text tells the client what rate is needed."""
 
 
 def raise_open_files_limit() -> int:
@@ -45,8 +64,9 @@ def raise_open_files_limit() -> int:
 class BodyWatch:
     """Makes reads of the body within the block raise BodyTooSlow when the body arrives too slowly."""
 
-    def __init__(self, request: web.Request) -> None:
+    def __init__(self, request: web.Request, limits: SlowClientLimits) -> None:
         self._request = request
+        self._limits = limits
 
     def __enter__(self) -> None:
         self._watch()
@@ -56,7 +76,7 @@ class BodyWatch:
 
     def _watch(self) -> None:
         self._seen = self._request.content.total_bytes
-        self._timer = asyncio.get_running_loop().call_later(WINDOW_SECONDS, self._check)
+        self._timer = asyncio.get_running_loop().call_later(self._limits.window_seconds, self._check)
 
     def _check(self) -> None:
         content, transport = self._request.content, self._request.transport
@@ -64,8 +84,9 @@ class BodyWatch:
             return
         arrived = content.total_bytes - self._seen
         # If we have paused reading, the client is not to blame.
-        if arrived < LEAST_RATE * WINDOW_SECONDS and transport.is_reading():
-            content.set_exception(BodyTooSlow())
+        if self._limits.is_too_slow(arrived) and transport.is_reading():
+            rate = self._limits.least_rate
+            content.set_exception(BodyTooSlow(f"The body came too slowly. Send at least {rate} bytes a second."))
             return
         self._watch()
 
@@ -81,8 +102,9 @@ class _Connection:
 class Connections:
     """Tracks the open connections of `server`. A new connection beyond `most` is closed at once."""
 
-    def __init__(self, server: web.Server, most: int) -> None:
+    def __init__(self, server: web.Server, most: int, limits: SlowClientLimits) -> None:
         self._most = most
+        self._limits = limits
         self._open: dict[RequestHandler, _Connection] = {}
         self._made, self._lost = server.connection_made, server.connection_lost
         server.connection_made = self._connection_made  # type: ignore[method-assign]
@@ -108,13 +130,13 @@ class Connections:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(WINDOW_SECONDS)
+            await asyncio.sleep(self._limits.window_seconds)
             for connection in list(self._open.values()):
-                _check_taken(connection)
+                _check_taken(connection, self._limits)
 
 
-def _check_taken(connection: _Connection) -> None:
-    """Closes the connection if data waited for a whole window and the client took it more slowly than LEAST_RATE."""
+def _check_taken(connection: _Connection, limits: SlowClientLimits) -> None:
+    """Closes the connection if data waited for a whole window and the client took it too slowly."""
     transport = connection.transport
     if not transport.get_write_buffer_size():
         connection.taken = None
@@ -123,7 +145,7 @@ def _check_taken(connection: _Connection) -> None:
         taken = _acknowledged(transport)
     except OSError:
         return  # the connection has just closed
-    if connection.taken is not None and taken - connection.taken < LEAST_RATE * WINDOW_SECONDS:
+    if connection.taken is not None and limits.is_too_slow(taken - connection.taken):
         log.info("client does not read its answer", extra={"client": transport.get_extra_info("peername")})
         transport.abort()
     connection.taken = taken

@@ -20,11 +20,11 @@ from registry.errors import (
     Unauthorized,
     UnsupportedMediaType,
 )
-from registry.web import connections, problems
+from registry.web import problems
 from registry.web.access import authorise, needs_credentials
 from registry.web.addresses import ClientAddress, network_key
 from registry.web.answers import REQUEST_ID, complete
-from registry.web.connections import BodyTooSlow, BodyWatch
+from registry.web.connections import SLOW_CLIENTS, BodyTooSlow, BodyWatch, SlowClientLimits
 from registry.web.context import CONTEXT, IN_FLIGHT, Context
 from registry.web.cors import Cors
 from registry.web.credentials import CREDENTIAL_CHECK, CredentialSource
@@ -53,6 +53,7 @@ class Gate:
     clients: ClientAddress
     private: bool
     cors: Cors | None = None
+    slow_clients: SlowClientLimits = SLOW_CLIENTS
 
     def middleware(self) -> Middleware:
         @web.middleware
@@ -87,7 +88,7 @@ class Gate:
         try:
             if request.content.is_eof():
                 return await self._admit_and_handle(request, context, handler)
-            with BodyWatch(request):
+            with BodyWatch(request, self.slow_clients):
                 return await self._admit_and_handle(request, context, handler)
         except ConnectionError:
             raise  # the client has disconnected, so there is nobody to answer
@@ -152,8 +153,7 @@ def _named(error: Exception, context: Context) -> RegistryError:
     if isinstance(error, web.HTTPException):
         return problems.from_http(error)
     if isinstance(error, BodyTooSlow):
-        detail = f"The body came too slowly. Send at least {connections.LEAST_RATE} bytes a second."
-        return RequestTimeout(detail, headers={"Connection": "close"})
+        return RequestTimeout(str(error), headers={"Connection": "close"})
     if isinstance(error, HttpProcessingError | ClientPayloadError | web.PayloadAccessError | web.RequestPayloadError):
         return InvalidInput("The body ended early or is not well-formed.")
     log.error("unhandled error", exc_info=error, extra={"request_id": context.request_id})

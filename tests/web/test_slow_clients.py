@@ -3,17 +3,21 @@
 import asyncio
 import resource
 import tracemalloc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
 from registry import server
 from registry.keys import SPOOL
-from registry.web import connections, metrics
+from registry.web import metrics
+from registry.web.connections import SlowClientLimits
+from tests.background import in_background
 from tests.client import Registry, tarball
 from tests.conftest import SECRET, MakeRegistry
 from tests.service import Service, serving_process
@@ -21,6 +25,7 @@ from tests.web.raw import Socket, connected, request, send_raw
 from tests.web.shape import check_error
 
 BRIEF = 1.0
+STRICT = SlowClientLimits(window_seconds=BRIEF, keep_alive_seconds=BRIEF)
 LIVE = request("GET /api/v1/health/live HTTP/1.1")
 IDLE = 10_000
 # A guard against hanging, not a promise of speed.
@@ -28,22 +33,21 @@ SERVED_SECONDS = 15
 
 
 @pytest.fixture
-def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shortens the server's timeouts for a test."""
-    monkeypatch.setattr(connections, "WINDOW_SECONDS", BRIEF)
-    monkeypatch.setattr(server, "KEEP_ALIVE_SECONDS", BRIEF)
+async def strict(make_registry: MakeRegistry) -> Registry:
+    """A registry that disconnects slow clients soon."""
+    return await make_registry(slow_clients=STRICT)
 
 
 @asynccontextmanager
-async def many(registry: Registry, count: int, act: Callable[[Socket], object]) -> AsyncIterator[list[Socket]]:
+async def many(
+    registry: Registry, count: int, act: Callable[[Socket], Coroutine[Any, Any, None]]
+) -> AsyncIterator[list[Socket]]:
     """Opens `count` connections and runs `act` on each until the block ends."""
     async with AsyncExitStack() as stack:
         sockets = [await stack.enter_async_context(connected(registry)) for _ in range(count)]
-        tasks = [asyncio.ensure_future(act(socket)) for socket in sockets]
+        for socket in sockets:
+            await stack.enter_async_context(in_background(act(socket)))
         yield sockets
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def dripping(socket: Socket, data: bytes) -> None:
@@ -81,24 +85,23 @@ def upload(token: str, length: int = 5_000_000) -> bytes:
     )
 
 
-async def test_headers_that_come_too_slowly_end_the_connection(short_timeouts: None, registry: Registry):
+async def test_headers_that_come_too_slowly_end_the_connection(strict: Registry):
     endless = request("GET /api/v1/health/live HTTP/1.1", "X-A: " + "a" * 4000)
-    async with many(registry, 50, lambda socket: dripping(socket, endless)) as sockets:
-        await check_others_are_served(registry, "/health/live", "/packages")
+    async with many(strict, 50, lambda socket: dripping(socket, endless)) as sockets:
+        await check_others_are_served(strict, "/health/live", "/packages")
         assert await asyncio.gather(*(closed_within(socket, 5 * BRIEF) for socket in sockets)) == [b""] * 50
 
 
-async def test_slow_headers_after_an_answer_end_the_connection(short_timeouts: None, registry: Registry):
-    async with connected(registry) as socket:
+async def test_slow_headers_after_an_answer_end_the_connection(strict: Registry):
+    async with connected(strict) as socket:
         await socket.send(LIVE)
         assert (await socket.answer()).status == 200
-        slow = asyncio.ensure_future(dripping(socket, LIVE * 10))
-        assert await closed_within(socket, 5 * BRIEF) == b""
-        slow.cancel()
+        async with in_background(dripping(socket, LIVE * 10)):
+            assert await closed_within(socket, 5 * BRIEF) == b""
 
 
-async def test_a_silent_connection_is_closed(short_timeouts: None, registry: Registry):
-    async with connected(registry) as socket:
+async def test_a_silent_connection_is_closed(strict: Registry):
+    async with connected(strict) as socket:
         assert await closed_within(socket, 5 * BRIEF) == b""
 
 
@@ -114,8 +117,8 @@ BODIES = (
 )
 
 
-async def test_a_body_that_comes_too_slowly_is_408_and_not_stored(short_timeouts: None, registry: Registry):
-    ada = await registry.user("ada")
+async def test_a_body_that_comes_too_slowly_is_408_and_not_stored(strict: Registry):
+    ada = await strict.user("ada")
 
     async def drip(method: str, path: str, kind: str, start: bytes) -> None:
         head = request(
@@ -124,38 +127,36 @@ async def test_a_body_that_comes_too_slowly_is_408_and_not_stored(short_timeouts
             f"Authorization: Bearer {ada.token}",
             "Content-Length: 500000",
         )
-        async with connected(registry) as socket:
+        async with connected(strict) as socket:
             await socket.send(head + start)
-            slow = asyncio.ensure_future(dripping(socket, bytes(1000)))
-            check_error(await socket.answer(method), 408)
-            assert await closed_within(socket, 5) == b""
-            slow.cancel()
+            async with in_background(dripping(socket, bytes(1000))):
+                check_error(await socket.answer(method), 408)
+                assert await closed_within(socket, 5) == b""
 
     await asyncio.gather(*(drip(*body) for body in BODIES))
-    assert files_of(registry) == []
+    assert files_of(strict) == []
     await ada.publish("demo")
 
 
-async def test_a_slow_but_steady_body_is_accepted(
-    short_timeouts: None, registry: Registry, monkeypatch: pytest.MonkeyPatch
-):
-    ada = await registry.user("ada")
+async def test_a_slow_but_steady_body_is_accepted(make_registry: MakeRegistry):
     data = tarball(files={"noise": bytes(range(256)) * 20})
+    step = -(-len(data) // 12)
+    registry = await make_registry(slow_clients=replace(STRICT, least_rate=step))
+    ada = await registry.user("ada")
     async with connected(registry) as socket:
         await socket.send(upload(ada.token, len(data)))
-        for start in range(0, len(data), step := -(-len(data) // 12)):
-            monkeypatch.setattr(connections, "LEAST_RATE", step)
+        for start in range(0, len(data), step):
             await socket.send(data[start : start + step])
             await asyncio.sleep(0.25)
         assert (await socket.answer("PUT")).status == 201
 
 
-async def test_a_client_that_never_reads_is_disconnected(short_timeouts: None, registry: Registry):
+async def test_a_client_that_never_reads_is_disconnected(strict: Registry):
     """While it waits, it uses neither memory nor any of the ten database connections."""
-    ada = await registry.user("ada")
+    ada = await strict.user("ada")
     noise = b"".join(bytes([n * n % 251]) * 7 + n.to_bytes(4) for n in range(1_500_000))
     await ada.publish("demo", data=tarball(files={"noise": noise}))
-    assert int((await registry.call("HEAD", "/packages/demo/1.0.0/tarball")).headers["Content-Length"]) > 1 << 20
+    assert int((await strict.call("HEAD", "/packages/demo/1.0.0/tarball")).headers["Content-Length"]) > 1 << 20
 
     async def ask(socket: Socket) -> None:
         socket.writer.transport.pause_reading()
@@ -163,8 +164,8 @@ async def test_a_client_that_never_reads_is_disconnected(short_timeouts: None, r
 
     tracemalloc.start()
     try:
-        async with many(registry, 30, ask):
-            await check_others_are_served(registry, "/health/live", "/packages/demo", "/packages")
+        async with many(strict, 30, ask):
+            await check_others_are_served(strict, "/health/live", "/packages/demo", "/packages")
             assert tracemalloc.get_traced_memory()[1] < 30 * (2 << 20)
             async with asyncio.timeout(10 * BRIEF):
                 while open_connections() > 1:  # the connection of `check_others_are_served`
@@ -177,11 +178,11 @@ def open_connections() -> int:
     return int(metrics.CONNECTIONS.collect()[0].samples[0].value)
 
 
-async def test_a_slow_but_steady_client_gets_the_whole_answer(short_timeouts: None, registry: Registry):
-    ada = await registry.user("ada")
+async def test_a_slow_but_steady_client_gets_the_whole_answer(strict: Registry):
+    ada = await strict.user("ada")
     data = tarball(files={"noise": b"".join(n.to_bytes(4) for n in range(500_000))})
     await ada.publish("demo", data=data)
-    async with connected(registry) as socket:
+    async with connected(strict) as socket:
         await socket.send(request("GET /api/v1/packages/demo/1.0.0/tarball HTTP/1.1"))
         await socket.reader.readuntil(b"\r\n\r\n")
         received = bytearray()
@@ -228,9 +229,10 @@ async def test_header_floods_are_431_while_others_are_served(registry: Registry)
     async def answered(data: bytes) -> None:
         check_error(await send_raw(registry, data), 431)
 
-    flooding = [asyncio.ensure_future(answered(data)) for data in (flood, huge) * 10]
-    await check_others_are_served(registry, "/health/live", "/packages")
-    await asyncio.gather(*flooding)
+    async with asyncio.TaskGroup() as tasks:
+        for data in (flood, huge) * 10:
+            tasks.create_task(answered(data))
+        await check_others_are_served(registry, "/health/live", "/packages")
 
 
 async def test_others_are_served_during_a_flood_of_pipelined_requests(registry: Registry):
