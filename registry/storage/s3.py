@@ -24,13 +24,18 @@ from registry.storage.base import (
     is_key,
 )
 from registry.storage.s3_features import detect
-from registry.storage.s3_upload import FAILURES, MISSING, Features, Uploader, abort_upload, error_code
+from registry.storage.s3_upload import (
+    FAILURES,
+    MISSING,
+    TIME_LIMITS,
+    Features,
+    TimeLimits,
+    Uploader,
+    abort_upload,
+    error_code,
+)
 
 log = logging.getLogger(__name__)
-
-CHECK_SECONDS = 5
-ANSWER_SECONDS = 30
-DETECT_RETRY_SECONDS = 30.0
 
 
 @asynccontextmanager
@@ -44,14 +49,13 @@ async def open_s3(
     secret_key: str | None = None,
     ca: Path | None = None,
     prefix: str = "",
-    detect_retry_seconds: float = DETECT_RETRY_SECONDS,
+    limits: TimeLimits = TIME_LIMITS,
 ) -> AsyncIterator["S3Storage"]:
     """The storage in an existing bucket, below `prefix`. It does not wait for the server.
 
     Without `endpoint` the server is Amazon's. Without keys the usual AWS credential chain applies. Presigned addresses
     are made for `public_endpoint`, if clients reach the server by another address. `ca` is a PEM file of authorities
-    that replace the public ones. While the server is away, the detection of its features is repeated every
-    `detect_retry_seconds`. Raises StorageUnavailable if no client can be created from these values.
+    that replace the public ones. Raises StorageUnavailable if no client can be created from these values.
     """
     config = AioConfig(
         connect_timeout=2,
@@ -83,10 +87,10 @@ async def open_s3(
 
         client = await open_client(endpoint)
         signer = await open_client(public_endpoint) if public_endpoint else client
-        storage = S3Storage(client, bucket, prefix, signer=signer)
+        storage = S3Storage(client, bucket, prefix, signer=signer, limits=limits)
         stack.push_async_callback(storage.aclose)
         # The start does not wait for the detection, because the server may be unavailable.
-        detecting = asyncio.create_task(_detect_soon(storage, detect_retry_seconds))
+        detecting = asyncio.create_task(_detect_soon(storage, limits.detect_retry_seconds))
         stack.push_async_callback(_cancelled, detecting)
         yield storage
 
@@ -97,9 +101,10 @@ class S3Storage:
     `signer` only makes presigned addresses.
     """
 
-    def __init__(self, client: Any, bucket: str, prefix: str = "", *, signer: Any) -> None:
+    def __init__(self, client: Any, bucket: str, prefix: str, *, signer: Any, limits: TimeLimits) -> None:
         self._client = client
         self._signer = signer
+        self._limits = limits
         self._bucket = bucket
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._features: Features | None = None
@@ -129,7 +134,7 @@ class S3Storage:
     async def stat(self, key: str) -> int | None:
         target = self._target(key)
         with _named_errors("stat", key):
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(self._limits.answer_seconds):
                 try:
                     return int((await self._client.head_object(**target))["ContentLength"])
                 except ClientError as error:
@@ -183,7 +188,7 @@ class S3Storage:
 
     async def check(self) -> None:
         with _named_errors("check"):
-            async with asyncio.timeout(CHECK_SECONDS):
+            async with asyncio.timeout(self._limits.check_seconds):
                 await self._client.head_bucket(Bucket=self._bucket)
 
     @property
@@ -204,9 +209,9 @@ class S3Storage:
         """The uploader that fits the server. All callers wait for the same detection."""
         if self._uploader is None:
             if self._detecting is None or self._detecting.done():
-                self._detecting = asyncio.create_task(detect(self._client, self._bucket, self._prefix))
+                self._detecting = asyncio.create_task(detect(self._client, self._bucket, self._prefix, self._limits))
             self._features = await asyncio.shield(self._detecting)
-            self._uploader = self._uploader or Uploader(self._client, self._features)
+            self._uploader = self._uploader or Uploader(self._client, self._features, self._limits.body_seconds)
         return self._uploader
 
     async def _stale(self, older_than: timedelta) -> Sequence[Any]:
@@ -230,7 +235,7 @@ class S3Storage:
             wanted["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
         with _named_errors("open", target["Key"]):
             try:
-                async with asyncio.timeout(ANSWER_SECONDS):
+                async with asyncio.timeout(self._limits.answer_seconds):
                     return (await self._client.get_object(**wanted))["Body"]
             except ClientError as error:
                 if error_code(error) in MISSING:

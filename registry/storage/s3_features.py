@@ -14,7 +14,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from registry.storage.s3_upload import FAILURES, Features, Uploader
+from registry.storage.s3_upload import FAILURES, Features, TimeLimits, Uploader
 
 log = logging.getLogger(__name__)
 
@@ -29,19 +29,19 @@ _CANDIDATES = (
     Features(condition=False),
     Features(checksum=False, condition=False),
 )
-DETECT_SECONDS = 10.0
 _REFUSALS = (400, 403, 501)
 
 
-async def detect(client: Any, bucket: str, prefix: str) -> Features:
+async def detect(client: Any, bucket: str, prefix: str, limits: TimeLimits) -> Features:
     """Uploads small objects below `prefix`, removes them, and returns what the server accepts. Raises any of FAILURES.
 
-    Takes DETECT_SECONDS at most.
+    Takes `limits.detect_seconds` at most.
     """
-    async with asyncio.timeout(DETECT_SECONDS):
+    async with asyncio.timeout(limits.detect_seconds):
         for features in _CANDIDATES:
+            uploader = Uploader(client, features, limits.body_seconds)
             try:
-                await _try(client, bucket, f"{prefix}{PROBE_FOLDER}/{uuid.uuid4().hex}", features)
+                await _try(client, uploader, bucket, f"{prefix}{PROBE_FOLDER}/{uuid.uuid4().hex}")
             except ClientError as error:
                 status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
                 if features == _CANDIDATES[-1] or status not in _REFUSALS:
@@ -53,9 +53,8 @@ async def detect(client: Any, bucket: str, prefix: str) -> Features:
     return features
 
 
-async def _try(client: Any, bucket: str, key: str, features: Features) -> None:
+async def _try(client: Any, uploader: Uploader, bucket: str, key: str) -> None:
     """Uploads one object in one request and another one in parts, and removes both."""
-    uploader = Uploader(client, features)
     content = await asyncio.to_thread(_PROBE.read_bytes)
     facts: dict[str, Any] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     for in_parts, name in ((False, key), (True, f"{key}-parts")):

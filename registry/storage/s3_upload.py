@@ -29,12 +29,30 @@ log = logging.getLogger(__name__)
 PART_BYTES = 8 * 1024 * 1024
 PARTS_PER_UPLOAD = 2
 PARTS_IN_MEMORY = 8
-BODY_SECONDS = 60
 
 FAILURES = (BotoCoreError, ClientError, ResponseParserError, aiohttp.ClientError, OSError)
 MISSING = {"NoSuchKey", "404"}
 # Codes that may mean that an earlier try succeeded and its response was lost.
 _MAYBE_OURS = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409", "NoSuchUpload"}
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimits:
+    """How long the server may take, in seconds.
+
+    `answer_seconds` limits a response without its body, and `body_seconds` the upload of one request's body. The
+    detection of the server's features ends after `detect_seconds`. If it fails, it is repeated after
+    `detect_retry_seconds`. `check_seconds` limits a health check.
+    """
+
+    answer_seconds: float = 30.0
+    body_seconds: float = 60.0
+    detect_seconds: float = 10.0
+    detect_retry_seconds: float = 30.0
+    check_seconds: float = 5.0
+
+
+TIME_LIMITS = TimeLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +72,13 @@ class Features:
 class Uploader:
     """Uploads files with an open aiobotocore S3 client. A target has the `Bucket` and the `Key` to write.
 
-    Its methods raise any of FAILURES. The caller turns them into named errors.
+    Sending the body of one request may take `body_seconds`. The methods raise any of FAILURES, and the caller turns
+    them into named errors.
     """
 
-    def __init__(self, client: Any, features: Features) -> None:
+    def __init__(self, client: Any, features: Features, body_seconds: float) -> None:
         self._client = client
+        self._body_seconds = body_seconds
         self._checksum = features.checksum
         self._condition: dict[str, str] = {"IfNoneMatch": "*"} if features.condition else {}
         self._bodies = asyncio.Semaphore(PARTS_IN_MEMORY)
@@ -137,7 +157,7 @@ class Uploader:
         async with self._bodies:
             part = await asyncio.to_thread(_read_part, source, offset, length)
             # The client has no timeout for a server that accepts the connection and then reads nothing.
-            async with asyncio.timeout(BODY_SECONDS):
+            async with asyncio.timeout(self._body_seconds):
                 yield part
 
     def _verified(self, part: "_Part") -> dict[str, Any]:

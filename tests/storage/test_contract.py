@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from registry.errors import StorageUnavailable
-from registry.storage import s3, s3_features, s3_upload
 from registry.storage.base import CHUNK_BYTES, BlobExists, BlobMismatch, BlobMissing, InvalidKey
 from registry.storage.local import open_local
 from registry.storage.s3 import open_s3
+from registry.storage.s3_upload import TimeLimits
 
 MIB = 1024 * 1024
 
@@ -218,8 +218,9 @@ async def broken(request, root):
         if request.param == "silent":
             server.listen()
         endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
+        limits = TimeLimits(answer_seconds=2, body_seconds=2, detect_seconds=2)
         async with open_s3(
-            bucket="gone", region="us-east-1", endpoint=endpoint, access_key="a", secret_key="s"
+            bucket="gone", region="us-east-1", endpoint=endpoint, access_key="a", secret_key="s", limits=limits
         ) as storage:
             yield storage
 
@@ -231,10 +232,7 @@ async def test_check_fails_when_the_storage_is_unavailable(broken):
     assert int(caught.value.headers["Retry-After"]) > 0
 
 
-async def test_reads_and_writes_fail_when_the_storage_is_unavailable(broken, source, monkeypatch):
-    monkeypatch.setattr(s3_upload, "BODY_SECONDS", 2)
-    monkeypatch.setattr(s3_features, "DETECT_SECONDS", 2)
-    monkeypatch.setattr(s3, "ANSWER_SECONDS", 2)
+async def test_reads_and_writes_fail_when_the_storage_is_unavailable(broken, source):
     async with asyncio.timeout(30):
         with pytest.raises(StorageUnavailable):
             await broken.put(new_key(), **source(b"x").facts)

@@ -16,6 +16,7 @@ from registry.keys import STORAGE
 from registry.storage.base import BlobExists
 from registry.storage.s3 import open_s3
 from registry.storage.s3_features import PROBE_FOLDER
+from registry.storage.s3_upload import TimeLimits
 from tests.conftest import MakeRegistry
 from tests.faults.toxic import Fate, Judge, Link, Toxic, answer, tcp, toxic
 
@@ -115,7 +116,8 @@ def md5(data: bytes) -> str:
 
 async def test_the_start_does_not_wait_for_an_unavailable_server(wire: Toxic, given, source):
     wire.refusing = True
-    async with asyncio.timeout(WAIT_SECONDS), open_s3(**given, detect_retry_seconds=0.1) as storage:
+    limits = TimeLimits(detect_retry_seconds=0.1)
+    async with asyncio.timeout(WAIT_SECONDS), open_s3(**given, limits=limits) as storage:
         with pytest.raises(StorageUnavailable):
             await storage.detect_features()
         wire.heal()
