@@ -37,15 +37,21 @@ SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hou
 
 @contextlib.asynccontextmanager
 async def background(
-    settings: Settings, db: Database, announcements: Announcements, storage: Storage, index: SearchIndex
+    settings: Settings,
+    db: Database,
+    announcements: Announcements,
+    storage: Storage,
+    index: SearchIndex,
+    *,
+    gather_seconds: float = analytics.GATHER_SECONDS,
 ) -> AsyncIterator[None]:
-    """Runs the consumers and the jobs during the block."""
+    """Runs the consumers and the jobs during the block. Dashboards lag behind by about `gather_seconds`."""
     async with open_analytics(settings.search) as dashboards:
         kinds = _maintenance(settings, db, storage, dashboards)
         tasks: dict[str, Task] = {"index": lambda: consumer.follow(db, announcements, index)}
         if dashboards is not None:
             kinds += _search_maintenance(settings, db, index, dashboards)
-            tasks["dashboards"] = lambda: analytics.follow(db, announcements, dashboards)
+            tasks["dashboards"] = lambda: analytics.follow(db, announcements, dashboards, gather_seconds=gather_seconds)
         tasks["jobs"] = Runner(db, announcements, kinds).run
         async with running(tasks):
             yield

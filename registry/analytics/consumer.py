@@ -27,9 +27,14 @@ GATHER_SECONDS = 5.0
 LONGEST_RETENTION = timedelta(days=36_500)
 
 
-async def follow(db: Database, announcements: Announcements, index: AnalyticsIndex) -> None:
-    """Writes each download and event to the dashboards' indices. Ends only by cancellation."""
-    follow_log = partial(consumer.follow, db, announcements, pause=GATHER_SECONDS)
+async def follow(
+    db: Database, announcements: Announcements, index: AnalyticsIndex, *, gather_seconds: float = GATHER_SECONDS
+) -> None:
+    """Writes each download and event to the dashboards' indices. Ends only by cancellation.
+
+    Waits `gather_seconds` after each batch, so that the next one is larger.
+    """
+    follow_log = partial(consumer.follow, db, announcements, pause=gather_seconds)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(follow_log(DOWNLOADS, partial(write_downloads, db, index), read=downloads.read_after))
         tasks.create_task(follow_log(EVENTS, partial(write_events, db, index)))

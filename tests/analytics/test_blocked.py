@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from elasticsearch import AsyncElasticsearch
 
-from registry.analytics import consumer as analytics
 from registry.analytics.documents import DOWNLOADS
 from registry.elastic import IndexMissing
 from registry.errors import SearchUnavailable
 from registry.keys import SETTINGS
 from registry.search.writes import refusal
 from tests.client import Registry
+from tests.conftest import MakeRegistry, prompt_background
 
 LIMIT = "cluster.max_shards_per_node"
 DOWNLOADED = 100
@@ -33,10 +33,17 @@ async def health(registry: Registry) -> tuple[str, dict[str, str]]:
     return answer.json["status"], answer.json["components"]["search"]
 
 
+@pytest.fixture
+async def registry(make_registry: MakeRegistry) -> AsyncIterator[Registry]:
+    """A registry that writes downloads to Elasticsearch at once."""
+    registry = await make_registry(with_background=False)
+    async with prompt_background(registry.app):
+        yield registry
+
+
 async def test_at_the_shard_limit_downloads_wait_and_are_indexed_after_it_is_raised(
-    registry: Registry, engine: AsyncElasticsearch, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, engine: AsyncElasticsearch
 ):
-    monkeypatch.setattr(analytics, "GATHER_SECONDS", 0.05)
     await (await registry.user()).publish("demo")
     await registry.drain()
     await engine.cluster.put_settings(persistent={LIMIT: 1})

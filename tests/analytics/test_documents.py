@@ -18,7 +18,7 @@ from registry.errors import SearchUnavailable
 from registry.events.log import Event
 from registry.keys import DB
 from tests.client import Registry
-from tests.conftest import MakeRegistry
+from tests.conftest import MakeRegistry, prompt_background
 from tests.deploy.kibana_documents import fields_of, get, mapped
 from tests.downloads.counts import made_up
 
@@ -130,25 +130,25 @@ async def test_a_write_to_a_read_only_index_fails_and_can_be_repeated(
 
 
 async def test_downloads_and_events_are_indexed_once_even_after_a_replay(
-    make_registry: MakeRegistry, es: AsyncElasticsearch, prefix: str, monkeypatch: pytest.MonkeyPatch
+    make_registry: MakeRegistry, es: AsyncElasticsearch, prefix: str
 ):
-    monkeypatch.setattr(consumer, "GATHER_SECONDS", 0.05)
-    registry = await make_registry(REGISTRY_ES_PREFIX=prefix)
+    registry = await make_registry(REGISTRY_ES_PREFIX=prefix, with_background=False)
     ada = await registry.user()
     await ada.publish("demo")
     await registry.get("/packages/demo/1.0.0/tarball")
     await ada.call("DELETE", "/packages/demo/1.0.0")
-    for _ in range(2):
-        await handled(registry)
-        await es.indices.refresh(index=f"{prefix}registry-*")
-        found = await es.search(index=f"{prefix}{EVENTS}-*", sort="event.sequence")
-        shown = [
-            (get(hit["_source"], "event.action"), get(hit["_source"], "organization.name"))
-            for hit in found["hits"]["hits"]
-        ]
-        assert shown == [("version.published", "ada"), ("version.deleted", "ada")]
-        assert (await es.count(index=f"{prefix}{DOWNLOADS}-*"))["count"] == 1
-        await consumer.replay(registry.app[DB])
+    async with prompt_background(registry.app):
+        for _ in range(2):
+            await handled(registry)
+            await es.indices.refresh(index=f"{prefix}registry-*")
+            found = await es.search(index=f"{prefix}{EVENTS}-*", sort="event.sequence")
+            shown = [
+                (get(hit["_source"], "event.action"), get(hit["_source"], "organization.name"))
+                for hit in found["hits"]["hits"]
+            ]
+            assert shown == [("version.published", "ada"), ("version.deleted", "ada")]
+            assert (await es.count(index=f"{prefix}{DOWNLOADS}-*"))["count"] == 1
+            await consumer.replay(registry.app[DB])
 
 
 async def handled(registry: Registry) -> None:
