@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from registry.db.engine import Connection, Row
 from registry.doctor import store
-from registry.doctor.check import SETTLE_SECONDS, Check, Found, Registry, pages
+from registry.doctor.check import Check, Found, Registry, pages
 from registry.packages import sweep
 from registry.storage.base import BlobMissing, InvalidKey, Storage, is_key
 
@@ -119,7 +119,8 @@ async def _sweep_tombstones(registry: Registry) -> None:
 
 async def _find_orphans(registry: Registry) -> Found:
     found = Found()
-    async for keys in sweep.orphans(registry.db, registry.storage, settle=timedelta(seconds=SETTLE_SECONDS)):
+    settle = timedelta(seconds=registry.settle_seconds)
+    async for keys in sweep.orphans(registry.db, registry.storage, settle=settle):
         for key in keys:
             found.add(key)
     for _ in range(await registry.storage.stale_uploads(sweep.ORPHAN_AGE)):
@@ -128,7 +129,7 @@ async def _find_orphans(registry: Registry) -> Found:
 
 
 async def _sweep_orphans(registry: Registry) -> None:
-    await sweep.sweep_orphans(registry.db, registry.storage, settle=sweep.SETTLE)
+    await sweep.sweep_orphans(registry.db, registry.storage, settle=registry.sweep_settle)
 
 
 CHECKS = (

@@ -1,11 +1,14 @@
 """The parts that every check uses. A check finds faults, and may be able to repair them."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from registry.analytics.index import AnalyticsIndex
 from registry.db.engine import Connection, Database, Row
+from registry.packages import sweep
 from registry.search.index import SearchIndex
 from registry.settings import Settings
 from registry.storage.base import Storage
@@ -20,7 +23,11 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Registry:
-    """The resources to check. Without Elasticsearch `dashboards` is None and `index` is not configured."""
+    """The resources to check. Without Elasticsearch `dashboards` is None and `index` is not configured.
+
+    A check waits for `settle_seconds` before it reports a difference that work in progress may explain. The repair of
+    orphans waits for `sweep_settle`, as a sweep does.
+    """
 
     settings: Settings
     db: Database
@@ -28,6 +35,11 @@ class Registry:
     index: SearchIndex
     dashboards: AnalyticsIndex | None
     progress: Progress
+    settle_seconds: float = SETTLE_SECONDS
+    sweep_settle: timedelta = sweep.SETTLE
+
+    async def settle(self) -> None:
+        await asyncio.sleep(self.settle_seconds)
 
 
 @dataclass

@@ -1,8 +1,6 @@
 """Checks that both search indices agree with PostgreSQL."""
 
-import asyncio
-
-from registry.doctor.check import SETTLE_SECONDS, Check, Found, Registry, pages
+from registry.doctor.check import Check, Found, Registry, pages
 from registry.search import store
 from registry.search.indexing import retry_failures
 from registry.search.rebuild import heal, rebuild
@@ -14,7 +12,7 @@ PAGE = 1_000
 async def _find_missing(registry: Registry) -> Found:
     found = Found()
     if not await registry.index.is_current():
-        await asyncio.sleep(SETTLE_SECONDS)
+        await registry.settle()
         if not await registry.index.is_current():
             found.add("an index is missing, or has the layout of another release")
     return found
@@ -28,13 +26,13 @@ async def _find_differences(registry: Registry) -> Found:
     found = Found()
     if not await registry.index.is_current():
         return found  # the check "search indices" reports it
-    async for what, document in differences(registry.db, registry.index):
+    async for what, document in differences(registry.db, registry.index, registry.settle):
         found.add(f"{document} is {what}")
     return found
 
 
 async def _reconcile(registry: Registry) -> None:
-    found = await reconcile(registry.db, registry.index)
+    found = await reconcile(registry.db, registry.index, registry.settle)
     if found[UNREPAIRED]:
         # After a restore of PostgreSQL from a backup, the index refuses documents with an older seq. Rebuild it.
         await rebuild(registry.db, registry.index)

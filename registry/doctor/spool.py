@@ -4,7 +4,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from registry.doctor.check import EXAMPLES, SETTLE_SECONDS, Check, Found, Registry
+from registry.doctor.check import EXAMPLES, Check, Found, Registry
 from registry.downloads.record import DownloadRecorder
 from registry.packages.sweep import ORPHAN_AGE
 from registry.web import spool
@@ -26,7 +26,7 @@ async def _find_waiting(registry: Registry) -> Found:
     """Finds batches that no process is adding. While their number falls, a process is adding them."""
     waiting = await asyncio.to_thread(_named, registry, "*.downloads.json")
     while waiting:
-        await asyncio.sleep(SETTLE_SECONDS)
+        await registry.settle()
         left = waiting & await asyncio.to_thread(_named, registry, "*.downloads.json")
         if left == waiting:
             break
@@ -56,7 +56,7 @@ async def _find_leftovers(registry: Registry) -> Found:
     left = await _leftovers(registry)
     if left:
         # A process that starts just now may be removing them.
-        await asyncio.sleep(SETTLE_SECONDS)
+        await registry.settle()
         left &= await _leftovers(registry)
     return Found(len(left), sorted(str(path) for path in left)[:EXAMPLES])
 

@@ -7,7 +7,7 @@ After a restore of PostgreSQL from an older backup, the seqs of documents are to
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -47,31 +47,40 @@ Identity = tuple[str, str]
 """(name, version). For packages only the name identifies the document."""
 Difference = tuple[Identity, str, Write]
 """The document, the kind of difference, and the write that repairs it."""
+Settle = Callable[[], Awaitable[object]]
+"""Waits until the consumer has probably indexed the latest changes."""
 
 
-async def reconcile(db: Database, index: SearchIndex) -> dict[str, int]:
+async def wait_for_consumer() -> None:
+    await asyncio.sleep(SETTLE_SECONDS)
+
+
+async def reconcile(db: Database, index: SearchIndex, settle: Settle = wait_for_consumer) -> dict[str, int]:
     """Repairs both indices. Returns {"packages missing": count, ..., "versions drifted": count, "unrepaired": count}.
 
-    Raises SearchUnavailable, DatabaseUnavailable; repairs made until then stay.
+    A difference counts if it is still there after `settle`. Raises SearchUnavailable, DatabaseUnavailable; repairs made
+    until then stay.
     """
     found = {f"{kind} {difference}": 0 for kind in KINDS for difference in DIFFERENT}
     found[UNREPAIRED] = 0
     async for kind, suspects in _suspects(db, index):
-        await _repair(db, index, kind, suspects, found)
+        await _repair(db, index, kind, suspects, found, settle)
     LAST_RUN.set_to_current_time()
     level = logging.WARNING if any(found.values()) else logging.INFO
     log.log(level, "search index reconciled", extra={"found": found})
     return found
 
 
-async def differences(db: Database, index: SearchIndex) -> AsyncIterator[tuple[str, str]]:
+async def differences(
+    db: Database, index: SearchIndex, settle: Settle = wait_for_consumer
+) -> AsyncIterator[tuple[str, str]]:
     """Yields (missing, outdated, surplus or drifted; document) for what reconcile() would repair, and changes nothing.
 
     Leaves out drifted counts of packages downloaded since yesterday: counts.py will update them. Raises
     SearchUnavailable, DatabaseUnavailable.
     """
     async for kind, suspects in _suspects(db, index):
-        differing = await _settled(db, index, kind, suspects)
+        differing = await _settled(db, index, kind, suspects, settle)
         async with db.read() as conn:
             lately = await store.downloaded_lately(conn, [name for (name, _), what, _ in differing if what == DRIFTED])
         for (name, _), what, each in differing:
@@ -132,9 +141,9 @@ async def _surplus(db: Database, kind: str, identities: Sequence[Identity]) -> l
 
 
 async def _repair(
-    db: Database, index: SearchIndex, kind: str, suspects: Sequence[Identity], found: dict[str, int]
+    db: Database, index: SearchIndex, kind: str, suspects: Sequence[Identity], found: dict[str, int], settle: Settle
 ) -> None:
-    differing = await _settled(db, index, kind, suspects)
+    differing = await _settled(db, index, kind, suspects, settle)
     for _, difference, _ in differing:
         found[f"{kind} {difference}"] += 1
         DIFFERENCES.labels(kind, difference).inc()
@@ -145,7 +154,9 @@ async def _repair(
     found[UNREPAIRED] += len(differing)
 
 
-async def _settled(db: Database, index: SearchIndex, kind: str, suspects: Sequence[Identity]) -> list[Difference]:
+async def _settled(
+    db: Database, index: SearchIndex, kind: str, suspects: Sequence[Identity], settle: Settle
+) -> list[Difference]:
     """Those of `suspects` that still differ after the consumer has handled all events of their packages.
 
     Leaves out packages with events that the consumer has not handled yet.
@@ -153,7 +164,7 @@ async def _settled(db: Database, index: SearchIndex, kind: str, suspects: Sequen
     settled: list[Difference] = []
     position = -1
     for _ in range(LOOKS):
-        await asyncio.sleep(SETTLE_SECONDS)
+        await settle()
         before = position
         async with db.read() as conn:
             position = await event_log.position(conn, CONSUMER)

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,20 +15,18 @@ from ephemeral_port_reserve import reserve
 
 from registry.analytics import consumer as analytics
 from registry.db.engine import Database, Statement
-from registry.doctor import blobs, check, search, spool
 from registry.doctor.check import Registry
 from registry.doctor.examine import opened
 from registry.events.announcements import Announcements
 from registry.keys import DB
-from registry.packages import sweep
-from registry.search import consumer, reconcile
+from registry.search import consumer
 from registry.server import serving
 from registry.settings import Settings
 from registry.tasks import running
 from registry.worker import CHANNELS
 from tests.client import Registry as Client
 from tests.client import remove_indices
-from tests.conftest import ITERATIONS, SECRET
+from tests.conftest import ITERATIONS, SECRET, prompt_background
 
 _BEHIND = Statement(
     """
@@ -37,14 +37,6 @@ _BEHIND = Statement(
     """,
     {},
 )
-
-
-@pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shortens the pauses: in an idle registry no work is in progress."""
-    for module in (check, blobs, search, spool, reconcile):
-        monkeypatch.setattr(module, "SETTLE_SECONDS", 0.05)
-    monkeypatch.setattr(sweep, "SETTLE", sweep.SETTLE * 0)
 
 
 @pytest.fixture
@@ -64,11 +56,14 @@ def environ(database_url: str, elasticsearch: Any, tmp_path: Path) -> dict[str, 
 
 
 @pytest.fixture
-async def settings(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Settings]:
+async def settings(environ: dict[str, str]) -> AsyncIterator[Settings]:
     """The settings of a registry that was used for a while and is stopped."""
-    monkeypatch.setattr(analytics, "GATHER_SECONDS", 0.05)
     read = Settings.read(environ)
-    async with serving(read) as app, aiohttp.ClientSession(auto_decompress=False) as session:
+    async with (
+        serving(read, with_background=False) as app,
+        prompt_background(app),
+        aiohttp.ClientSession(auto_decompress=False) as session,
+    ):
         client = Client(app, session, f"http://127.0.0.1:{environ['REGISTRY_PORT']}")
         await _use(client)
         await _caught_up(app[DB])
@@ -82,7 +77,7 @@ async def catch_up(registry: Registry) -> None:
     hub = Announcements(registry.db, CHANNELS)
     tasks = {
         "announcements": hub.listen,
-        "dashboards": partial(analytics.follow, registry.db, hub, registry.dashboards),
+        "dashboards": partial(analytics.follow, registry.db, hub, registry.dashboards, gather_seconds=0.05),
         "index": partial(consumer.follow, registry.db, hub, registry.index),
     }
     async with running(tasks):
@@ -121,6 +116,6 @@ async def _use(client: Client) -> None:
 
 @pytest.fixture
 async def resting(settings: Settings) -> AsyncIterator[Registry]:
-    """The resources that the doctor checks."""
+    """The resources that the doctor checks. The pauses are short, because no work is in progress."""
     async with opened(settings, lambda _: None) as registry:
-        yield registry
+        yield replace(registry, settle_seconds=0.05, sweep_settle=timedelta(0))

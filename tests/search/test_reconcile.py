@@ -1,5 +1,6 @@
 """Finds and repairs differences between the search indices and PostgreSQL."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +11,6 @@ from registry.errors import SearchUnavailable
 from registry.search import reconcile as reconciling
 from registry.search.documents import PACKAGES, VERSIONS
 from registry.search.index import SearchIndex
-from registry.search.reconcile import reconcile
 from registry.settings import SearchSettings
 from tests.search.conftest import Shelf
 
@@ -19,9 +19,15 @@ EQUAL["unrepaired"] = 0
 
 
 @pytest.fixture(autouse=True)
-def settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconciling, "SETTLE_SECONDS", 0.0)
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconciling, "PAGE", 2)
+
+
+async def do_not_wait() -> None:
+    return
+
+
+reconcile = partial(reconciling.reconcile, settle=do_not_wait)
 
 
 @pytest.fixture
@@ -79,16 +85,10 @@ async def test_only_large_differences_of_counts_are_repaired(stocked: Shelf) -> 
     assert (await reconcile(stocked.db, stocked.index))["packages drifted"] == 1
 
 
-async def test_changes_that_the_consumer_has_not_handled_are_no_differences(
-    stocked: Shelf, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def consumer_comes_to_it(_: float) -> None:
-        await stocked.drain()
-
+async def test_changes_that_the_consumer_has_not_handled_are_no_differences(stocked: Shelf) -> None:
     await stocked.publish("late")
     await stocked.delete("package-1", "1.0.0")
-    monkeypatch.setattr(reconciling.asyncio, "sleep", consumer_comes_to_it)
-    assert await reconcile(stocked.db, stocked.index) == EQUAL
+    assert await reconcile(stocked.db, stocked.index, settle=stocked.drain) == EQUAL
 
 
 async def test_reconcile_fails_without_elasticsearch(stocked: Shelf, away: SearchIndex) -> None:
