@@ -14,6 +14,7 @@ from registry.db.engine import Database, Statement
 from registry.devstack.elasticsearch import Elasticsearch
 from registry.server import serve
 from registry.settings import Settings
+from tests.background import in_background
 from tests.client import PASSWORD, tarball
 from tests.conftest import ITERATIONS, SECRET
 from tests.service import Service, command_environment, serving_process
@@ -160,8 +161,8 @@ async def test_a_start_without_elasticsearch_is_announced_and_asks_for_it_less_a
     settings = Settings.read(command_environment(tmp_path, {**environ, "REGISTRY_PORT": str(reserve())}))
     ready = asyncio.Event()
     stop_reading, stop_writing = os.pipe()
-    service = asyncio.create_task(serve(settings, with_background=False, ready=ready.set, parent=stop_reading))
-    async with asyncio.timeout(60):
+    work = serve(settings, with_background=False, ready=ready.set, parent=stop_reading)
+    async with in_background(work) as service, asyncio.timeout(60):
         await ready.wait()
         os.close(stop_writing)
         await service

@@ -25,6 +25,7 @@ from tests.client import PASSWORD, remove_indices, tarball
 from tests.conftest import ITERATIONS, SECRET
 from tests.servers import Redis
 from tests.service import Service, run_command, serving_process
+from tests.until import until
 
 TWO = ("registry", "serve", "--processes", "2")
 LEADER = Statement(
@@ -245,11 +246,6 @@ async def test_publishes_are_indexed_though_the_leader_is_killed(
                     await publish(session, service, f"{name}-{number}")
                 await asyncio.sleep(0.05)
 
-    async def until_answered(most: int) -> None:
-        async with asyncio.timeout(30):
-            while len(answered) < most:
-                await asyncio.sleep(0.01)
-
     async def found(session: aiohttp.ClientSession, service: Service, package: str) -> bool:
         query = {"q": package, "min_seq": str(answered[package])}
         async with session.get(service.api("/search"), params=query) as answer:
@@ -264,14 +260,15 @@ async def test_publishes_are_indexed_though_the_leader_is_killed(
         async with asyncio.timeout(60):  # the index of a new prefix is made first
             while not await found(session, service, "first"):
                 await asyncio.sleep(0.1)
-        tasks = [asyncio.create_task(publish_on(service, name)) for name in ("one", "two", "three", "four")]
-        await until_answered(8)
-        both[leads].kill()
-        before = len(answered)
-        assert await leader(db, but=leads) != leads
-        await until_answered(before + 8)
-        enough.set()
-        await asyncio.gather(*tasks)
+        async with asyncio.TaskGroup() as tasks:
+            for name in ("one", "two", "three", "four"):
+                tasks.create_task(publish_on(service, name))
+            await until(lambda: len(answered) >= 8)
+            both[leads].kill()
+            before = len(answered)
+            assert await leader(db, but=leads) != leads
+            await until(lambda: len(answered) >= before + 8)
+            enough.set()
         for package in answered:
             assert await found(session, service, package), package
         assert await service.stop() == 0

@@ -6,6 +6,7 @@ import pytest
 
 from registry.accounts import passwords
 from registry.accounts.passwords import Match, check_strength, hash_password, verify_password
+from tests.background import in_background
 
 WORK = 100_000
 COMPOSED = "Caf\u00e9-Horse-42"
@@ -79,9 +80,8 @@ async def test_hashing_leaves_the_event_loop_free():
             await asyncio.sleep(0.001)
             beats += 1
 
-    heart = asyncio.create_task(beat())
-    await hash_password("Correct-Horse-42", 1_000_000)
-    heart.cancel()
+    async with in_background(beat()):
+        await hash_password("Correct-Horse-42", 1_000_000)
     assert beats > 20
 
 

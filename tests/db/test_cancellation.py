@@ -4,6 +4,7 @@ import asyncio
 import random
 
 from registry.db.engine import Database, Statement
+from tests.background import in_background
 
 ONE = Statement("SELECT 1", {})
 
@@ -15,8 +16,8 @@ async def test_a_cancellation_is_never_lost(db: Database):
                 await conn.value(ONE)
 
     for _ in range(500):
-        task = asyncio.create_task(ask_forever())
-        await asyncio.sleep(random.random() * 0.003)
-        task.cancel()
-        await asyncio.wait([task], timeout=5)
-        assert task.cancelled()
+        async with in_background(ask_forever()) as task:
+            await asyncio.sleep(random.random() * 0.003)
+            task.cancel()
+            await asyncio.wait([task], timeout=5)
+            assert task.cancelled()

@@ -24,6 +24,7 @@ from registry.db.tables import users
 from registry.errors import DatabaseUnavailable
 from registry.settings import Settings
 from registry.web.connections import raise_open_files_limit
+from tests.background import in_background
 from tests.until import until
 
 ADD = statement(
@@ -95,11 +96,9 @@ async def test_a_cancelled_transaction_rolls_back_and_keeps_the_pool_intact(db: 
         async with db.read() as conn:
             return bool(await conn.value(SLEEPING))
 
-    task = asyncio.create_task(slow())
-    await until(is_asleep)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    async with in_background(slow()) as task:
+        await until(is_asleep)
+    assert task.cancelled()
     async with db.read() as conn:
         assert await conn.value(COUNT) == 0
     assert db.use()[0] == 0

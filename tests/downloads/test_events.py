@@ -87,11 +87,10 @@ async def test_ids_are_in_the_order_of_commits(demo: Registry):
             async with demo.app[DB].read() as conn:
                 seen.extend(row.seq for row in await store.read_after(conn, seen[-1] if seen else 0, 3))
 
-    following = asyncio.ensure_future(follow())
-    await asyncio.gather(*(add(demo, {}, {}) for _ in range(20)))
-    done.set()
-    async with asyncio.timeout(20):
-        await following
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        tasks.create_task(follow())
+        await asyncio.gather(*(add(demo, {}, {}) for _ in range(20)))
+        done.set()
     assert seen == [row.id for row in await rows(demo)]
 
 

@@ -13,6 +13,7 @@ from registry.events.announcements import MAX_LAG_SECONDS, Announcements
 from registry.events.log import CHANNEL
 from registry.packages.cached import DOWNLOADED, PackageCache
 from registry.settings import Settings
+from tests.background import in_background
 from tests.conftest import listening
 from tests.faults.toxic import Toxic, toxic, unix
 from tests.packages.test_cached import Reads
@@ -137,15 +138,13 @@ async def test_a_process_that_was_frozen_is_not_listening_until_its_next_ping(db
     """The clock has moved on meanwhile. Caches must not be used before the missed announcements were received."""
     now = 0.0
     hub = Announcements(db, [CHANNEL, DOWNLOADED], clock=lambda: now)
-    task = asyncio.create_task(hub.listen())
-    async with asyncio.timeout(20):
+    async with in_background(hub.listen()), asyncio.timeout(20):
         while not hub.is_listening:
             await asyncio.sleep(0.01)
         now += MAX_LAG_SECONDS + 1
         assert not hub.is_listening
         while not hub.is_listening:
             await asyncio.sleep(0.01)
-    task.cancel()
 
 
 async def test_a_cache_serves_nothing_stale_when_its_connection_is_silently_lost(

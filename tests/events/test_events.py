@@ -11,6 +11,7 @@ from registry.events import consumer
 from registry.events import log as event_log
 from registry.events.announcements import Announcements
 from registry.events.log import Event
+from tests.background import in_background
 from tests.until import until
 
 
@@ -90,11 +91,10 @@ async def test_a_consumer_handles_every_event_once_and_in_order(db: Database, an
         handled.extend(event.seq for event in events)
 
     await append(db, "before")
-    task = asyncio.create_task(consumer.follow(db, announcements, "test", handle))
-    for index in range(10):
-        await append(db, f"p{index}")
-    await until_handled(db, "test", 11)
-    task.cancel()
+    async with in_background(consumer.follow(db, announcements, "test", handle)):
+        for index in range(10):
+            await append(db, f"p{index}")
+        await until_handled(db, "test", 11)
     assert handled == list(range(1, 12))
 
 
@@ -114,13 +114,12 @@ async def test_events_that_arrive_while_a_consumer_rests_are_one_batch(db: Datab
         await rested.wait()
 
     await append(db, "long")
-    task = asyncio.create_task(consumer.follow(db, announcements, "test", handle, clock=lambda: now, sleep=rest))
-    await until(lambda: bool(rests))
-    for index in range(3):
-        await append(db, f"p{index}")
-    rested.set()
-    await until_handled(db, "test", 4)
-    task.cancel()
+    async with in_background(consumer.follow(db, announcements, "test", handle, clock=lambda: now, sleep=rest)):
+        await until(lambda: bool(rests))
+        for index in range(3):
+            await append(db, f"p{index}")
+        rested.set()
+        await until_handled(db, "test", 4)
     assert rests[0] == consumer.REST_FACTOR * 0.25
     assert batches == [[1], [2, 3, 4]]
 
@@ -136,9 +135,8 @@ async def test_a_failed_batch_is_retried_and_no_event_is_skipped(db: Database, a
 
     await append(db, "one")
     await append(db, "two")
-    task = asyncio.create_task(consumer.follow(db, announcements, "test", handle))
-    await until_handled(db, "test", 2)
-    task.cancel()
+    async with in_background(consumer.follow(db, announcements, "test", handle)):
+        await until_handled(db, "test", 2)
     assert handled == [1, 2]
 
 
@@ -151,16 +149,19 @@ async def test_one_consumer_is_the_leader_and_a_second_one_takes_over(db: Databa
 
         return handle
 
-    tasks = {who: asyncio.create_task(consumer.follow(db, announcements, "test", handler(who))) for who in handled}
-    await append(db, "one")
-    await until_handled(db, "test", 1)
-    leader = next(who for who, seqs in handled.items() if seqs)
-    other = next(who for who in handled if who != leader)
-    tasks[leader].cancel()
-    await asyncio.gather(tasks[leader], return_exceptions=True)
-    await append(db, "two")
-    await until_handled(db, "test", 2)
-    tasks[other].cancel()
+    async with (
+        in_background(consumer.follow(db, announcements, "test", handler("a"))) as a,
+        in_background(consumer.follow(db, announcements, "test", handler("b"))) as b,
+    ):
+        tasks = {"a": a, "b": b}
+        await append(db, "one")
+        await until_handled(db, "test", 1)
+        leader = next(who for who, seqs in handled.items() if seqs)
+        other = next(who for who in handled if who != leader)
+        tasks[leader].cancel()
+        await asyncio.wait([tasks[leader]])
+        await append(db, "two")
+        await until_handled(db, "test", 2)
     assert handled == {leader: [1], other: [2]}
 
 
@@ -170,18 +171,6 @@ async def test_a_consumer_continues_after_its_session_was_terminated(db: Databas
     async def handle(events: Sequence[Event]) -> None:
         handled.extend(event.seq for event in events)
 
-    task = asyncio.create_task(consumer.follow(db, announcements, "test", handle))
-    await append(db, "one")
-    await until_handled(db, "test", 1)
-    async with db.read() as conn:
-        await conn.all(
-            Statement(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND pid <> pg_backend_pid()",
-                {},
-            )
-        )
-
     async def is_appended() -> bool:
         try:
             await append(db, "two")
@@ -189,9 +178,19 @@ async def test_a_consumer_continues_after_its_session_was_terminated(db: Databas
             return False
         return True
 
-    await until(is_appended)
-    await until_handled(db, "test", 2)
-    task.cancel()
+    async with in_background(consumer.follow(db, announcements, "test", handle)):
+        await append(db, "one")
+        await until_handled(db, "test", 1)
+        async with db.read() as conn:
+            await conn.all(
+                Statement(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+                    {},
+                )
+            )
+        await until(is_appended)
+        await until_handled(db, "test", 2)
     assert handled == [1, 2]
 
 
@@ -202,12 +201,11 @@ async def test_a_replayed_consumer_handles_everything_again(db: Database, announ
         handled.extend(event.seq for event in events)
 
     await append(db, "one")
-    task = asyncio.create_task(consumer.follow(db, announcements, "test", handle))
-    await until_handled(db, "test", 1)
-    async with db.transaction() as conn:
-        await consumer.replay(conn, "test")
-    await until_handled(db, "test", 1)
-    task.cancel()
+    async with in_background(consumer.follow(db, announcements, "test", handle)):
+        await until_handled(db, "test", 1)
+        async with db.transaction() as conn:
+            await consumer.replay(conn, "test")
+        await until_handled(db, "test", 1)
     assert handled == [1, 1]
 
 
@@ -217,11 +215,9 @@ async def test_the_lag_counts_unhandled_events_and_gives_the_age_of_the_oldest(
     async def handle(_: Sequence[Event]) -> None:
         return
 
-    task = asyncio.create_task(consumer.follow(db, announcements, "test", handle))
-    await append(db, "one")
-    await until_handled(db, "test", 1)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    async with in_background(consumer.follow(db, announcements, "test", handle)):
+        await append(db, "one")
+        await until_handled(db, "test", 1)
     await append(db, "two")
     await append(db, "three")
     async with db.read() as conn:

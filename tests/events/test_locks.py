@@ -13,6 +13,7 @@ import pytest
 from registry.db.engine import Database, Statement
 from registry.errors import DatabaseUnavailable
 from registry.events import locks
+from tests.background import in_background
 from tests.events.holder import CLASS, KEY
 
 _END_SESSIONS = Statement(
@@ -72,11 +73,10 @@ async def test_a_holder_that_lost_its_session_stops(db: Database):
             working.set()
             await asyncio.Event().wait()
 
-    task = asyncio.create_task(hold())
-    await working.wait()
-    async with db.read() as conn:
-        await conn.all(_END_SESSIONS)
-    async with asyncio.timeout(60):
+    async with in_background(hold()) as task, asyncio.timeout(60):
+        await working.wait()
+        async with db.read() as conn:
+            await conn.all(_END_SESSIONS)
         with pytest.raises(DatabaseUnavailable):
             await task
 
@@ -98,8 +98,7 @@ async def test_a_cancellation_is_not_lost_to_an_error_that_ends_the_block(db: Da
             await fails.wait()
             raise DatabaseUnavailable("the block fails")
 
-    task = asyncio.create_task(hold())
-    async with asyncio.timeout(60):
+    async with in_background(hold()) as task, asyncio.timeout(60):
         await is_held.wait()
         fails.set()
         asyncio.get_running_loop().call_soon(task.cancel)

@@ -7,6 +7,7 @@ import pytest
 
 from registry.events.log import CHANNEL
 from registry.packages.cached import DOWNLOADED, SECONDS, PackageCache
+from tests.background import in_background
 from tests.until import until
 
 
@@ -102,12 +103,12 @@ async def test_downloads_invalidate_only_values_that_show_counts(cache, db):
 async def test_a_read_during_which_the_package_changed_is_not_cached(cache, db):
     reads = Reads()
     reads.go_on.clear()
-    reading = asyncio.create_task(cache.get(("page", "a"), reads))
-    while not reads.count:
-        await asyncio.sleep(0)
-    await announce(db, CHANNEL, "1")
-    reads.go_on.set()
-    assert (await reading).number == 1
+    async with in_background(cache.get(("page", "a"), reads)) as reading:
+        while not reads.count:
+            await asyncio.sleep(0)
+        await announce(db, CHANNEL, "1")
+        reads.go_on.set()
+        assert (await reading).number == 1
     assert (await cache.get(("page", "a"), reads)).number == 2
 
 

@@ -1,7 +1,6 @@
 """The search consumer: from events in PostgreSQL to documents in Elasticsearch."""
 
 import asyncio
-import contextlib
 
 import pytest
 import sqlalchemy as sa
@@ -19,6 +18,7 @@ from registry.search.index import KINDS, SearchIndex
 from registry.search.rebuild import rebuild
 from registry.search.writes import Write
 from registry.settings import SearchSettings
+from tests.background import in_background
 from tests.client import delete_search_indices
 from tests.search.conftest import Shelf
 from tests.until import until
@@ -226,8 +226,7 @@ async def test_the_consumer_builds_a_missing_index_and_continues(
 ) -> None:
     shelf = Shelf(db, index)
     await shelf.publish("first")
-    following = asyncio.create_task(consumer.follow(db, announcements, index))
-    try:
+    async with in_background(consumer.follow(db, announcements, index)):
         async with asyncio.timeout(60):
             while not await index.is_current():
                 await asyncio.sleep(0.1)
@@ -235,10 +234,6 @@ async def test_the_consumer_builds_a_missing_index_and_continues(
             while (await shelf.find("second", min_seq=seq))["total"] == 0:
                 await asyncio.sleep(0.1)
         assert await shelf.names("first") == ["first"]
-    finally:
-        following.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await following
 
 
 async def test_the_consumer_survives_errors_while_it_checks_the_index(
@@ -256,17 +251,12 @@ async def test_the_consumer_survives_errors_while_it_checks_the_index(
 
     monkeypatch.setattr(consumer, "heal", fail)
     await rebuild(db, index)
-    following = asyncio.create_task(consumer.follow(db, announcements, index, heal_seconds=0.05))
-    try:
+    async with in_background(consumer.follow(db, announcements, index, heal_seconds=0.05)):
         await until(lambda: checks > 1)
         seq = await shelf.publish("first")
         async with asyncio.timeout(30):
             while (await shelf.find("first", min_seq=seq))["total"] == 0:
                 await asyncio.sleep(0.1)
-    finally:
-        following.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await following
 
 
 async def test_only_large_changes_of_counts_are_indexed(shelf: Shelf, written: list[Write]) -> None:

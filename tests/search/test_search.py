@@ -12,6 +12,7 @@ from registry.search.breaker import SLOW_IN_A_ROW, Breaker
 from registry.search.index import SearchIndex, open_search
 from registry.search.search import suggest
 from registry.settings import Settings
+from tests.background import in_background
 from tests.client import delete_search_indices
 from tests.conftest import listening
 from tests.search.conftest import Shelf
@@ -149,11 +150,11 @@ async def test_postgresql_answers_if_no_elasticsearch_is_configured(db: Database
 async def test_min_seq_waits_for_the_consumer(stocked: Shelf) -> None:
     seq = await stocked.publish("brand-new")
     stocked.wait_seconds = HANG_SECONDS
-    search = asyncio.create_task(stocked.find("brand-new", min_seq=seq))
-    await until(lambda: bool(stocked.announcements._subscriptions[PROGRESS]))
-    assert not search.done()
-    await stocked.drain()
-    assert (await search)["results"][0]["name"] == "brand-new"
+    async with in_background(stocked.find("brand-new", min_seq=seq)) as searching:
+        await until(lambda: bool(stocked.announcements._subscriptions[PROGRESS]))
+        assert not searching.done()
+        await stocked.drain()
+        assert (await searching)["results"][0]["name"] == "brand-new"
 
 
 async def test_min_seq_asks_postgresql_three_times_however_long_it_waits(stocked: Shelf) -> None:
@@ -169,11 +170,11 @@ async def test_min_seq_asks_postgresql_three_times_however_long_it_waits(stocked
     async with listening(db) as announcements:
         shelf = Shelf(db, stocked.index)
         shelf.announcements = announcements
-        searching = asyncio.create_task(shelf.find("new-7", min_seq=seqs[-1]))
-        for _ in seqs:
-            assert not searching.done()
-            await stocked.drain(1)
-        assert (await searching)["results"][0]["name"] == "new-7"
+        async with in_background(shelf.find("new-7", min_seq=seqs[-1])) as searching:
+            for _ in seqs:
+                assert not searching.done()
+                await stocked.drain(1)
+            assert (await searching)["results"][0]["name"] == "new-7"
     assert db.reads == 3  # does the event exist, is it indexed, and is it indexed after the announcement
 
 
