@@ -7,11 +7,10 @@ from datetime import timedelta
 
 from registry.db.engine import Connection, Row
 from registry.doctor import store
-from registry.doctor.check import Check, Found, Registry, pages
+from registry.doctor.check import PAGE, Check, Found, Registry, pages
 from registry.packages import sweep
 from registry.storage.base import BlobMissing, InvalidKey, Storage, is_key
 
-PAGE = 1_000
 AT_ONCE = 8
 READ_AT_ONCE = 2
 # The service sweeps every few seconds. A deleted version is overdue this long after its grace period.

@@ -14,11 +14,14 @@ from registry.settings import Settings
 from registry.storage.base import Storage
 
 EXAMPLES = 5
+PAGE = 1_000
 # A difference that comes from work in progress has gone after this time.
 SETTLE_SECONDS = 3.0
 
 Progress = Callable[[str], None]
 """Called with a text that says what is being checked and how far the check is."""
+ReadPage = Callable[[Connection, Any, int], Awaitable[list[Row]]]
+"""Gets (conn, after, size) and returns up to `size` rows that come after `after`."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +98,21 @@ def writing(write: Callable[[Connection], Awaitable[None]]) -> Callable[[Registr
     return repair
 
 
-async def pages(
-    registry: Registry, read: Callable[[Connection, Any, int], Awaitable[list[Row]]], key: str, first: object, size: int
-) -> AsyncIterator[list[Row]]:
-    """Reads all rows in pages. `read` gets (conn, after, size) and returns rows whose column `key` is above `after`.
+def refused_documents(read: ReadPage) -> Callable[[Registry], Awaitable[Found]]:
+    """Makes the `find` of a check for documents that Elasticsearch refused. `read` reads them."""
 
-    The first page starts after `first`.
-    """
+    async def find(registry: Registry) -> Found:
+        found = Found()
+        async for rows in pages(registry, read, "document", "", PAGE):
+            for row in rows:
+                found.add(f"{row.document}: {row.reason}")
+        return found
+
+    return find
+
+
+async def pages(registry: Registry, read: ReadPage, key: str, first: object, size: int) -> AsyncIterator[list[Row]]:
+    """Reads all rows in pages, ordered by the column `key`. The first page starts after `first`."""
     after = first
     while True:
         async with registry.db.read() as conn:

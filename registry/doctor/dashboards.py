@@ -9,11 +9,10 @@ from registry.analytics.documents import DOWNLOADS, EVENTS
 from registry.analytics.index import AnalyticsIndex
 from registry.db.engine import Row
 from registry.doctor import store
-from registry.doctor.check import Check, Found, Registry, pages
+from registry.doctor.check import PAGE, Check, Found, Registry, pages, refused_documents
 from registry.downloads import store as downloads
 from registry.errors import SearchUnavailable
 
-PAGE = 1_000
 _CONSUMER_OF = {"download": DOWNLOADS, "event": EVENTS}
 
 
@@ -105,14 +104,6 @@ async def _write_events(registry: Registry) -> None:
     await rewrite(registry.db, index, EVENTS, lambda _: True)
 
 
-async def _find_refused(registry: Registry) -> Found:
-    found = Found()
-    async for rows in pages(registry, analytics_store.failures, "document", "", PAGE):
-        for row in rows:
-            found.add(f"{row.document}: {row.reason}")
-    return found
-
-
 async def _retry_refused(registry: Registry) -> None:
     async for rows in pages(registry, analytics_store.failures, "document", "", PAGE):
         numbers: defaultdict[str, set[int]] = defaultdict(set)
@@ -149,7 +140,7 @@ CHECKS = (
         "refused dashboard documents",
         "Elasticsearch has refused no document for dashboards",
         "write each again; the next run shows the reason if it is refused again",
-        _find_refused,
+        refused_documents(analytics_store.failures),
         _retry_refused,
     ),
 )

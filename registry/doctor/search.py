@@ -1,12 +1,10 @@
 """Checks that both search indices agree with PostgreSQL."""
 
-from registry.doctor.check import Check, Found, Registry, pages
+from registry.doctor.check import Check, Found, Registry, refused_documents
 from registry.search import store
 from registry.search.indexing import retry_failures
 from registry.search.rebuild import heal, rebuild
 from registry.search.reconcile import UNREPAIRED, differences, reconcile
-
-PAGE = 1_000
 
 
 async def _find_missing(registry: Registry) -> Found:
@@ -38,14 +36,6 @@ async def _reconcile(registry: Registry) -> None:
         await rebuild(registry.db, registry.index)
 
 
-async def _find_refused(registry: Registry) -> Found:
-    found = Found()
-    async for rows in pages(registry, store.failures, "document", "", PAGE):
-        for row in rows:
-            found.add(f"{row.document}: {row.reason}")
-    return found
-
-
 async def _retry(registry: Registry) -> None:
     await retry_failures(registry.db, registry.index)
 
@@ -62,7 +52,7 @@ CHECKS = (
         "refused documents",
         "Elasticsearch has refused no search document",
         "write each again; the next run shows the reason if it is refused again",
-        _find_refused,
+        refused_documents(store.failures),
         _retry,
     ),
     Check(

@@ -23,6 +23,19 @@ COMPOSED = "Caf\u00e9-Horse-42"
 DECOMPOSED = "Cafe\u0301-Horse-42"
 
 
+def record_hashes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """(algorithm, iterations) of each PBKDF2 run from now on."""
+    runs: list[tuple[str, int]] = []
+    compute = hashlib.pbkdf2_hmac
+
+    def recorded(name: str, secret: bytes, salt: bytes, iterations: int) -> bytes:
+        runs.append((name, iterations))
+        return compute(name, secret, salt, iterations)
+
+    monkeypatch.setattr(hashlib, "pbkdf2_hmac", recorded)
+    return runs
+
+
 @pytest.mark.parametrize("name", ["Ada", "ada", "ADA", "ada@example.com", "Ada@Example.com"])
 async def test_login_by_name_or_address(name: str, ada: User, db: Database, settings: AccountSettings):
     user, token, expires_at = await login(db, settings, name, PASSWORD)
@@ -50,18 +63,11 @@ async def test_every_failed_login_hashes_as_much_and_has_the_same_text(
     name: str, password: str, ada: User, db: Database, settings: AccountSettings, monkeypatch: pytest.MonkeyPatch
 ):
     await register_inactive(db, settings)
-    done: list[tuple[str, int]] = []
-    compute = hashlib.pbkdf2_hmac
-
-    def counted(name: str, secret: bytes, salt: bytes, iterations: int) -> bytes:
-        done.append((name, iterations))
-        return compute(name, secret, salt, iterations)
-
-    monkeypatch.setattr(hashlib, "pbkdf2_hmac", counted)
+    runs = record_hashes(monkeypatch)
     with pytest.raises(Unauthorized) as raised:
         await login(db, settings, name, password)
     assert raised.value.detail == "The user name or the password is wrong."
-    assert done == [("sha256", settings.pbkdf2_iterations)]
+    assert runs == [("sha256", settings.pbkdf2_iterations)]
 
 
 async def register_inactive(db: Database, settings: AccountSettings) -> None:
@@ -98,17 +104,10 @@ async def test_a_hash_from_before_normalization_is_replaced_at_login(
 async def test_a_password_of_two_forms_costs_the_same_for_unknown_users(
     name: str, ada: User, db: Database, settings: AccountSettings, monkeypatch: pytest.MonkeyPatch
 ):
-    done: list[int] = []
-    compute = hashlib.pbkdf2_hmac
-
-    def counted(name: str, secret: bytes, salt: bytes, iterations: int) -> bytes:
-        done.append(iterations)
-        return compute(name, secret, salt, iterations)
-
-    monkeypatch.setattr(hashlib, "pbkdf2_hmac", counted)
+    runs = record_hashes(monkeypatch)
     with pytest.raises(Unauthorized):
         await login(db, settings, name, DECOMPOSED)
-    assert done == [settings.pbkdf2_iterations] * 2
+    assert runs == [("sha256", settings.pbkdf2_iterations)] * 2
 
 
 async def stored_hash(db: Database) -> str:
@@ -189,17 +188,10 @@ async def test_an_api_token_may_not_change_the_password(ada_login: Principal, db
 async def test_a_hash_of_fewer_iterations_does_not_reveal_its_user(
     name: str, ada: User, db: Database, settings: AccountSettings, monkeypatch: pytest.MonkeyPatch
 ):
-    done: list[int] = []
-    compute = hashlib.pbkdf2_hmac
-
-    def counted(name: str, secret: bytes, salt: bytes, iterations: int) -> bytes:
-        done.append(iterations)
-        return compute(name, secret, salt, iterations)
-
-    monkeypatch.setattr(hashlib, "pbkdf2_hmac", counted)
+    runs = record_hashes(monkeypatch)
     with pytest.raises(Unauthorized):
         await login(db, replace(settings, pbkdf2_iterations=150_000), name, "wrong-password")
-    assert sum(done) == 150_000
+    assert sum(iterations for _, iterations in runs) == 150_000
 
 
 @pytest.mark.parametrize("name", ["\u0130da", "ad\u00e5", "\u212atz"])
