@@ -13,7 +13,8 @@ from typing import Any
 import aiohttp
 from ephemeral_port_reserve import reserve
 
-from tests.client import API
+from tests.background import in_background
+from tests.client import API, PASSWORD, tarball
 
 START_SECONDS = 90.0
 STOP_SECONDS = 30.0
@@ -121,3 +122,47 @@ async def _until_alive(service: Service) -> None:
                     return
             await asyncio.sleep(0.1)
     raise AssertionError(f"The service ended with {service.process.returncode}:\n{service.log_text}")
+
+
+async def sign_in(service: Service, session: aiohttp.ClientSession) -> dict[str, str]:
+    """Registers the user ada and signs in. Returns the header with the token."""
+    body = {"username": "ada", "password": PASSWORD}
+    async with session.post(service.api("/auth/register"), json=body) as made:
+        assert made.status == 201
+    async with session.post(service.api("/auth/login"), json=body) as answer:
+        return {"Authorization": f"Bearer {(await answer.json())['token']}"}
+
+
+@contextlib.asynccontextmanager
+async def paused_upload(
+    service: Service, session: aiohttp.ClientSession
+) -> AsyncIterator[tuple["asyncio.Task[aiohttp.ClientResponse]", asyncio.Event]]:
+    """A publish of demo 1.0.0 by a new user ada that stops after its first bytes. It goes on once the event is set."""
+    data = tarball(name="demo", version="1.0.0", description="A demo")
+    sent, go_on = asyncio.Event(), asyncio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield data[:50]
+        sent.set()
+        await go_on.wait()
+        yield data[50:]
+
+    headers = {**await sign_in(service, session), "Content-Type": "application/gzip"}
+    put = session.put(service.api("/packages/demo/1.0.0"), data=pieces(), headers=headers)
+    async with in_background(put) as uploading:
+        async with asyncio.timeout(START_SECONDS):
+            await sent.wait()
+        yield uploading, go_on
+
+
+async def refused(service: Service) -> None:
+    """Returns when the service takes no more connections."""
+    host, _, port = service.url.removeprefix("http://").partition(":")
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(host, int(port))
+            except ConnectionRefusedError:
+                return
+            writer.close()
+            await asyncio.sleep(0.02)

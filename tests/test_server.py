@@ -17,7 +17,7 @@ from registry.settings import Settings
 from tests.background import in_background
 from tests.client import PASSWORD, tarball
 from tests.conftest import ITERATIONS, SECRET
-from tests.service import Service, command_environment, serving_process
+from tests.service import Service, command_environment, paused_upload, refused, serving_process, sign_in
 
 DOWNLOADS = Statement("SELECT coalesce(sum(download_count), 0) FROM package_versions", {})
 
@@ -34,32 +34,16 @@ def environ(database_url: str, elasticsearch: Elasticsearch) -> dict[str, str]:
     }
 
 
-async def sign_in(service: Service, session: aiohttp.ClientSession) -> dict[str, str]:
-    body = {"username": "ada", "password": PASSWORD}
-    async with session.post(service.api("/auth/register"), json=body) as made:
-        assert made.status == 201
-    async with session.post(service.api("/auth/login"), json=body) as answer:
-        return {"Authorization": f"Bearer {(await answer.json())['token']}", "Content-Type": "application/gzip"}
-
-
 async def test_an_upload_under_way_is_finished_after_the_signal(environ: dict[str, str], tmp_path: Path):
-    data = tarball(name="demo", version="1.0.0", description="A demo")
-    sent, stopping = asyncio.Event(), asyncio.Event()
-
-    async def slowly():
-        yield data[:50]
-        sent.set()
-        await stopping.wait()
-        yield data[50:]
-
-    async with serving_process(tmp_path, **environ) as service, aiohttp.ClientSession() as session:
-        headers = await sign_in(service, session)
-        put = asyncio.create_task(session.put(service.api("/packages/demo/1.0.0"), data=slowly(), headers=headers))
-        await sent.wait()
+    async with (
+        serving_process(tmp_path, **environ) as service,
+        aiohttp.ClientSession() as session,
+        paused_upload(service, session) as (uploading, go_on),
+    ):
         service.process.send_signal(signal.SIGTERM)
         await refused(service)
-        stopping.set()
-        answer = await put
+        go_on.set()
+        answer = await uploading
         assert answer.status == 201
         assert (await answer.json())["package"]["version"] == "1.0.0"
         async with asyncio.timeout(20):
@@ -67,21 +51,14 @@ async def test_an_upload_under_way_is_finished_after_the_signal(environ: dict[st
 
 
 async def test_an_upload_that_never_ends_is_cut_after_the_grace(environ: dict[str, str], tmp_path: Path, db: Database):
-    sent = asyncio.Event()
-
-    async def forever():
-        yield bytes(100)
-        sent.set()
-        await asyncio.Event().wait()
-
-    grace = {"REGISTRY_SHUTDOWN_GRACE": "1s"}
-    async with serving_process(tmp_path, **environ, **grace) as service, aiohttp.ClientSession() as session:
-        headers = await sign_in(service, session)
-        put = asyncio.create_task(session.put(service.api("/packages/demo/1.0.0"), data=forever(), headers=headers))
-        await sent.wait()
+    async with (
+        serving_process(tmp_path, **environ, REGISTRY_SHUTDOWN_GRACE="1s") as service,
+        aiohttp.ClientSession() as session,
+        paused_upload(service, session) as (uploading, _),
+    ):
         assert await service.stop() == 0
         with pytest.raises(aiohttp.ClientError):
-            await put
+            await uploading
     async with db.read() as conn:
         assert await conn.value(Statement("SELECT count(*) FROM package_versions", {})) == 0
     assert not list((tmp_path / "SPOOL_PATH").glob("process-*"))
@@ -104,7 +81,7 @@ async def test_every_download_that_was_answered_is_counted_before_the_end(
                 return
 
     async with serving_process(tmp_path, **environ) as service, aiohttp.ClientSession() as session:
-        headers = await sign_in(service, session)
+        headers = {**await sign_in(service, session), "Content-Type": "application/gzip"}
         async with session.put(service.api("/packages/demo/1.0.0"), data=data, headers=headers) as put:
             assert put.status == 201
         downloading = [asyncio.create_task(download(service, session)) for _ in range(8)]
@@ -120,23 +97,15 @@ async def test_every_download_that_was_answered_is_counted_before_the_end(
 
 
 async def test_a_draining_service_refuses_connections_and_finishes_an_upload(environ: dict[str, str], tmp_path: Path):
-    data = tarball(name="demo", version="1.0.0", description="A demo")
-    sent, draining = asyncio.Event(), asyncio.Event()
-
-    async def slowly():
-        yield data[:50]
-        sent.set()
-        await draining.wait()
-        yield data[50:]
-
-    async with serving_process(tmp_path, **environ) as service, aiohttp.ClientSession() as session:
-        headers = await sign_in(service, session)
-        put = asyncio.create_task(session.put(service.api("/packages/demo/1.0.0"), data=slowly(), headers=headers))
-        await sent.wait()
+    async with (
+        serving_process(tmp_path, **environ) as service,
+        aiohttp.ClientSession() as session,
+        paused_upload(service, session) as (uploading, go_on),
+    ):
         service.process.send_signal(signal.SIGURG)
         await refused(service)
-        draining.set()
-        answer = await put
+        go_on.set()
+        answer = await uploading
         assert (answer.status, answer.headers["Connection"]) == (201, "close")
         assert service.running
         assert await service.stop() == 0
@@ -169,19 +138,6 @@ async def test_a_start_without_elasticsearch_is_announced_and_asks_for_it_less_a
     os.close(stop_reading)
     warnings = [record for record in caplog.records if record.getMessage() == "search engine unavailable"]
     assert 1 <= len(warnings) <= 10
-
-
-async def refused(service: Service) -> None:
-    """Returns when the service takes no more connections."""
-    host, _, port = service.url.removeprefix("http://").partition(":")
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection(host, int(port))
-            except ConnectionRefusedError:
-                return
-            writer.close()
-            await asyncio.sleep(0.02)
 
 
 async def test_it_logs_json_lines_with_the_request_id_and_never_a_secret(environ: dict[str, str], tmp_path: Path):

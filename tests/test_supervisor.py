@@ -24,7 +24,7 @@ from registry.supervisor import reserve_port, supervise
 from tests.client import PASSWORD, remove_indices, tarball
 from tests.conftest import ITERATIONS, SECRET
 from tests.servers import Redis
-from tests.service import Service, run_command, serving_process
+from tests.service import Service, paused_upload, refused, run_command, serving_process, sign_in
 from tests.until import until
 
 TWO = ("registry", "serve", "--processes", "2")
@@ -62,24 +62,6 @@ async def until_gone(processes: list[psutil.Process]) -> None:
     async with asyncio.timeout(20):
         while any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes):
             await asyncio.sleep(0.05)
-
-
-async def sign_in(service: Service, session: aiohttp.ClientSession) -> dict[str, str]:
-    body = {"username": "ada", "password": PASSWORD}
-    async with session.post(service.api("/auth/register"), json=body) as made:
-        assert made.status == 201
-    async with session.post(service.api("/auth/login"), json=body) as answer:
-        return {"Authorization": f"Bearer {(await answer.json())['token']}"}
-
-
-async def refused(service: Service) -> None:
-    """Returns when nothing listens on the port any more."""
-    async with asyncio.timeout(20):
-        with contextlib.suppress(ConnectionRefusedError):
-            while True:
-                _, writer = await asyncio.open_connection("127.0.0.1", int(service.url.rpartition(":")[2]))
-                writer.close()
-                await asyncio.sleep(0.05)
 
 
 async def test_a_killed_child_is_replaced_and_one_that_is_left_serves_on(environ: dict[str, str], tmp_path: Path):
@@ -121,25 +103,17 @@ async def test_a_killed_child_is_replaced_and_one_that_is_left_serves_on(environ
 
 
 async def test_an_upload_is_finished_after_the_signal_and_nothing_is_left(environ: dict[str, str], tmp_path: Path):
-    data = tarball(name="demo", version="1.0.0", description="A demo")
-    sent, stopping = asyncio.Event(), asyncio.Event()
-
-    async def slowly():
-        yield data[:50]
-        sent.set()
-        await stopping.wait()
-        yield data[50:]
-
-    async with serving_process(tmp_path, *TWO, **environ) as service, aiohttp.ClientSession() as session:
-        headers = await sign_in(service, session)
-        put = asyncio.create_task(session.put(service.api("/packages/demo/1.0.0"), data=slowly(), headers=headers))
-        await sent.wait()
+    async with (
+        serving_process(tmp_path, *TWO, **environ) as service,
+        aiohttp.ClientSession() as session,
+        paused_upload(service, session) as (uploading, go_on),
+    ):
         before = children(service)
         service.process.send_signal(signal.SIGTERM)
         await refused(service)
-        assert not put.done()
-        stopping.set()
-        assert (await put).status == 201
+        assert not uploading.done()
+        go_on.set()
+        assert (await uploading).status == 201
         assert await service.stop() == 0
         await until_gone(before)
 
