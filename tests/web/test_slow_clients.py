@@ -129,7 +129,7 @@ async def test_a_body_that_comes_too_slowly_is_408_and_not_stored(strict: Regist
         )
         async with connected(strict) as socket:
             await socket.send(head + start)
-            async with in_background(dripping(socket, bytes(1000))):
+            async with in_background(dripping(socket, bytes(1000))), asyncio.timeout(SERVED_SECONDS):
                 check_error(await socket.answer(method), 408)
                 assert await closed_within(socket, 5) == b""
 
