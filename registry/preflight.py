@@ -9,7 +9,7 @@ from typing import Any
 from registry import logs
 from registry.errors import SettingsError, StackError
 from registry.setting_files import require_certificates, require_writable
-from registry.settings import ADDRESSES, Settings, environment, unknown_variables
+from registry.settings import ADDRESSES, AccountSettings, Settings, environment, unknown_variables
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +43,16 @@ def serving_settings() -> Settings:
     from registry.app import rate_limiter  # takes a second
 
     read = settings()
+    warn_of_open_registration(read.accounts)
     check_folders(read)
     rate_limiter(read.web)
     return read
+
+
+def warn_of_open_registration(accounts: AccountSettings) -> None:
+    """Logs a warning if strangers can make themselves users who may read a private registry."""
+    if accounts.access == "private" and accounts.registration == "open":
+        log.warning("anyone may register and then read; REGISTRY_REGISTRATION=closed prevents that")
 
 
 def check_files(read: Settings) -> None:

@@ -108,7 +108,7 @@ class AccountSettings:
     access: str = var(
         "REGISTRY_ACCESS",
         "public",
-        "`private`: reading, searching and registering need credentials, too",
+        "`private`: reading and searching need credentials, too; set REGISTRY_REGISTRATION as well",
         types.choice("public", "private"),
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from registry.errors import SettingsError
+from registry.preflight import warn_of_open_registration
 from registry.settings import ENV_DOC, Settings, variables
 
 ROOT = Path(__file__).parent.parent
@@ -267,3 +268,15 @@ def test_production_refuses_to_start(changes: dict[str, str], named: str):
 
 def test_production_is_known_by_the_older_variable_too():
     assert "REGISTRY_SECRET_KEY" in refusal({"FLASK_ENV": "production"})
+
+
+@pytest.mark.parametrize(
+    ("access", "registration", "warns"),
+    [("private", "open", True), ("private", "closed", False), ("public", "open", False)],
+)
+def test_open_registration_of_a_private_registry_is_warned_of(
+    access: str, registration: str, warns: bool, caplog: pytest.LogCaptureFixture
+):
+    given = Settings.read({"REGISTRY_ACCESS": access, "REGISTRY_REGISTRATION": registration})
+    warn_of_open_registration(given.accounts)
+    assert bool(caplog.messages) is warns

@@ -24,7 +24,7 @@ from registry.web.parsing import (
     require_json,
 )
 from registry.web.responses import json_response
-from registry.web.route import OPEN, READ, READS, SIGNED_IN, Limit, Route
+from registry.web.route import OPEN, OPTIONAL, READS, SIGNED_IN, Limit, Route
 
 Found = TypeVar("Found")
 WithPassword = TypeVar("WithPassword", bodies.Registration, bodies.Credentials, bodies.PasswordChange)
@@ -171,7 +171,7 @@ REPORTS = Limit("report", "100/hour")
 
 AUTH = "/api/v1/auth"
 ROUTES = (
-    Route("POST", f"{AUTH}/register", register_user, "Create a user", READ, REGISTER,
+    Route("POST", f"{AUTH}/register", register_user, "Create a user", OPTIONAL, REGISTER,
           body={"application/json": bodies.Registration}, answers={201: bodies.Registered}, errors=(409,)),
     Route("POST", f"{AUTH}/login", log_in, "Sign in", OPEN, LOGIN,
           body={"application/json": bodies.Credentials}, answers={200: bodies.LoggedIn}, errors=(401,)),

@@ -16,6 +16,7 @@ ErrorRenderer = Callable[[web.Request, RegistryError, str], web.StreamResponse]
 """Turns (request, error, request id) into an answer."""
 
 OPEN = "open"  # anyone may call it; the middleware ignores credentials
+OPTIONAL = "optional"  # anyone may call it; credentials, if given, must be valid
 READ = "read"  # anyone in a public registry, signed-in users in a private one
 SIGNED_IN = "signed in"  # signed-in users only
 

@@ -169,7 +169,7 @@ async def test_a_private_registry_tells_strangers_nothing(private: Registry):
             assert b"demo" not in answer.body
         assert (await ada.call("GET", path)).status in (200, 400, 404), path
     body = {"username": "newcomer", "password": PASSWORD}
-    assert (await private.call("POST", "/auth/register", json=body)).status == 401
+    assert (await private.call("POST", "/auth/register", json=body)).status == 201
     for path in ("/health", "/health/live", "/docs", "/openapi.json"):
         assert (await private.get(path)).status == 200, path
     assert (await private.call("POST", "/auth/login", json={"username": "ada", "password": PASSWORD})).status == 200

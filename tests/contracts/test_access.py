@@ -25,6 +25,8 @@ SIGNED_IN: Row = {
 ANYONE: Row = dict.fromkeys(SIGNED_IN, True)
 # In a public registry anyone may read, but invalid credentials are refused.
 READERS: Row = {**ANYONE, FORGED: 401}
+# Anyone may register in both kinds of registries.
+VISITORS: Row = {**ANYONE, FORGED: 401}
 PRIVATE_READERS: Row = {**SIGNED_IN, YANKING: 403, PUBLISHING: 403}
 BY_PASSWORD: Row = {**SIGNED_IN, READING: 403, YANKING: 403, PUBLISHING: 403, BOUND: 403}
 PUBLISHERS: Row = {**SIGNED_IN, READING: 403, YANKING: 403, BOUND: 403}
@@ -35,7 +37,7 @@ ADMINS: Row = {**BY_PASSWORD, USER: 403, OWNER: 403}
 
 API = "/api/v1"
 ROWS: dict[str, Row] = {
-    f"POST {API}/auth/register": READERS,
+    f"POST {API}/auth/register": VISITORS,
     f"POST {API}/auth/login": ANYONE,
     f"POST {API}/auth/verify": ANYONE,
     f"GET {API}/auth/verify": SIGNED_IN,
