@@ -1,7 +1,7 @@
 """The command line. `synapse-registry --help` and `synapse-registry COMMAND --help` explain it.
 
-Each command imports its modules itself: importing the whole service takes more than a second, and help should not wait
-for that.
+Each command reads its settings first and then imports its modules. Importing the whole service takes more than a
+second, and neither help nor the error text of a wrong setting should wait for that.
 """
 
 import argparse
@@ -75,10 +75,10 @@ def up(_: argparse.Namespace) -> None:
 
 
 def serve(options: argparse.Namespace) -> None:
-    from registry import server, supervisor
-
     settings = preflight.serving_settings()
     _require_schema(settings)
+    from registry import server, supervisor
+
     background = not options.web_only
     if options.processes > 1:
         supervisor.supervise(settings, options.processes, with_background=background)
@@ -87,10 +87,10 @@ def serve(options: argparse.Namespace) -> None:
 
 
 def worker(_: argparse.Namespace) -> None:
-    from registry import server
-
     settings = preflight.serving_settings()
     _require_schema(settings)
+    from registry import server
+
     server.run(server.work(settings))
 
 
@@ -102,19 +102,19 @@ def _require_schema(settings: Settings) -> None:
 
 
 def migrate(_: argparse.Namespace) -> None:
+    settings = preflight.settings()
     from registry.db import migrate as migrations
 
-    _say(f"The schema is at revision {migrations.upgrade(preflight.settings().database, say=_note)}.")
+    _say(f"The schema is at revision {migrations.upgrade(settings.database, say=_note)}.")
 
 
 def reindex(options: argparse.Namespace) -> None:
+    settings = preflight.settings()
     from registry.analytics import consumer as analytics
     from registry.db.engine import open_database
     from registry.search.index import open_search
     from registry.search.rebuild import rebuild, rollback
     from registry.search.reconcile import reconcile
-
-    settings = preflight.settings()
 
     async def work() -> str:
         async with open_database(settings.database) as db, open_search(settings.search) as index:
@@ -131,20 +131,21 @@ def reindex(options: argparse.Namespace) -> None:
 
 
 def doctor(options: argparse.Namespace) -> int:
+    settings = preflight.settings()
     from registry.doctor import examine
     from registry.doctor.report import as_json, as_text
 
-    report = asyncio.run(examine.doctor(preflight.settings(), _show, repair=options.repair, deep=options.deep))
+    report = asyncio.run(examine.doctor(settings, _show, repair=options.repair, deep=options.deep))
     _show("")
     _say(as_json(report) if options.json else as_text(report))
     return report.status
 
 
 def user_create(options: argparse.Namespace) -> None:
+    settings = preflight.settings()
     from registry.accounts.register import register
     from registry.db.engine import open_database
 
-    settings = preflight.settings()
     password = options.password or _ask_password()
     role = "admin" if options.admin else "user"
 
@@ -157,10 +158,10 @@ def user_create(options: argparse.Namespace) -> None:
 
 
 def user_password(options: argparse.Namespace) -> None:
+    settings = preflight.settings()
     from registry.accounts import administer
     from registry.db.engine import open_database
 
-    settings = preflight.settings()
     password = _ask_password()
 
     async def work() -> None:
@@ -172,10 +173,9 @@ def user_password(options: argparse.Namespace) -> None:
 
 
 def user_role(options: argparse.Namespace) -> None:
+    settings = preflight.settings()
     from registry.accounts import administer
     from registry.db.engine import open_database
-
-    settings = preflight.settings()
 
     async def work() -> None:
         async with open_database(settings.database) as db:
@@ -186,10 +186,9 @@ def user_role(options: argparse.Namespace) -> None:
 
 
 def user_active(options: argparse.Namespace) -> None:
+    settings = preflight.settings()
     from registry.accounts import administer
     from registry.db.engine import open_database
-
-    settings = preflight.settings()
 
     async def work() -> None:
         async with open_database(settings.database) as db:

@@ -40,11 +40,11 @@ def start_log(level: str, file: Path | None = None) -> None:
 
 def serving_settings() -> Settings:
     """The settings of `serve` and `worker`. Also checks the folders, the rate limits, and certificates for Redis."""
-    from registry.app import rate_limiter  # takes a second
-
     read = settings()
     warn_of_open_registration(read.accounts)
     check_folders(read)
+    from registry.app import rate_limiter  # takes a second, so a wrong setting is reported before
+
     rate_limiter(read.web)
     return read
 

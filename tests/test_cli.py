@@ -18,7 +18,7 @@ from registry.doctor.examine import INCOMPLETE
 from registry.settings import ADDRESSES, variables
 from tests.client import PASSWORD
 from tests.conftest import ITERATIONS, SECRET
-from tests.service import run_command
+from tests.service import command_environment, run_command
 
 AWAY = "postgresql://registry@127.0.0.1:9/registry"
 
@@ -36,6 +36,20 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]):
 def test_help_waits_for_no_import_of_the_service():
     code = "import sys, registry.cli; print({'aiohttp', 'sqlalchemy', 'elasticsearch'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], timeout=30) == b"set()\n"
+
+
+def test_a_wrong_setting_is_told_before_the_service_is_imported(tmp_path: Path):
+    code = """
+import sys
+from registry.cli import main
+for command in (["serve"], ["worker"], ["migrate"], ["reindex"], ["doctor"], ["user", "role", "ada", "admin"]):
+    assert main(command) in (1, 2)
+print({'aiohttp', 'sqlalchemy', 'elasticsearch'} & set(sys.modules))
+"""
+    environ = command_environment(tmp_path, {"REGISTRY_PORT": "x"})
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, timeout=60, check=True)
+    assert done.stdout == b"set()\n"
+    assert done.stderr.count(b"REGISTRY_PORT wants ") == 6
 
 
 def test_a_doctor_that_fails_ends_as_one_that_could_not_check_everything():
