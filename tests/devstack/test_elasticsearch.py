@@ -23,7 +23,7 @@ STARTER = """
 import os, sys, time
 from pathlib import Path
 from registry.devstack.elasticsearch import Elasticsearch
-server = Elasticsearch(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), environ=os.environ)
+server = Elasticsearch(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), brief=True, environ=os.environ)
 server.start()
 print(server.url, flush=True)
 time.sleep(600)
