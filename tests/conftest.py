@@ -7,7 +7,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ STARTERS = (
     "tests/web/test_middleware.py",
 )
 ITERATIONS = "100000"
+# The file system in memory, and the free bytes that a PostgreSQL server of the tests needs there.
+MEMORY, MEMORY_ROOM = Path("/dev/shm"), 4 << 30  # noqa: S108
 SECRET = "tests-only-0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -87,6 +89,21 @@ class Given:
     secret_key: str = S3Proxy.secret_key
 
 
+@contextmanager
+def new_database(postgres: Postgres, template: str) -> Iterator[str]:
+    """The URL of a copy of the database `template`, which is dropped at the end of the block."""
+    name = f"test_{uuid4().hex}"
+    with closing(psycopg2.connect(postgres.url("postgres"))) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            # The default strategy writes the whole copy to the write-ahead log, too.
+            cursor.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+            try:
+                yield postgres.url(name)
+            finally:
+                cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @asynccontextmanager
 async def listening(db: Database) -> AsyncIterator[Announcements]:
     """A hub on `db`, as a process has it, that listens already."""
@@ -115,15 +132,30 @@ def stack_folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
+def memory_folder(stack_folder: Path) -> Iterator[Path]:
+    """Like `stack_folder`, but in memory if there is room.
+
+    Each database consists of 400 files. On ext4, creating them took 150 to 340 ms of processor time; in memory 17 ms.
+    """
+    if not MEMORY.is_dir() or shutil.disk_usage(MEMORY).free < MEMORY_ROOM:
+        yield stack_folder
+        return
+    folder = Path(tempfile.mkdtemp(prefix="synapse-tests-", dir=MEMORY))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
 def java_home() -> Path:
     homes = [Path(os.environ[name]) if os.environ.get(name) else None for name in ("ES_JAVA_HOME", "JAVA_HOME")]
     return find_java(homes, search_path=os.environ["PATH"])
 
 
 @pytest.fixture(scope="session")
-def postgres(stack_folder: Path) -> Iterator[Postgres]:
+def postgres(memory_folder: Path) -> Iterator[Postgres]:
     """PostgreSQL, whose database `synapse` is the migrated template of every test's own."""
-    with Postgres(stack_folder / "postgres", durable=False, environ=os.environ) as server:
+    with Postgres(memory_folder / "postgres", durable=False, environ=os.environ) as server:
         migrate.upgrade(Settings.read({"REGISTRY_DB_URL": server.url()}).database)
         yield server
 
@@ -161,14 +193,8 @@ def redis(stack_folder: Path) -> Iterator[Redis]:
 @pytest.fixture
 def database_url(postgres: Postgres) -> Iterator[str]:
     """A migrated database of the test's own."""
-    name = f"test_{uuid4().hex}"
-    with closing(psycopg2.connect(postgres.url("postgres"))) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(f"CREATE DATABASE {name} TEMPLATE synapse")
-        yield postgres.url(name)
-        with connection.cursor() as cursor:
-            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with new_database(postgres, "synapse") as url:
+        yield url
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """From every revision, the migrations lead to the schema that the tables describe."""
 
-from contextlib import closing
-from uuid import uuid4
+from collections.abc import Iterator
 
-import psycopg2
 import pytest
 import sqlalchemy as sa
 from alembic import command
@@ -16,18 +14,16 @@ from registry.db.tables import metadata
 from registry.devstack.postgres import Postgres
 from registry.errors import StackError
 from registry.settings import DatabaseSettings, Settings
+from tests.conftest import new_database
 
 REVISIONS = [script.revision for script in ScriptDirectory.from_config(migrate.configuration()).walk_revisions()][::-1]
 
 
 @pytest.fixture
-def empty(postgres: Postgres) -> DatabaseSettings:
+def empty(postgres: Postgres) -> Iterator[DatabaseSettings]:
     """A database without a schema."""
-    name = f"empty_{uuid4().hex}"
-    with closing(psycopg2.connect(postgres.url("postgres"))) as connection:
-        connection.autocommit = True
-        connection.cursor().execute(f"CREATE DATABASE {name} TEMPLATE template0")
-    return Settings.read({"REGISTRY_DB_URL": postgres.url(name)}).database
+    with new_database(postgres, "template0") as url:
+        yield Settings.read({"REGISTRY_DB_URL": url}).database
 
 
 def connect(settings: DatabaseSettings) -> sa.Connection:

@@ -4,16 +4,16 @@ import os
 import re
 import subprocess
 import sys
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack
 from uuid import uuid4
 
 import aiohttp
-import psycopg2
 import pytest
 from ephemeral_port_reserve import reserve
 from sqlalchemy import make_url
 
 from tests.client import Registry, tarball
+from tests.conftest import new_database
 from tests.deploy.outside import LEFT_OUT, PROGRAM, path_with, run, running, until_healthy, words
 from tests.deploy.stack import FILES, ROOT, environment, services
 
@@ -29,14 +29,8 @@ def path(tmp_path_factory) -> str:
 @pytest.fixture
 def empty_database(postgres):
     """A database without a schema."""
-    name = f"empty_{uuid4().hex}"
-    with closing(psycopg2.connect(postgres.url("postgres"))) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(f"CREATE DATABASE {name}")
-        yield postgres.url(name)
-        with connection.cursor() as cursor:
-            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with new_database(postgres, "template0") as url:
+        yield url
 
 
 @pytest.fixture

@@ -2,12 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import closing
 from dataclasses import replace
 from typing import Any
-from uuid import uuid4
 
-import psycopg2
 import pytest
 
 from registry.db.engine import open_database
@@ -17,6 +14,7 @@ from registry.search.index import open_search
 from registry.search.rebuild import heal
 from registry.settings import Settings
 from tests.client import delete_search_indices
+from tests.conftest import new_database
 from tests.search.conftest import Shelf, search_settings
 
 LIBRARIES: list[dict[str, Any]] = [
@@ -46,21 +44,17 @@ async def fill(shelf: Shelf) -> None:
 @pytest.fixture(scope="module")
 def filled(postgres: Postgres, elasticsearch: Elasticsearch) -> Iterator[Settings]:
     """The settings of a registry with LIBRARIES. Most tests only search, so it is filled once for all of them."""
-    name = f"ranking_{uuid4().hex}"
-    with closing(psycopg2.connect(postgres.url("postgres"))) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(f"CREATE DATABASE {name} TEMPLATE synapse")
-    everything = Settings.read({"REGISTRY_DB_URL": postgres.url(name)})
-    settings = replace(everything, search=search_settings(elasticsearch.url))
+    with new_database(postgres, "synapse") as url:
+        everything = Settings.read({"REGISTRY_DB_URL": url})
+        settings = replace(everything, search=search_settings(elasticsearch.url))
 
-    async def run(step: Callable[[Shelf], Awaitable[None]]) -> None:
-        async with open_database(settings.database) as db, open_search(settings.search) as index:
-            await step(Shelf(db, index))
+        async def run(step: Callable[[Shelf], Awaitable[None]]) -> None:
+            async with open_database(settings.database) as db, open_search(settings.search) as index:
+                await step(Shelf(db, index))
 
-    asyncio.run(run(fill))
-    yield settings
-    asyncio.run(run(lambda shelf: delete_search_indices(shelf.index)))
+        asyncio.run(run(fill))
+        yield settings
+        asyncio.run(run(lambda shelf: delete_search_indices(shelf.index)))
 
 
 @pytest.fixture
