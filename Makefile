@@ -33,7 +33,7 @@ test: lint
 	@echo "== servers for the tests (downloaded once into $(CACHE))"
 	@$(BIN)/python -m registry.devstack fetch --cache "$(CACHE)" --tests
 	@echo "== tests"
-	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m pytest -n 2 --dist loadfile --durations 20
+	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m pytest -n 2 --dist worksteal --durations 20
 
 lint: $(VENV)/.test
 	@echo "== ruff"; $(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -47,7 +47,7 @@ fuzz: $(VENV)/.test
 	@REGISTRY_CACHE_DIR="$(CACHE)" REGISTRY_FUZZ_EXAMPLES=300 REGISTRY_FUZZ_MINUTES=$(or $(MINUTES),10) $(BIN)/python -m pytest tests/fuzz
 
 faults: $(VENV)/.test
-	@REGISTRY_CACHE_DIR="$(CACHE)" REGISTRY_FAULTS=all $(BIN)/python -m pytest -n 2 --dist loadfile tests/faults
+	@REGISTRY_CACHE_DIR="$(CACHE)" REGISTRY_FAULTS=all $(BIN)/python -m pytest -n 2 --dist worksteal tests/faults
 
 soak: $(VENV)/.test
 	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED)) $(if $(S3),--s3)
