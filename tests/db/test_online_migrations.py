@@ -1,6 +1,7 @@
 """Migrations run while the registry serves: requests never queue behind them for long."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ VALID = sa.text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(
 # How long a request may queue behind a migration. It is far more than one try of a lock, for a slow machine.
 REQUEST_TIMEOUT = "10s"
 WAIT_SECONDS = 60.0
+POLL_SECONDS = 0.02
 
 
 def use_all(conn: sa.Connection) -> int:
@@ -89,6 +91,7 @@ def test_requests_are_served_while_a_revision_waits_for_a_long_transaction(empty
         while migrator.tries < 2 and not migrator.done.done() and not is_waiting_to_build(conn):
             assert use_all(conn) > 0 or before is None
             conn.rollback()
+            time.sleep(POLL_SECONDS)
         assert use_all(conn) > 0 or before is None
     assert migrator.done.result(WAIT_SECONDS) == revision
 
