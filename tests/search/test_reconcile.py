@@ -89,6 +89,7 @@ async def test_changes_that_the_consumer_has_not_handled_are_no_differences(stoc
     await stocked.publish("late")
     await stocked.delete("package-1", "1.0.0")
     assert await reconcile(stocked.db, stocked.index, settle=stocked.drain) == EQUAL
+    assert await stocked.names("late") == ["late"]
 
 
 async def test_reconcile_fails_without_elasticsearch(stocked: Shelf, away: SearchIndex) -> None:
