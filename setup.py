@@ -52,6 +52,7 @@ setup(
     install_requires=[
         "aiobotocore>=3.9,<4",
         "aiohttp>=3.14,<4",
+        "aiohttp-cors>=0.8.1,<0.9",
         "aiohttp-ratelimiter>=4.1.3,<5",
         "aiopg>=1.4,<2",
         "alembic>=1.18,<2",

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from aiohttp import web
+from aiohttp_cors import CorsConfig
 
 from registry import __version__
 from registry.accounts import handlers as accounts
@@ -35,7 +36,7 @@ from registry.web.addresses import ClientAddress
 from registry.web.answers import CACHE_POLICY, CachePolicy
 from registry.web.connections import SLOW_CLIENTS, SlowClientLimits
 from registry.web.context import IN_FLIGHT, InFlight
-from registry.web.cors import Cors
+from registry.web.cors import allow_origins
 from registry.web.credentials import CREDENTIAL_CHECK, CredentialCheck
 from registry.web.limits import RateLimiter, Rates, parse_limits
 from registry.web.middleware import Gate
@@ -94,9 +95,8 @@ def create_app(
     """The service as an aiohttp application. `with_background` also runs the consumers and jobs in this process."""
     install_error_handlers()
     private = settings.accounts.access == "private"
-    limiter = rate_limiter(settings.web)
     origins = settings.web.cors_origins
-    cors = Cors(frozenset(origins), settings.web.cors_credentials) if origins else None
+    limiter = rate_limiter(settings.web)
     routes: dict[web.AbstractRoute, Route] = {}
     gate = Gate(
         routes,
@@ -104,7 +104,6 @@ def create_app(
         limiter,
         ClientAddress(settings.web.trusted_proxies, settings.web.country_header),
         private,
-        cors,
         slow_clients,
     )
     app = web.Application(client_max_size=MAX_JSON_BODY, middlewares=[gate.middleware()])
@@ -112,14 +111,13 @@ def create_app(
     app[IN_FLIGHT] = in_flight = InFlight()
     app[operations.READINESS] = Readiness(settings.database, in_flight)
     app[CREDENTIAL_CHECK] = CredentialCheck(limiter)
-    app[CACHE_POLICY] = CachePolicy(private=private, cors=cors is not None)
+    app[CACHE_POLICY] = CachePolicy(private=private, cors=bool(origins))
     app[operations.DOCUMENT] = openapi.document(
         ROUTES, version=__version__, private=private, parameters=PATH_PARAMETERS, security=SECURITY_SCHEMES
     )
     app.cleanup_ctx.append(_resources(with_background))
-    if cors is not None:
-        app.on_response_prepare.append(cors.allow)
-    routes.update(_add_routes(app))
+    cors = allow_origins(app, origins, credentials=settings.web.cors_credentials) if origins else None
+    routes.update(_add_routes(app, cors))
     return app
 
 
@@ -159,12 +157,18 @@ def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterat
     return opened
 
 
-def _add_routes(app: web.Application) -> Iterator[tuple[web.AbstractRoute, Route]]:
+def _add_routes(app: web.Application, cors: CorsConfig | None) -> Iterator[tuple[web.AbstractRoute, Route]]:
     """Adds every route to the router, and HEAD for every GET. Yields each of the router's routes with ours."""
+    resources: dict[str, web.Resource] = {}  # aiohttp-cors looks for the methods of a path in one resource
     for route in ROUTES:
-        yield app.router.add_route(route.method, _pattern(route), route.handler, expect_handler=route.expect), route
-        if route.method == "GET":
-            yield app.router.add_route("HEAD", _pattern(route), route.handler), route
+        pattern = _pattern(route)
+        if pattern not in resources:
+            resources[pattern] = app.router.add_resource(pattern)
+        for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+            added = resources[pattern].add_route(method, route.handler, expect_handler=route.expect)
+            if cors is not None:
+                cors.add(added)
+            yield added, route
 
 
 def _pattern(route: Route) -> str:

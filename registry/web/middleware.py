@@ -26,7 +26,7 @@ from registry.web.addresses import ClientAddress, network_key
 from registry.web.answers import REQUEST_ID, complete
 from registry.web.connections import SLOW_CLIENTS, BodyTooSlow, BodyWatch, SlowClientLimits
 from registry.web.context import CONTEXT, IN_FLIGHT, Context
-from registry.web.cors import Cors
+from registry.web.cors import check_preflight
 from registry.web.credentials import CREDENTIAL_CHECK, CredentialSource
 from registry.web.limits import RateLimiter
 from registry.web.parsing import refuse_repeated_parameters
@@ -44,7 +44,6 @@ class Gate:
     """The steps that a request takes before its handler and after it.
 
     `routes` maps the router's routes to ours. `sources` maps the names in `Route.credentials` to sources.
-    `cors` is None if pages of other origins may not call the API.
     """
 
     routes: Mapping[web.AbstractRoute, Route]
@@ -52,7 +51,6 @@ class Gate:
     limiter: RateLimiter
     clients: ClientAddress
     private: bool
-    cors: Cors | None = None
     slow_clients: SlowClientLimits = SLOW_CLIENTS
 
     def middleware(self) -> Middleware:
@@ -104,8 +102,8 @@ class Gate:
     async def _admit_and_handle(self, request: web.Request, context: Context, handler: Handler) -> web.StreamResponse:
         route = context.route
         if route is None:
-            preflight = None if self.cors is None else self.cors.preflight(request)
-            return await handler(request) if preflight is None else preflight
+            check_preflight(request)
+            return await handler(request)
         source = self.sources[route.credentials]
         credentials = None if route.access == OPEN else source.find(request)
         if credentials is not None:

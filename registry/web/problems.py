@@ -2,7 +2,6 @@
 
 import logging
 import secrets
-from collections.abc import Iterable
 
 import orjson
 from aiohttp import HttpVersion11, hdrs, web, web_urldispatcher
@@ -12,6 +11,7 @@ from typing_extensions import TypedDict
 
 from registry.errors import (
     FieldError,
+    Forbidden,
     Internal,
     InvalidInput,
     MethodNotAllowed,
@@ -94,7 +94,11 @@ def problem_response(error: RegistryError, request_id: str, content_type: str = 
 def from_http(error: web.HTTPException) -> RegistryError:
     """The named error for a 4xx of aiohttp."""
     if isinstance(error, web.HTTPMethodNotAllowed):
-        return method_not_allowed(error.method, error.allowed_methods)
+        # aiohttp-cors adds OPTIONS, for preflights only.
+        allowed = ", ".join(sorted(error.allowed_methods - {hdrs.METH_OPTIONS}))
+        return MethodNotAllowed(f"{error.method} is not allowed here. Use {allowed}.", headers={"Allow": allowed})
+    if error.status == 403:  # only aiohttp-cors raises it
+        return Forbidden("REGISTRY_CORS_ORIGINS must name the page's origin, and this address must have the method.")
     if error.status == 404:
         return NotFound("Nothing is served at this address. /openapi.json lists every address.")
     if error.status == 413:
@@ -102,12 +106,6 @@ def from_http(error: web.HTTPException) -> RegistryError:
     if error.status == 415:
         return UnsupportedMediaType("Send the body as application/json.")
     return InvalidInput(error.text or error.reason)
-
-
-def method_not_allowed(method: str, methods: Iterable[str]) -> MethodNotAllowed:
-    """The error for `method` at an address that has only `methods`."""
-    allowed = ", ".join(sorted(methods))
-    return MethodNotAllowed(f"{method} is not allowed here. Use {allowed}.", headers={"Allow": allowed})
 
 
 def from_protocol(status: int, error: BaseException | None) -> RegistryError:
