@@ -58,13 +58,13 @@ def add_vary(headers: "CIMultiDict[str]", name: str) -> None:
 
 def complete(request: web.Request, response: web.StreamResponse) -> None:
     """Adds the headers that every answer has. Call it before the head of the answer is sent."""
-    context = request[CONTEXT]
-    response.headers[REQUEST_ID] = context.request_id
-    response.headers["X-Content-Type-Options"] = "nosniff"
+    context, headers, app = request[CONTEXT], response.headers, request.app
+    headers[REQUEST_ID] = context.request_id
+    headers["X-Content-Type-Options"] = "nosniff"
     for name, value in context.headers.items():
-        response.headers.setdefault(name, value)  # a refusal for wrong credentials has its own values
-    request.app[CACHE_POLICY].apply(response.headers, response.status, context.route)
-    if request.app[IN_FLIGHT].closing:
+        headers.setdefault(name, value)  # a refusal for wrong credentials has its own values
+    app[CACHE_POLICY].apply(headers, response.status, context.route)
+    if app[IN_FLIGHT].closing:
         response.force_close()
 
 

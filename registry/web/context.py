@@ -1,5 +1,6 @@
 """What the middleware knows about one request, and about all requests in flight."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,7 @@ class Context:
     client: str
     country: str = ""
     principal: Any = None
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
     started: bool = False
     failed_with: int = 0
 

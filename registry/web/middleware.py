@@ -136,7 +136,7 @@ class Gate:
         """Counts the request for its user, or for its address if there is no user. Raises TooManyRequests."""
         user = context.principal
         key = network_key(context.client) if user is None else f"user:{user.user_id}"
-        context.headers |= await self.limiter.hit(route.limit, key)
+        context.headers = await self.limiter.hit(route.limit, key)
 
 
 def _refuse_encoded_body(request: web.Request) -> None:

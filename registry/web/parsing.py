@@ -143,8 +143,9 @@ def _has_nul(value: Any) -> bool:
 
 def refuse_repeated_parameters(request: web.Request, route: Route) -> None:
     """Raises InvalidInput if a query parameter of `route` that takes one value has several."""
-    single = (each["name"] for each in route.parameters if each["in"] == "query" and each["schema"]["type"] != "array")
-    repeated = [name for name in single if len(request.query.getall(name, ())) > 1]
+    if not request.query_string:
+        return
+    repeated = [name for name in route.single_parameters if len(request.query.getall(name, ())) > 1]
     if repeated:
         raise InvalidInput.of([{"field": name, "message": "is given more than once"} for name in repeated])
 

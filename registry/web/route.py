@@ -68,6 +68,12 @@ class Route:
         return f"{self.method} {self.path}"
 
     @cached_property
+    def single_parameters(self) -> tuple[str, ...]:
+        """The query parameters that take one value."""
+        queries = (each for each in self.parameters if each["in"] == "query")
+        return tuple(each["name"] for each in queries if each["schema"]["type"] != "array")
+
+    @cached_property
     def is_negotiated(self) -> bool:
         """Whether the request's Accept header chooses one of several media types."""
         return any(isinstance(kind, tuple) for kind in self.answers.values())
