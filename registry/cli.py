@@ -273,7 +273,7 @@ def _add_reindex(add: Add) -> None:
         "reindex",
         reindex,
         "build a new search index and switch to it",
-        more="Searches use the former index meanwhile. Without options everything is read from PostgreSQL.",
+        more="Searches use the former index meanwhile. Without options, it builds the new index from PostgreSQL.",
     )
     instead = command.add_mutually_exclusive_group()
     instead.add_argument("--rollback", action="store_true", help="switch back to the former index")

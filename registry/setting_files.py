@@ -54,7 +54,7 @@ def sorted_hashes(value: str) -> Path | None:
         raise ValueError("a file of lines such as HASH:COUNT, where HASH is 40 hex digits of SHA-1")
     hashes = [line[:40].upper() for line in seen]
     if hashes != sorted(hashes):
-        raise ValueError("a file whose hashes ascend (the downloader's single file, ordered by hash)")
+        raise ValueError("a file with ascending hashes, such as the single file of the Have I Been Pwned downloader")
     return path
 
 

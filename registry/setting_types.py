@@ -97,7 +97,10 @@ def networks(value: str) -> tuple[str, ...]:
 
 
 def _is_network(word: str) -> bool:
-    """Whether a client's address can be in the network. It is compared without a zone, and as IPv4 if it is mapped."""
+    """Whether a client's address can ever match the network.
+
+    Addresses are compared without a zone, and mapped ones (::ffff:1.2.3.4) as IPv4.
+    """
     try:
         network = ipaddress.ip_network(word, strict=False)
     except ValueError:

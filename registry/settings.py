@@ -108,7 +108,8 @@ class AccountSettings:
     access: str = var(
         "REGISTRY_ACCESS",
         "public",
-        "`private`: reading and searching need credentials, too; set REGISTRY_REGISTRATION as well",
+        "`private`: reading and searching also need credentials. Set REGISTRY_REGISTRATION=closed, too; otherwise "
+        "anybody can register",
         types.choice("public", "private"),
     )
 
@@ -146,7 +147,8 @@ class StorageSettings:
     accel_location: str = var(
         "REGISTRY_ACCEL_LOCATION",
         "",
-        "Internal location of nginx for `blobs` in REGISTRY_STORAGE_PATH; nginx then sends whole tarballs",
+        "Internal location of nginx, such as /tarballs/, that serves `blobs` in REGISTRY_STORAGE_PATH. If set, nginx "
+        "sends whole tarballs and the registry sends ranges",
         types.location,
     )
     s3_bucket: str = var("REGISTRY_S3_BUCKET", "", "Bucket name; needed with `s3`", BUCKET)
@@ -306,7 +308,7 @@ def _problems_of(settings: Settings) -> Iterator[str]:
     if settings.storage.type == "s3" and not settings.storage.s3_bucket:
         yield "REGISTRY_S3_BUCKET wants a bucket name, since REGISTRY_STORAGE_TYPE is s3"
     if settings.storage.type == "s3" and settings.storage.accel_location:
-        yield "REGISTRY_ACCEL_LOCATION wants REGISTRY_STORAGE_TYPE to be local; with s3, REGISTRY_S3_REDIRECT does this"
+        yield "REGISTRY_ACCEL_LOCATION wants REGISTRY_STORAGE_TYPE=local; with s3, use REGISTRY_S3_REDIRECT=true"
     if bool(settings.storage.s3_access_key) != bool(settings.storage.s3_secret_key):
         yield "REGISTRY_S3_ACCESS_KEY wants REGISTRY_S3_SECRET_KEY as well: set both or neither"
     if "*" in settings.web.cors_origins and settings.web.cors_credentials:

@@ -130,8 +130,9 @@ def supervise(settings: Settings, count: int, *, with_background: bool) -> None:
 
 
 def reserve_port(host: str, port: int) -> socket.socket:
-    """Reserves a free port with a bound socket that does not listen. The children of this user can listen on the port.
+    """Reserves a free port with a bound socket that does not listen.
 
+    Other sockets of the same user with SO_REUSEPORT, such as those of the children, can still listen on the port.
     Raises StackError when the port is taken.
     """
     # An exclusive socket first: a shared one would also share the port with another registry of the same user.

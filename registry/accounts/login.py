@@ -108,8 +108,9 @@ async def change_password(
 
 
 async def _find(db: Database, name_or_email: str) -> tuple[User, str] | None:
-    # PostgreSQL can't compare NUL and lone surrogates, which no name contains. It may fold a letter of another script
-    # into an ASCII letter of a name, and the failures of such a spelling would have a counter of their own.
+    # PostgreSQL refuses NUL and lone surrogates, which no name contains. User names are ASCII, but PostgreSQL's lower()
+    # turns some other letters into ASCII letters, such as U+0130 into i. Such a spelling would find the account
+    # and have a failure counter of its own, so a guesser would get more guesses.
     if not name_or_email.isprintable() or not (name_or_email.isascii() or "@" in name_or_email):
         return None
     async with db.read() as conn:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 CONSUMERS = (DOWNLOADS, EVENTS)
 # Dashboards may be some seconds behind. Larger bulks cost Elasticsearch less.
 GATHER_SECONDS = 5.0
-# A longer retention would begin before the first date that Python knows.
+# The limit of 100 years keeps the first day of the retention within Python's dates.
 LONGEST_RETENTION = timedelta(days=36_500)
 
 

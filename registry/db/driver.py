@@ -117,8 +117,8 @@ def is_readable(raw: psycopg2.extensions.connection) -> bool:
 def is_away(error: BaseException) -> bool:
     """Whether the error means that PostgreSQL can't be used now.
 
-    A server that refuses writes counts as unavailable: it is a standby, or its disk is full. So does a plain
-    DatabaseError, which a connection that breaks during an answer raises, but not its other subclasses.
+    A server that refuses writes counts as unavailable: it is a standby, or its disk is full. A plain DatabaseError also
+    counts: psycopg2 raises it when the connection breaks during an answer. Its subclasses count only if listed.
     """
     away = isinstance(
         error,

@@ -121,7 +121,10 @@ class Connection:
         self._opening = f"{sql}; "
 
     async def commit(self) -> None:
-        """Runs the deferred statements, announces and commits, unless no statement was run."""
+        """Sends the deferred statements, the announcements and COMMIT together.
+
+        Does nothing in a transaction without statements and announcements.
+        """
         sql, values = "", self._deferred_values
         for stmt in self._deferred:
             await self._prepare(stmt)

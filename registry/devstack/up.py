@@ -71,7 +71,8 @@ def _start_servers(
     settings: Settings, data: Path, environ: Mapping[str, str], stack: contextlib.ExitStack
 ) -> dict[str, str]:
     """Starts the servers concurrently. Returns their addresses. `stack` stops them."""
-    # The pool is closed after the servers are stopped, so an interrupted start doesn't wait until they are ready.
+    # The stack stops the servers first and closes this thread pool last. Closing the pool first would wait until each
+    # server is ready, also when the start is interrupted.
     pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor())
     starts: dict[str, concurrent.futures.Future[str]] = {}
     if not settings.database.url:

@@ -56,8 +56,8 @@ async def _wrong_events(registry: Registry) -> str:
 def _difference(held: int, before: Row, now: Row) -> str:
     """Describes the difference between `held` documents and the rows, or "".
 
-    A consumer writes documents before it saves its cursor, so a few more than `before.least` are no fault. A document
-    without a row is one.
+    A consumer writes documents before it saves its cursor, so more than `before.least` documents are no fault. If there
+    are more than `now.most`, a document has no row, which is a fault.
     """
     if held < before.least:
         return f"{held} of {before.least}"

@@ -130,7 +130,7 @@ _FILL = statement(
 _MISSING_EVENTS = """
     WITH logged AS (
         SELECT package_id, version, bool_or(type = 'version.published') AS published,
-               coalesce(max(seq) FILTER (WHERE type IN ('version.published', 'version.restored')), 0) AS raised,
+               coalesce(max(seq) FILTER (WHERE type IN ('version.published', 'version.restored')), 0) AS made_live,
                coalesce(max(seq) FILTER (WHERE type = 'version.deleted'), 0) AS deleted,
                coalesce(max(seq) FILTER (WHERE type = 'version.yanked'), 0) AS yanked,
                coalesce(max(seq) FILTER (WHERE type = 'version.unyanked'), 0) AS unyanked
@@ -146,8 +146,8 @@ _MISSING_EVENTS = """
     CROSS JOIN LATERAL (VALUES
         (1, 'version.published', t.published IS NOT TRUE,
          jsonb_build_object('checksum', v.checksum, 'size', v.tarball_size)),
-        (2, 'version.deleted', v.deleted_at IS NOT NULL AND (t.published IS NOT TRUE OR t.deleted < t.raised), '{}'),
-        (2, 'version.restored', v.deleted_at IS NULL AND t.published AND t.deleted > t.raised, '{}'),
+        (2, 'version.deleted', v.deleted_at IS NOT NULL AND (t.published IS NOT TRUE OR t.deleted < t.made_live), '{}'),
+        (2, 'version.restored', v.deleted_at IS NULL AND t.published AND t.deleted > t.made_live, '{}'),
         (3, 'version.yanked', v.yanked AND (t.version IS NULL OR t.yanked <= t.unyanked),
          jsonb_build_object('reason', v.yank_reason)),
         (3, 'version.unyanked', NOT v.yanked AND t.yanked > t.unyanked, '{}')

@@ -29,7 +29,8 @@ class Tarballs:
         self._db = db
         self._storage = storage
         self._packages = packages
-        # Rows by (name, version), used while PostgreSQL is unavailable. Each has the stamp that its package had.
+        # Rows by (name, version), used while PostgreSQL is unavailable. Each is stored with its package's stamp, and is
+        # current while the package still has this stamp.
         self._known: LRUCache[tuple[str, str], tuple[Row, object]] = LRUCache(KNOWN_ROWS)
         # Bytes of small tarballs by storage key. They never go stale, because a blob never changes.
         self._small: LRUCache[str, bytes] = LRUCache(SMALL_TARBALLS_BYTES, getsizeof=len)

@@ -72,7 +72,7 @@ class Runner:
         self._clock = clock
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._tasks: set[asyncio.Task[None]] = set()
-        # Running jobs by lease. A job leaves before its result is saved.
+        # The tasks of running jobs, by lease. A task is removed before the result of its job is saved.
         self._leased: dict[UUID, asyncio.Task[None]] = {}
         # Creates these series at 0, so that alerts see the first failure as an increase.
         for name in self._kinds:

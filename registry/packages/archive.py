@@ -68,7 +68,8 @@ class _Folder:
 class _Contents:
     """The manifests and READMEs of the root and of the first top folder.
 
-    Only the first two names at the top are stored, because with two of them the manifest can only be at the root.
+    `top_names` has at most two names of the top level. If there are two, there is no single top folder, so the manifest
+    must be at the root.
     """
 
     top_names: set[str] = field(default_factory=set)

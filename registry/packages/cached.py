@@ -101,7 +101,10 @@ class PackageCache:
         return self._changed.get((CHANNEL, package_id), -1) > since
 
     def stamp(self, package_id: int) -> object:
-        """An object that a change of the package replaces by another one. Downloads are not changes."""
+        """The package's stamp: an object that is replaced when the package changes. Downloads are not changes.
+
+        What was stored with a stamp is current while this function returns the same object.
+        """
         found: object = self._stamps.setdefault(package_id, object())
         return found
 

@@ -329,7 +329,10 @@ async def remember_key(conn: Connection, user_id: int, key: str, fingerprint: st
 
 
 def save_answer(conn: Connection, user_id: int, key: str, answer: Any) -> None:
-    """Stores the answer of a key with the commit. The event is already appended, and its lock must not wait."""
+    """Stores the answer of a key, together with COMMIT.
+
+    The event is appended by now, so the log is locked. A separate round trip would delay all other publishes.
+    """
     conn.defer(_SAVE_ANSWER, of_user=user_id, of_key=key, answer=json(answer))
 
 

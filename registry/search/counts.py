@@ -1,4 +1,4 @@
-"""Updates download counts in the index, only for documents whose count changed enough to affect the rank."""
+"""Updates download counts in the index, only for documents whose count changed enough to affect the score."""
 
 from registry.db.engine import Database
 from registry.events import log as event_log

@@ -19,7 +19,7 @@ MAX_FIELD = 500
 MAX_KEYWORD = 256
 MAX_KEYWORDS = 100
 
-# When even the most downloaded package has fewer downloads, popularity is measured against this number.
+# Popularity is relative to the downloads of the most downloaded package, or to this number if it has fewer.
 LEAST_MAX_DOWNLOADS = 1_000
 LEAST_MAX_POPULARITY = math.log1p(LEAST_MAX_DOWNLOADS)
 
@@ -62,7 +62,7 @@ def document(row: Row) -> Document:
 
 
 def quality(row: Row) -> float:
-    return round(sum(worth for field, worth in _QUALITY.items() if getattr(row, field)), 2)
+    return round(sum(weight for field, weight in _QUALITY.items() if getattr(row, field)), 2)
 
 
 def timestamp(moment: datetime) -> str:
@@ -76,5 +76,5 @@ def download_step(downloads: int) -> int:
 
 
 def _keywords(keywords: Iterable[str]) -> list[str]:
-    """Each keyword once, because repeating a keyword must not improve the rank."""
+    """Each keyword once, because repeating a keyword must not improve the score."""
     return list(dict.fromkeys(keyword[:MAX_KEYWORD] for keyword in keywords if keyword))[:MAX_KEYWORDS]

@@ -19,7 +19,7 @@ Reason = Literal["found", "unknown", "deleted", "yanked", "not_indexed", "filter
 
 
 class Part(TypedDict):
-    """A clause or factor, and its weight."""
+    """A clause or a factor of the raw score. `worth` is the score that the clause gave, or the value of the factor."""
 
     part: str
     worth: float
@@ -33,8 +33,9 @@ class Evidence(TypedDict):
 
 
 class Explanation(TypedDict):
-    """`rank` is evidence × (1 + the sum of `factors`) × `demotion`; `position` counts from 1.
+    """`position` is the place in the results, from 1 on. `score` is from 0 to 1, as in the results.
 
+    `rank` is the raw score, from which `score` is computed: evidence × (1 + the sum of `factors`) × `demotion`.
     For a package that is not found, `reason` says why, and `unmatched` names the filters or words it does not match.
     """
 
@@ -61,7 +62,7 @@ _ABSENT: dict[Reason, str] = {
     "filtered": "These filters of the query exclude it: {unmatched}.",
     "no_match": "It matches too little of the query. It does not contain: {unmatched}.",
 }
-# Tolerance for rounding: a package with an equal rank does not count as above.
+# Tolerance for rounding: a package with an equal raw score does not count as above.
 _ABOVE = 1 + 1e-6
 
 
@@ -104,7 +105,7 @@ async def _count(index: SearchIndex, body: Mapping[str, Any]) -> int:
     return int(answer["hits"]["total"]["value"])
 
 
-async def _worths(index: SearchIndex, name: str, clauses: Mapping[str, query.Body]) -> dict[str, float]:
+async def _part_scores(index: SearchIndex, name: str, clauses: Mapping[str, query.Body]) -> dict[str, float]:
     """The score of each clause that matches the package."""
     named = [{"bool": {"must": clause, "_name": label}} for label, clause in clauses.items()]
     body = {
@@ -123,19 +124,19 @@ async def _evidence(index: SearchIndex, request: SearchRequest, name: str) -> li
     if not text:
         return found
     for kind, clauses in {**query.evidence(text), "the name itself": query.tiers(text)}.items():
-        if worths := await _worths(index, name, clauses):
-            found.append({"kind": kind, "parts": [{"part": part, "worth": worth} for part, worth in worths.items()]})
+        if scores := await _part_scores(index, name, clauses):
+            found.append({"kind": kind, "parts": [{"part": part, "worth": score} for part, score in scores.items()]})
     return found
 
 
 async def _why_not(index: SearchIndex, request: SearchRequest, name: str) -> Explanation:
     wanted, unwanted = query.required_filters(request), query.excluding_filters(request.terms)
-    kept = await _worths(index, name, {**wanted, **unwanted})
+    kept = await _part_scores(index, name, {**wanted, **unwanted})
     failed = [label for label in wanted if label not in kept] + [label for label in unwanted if label in kept]
     if failed:
         return _absent(name, request, "filtered", unmatched=failed)
     words = {word: query.mentions(word) for word in request.terms.text.split()}
-    matched = await _worths(index, name, words)
+    matched = await _part_scores(index, name, words)
     return _absent(name, request, "no_match", unmatched=[word for word in words if word not in matched])
 
 
@@ -160,7 +161,7 @@ def _found(
     if request.terms.text:
         strongest = max(evidence, key=lambda each: sum(part["worth"] for part in each["parts"]), default=None)
         main_reason = strongest["kind"] if strongest else "a similar name or description"
-    demoted = " It is deprecated, which lowers its rank." if document["deprecated"] else ""
+    demoted = " It is deprecated, which lowers its score." if document["deprecated"] else ""
     return {
         "name": document["name"],
         "query": request.q,
@@ -181,12 +182,13 @@ def _found(
 def _absent(
     name: str, request: SearchRequest, reason: Reason, *, unmatched: list[str] | None = None, more: str = ""
 ) -> Explanation:
+    lacking = ", ".join(unmatched or ["all words of the query together"])
     return {
         "name": name,
         "query": request.q,
         "found": False,
         "reason": reason,
-        "explanation": _ABSENT[reason].format(unmatched=", ".join(unmatched or ["all of its words together"])) + more,
+        "explanation": _ABSENT[reason].format(unmatched=lacking) + more,
         "position": None,
         "score": 0.0,
         "rank": 0.0,

@@ -228,7 +228,8 @@ class SearchIndex:
         for kind in KINDS:
             building = self.alias(kind, building=True)
             for name in await self._indices_of(building):
-                # A swap whose answer was lost may still run. Only one of both requests can remove the alias.
+                # Elasticsearch may still be running a swap whose answer was lost. Both requests remove the building
+                # alias with `must_exist`, so the later one fails and changes nothing.
                 with contextlib.suppress(IndexMissing), errors_named():
                     is_revived = await self._complete_until(name) is not None
                     await self._patient.indices.update_aliases(actions=[_remove(name, building)])

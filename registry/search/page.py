@@ -58,7 +58,7 @@ class Page(TypedDict):
     facets: NotRequired[dict[str, list[FacetValue]]]
 
 
-# The range of scores of each tier, and the rank that gets the score in the middle of it.
+# For each tier: the range of its scores, and the raw score that is mapped to the middle of this range.
 EXACT_FROM, EXACT_TO, EXACT_MIDDLE = 0.95, 0.99, 10_000_000.0
 COMPACT_FROM, COMPACT_TO, COMPACT_MIDDLE = 0.90, 0.95, 100_000.0
 TEXT_TO, TEXT_MIDDLE = 0.90, 250.0
@@ -116,18 +116,18 @@ def suggestion(request: SearchRequest, answer: Mapping[str, Any]) -> str | None:
     return suggested if suggested != request.q else None
 
 
-def score(typed: str, name: str, rank: float, matched: Sequence[str]) -> float:
-    """A score from 0 to 1 that rises with `rank`.
+def score(typed: str, name: str, raw_score: float, matched: Sequence[str]) -> float:
+    """Maps the raw score of query.py to a score from 0 to 1.
 
-    It is 1.0 for a name exactly as typed. Names equal except for separators come next, then all other matches.
+    The score is 1.0 for a name exactly as typed. Names equal except for separators come next, then all other matches.
     """
     if "exact" in matched:
         if typed.lower() == name:
             return 1.0
-        return _between(EXACT_FROM, EXACT_TO, rank, EXACT_MIDDLE)
+        return _between(EXACT_FROM, EXACT_TO, raw_score, EXACT_MIDDLE)
     if "compact" in matched:
-        return _between(COMPACT_FROM, COMPACT_TO, rank, COMPACT_MIDDLE)
-    return _between(0.0, TEXT_TO, rank, TEXT_MIDDLE)
+        return _between(COMPACT_FROM, COMPACT_TO, raw_score, COMPACT_MIDDLE)
+    return _between(0.0, TEXT_TO, raw_score, TEXT_MIDDLE)
 
 
 def plain_highlight(name: str, description: str) -> Highlight:
@@ -135,8 +135,8 @@ def plain_highlight(name: str, description: str) -> Highlight:
     return {"name": escape(name), "description": escape(description)}
 
 
-def _between(low: float, high: float, rank: float, middle: float) -> float:
-    return round(low + (high - low) * rank / (rank + middle), 6)
+def _between(low: float, high: float, raw_score: float, middle: float) -> float:
+    return round(low + (high - low) * raw_score / (raw_score + middle), 6)
 
 
 def _result(request: SearchRequest, hit: Mapping[str, Any], latest: Mapping[str, Document]) -> Result:

@@ -1,7 +1,7 @@
 """Builds the Elasticsearch queries of a search. Pure functions; the weights are constants at the top.
 
-rank = evidence × (1 + popularity + quality + freshness), × DEPRECATED_FACTOR for deprecated packages. Equal ranks are
-ordered by downloads, then by name. docs/search.md explains each clause and what was tried without success.
+raw score = evidence × (1 + popularity + quality + freshness), × DEPRECATED_FACTOR for deprecated packages. Equal scores
+are ordered by downloads, then by name. docs/search.md explains each clause and what was tried without success.
 """
 
 from collections.abc import Iterable
@@ -19,6 +19,7 @@ PHRASE_FIELDS = ("name.text", "keywords", "description", "author.text")
 
 # Matches in the texts of a package.
 SOME_WORDS = 0.3
+# One or two words: all of them. Three to five: all but one. More: 70 %.
 SOME_WORDS_SHARE = "2<-1 5<70%"
 REQUIRED_WORDS = 0.3
 ALL_WORDS = 1.2

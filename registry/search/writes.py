@@ -49,7 +49,7 @@ def refusal(result: Mapping[str, Any]) -> str | None:
     error = result.get("error")
     if error is None or result["status"] == 409:
         return None
-    # The second error also comes for an alias of two indices. Neither error is about the document.
+    # The second error means that the alias belongs to two indices. Both errors are about the index, not the document.
     if error["type"] == "index_not_found_exception" or "no write index is defined" in error["reason"]:
         raise IndexMissing(str(error["reason"]))
     if not refuses_document(error):

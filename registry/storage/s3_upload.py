@@ -97,9 +97,10 @@ class Uploader:
         """Like Storage.put, with BlobExists and BlobMismatch. By default, files above PART_BYTES are sent in parts."""
         if (await asyncio.to_thread(source.stat)).st_size != size:
             raise BlobMismatch
-        receipt = uuid.uuid4().hex
-        wanted = {**target, "ContentType": content_type, "Metadata": {"receipt": receipt, "sha256": sha256}}
-        if not self._condition and await self._receipt(target) is not None:
+        # Stored with the blob. If an answer is lost, this id tells our own blob from another put's.
+        put_id = uuid.uuid4().hex
+        wanted = {**target, "ContentType": content_type, "Metadata": {"put-id": put_id, "sha256": sha256}}
+        if not self._condition and await self._put_id_of(target) is not None:
             raise BlobExists
         try:
             if size > PART_BYTES if in_parts is None else in_parts:
@@ -107,7 +108,7 @@ class Uploader:
             else:
                 await self._put_whole(wanted, source, size, sha256)
         except ClientError as error:
-            if error_code(error) not in _MAYBE_OURS or not await self._arrived(target, receipt):
+            if error_code(error) not in _MAYBE_OURS or not await self._arrived(target, put_id):
                 raise
 
     async def aclose(self) -> None:
@@ -183,25 +184,25 @@ class Uploader:
         cleanup.add_done_callback(self._cleanups.discard)
         await asyncio.shield(cleanup)
 
-    async def _arrived(self, target: Mapping[str, str], receipt: str) -> bool:
+    async def _arrived(self, target: Mapping[str, str], put_id: str) -> bool:
         """Whether an earlier try of this put stored the blob and its response was lost.
 
         Raises BlobExists if another put stored it.
         """
-        found = await self._receipt(target)
-        if found not in (None, receipt):
+        found = await self._put_id_of(target)
+        if found not in (None, put_id):
             raise BlobExists
         return found is not None
 
-    async def _receipt(self, target: Mapping[str, str]) -> str | None:
-        """The receipt in the blob's metadata, "" if it has none, or None if there is no blob."""
+    async def _put_id_of(self, target: Mapping[str, str]) -> str | None:
+        """The put id in the blob's metadata, "" if it has none, or None if there is no blob."""
         try:
             head = await self._client.head_object(**target)
         except ClientError as error:
             if error_code(error) not in MISSING:
                 raise
             return None
-        return str(head["Metadata"].get("receipt", ""))
+        return str(head["Metadata"].get("put-id", ""))
 
 
 @dataclass(frozen=True, slots=True)

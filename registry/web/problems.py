@@ -26,8 +26,8 @@ from registry.web.responses import accepts
 log = logging.getLogger(__name__)
 
 PROBLEM = "application/problem+json"
-# Most bytes of the request line and of one header. The parser reports only the limit that was exceeded, so the two
-# limits differ.
+# Most bytes of the request line and of one header. The parser's error has the exceeded limit, but does not say what was
+# too long. The limits differ, so that from_protocol() can tell the request line from a header.
 MAX_LINE = 8190
 MAX_HEADER = 8192
 TOO_MANY_HEADERS = "Too many headers"

@@ -48,7 +48,11 @@ class Counter:
 
 @dataclass(frozen=True)
 class Attempt:
-    """An attempt that may be made now. `claimed` has the keys of the delayed counters whose delay has passed."""
+    """An attempt that may be made now.
+
+    `claimed` has the keys of the counters that have used up their free failures and whose wait is over. Each of them
+    allows one attempt, which is this one.
+    """
 
     db: Database
     counters: Sequence[Counter]

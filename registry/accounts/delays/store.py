@@ -89,7 +89,10 @@ _PURGE_NETWORKS = statement(sa.delete(networks).where(networks.c.signed_in_at < 
 
 
 class SignIn(NamedTuple):
-    """A sign-in: `key` stands for one name of the account in one network, `account` for that name."""
+    """A sign-in under a name of the account, which is the username or the email.
+
+    `key` is a keyed hash of the name and the network. `account` is a keyed hash of the name alone.
+    """
 
     key: str
     account: str

@@ -12,7 +12,11 @@ _REMEDY = "count again from single downloads, and for older months from the dail
 
 
 async def _months(registry: Registry, conn: Connection) -> list[date]:
-    """The months within the retention. In an older month, spooled downloads may arrive after the others are removed."""
+    """The months within the retention.
+
+    A late spooled batch may create the partition of an older month again, with only a few downloads. A recount from
+    these would lose the counts of all others.
+    """
     oldest = oldest_month(registry.settings.downloads.retention)
     return [month for month in await downloads.months(conn) if month >= oldest]
 

@@ -30,7 +30,10 @@ class Point(TypedDict):
 
 
 class Series(TypedDict):
-    """All intervals in order, or with `group_by` those with downloads. The days `since` and `until` are included."""
+    """`points` has every interval, in order. With `group_by`, it has only the intervals and groups with downloads.
+
+    The days `since` and `until` are included.
+    """
 
     since: date
     until: date

@@ -81,7 +81,7 @@ _found = (
     sa.or_(_flag("prerelease"), _shown.c.is_prerelease.is_(False)),
     _is_within,
 )
-_rank = (
+_raw_score = (
     sa.func.coalesce(sa.func.ts_rank(packages.c.search_vector, _query("text")), 0.0) * 10
     + sa.case((_begins, 5.0), else_=0.0)
     + 0.01
@@ -92,7 +92,7 @@ _score = sa.cast(
     sa.case(
         (sa.and_(_can_be_exact, _is_exact), sa.case((packages.c.name == p("typed", type_=sa.Text), 1.0), else_=0.98)),
         (sa.and_(_can_be_exact, _is_compact), 0.93),
-        else_=0.9 * _demotion * _rank / (_rank + 25.0),
+        else_=0.9 * _demotion * _raw_score / (_raw_score + 25.0),
     ),
     sa.Double,
 )
@@ -198,7 +198,7 @@ def _search_values(request: SearchRequest) -> dict[str, Any]:
         "exact": SEPARATORS.sub("-", terms.text.lower()),
         "compact": compact,
         "beginning": _escaped(compact) + "%",
-        # Most names contain any one or two letters, so such a text must match the whole name.
+        # Any one or two letters occur in too many names. So a text of one or two characters must equal the name.
         "part": f"%{_escaped(compact)}%" if len(compact) > 2 else _escaped(compact),
         "author_part": f"%{_escaped(terms.text)}%",
         "phrases": _quoted(terms.phrases),

@@ -8,7 +8,8 @@ down_revision = "0002"
 
 # Triggers keep the numbers correct while an earlier release, which doesn't know them, still writes. For inserts and
 # deletes they run once per statement.
-# The slot depends on the connection, so that two connections seldom wait for each other.
+# `totals` has 64 rows (slots). A connection updates the slot that follows from the id of its server process, so two
+# connections seldom wait for each other.
 COUNT_PACKAGES = """
 CREATE FUNCTION count_packages() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE more bigint;

@@ -34,7 +34,11 @@ def upgrade() -> None:
 
 
 def number(digits: str) -> int | float:
-    """Releases before this one accepted no whole number beyond 64 bits, so a longer one was published as a double."""
+    """The number that was published, from its digits in the JSONB column.
+
+    Earlier releases refused integers beyond 64 bits. A longer integer therefore comes from a float such as 1e30, so it
+    becomes a float again.
+    """
     return int(digits) if len(digits) < 20 and -(2**63) <= int(digits) < 2**63 else float(digits)
 
 
