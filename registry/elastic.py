@@ -13,6 +13,7 @@ from registry.settings import SearchSettings
 log = logging.getLogger(__name__)
 
 BULK_TIMEOUT = 60.0
+# HTTP statuses of an Elasticsearch that is overloaded. The same request may succeed later.
 BUSY = (429, 503)
 # Errors that are about one document. All others are about an index or the cluster, and may be temporary.
 _DOCUMENT_ERRORS = frozenset(

@@ -133,7 +133,7 @@ class DatabaseSettings:
     statement_timeout: timedelta = var(
         "REGISTRY_DB_STATEMENT_TIMEOUT",
         "10s",
-        "PostgreSQL ends a statement that runs longer",
+        "PostgreSQL cancels a statement that runs longer than this",
         types.duration("1s", "1h"),
     )
 
@@ -187,7 +187,10 @@ class SearchSettings:
     ca: str = var("REGISTRY_ES_CA", "", "CA file that the server's certificate is checked against")
     prefix: str = var("REGISTRY_ES_PREFIX", "", "Prefix of every index name, for a shared Elasticsearch", INDEX_PREFIX)
     timeout: timedelta = var(
-        "REGISTRY_ES_TIMEOUT", "2s", "PostgreSQL answers a search that takes longer", types.duration("1s", "5m")
+        "REGISTRY_ES_TIMEOUT",
+        "2s",
+        "If Elasticsearch takes longer for a search, PostgreSQL answers it",
+        types.duration("1s", "5m"),
     )
 
 

@@ -84,7 +84,10 @@ def oldest_month(retention: timedelta) -> date:
 
 
 async def retain(db: Database, index: AnalyticsIndex | None, retention: timedelta) -> None:
-    """Removes single downloads of months before `retention` and creates the next month's partition. Counts stay."""
+    """Removes the single downloads of months that are wholly older than `retention`. Counts stay.
+
+    Also creates the next month's partition.
+    """
     oldest = oldest_month(retention)
     async with db.transaction() as conn:
         await downloads.drop_before(conn, oldest)
@@ -127,7 +130,10 @@ async def rewrite(
     after: int = 0,
     until: int | None = None,
 ) -> None:
-    """Writes again the entries with `after` < seq <= `until`, up to the cursor, for which `wanted` is true."""
+    """Writes the documents of the consumer `name` again, up to its cursor.
+
+    Only for entries with `after` < seq <= `until` for which `wanted` is true.
+    """
     read: Reader = downloads.read_after if name == DOWNLOADS else event_log.read_after
     write = write_downloads if name == DOWNLOADS else write_events
     async with db.read() as conn:

@@ -14,7 +14,9 @@ from registry.db.engine import Row
 from registry.downloads import agents
 from registry.events.log import VERSION_DELETED, Event
 
+# Each kind of document has a consumer of the same name, and indices whose names begin with it.
 DOWNLOADS, EVENTS = KINDS = ("registry-downloads", "registry-events")
+# A download with this HTTP status or a higher one is a failure.
 FROM_FAILURE = 400
 # Many clients send the same User-Agent. An entry takes a few hundred bytes.
 CACHED_AGENTS = 1_000

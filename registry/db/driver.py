@@ -28,8 +28,9 @@ class Connection(aiopg.Connection):
     """Watches the socket that libpq uses now. aiopg watches the first one that libpq opened.
 
     libpq opens another socket when it tries the next host of an address, and closes a broken socket at once. Another
-    file may then get the old socket's number. The event loop would watch that file and miss events on the new socket.
-    aiopg finds closed sockets with select(), which fails for file numbers above 1023.
+    file may then get the old socket's descriptor. The event loop would watch that file and miss events of the new
+    socket.
+    aiopg finds closed sockets with select(), which fails for descriptors above 1023.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -94,9 +95,9 @@ class Connection(aiopg.Connection):
 
 
 def _socket(raw: psycopg2.extensions.connection) -> tuple[int, int] | None:
-    """(file number, inode) of the connection's socket; None if it is closed.
+    """(file descriptor, inode) of the connection's socket; None if it is closed.
 
-    The inode distinguishes it from an earlier or later socket with the same number.
+    The inode distinguishes it from an earlier or later socket with the same descriptor.
     """
     try:
         return raw.fileno(), os.fstat(raw.fileno()).st_ino

@@ -35,7 +35,7 @@ def statement(clause: ClauseElement) -> Statement:
 
 
 def together(*statements: Statement) -> Statement:
-    """Joins statements into one round trip. Each sees the changes of those before it. The rows are the last one's."""
+    """Joins statements into one round trip. Each sees the changes of those before it. Returns the last one's rows."""
     defaults = dict(item for each in statements for item in each.defaults.items())
     if len(defaults) < sum(len(each.defaults) for each in statements):
         raise ValueError("two statements have a default of the same name")
@@ -48,7 +48,7 @@ def together(*statements: Statement) -> Statement:
 def prepared(name: str, stmt: Statement) -> Statement:
     """`stmt` as a prepared statement, which each connection plans once. `name` is unique in the whole service.
 
-    Its defaults become part of the plan.
+    The default values of `stmt` become constants of the prepared statement.
     """
     given = [place for place in dict.fromkeys(_PLACEHOLDER.findall(stmt.sql)) if place not in stmt.defaults]
     numbers = {place: f"${number}" for number, place in enumerate(given, 1)}

@@ -12,10 +12,10 @@ PAGE = 500
 
 
 async def refresh_downloads(db: Database, index: SearchIndex, *, days: int = 1) -> int:
-    """Re-indexes versions, and their packages, whose downloads since `days` days ago changed their `download_step`.
+    """Re-indexes the versions that were downloaded in the last `days` days, and their packages.
 
-    Returns the number of documents. If it runs at least every `days` days, all counts stay within one step. Raises
-    SearchUnavailable.
+    Skips documents whose `download_step` is still the same. Returns the number of re-indexed documents. If it runs at
+    least every `days` days, all counts stay within one step. Raises SearchUnavailable.
     """
     written = 0
     after = ("", "")

@@ -25,6 +25,7 @@ Progress = Callable[[str, int, int], None]
 PAGE = 500
 EVENTS = 500
 LOCK = REBUILD_CLASS, 0
+# How often the new indices are compared with PostgreSQL before a difference ends the rebuild.
 CHECKS = 5
 
 _SOURCES = {PACKAGES: (store.packages_after, package_writes), VERSIONS: (store.versions_after, version_writes)}

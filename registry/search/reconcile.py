@@ -33,6 +33,7 @@ LAST_RUN = Gauge("registry_index_reconciled_timestamp_seconds", "When the search
 PAGE = 500
 # The consumer indexes a change within about this time. Only a difference that lasts longer counts.
 SETTLE_SECONDS = 3.0
+# How often suspects are compared again at most, while the consumer catches up with their events.
 LOOKS = 10
 DIFFERENT = MISSING, OUTDATED, SURPLUS, DRIFTED = "missing", "outdated", "surplus", "drifted"
 UNREPAIRED = "unrepaired"
@@ -40,7 +41,7 @@ UNREPAIRED = "unrepaired"
 # Elasticsearch refuses a write with the same seq. A write with seq + 1 replaces the document, and the write of the next
 # event, whose seq is at least as high, is still accepted.
 SEQ_INCREMENTS = (0, 1, 1)
-# Downloads are compared by step. The source of a document does not keep the README.
+# Downloads are compared by step. Elasticsearch indexes the README, but does not return it with the document.
 _NOT_COMPARED = frozenset(("downloads", "popularity", "readme"))
 
 Identity = tuple[str, str]
@@ -131,7 +132,7 @@ async def _pages_of_index(index: SearchIndex, kind: str) -> AsyncIterator[list[I
 
 
 async def _surplus(db: Database, kind: str, identities: Sequence[Identity]) -> list[Identity]:
-    """The documents of these that the index should not hold."""
+    """Those of `identities` that must not have a document in the index."""
     async with db.read() as conn:
         if kind == PACKAGES:
             names = await store.shown_names(conn, [name for name, _ in identities])

@@ -27,8 +27,8 @@ OFFERED = (
     .where(_sibling.c.package_id == packages.c.id, _sibling.c.deleted_at.is_(None), _sibling.c.yanked.is_(False))
     .exists()
 )
-# The same as a subquery with LIMIT: for EXISTS, PostgreSQL hashes all versions of the registry for each page of a
-# rebuild.
+# The id of such a version, or NULL. For EXISTS, PostgreSQL would hash all versions of the registry for each page of a
+# rebuild; for a subquery with LIMIT it doesn't.
 _AN_OFFERED = (
     sa.select(_sibling.c.id)
     .where(_sibling.c.package_id == packages.c.id, _sibling.c.deleted_at.is_(None), _sibling.c.yanked.is_(False))

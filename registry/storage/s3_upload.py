@@ -40,7 +40,7 @@ _MAYBE_OURS = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409",
 class TimeLimits:
     """How long the server may take, in seconds.
 
-    `answer_seconds` limits a response without its body, and `body_seconds` the upload of one request's body. The
+    `answer_seconds` limits the wait for the headers of a response, and `body_seconds` the upload of one body. The
     detection of the server's features ends after `detect_seconds`. If it fails, it is repeated after
     `detect_retry_seconds`. `check_seconds` limits a health check.
     """
@@ -97,9 +97,9 @@ class Uploader:
         """Like Storage.put, with BlobExists and BlobMismatch. By default, files above PART_BYTES are sent in parts."""
         if (await asyncio.to_thread(source.stat)).st_size != size:
             raise BlobMismatch
-        # Stored with the blob. If an answer is lost, this id tells our own blob from another put's.
+        # Stored with the blob as its metadata `receipt`. If an answer is lost, it tells our blob from another put's.
         put_id = uuid.uuid4().hex
-        wanted = {**target, "ContentType": content_type, "Metadata": {"put-id": put_id, "sha256": sha256}}
+        wanted = {**target, "ContentType": content_type, "Metadata": {"receipt": put_id, "sha256": sha256}}
         if not self._condition and await self._put_id_of(target) is not None:
             raise BlobExists
         try:
@@ -202,7 +202,7 @@ class Uploader:
             if error_code(error) not in MISSING:
                 raise
             return None
-        return str(head["Metadata"].get("put-id", ""))
+        return str(head["Metadata"].get("receipt", ""))
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,7 @@ class BodyWatch:
 
 
 class _Connection:
-    """`taken` is how many bytes the client had acknowledged at the last check, None if nothing was waiting."""
+    """`taken` is how many bytes the client had acknowledged at the last check, None if no data waited to be sent."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.transport = transport

@@ -1,4 +1,7 @@
-"""CORS by aiohttp-cors, and what the library lacks: pages of other origins may call the API."""
+"""CORS: lets pages of other origins call the API. Uses aiohttp-cors and corrects some of its faults.
+
+docs/decisions/0015-one-middleware.md lists the faults.
+"""
 
 from collections.abc import Sequence
 from typing import Any

@@ -45,7 +45,7 @@ class _Quota(NamedTuple):
 class RateLimiter:
     """Counts requests in fixed windows: in Redis, or in memory if there is no `redis_url` or Redis is unavailable.
 
-    `clock` measures how long Redis is not asked after a failure. It gives seconds.
+    `clock` gives seconds. It measures the pause after a failure of Redis, during which limits are counted in memory.
     Raises SettingsError if the certificates that `redis_url` names can't be used.
     """
 

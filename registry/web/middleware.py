@@ -155,7 +155,7 @@ def _named(error: Exception, context: Context) -> RegistryError:
     if isinstance(error, HttpProcessingError | ClientPayloadError | web.PayloadAccessError | web.RequestPayloadError):
         return InvalidInput("The body ended early or is not well-formed.")
     log.error("unhandled error", exc_info=error, extra={"request_id": context.request_id})
-    return Internal("Something went wrong on our side. The request id finds it in the log.")
+    return Internal("Something went wrong on our side. The log has the details under this request id.")
 
 
 def _render(request: web.Request, context: Context, error: RegistryError) -> web.StreamResponse:

@@ -98,7 +98,10 @@ def from_http(error: web.HTTPException) -> RegistryError:
         allowed = ", ".join(sorted(error.allowed_methods - {hdrs.METH_OPTIONS}))
         return MethodNotAllowed(f"{error.method} is not allowed here. Use {allowed}.", headers={"Allow": allowed})
     if error.status == 403:  # only aiohttp-cors raises it
-        return Forbidden("REGISTRY_CORS_ORIGINS must name the page's origin, and this address must have the method.")
+        return Forbidden(
+            "The preflight is refused. REGISTRY_CORS_ORIGINS must list the page's origin, "
+            "and this address must allow the method."
+        )
     if error.status == 404:
         return NotFound("Nothing is served at this address. /openapi.json lists every address.")
     if error.status == 413:

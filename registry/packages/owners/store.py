@@ -19,7 +19,7 @@ OWNERS: sa.ColumnElement[Any] = sa.func.array(_OWNER_NAMES.scalar_subquery())
 """Usernames of the owners of the enclosing query's package, the first owner first."""
 
 FIRST_OWNER: sa.ColumnElement[Any] = _OWNER_NAMES.limit(1).scalar_subquery()
-"""Username of the owner who has been one for the longest time; NULL when the package has none."""
+"""Username of the user who has owned the package for the longest time; NULL when it has no owner."""
 
 
 def role_of(user_id: sa.ColumnElement[int]) -> sa.ColumnElement[Any]:

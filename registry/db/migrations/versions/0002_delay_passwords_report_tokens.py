@@ -1,4 +1,4 @@
-"""Count failed passwords, and keep where a leaked API token was found"""
+"""Count wrong passwords, and store where a leaked API token was found"""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Index the choice of the latest version of a package"""
+"""Index the columns that decide which version of a package is the latest"""
 
 import sqlalchemy as sa
 from alembic import op
