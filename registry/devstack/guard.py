@@ -1,5 +1,6 @@
 """`guard.py STOP_SIGNAL GRACE_SECONDS UID GID KEPT_FD COMMAND…` runs a server and stops it when its own parent ends.
 
+UID and GID are -1 for the current user. KEPT_FD is the descriptor of the folder's lock, which the server inherits.
 Standard input is a pipe whose other end only the parent holds. End of file means "stop": the parent closed the pipe or
 was killed. The script imports only the standard library, so it starts within milliseconds. The server has a process
 group of its own, so neither a Ctrl-C in the terminal nor the signals of the guard reach it by accident.

@@ -109,7 +109,7 @@ _HEALTH = {200: health.Health, 503: health.Health}
 _READY = {200: Ready, 503: Ready}
 # Health has no rate limit: a balancer must not lose a healthy process because its own address asks too often.
 ROUTES = (
-    *_everywhere("/health", get_health, "Health, part by part", _HEALTH, limit=None),
+    *_everywhere("/health", get_health, "Health of each server", _HEALTH, limit=None),
     *_everywhere("/health/live", get_live, "Whether the process runs", {200: health.Alive}, limit=None),
     *_everywhere("/health/ready", get_ready, "Whether this process takes requests", _READY, limit=None),
     *_everywhere("/metrics", get_metrics, "Metrics for Prometheus", {200: "text/plain"}, access=READ),
