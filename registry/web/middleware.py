@@ -110,9 +110,11 @@ class Gate:
             try:
                 await self._identify(request, context, route, source, credentials)
             except Unauthorized:
-                await self._limit(context, route)
+                context.headers = await self.limiter.hit(route.limit, network_key(context.client))
                 raise
-        await self._limit(context, route)
+        user = context.principal
+        key = network_key(context.client) if user is None else f"user:{user.user_id}"
+        context.headers = await self.limiter.hit(route.limit, key)
         _refuse_encoded_body(request)
         authorise(route, context.principal, private=self.private, hint=source.hint)
         refuse_repeated_parameters(request, route)
@@ -132,15 +134,10 @@ class Gate:
                 raise
             # Anyone may read this, so the request is served as an anonymous one.
 
-    async def _limit(self, context: Context, route: Route) -> None:
-        """Counts the request for its user, or for its address if there is no user. Raises TooManyRequests."""
-        user = context.principal
-        key = network_key(context.client) if user is None else f"user:{user.user_id}"
-        context.headers = await self.limiter.hit(route.limit, key)
-
 
 def _refuse_encoded_body(request: web.Request) -> None:
-    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING)
+    if encoding is not None and encoding.lower() != "identity":
         raise UnsupportedMediaType("Send the body without a Content-Encoding.")
 
 

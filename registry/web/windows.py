@@ -23,9 +23,11 @@ class Windows:
 
         A key without an open window starts one of `seconds`.
         """
-        used, end = self.read(key, seconds)
         now = self._clock()
-        end = end or now + seconds
+        used, end = self._windows.get(key, (0, 0.0))
+        # A window that ends too late began before the clock was set back.
+        if not now < end <= now + seconds:
+            used, end = 0, now + seconds
         self._windows[key] = used + 1, end
         if len(self._windows) >= self._clean_up_at:
             self._windows = {key: window for key, window in self._windows.items() if window[1] > now}
