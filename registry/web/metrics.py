@@ -14,6 +14,17 @@ BOUNDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 
 _LIMITS = [*map(str, BOUNDS), "+Inf"]
 
 
+class _Measured:
+    """What was answered with one method on one route."""
+
+    __slots__ = ("answered", "buckets", "seconds")
+
+    def __init__(self) -> None:
+        self.answered: Counter[int] = Counter()  # by status
+        self.buckets = [0] * len(_LIMITS)
+        self.seconds = 0.0
+
+
 class Requests(Collector):
     """Counts answered requests and the time they took.
 
@@ -22,28 +33,31 @@ class Requests(Collector):
     """
 
     def __init__(self) -> None:
-        self._answered: Counter[tuple[str, str, int]] = Counter()
-        self._seconds: dict[tuple[str, str], float] = defaultdict(float)
-        self._buckets: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0] * len(_LIMITS))
+        self._measured: dict[tuple[str, str], _Measured] = defaultdict(_Measured)
+
+    def record(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Counts one request that took `seconds`."""
+        measured = self._measured[method, route]
+        measured.answered[status] += 1
+        measured.seconds += seconds
+        measured.buckets[bisect_left(BOUNDS, seconds)] += 1
 
     def count(self, method: str, route: str, status: int) -> None:
-        self._answered[method, route, status] += 1
-
-    def time(self, method: str, route: str, seconds: float) -> None:
-        key = method, route
-        self._seconds[key] += seconds
-        self._buckets[key][bisect_left(BOUNDS, seconds)] += 1
+        """Counts a request whose time is unknown."""
+        self._measured[method, route].answered[status] += 1
 
     def collect(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
             "registry_http_requests", "Requests answered", labels=["method", "route", "status"]
         )
-        for (method, route, status), number in self._answered.items():
-            requests.add_metric([method, route, str(status)], number)
-        yield requests
         latency = HistogramMetricFamily("registry_http_request_seconds", "Time to answer", labels=["method", "route"])
-        for key, buckets in self._buckets.items():
-            latency.add_metric([*key], [*zip(_LIMITS, accumulate(buckets), strict=True)], self._seconds[key])
+        for labels, measured in self._measured.items():
+            for status, number in measured.answered.items():
+                requests.add_metric([*labels, str(status)], number)
+            if any(measured.buckets):
+                buckets = [*zip(_LIMITS, accumulate(measured.buckets), strict=True)]
+                latency.add_metric([*labels], buckets, measured.seconds)
+        yield requests
         yield latency
 
 

@@ -15,8 +15,7 @@ def record(request: web.Request, context: Context, status: int, seconds: float) 
     route = context.route
     path = route.path if route else "unknown"
     method = request.method if route else "other"  # a client could make up any number of methods
-    metrics.REQUESTS.count(method, path, status)
-    metrics.REQUESTS.time(method, path, seconds)
+    metrics.REQUESTS.record(method, path, status, seconds)
     if access_log.isEnabledFor(logging.INFO):
         access_log.info(
             "request",
