@@ -48,7 +48,8 @@ class Connection(aiopg.Connection):
             state = self._conn.poll()
             while self._conn.notifies:
                 notification = self._conn.notifies.pop(0)
-                # Call the subscriber before the code that waits for a later answer of the server continues.
+                # Call the subscriber here, not from the queue. Then a statement that the server answers later returns
+                # only after the call.
                 if self.on_notify:
                     self.on_notify(notification.channel, notification.payload)
                 self._notifies.put_nowait(notification)

@@ -228,7 +228,7 @@ class Database:
         """Yields a connection that is not in the pool, and the queue of its notifications, for LISTEN and locks.
 
         PostgreSQL sends notifications and answers in one order. `on_notify` is called with (channel, payload) of each
-        notification before a statement whose answer came later returns.
+        notification. When a statement returns, it has been called for all notifications sent before the answer.
         """
         before = cancellations()
         with errors_named():

@@ -30,7 +30,8 @@ PRESIGNED_SECONDS = 300
 TARBALL_TYPE = "application/gzip"
 IMMUTABLE = "max-age=31536000, immutable"
 MAX_USER_AGENT = 512
-# nginx would compare these headers with its file, because it doesn't know the checksum or the time of publishing.
+# Requests with these headers are not handed over to nginx. It would compare them with its file instead of with the
+# checksum and the time of publishing.
 _NGINX_CHECKS = {"If-Match", "If-Unmodified-Since"}
 _ONE_RANGE = re.compile(r"bytes=(?=[0-9-]*[0-9])([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 

@@ -25,7 +25,7 @@ class Windows:
         """
         now = self._clock()
         used, end = self._windows.get(key, (0, 0.0))
-        # A window that ends too late began before the clock was set back.
+        # A window that ends more than `seconds` from now began before the clock was set back, and counts as ended.
         if not now < end <= now + seconds:
             used, end = 0, now + seconds
         self._windows[key] = used + 1, end
@@ -38,5 +38,5 @@ class Windows:
         """The count of `key` and the end of its window of `seconds`; (0, 0.0) without an open window."""
         now = self._clock()
         used, end = self._windows.get(key, (0, 0.0))
-        # A window that ends too late began before the clock was set back.
+        # A window that ends more than `seconds` from now began before the clock was set back, and counts as ended.
         return (used, end) if now < end <= now + seconds else (0, 0.0)
