@@ -1,6 +1,5 @@
 """Rules for package names: the grammar, reserved names, and when two names are too similar."""
 
-import functools
 import re
 
 from registry.errors import InvalidInput
@@ -45,7 +44,6 @@ def name_problem(name: str) -> str | None:
     return "must begin and end with a letter or a digit"
 
 
-@functools.lru_cache(10_000)
 def fold_name(segment: str) -> str | None:
     """A path segment in lower case if that is a valid package name, otherwise None."""
     # Unicode letters are refused first, because the lower case of some is ASCII: that of the Kelvin sign is "k".
