@@ -8,6 +8,8 @@ from aiohttp import hdrs, web
 
 UNKNOWN = "unknown"
 CACHED_ADDRESSES = 10_000
+# Longer texts are no addresses. They are not cached, so that clients can't fill the memory with them.
+MAX_ENTRY = 128
 # Providers give each customer an IPv6 network of this size or larger, so its addresses count as one client.
 IPV6_PREFIX = 64
 
@@ -62,13 +64,17 @@ class ClientAddress:
         return any(address in network for network in self._trusted)
 
 
-@functools.lru_cache(CACHED_ADDRESSES)
 def parse(text: str) -> Address | None:
     """The address in an entry of X-Forwarded-For, None if there is none.
 
     The entry may have quotes, a port, or brackets. An IPv4 address that is mapped into IPv6 becomes IPv4. A zone is
     dropped, since it means nothing outside the host that named it and PostgreSQL's type inet has no place for it.
     """
+    return _parse(text) if len(text) <= MAX_ENTRY else None
+
+
+@functools.lru_cache(CACHED_ADDRESSES)
+def _parse(text: str) -> Address | None:
     text = text.strip(" \t")
     if len(text) > 1 and text[0] == text[-1] == '"':
         text = text[1:-1]

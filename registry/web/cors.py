@@ -3,7 +3,7 @@
 docs/decisions/0015-one-middleware.md lists the faults.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -12,14 +12,18 @@ from aiohttp_cors.urldispatcher_router_adapter import ResourcesUrlDispatcherRout
 
 
 class _RouterAdapter(ResourcesUrlDispatcherRouterAdapter):
-    """Gives every answer CORS headers, also the router's own 404 and 405. All routes have the same options."""
+    """Gives every answer CORS headers, also the router's own 404 and 405. All routes have the same `options`."""
+
+    def __init__(self, router: web.UrlDispatcher, options: Mapping[str, ResourceOptions]) -> None:
+        super().__init__(router, options)
+        self.options = options
 
     def is_cors_enabled_on_request(self, request: web.Request) -> bool:
         # The library copies the Origin into the answer. aiohttp can't send what isn't printable.
         return request.headers.get(hdrs.ORIGIN, "").isprintable()
 
     def get_non_preflight_request_config(self, request: web.Request) -> Any:  # noqa: ARG002 - the library's signature
-        return self._default_config
+        return self.options
 
 
 def allow_origins(app: web.Application, origins: Sequence[str], *, credentials: bool) -> CorsConfig:
@@ -28,8 +32,8 @@ def allow_origins(app: web.Application, origins: Sequence[str], *, credentials: 
     options = ResourceOptions(  # type: ignore[no-untyped-call]
         allow_credentials=credentials, expose_headers="*", allow_headers="*", max_age=600
     )
-    defaults = dict.fromkeys(origins, options)
-    return CorsConfig(app, defaults=defaults, router_adapter=_RouterAdapter(app.router, defaults))
+    by_origin = dict.fromkeys(origins, options)
+    return CorsConfig(app, defaults=by_origin, router_adapter=_RouterAdapter(app.router, by_origin))
 
 
 def check_preflight(request: web.Request) -> None:

@@ -116,7 +116,7 @@ class Gate:
         key = network_key(context.client) if user is None else f"user:{user.user_id}"
         context.headers = await self.limiter.hit(route.limit, key)
         _refuse_encoded_body(request)
-        authorise(route, context.principal, private=self.private, hint=source.hint)
+        authorise(route, user, private=self.private, hint=source.hint)
         refuse_repeated_parameters(request, route)
         return await handler(request)
 

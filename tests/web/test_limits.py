@@ -376,3 +376,12 @@ async def test_addresses_of_one_ipv6_network_share_one_limit(make_registry: Make
         for number in (1, 2, 3)
     ]
     assert statuses == [200, 200, 429]
+
+
+def test_long_entries_are_no_addresses_and_use_no_memory():
+    """A client could otherwise fill the cache of addresses with entries of 8 KiB."""
+    before = addresses._parse.cache_info().currsize
+    for number in range(100):
+        assert addresses.parse(f"{number}" + "x" * addresses.MAX_ENTRY) is None
+    assert addresses._parse.cache_info().currsize == before
+    assert str(addresses.parse('"[2001:db8::1]:443"')) == "2001:db8::1"
