@@ -58,6 +58,7 @@ setup(
         "alembic>=1.18,<2",
         "anybadge>=1.16,<2",
         "cachetools>=6,<8",
+        "cryptography>=46,<51",
         "elasticsearch[async]>=9.4,<10",
         "limits[async-redis]>=5.6,<6",
         "node-semver>=0.9,<0.10",

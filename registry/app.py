@@ -28,7 +28,8 @@ from registry.packages.upload import Receiver
 from registry.search import handlers as search
 from registry.search.index import open_search
 from registry.search.keys import SEARCH
-from registry.settings import Settings, WebSettings
+from registry.setting_parts import WebSettings
+from registry.settings import Settings
 from registry.storage.opened import open_storage
 from registry.tasks import running
 from registry.web import openapi

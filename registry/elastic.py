@@ -8,7 +8,7 @@ from typing import Any
 from elasticsearch import ApiError, AsyncElasticsearch, NotFoundError, OrjsonSerializer, TransportError
 
 from registry.errors import SearchUnavailable
-from registry.settings import SearchSettings
+from registry.setting_parts import SearchSettings
 
 log = logging.getLogger(__name__)
 

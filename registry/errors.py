@@ -27,7 +27,8 @@ RegistryError
 └── Unavailable 503             unavailable            a server that is needed is unavailable (+ Retry-After)
     ├── DatabaseUnavailable     database_unavailable
     ├── StorageUnavailable      storage_unavailable
-    └── SearchUnavailable       search_unavailable
+    ├── SearchUnavailable       search_unavailable
+    └── SecretUnreadable        secret_unreadable      no key of REGISTRY_SECRET_KEY decrypts a stored secret
 
 SettingsError and StackError end a command, not a request. Their texts are printed on the terminal.
 """
@@ -178,6 +179,10 @@ class StorageUnavailable(Unavailable):
 
 class SearchUnavailable(Unavailable):
     code = "search_unavailable"
+
+
+class SecretUnreadable(Unavailable):
+    code = "secret_unreadable"
 
 
 class SettingsError(Exception):

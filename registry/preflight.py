@@ -9,7 +9,8 @@ from typing import Any
 from registry import logs
 from registry.errors import SettingsError, StackError
 from registry.setting_files import require_certificates, require_writable
-from registry.settings import ADDRESSES, AccountSettings, Settings, environment, unknown_variables
+from registry.setting_parts import AccountSettings
+from registry.settings import ADDRESSES, Settings, environment, unknown_variables
 
 log = logging.getLogger(__name__)
 

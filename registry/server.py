@@ -18,7 +18,8 @@ from registry.errors import StackError
 from registry.keys import DB
 from registry.operations.handlers import app_health, metrics_response
 from registry.operations.health import HEALTHY
-from registry.settings import Settings, WebSettings
+from registry.setting_parts import WebSettings
+from registry.settings import Settings
 from registry.web.connections import (
     RESERVED_FILES,
     SLOW_CLIENTS,

@@ -114,6 +114,16 @@ def origins(value: str) -> tuple[str, ...]:
     return tuple(word if word == "*" else _origin(word) for word in words(value))
 
 
+def public_url(value: str) -> str:
+    """The origin that users open, without a trailing slash. Empty text is none."""
+    if not value:
+        return ""
+    try:
+        return _origin(value.removesuffix("/"))
+    except ValueError:
+        raise ValueError("an address such as https://registry.example, without a path") from None
+
+
 def host(value: str) -> str:
     try:
         ipaddress.ip_address(value)
@@ -121,6 +131,14 @@ def host(value: str) -> str:
         if not re.fullmatch(r"(?=.*[A-Za-z])[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", value):
             raise ValueError("an IP address or a host name, without a port") from None
     return value
+
+
+def is_loopback(name: str) -> bool:
+    """Whether only this machine can reach a server that listens on `name`, an IP address or a host name."""
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name.lower() == "localhost"
 
 
 def url(*schemes: str, example: str = "", login: bool = True, http_needs_port: bool = False) -> Callable[[str], str]:

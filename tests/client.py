@@ -20,7 +20,7 @@ from registry.events import log as event_log
 from registry.keys import DB, SETTINGS
 from registry.search.index import KINDS, SearchIndex, open_search
 from registry.search.indexing import CONSUMER
-from registry.settings import SearchSettings
+from registry.setting_parts import SearchSettings
 
 PASSWORD = "Correct-Horse-42"
 API = "/api/v1"

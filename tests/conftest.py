@@ -30,7 +30,8 @@ from registry.events.announcements import Announcements
 from registry.keys import ANNOUNCEMENTS, DB, SETTINGS, STORAGE
 from registry.search.keys import SEARCH
 from registry.server import serving
-from registry.settings import AccountSettings, Settings
+from registry.setting_parts import AccountSettings
+from registry.settings import Settings
 from registry.tasks import running
 from registry.web.connections import SLOW_CLIENTS, SlowClientLimits
 from registry.worker import CHANNELS, background

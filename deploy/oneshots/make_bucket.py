@@ -7,7 +7,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import get_session
 
 from registry.errors import SettingsError
-from registry.settings import Settings, StorageSettings
+from registry.setting_parts import StorageSettings
+from registry.settings import Settings
 
 # Some servers return the second code even if the bucket is our own.
 EXISTS_CODES = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}

@@ -9,7 +9,7 @@ from registry.accounts.delays import attempt
 from registry.accounts.identity import ROLES, User
 from registry.db.engine import Database
 from registry.errors import InvalidInput, NotFound
-from registry.settings import AccountSettings
+from registry.setting_parts import AccountSettings
 
 log = logging.getLogger(__name__)
 

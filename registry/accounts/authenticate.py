@@ -7,7 +7,7 @@ from registry.accounts import store, tokens
 from registry.accounts.identity import ApiToken, Principal, User
 from registry.db.engine import Database
 from registry.errors import DatabaseUnavailable, NotFound, Unauthorized
-from registry.settings import AccountSettings
+from registry.setting_parts import AccountSettings
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +113,7 @@ async def _find_api_token_holder(db: Database, token: str) -> tuple[User, Princi
         scopes=frozenset(kept.scopes),
         packages=None if kept.packages is None else frozenset(kept.packages),
         token_id=kept.id,
+        token_name=kept.name,
         expires_at=kept.expires_at,
     )
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from registry.errors import Forbidden
+from registry.events.audit import UNKNOWN_ORIGIN, Actor, Origin
 
 ROLES = ("user", "admin")
 SCOPES = ("publish", "yank", "read", "admin")
@@ -52,7 +53,8 @@ class ApiToken:
 class Principal:
     """The user of a request, with the rights of its credentials.
 
-    A login has `jti`, and no `scopes`: it may do everything the user may. An API token has `token_id` and `scopes`.
+    A login has `jti`, and no `scopes`: it may do everything the user may. An API token has `token_id`, `token_name` and
+    `scopes`. `origin` is where the request came from.
     """
 
     user_id: int
@@ -64,6 +66,13 @@ class Principal:
     token_id: int | None = None
     jti: str | None = None
     expires_at: datetime | None = None
+    token_name: str = ""
+    origin: Origin = UNKNOWN_ORIGIN
+
+    @property
+    def actor(self) -> Actor:
+        """This principal, for the audit log."""
+        return Actor(self.user_id, self.token_id, self.token_name, origin=self.origin)
 
     @property
     def is_login(self) -> bool:

@@ -5,7 +5,7 @@ import logging
 from registry.accounts import store, tokens
 from registry.db.engine import Database
 from registry.errors import Unauthorized
-from registry.settings import AccountSettings
+from registry.setting_parts import AccountSettings
 
 log = logging.getLogger(__name__)
 

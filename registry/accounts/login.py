@@ -9,7 +9,7 @@ from registry.accounts.delays import attempt
 from registry.accounts.identity import Principal, User
 from registry.db.engine import Database
 from registry.errors import Conflict, FieldError, InvalidInput, Unauthorized
-from registry.settings import AccountSettings
+from registry.setting_parts import AccountSettings
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from registry.accounts import passwords, store
 from registry.accounts.identity import ROLES, Principal, User
 from registry.db.engine import ConstraintViolated, Database
 from registry.errors import FieldError, Forbidden, InvalidInput, Unauthorized, UserExists
-from registry.settings import AccountSettings
+from registry.setting_parts import AccountSettings
 
 log = logging.getLogger(__name__)
 

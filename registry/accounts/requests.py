@@ -1,12 +1,16 @@
 """The principal of a request, for the middleware and for the handlers of every room."""
 
+from dataclasses import replace
+
 from aiohttp import hdrs, web
 
 from registry.accounts import authenticate
 from registry.accounts.identity import Principal
 from registry.errors import Unauthorized
+from registry.events.audit import Origin
 from registry.keys import DB, SETTINGS
-from registry.settings import AccountSettings
+from registry.setting_parts import AccountSettings
+from registry.web.addresses import network_of
 from registry.web.context import CONTEXT
 
 NEEDS_CREDENTIALS = "Credentials are needed: send `Authorization: Bearer <token>`; POST /api/v1/auth/login gives one."
@@ -18,6 +22,15 @@ def principal_of(request: web.Request) -> Principal:
     if not isinstance(principal, Principal):
         raise Unauthorized(NEEDS_CREDENTIALS)
     return principal
+
+
+def origin_of(request: web.Request) -> Origin:
+    """Where the request came from, for the audit log."""
+    full = request.app[SETTINGS].downloads.address == "full"
+    return Origin(
+        network_of(request[CONTEXT].client, full=full),
+        request.headers.get(hdrs.USER_AGENT, "").encode("utf-8", "replace").decode().replace("\0", ""),
+    )
 
 
 def visible_packages(request: web.Request) -> frozenset[str] | None:
@@ -47,4 +60,5 @@ class BearerHeader:
         return authenticate.is_signed(self._settings, credentials)
 
     async def look_up(self, request: web.Request, credentials: str) -> Principal:
-        return await authenticate.authenticate(request.app[DB], self._settings, credentials)
+        principal = await authenticate.authenticate(request.app[DB], self._settings, credentials)
+        return replace(principal, origin=origin_of(request))

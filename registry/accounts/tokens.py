@@ -18,7 +18,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from registry.accounts.identity import User
 from registry.errors import Unauthorized
-from registry.settings import AccountSettings
+from registry.setting_parts import AccountSettings
 
 MAX_TOKEN = 4096
 API_TOKEN_PREFIX = "syn_"  # noqa: S105 - a prefix

@@ -15,7 +15,7 @@ import es_mappings
 from registry.analytics.documents import DOWNLOADS, EVENTS, KINDS, Document, Place
 from registry.elastic import BULK_TIMEOUT, errors_named, open_client, reason_of, refuses_document
 from registry.errors import SearchUnavailable
-from registry.settings import SearchSettings
+from registry.setting_parts import SearchSettings
 
 log = logging.getLogger(__name__)
 

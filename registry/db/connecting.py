@@ -13,7 +13,7 @@ import psycopg2.extensions
 from sqlalchemy.engine import make_url
 
 from registry.errors import SettingsError
-from registry.settings import DatabaseSettings
+from registry.setting_parts import DatabaseSettings
 
 # PostgreSQL ends slow statements itself. If no answer comes (a broken network), the client gives up this much later.
 TIMEOUT_MARGIN = 2.0

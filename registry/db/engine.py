@@ -25,7 +25,7 @@ from registry.db.connecting import (
 )
 from registry.db.driver import errors_named, is_away, is_readable
 from registry.db.statements import Statement, json, prepared, statement, together
-from registry.settings import DatabaseSettings
+from registry.setting_parts import DatabaseSettings
 from registry.tasks import cancellations, raise_lost_cancellation
 
 __all__ = [

@@ -18,7 +18,7 @@ from registry.db import lock_numbers
 from registry.db.connecting import connect_blocking
 from registry.db.tables import metadata
 from registry.errors import StackError
-from registry.settings import DatabaseSettings
+from registry.setting_parts import DatabaseSettings
 
 log = logging.getLogger(__name__)
 

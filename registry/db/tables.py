@@ -321,6 +321,29 @@ _LIVE = jobs.c.state != "dead"
 sa.Index("jobs_key_idx", jobs.c.kind, jobs.c.key, unique=True, postgresql_where=sa.and_(jobs.c.key.is_not(None), _LIVE))
 sa.Index("jobs_due_idx", jobs.c.kind, jobs.c.run_at, postgresql_where=_LIVE)
 
+# Who did what; see registry/events/audit.py. A trigger refuses changes (migration 0013). The ids have no foreign keys,
+# since an entry outlives what it names.
+audit_entries = sa.Table(
+    "audit_entries",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now(), index=True),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("actor_id", sa.BigInteger),
+    sa.Column("token_id", sa.BigInteger),
+    _text("token_name"),
+    sa.Column("publisher", JSONB),
+    sa.Column("ip", INET),
+    _text("user_agent"),
+    # The user whom the act is about, such as the one whose login failed.
+    sa.Column("account_id", sa.BigInteger),
+    sa.Column("package_id", sa.BigInteger),
+    sa.Column("version", sa.Text),
+    sa.Column("details", JSONB, nullable=False),
+)
+for _of in ("package_id", "account_id", "actor_id"):
+    sa.Index(f"audit_entries_{_of}_idx", audit_entries.c[_of], audit_entries.c.id.desc())
+
 # Documents for dashboards that Elasticsearch refused for good. `at` decides in which monthly index each belongs.
 dashboard_failures = sa.Table(
     "dashboard_failures",

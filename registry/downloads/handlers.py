@@ -12,13 +12,14 @@ from aiohttp.helpers import ETAG_ANY
 
 from registry.db.engine import Row
 from registry.downloads import agents
-from registry.downloads.record import DownloadRecorder, client_hash, network_of
+from registry.downloads.record import DownloadRecorder, client_hash
 from registry.downloads.store import Download
 from registry.downloads.tarballs import Tarballs
 from registry.errors import DatabaseUnavailable, PreconditionFailed, RangeNotSatisfiable, RegistryError
 from registry.keys import SETTINGS, STORAGE
 from registry.packages import names, read, versions
 from registry.packages.requests import VERSION, name_of, redirect_look_alikes, version_of
+from registry.web.addresses import network_of
 from registry.web.answers import send_headers
 from registry.web.context import CONTEXT
 from registry.web.responses import matches

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import functools
 import hmac
-import ipaddress
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -35,7 +34,6 @@ SPOOLED = Gauge("registry_download_batches_spooled", "Batches of downloads in fi
 MAX_BATCH = 1000
 REPLAY_SECONDS = 2.0
 # Parsing an address takes longer than the rest of preparing a download.
-CACHED_ADDRESSES = 10_000
 NOT_COUNTED = "Downloads can't be counted right now. Try again in a few seconds."
 
 
@@ -188,18 +186,6 @@ async def forget_batches(db: Database) -> int:
     """Removes the ids of batches that are too old to be in a spool file. Returns how many."""
     async with db.transaction() as conn:
         return await store.forget_batches(conn)
-
-
-@functools.lru_cache(CACHED_ADDRESSES)
-def network_of(address: str, *, full: bool = False) -> str | None:
-    """The network of an address (/24 of IPv4, /48 of IPv6), or the address itself if `full`. None if invalid."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return None
-    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
-    width = parsed.max_prefixlen if full else 24 if parsed.version == 4 else 48
-    return str(ipaddress.ip_network(f"{parsed}/{width}", strict=False).network_address)
 
 
 def client_hash(secret: str, at: datetime, address: str, user_agent: str) -> str:

@@ -6,7 +6,7 @@ lease, runs again: handlers must be idempotent. A job that fails is retried with
 `max_attempts` it is dead. Dead jobs stay for 90 days, so that an operator can look at them and retry them.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -36,6 +36,8 @@ class Kind:
 
     With `every` the kind is periodic: it has a single job, which is due again `every` after each run and is never dead.
     In a new registry it first runs after `first_after`. To end a periodic kind for good, delete its row in a migration.
+
+    `delays` are the pauses after each failed attempt; the last one repeats. Without them, pauses double up to an hour.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Kind:
     concurrency: int = 1
     every: timedelta | None = None
     first_after: timedelta = timedelta(0)
+    delays: Sequence[timedelta] = ()
 
 
 async def enqueue(

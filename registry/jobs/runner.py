@@ -42,12 +42,15 @@ LONGEST_RETRY_SECONDS = 3600.0
 MAX_ERROR = 2000
 
 
-def back_off(attempt: int, chance: float) -> timedelta:
-    """The pause after the failed `attempt`, which counts from 1. The pause doubles with each attempt.
+def back_off(attempt: int, chance: float, delays: Sequence[timedelta] = ()) -> timedelta:
+    """The pause after the failed `attempt`, which counts from 1. It doubles with each attempt, or follows `delays`.
 
     `chance` (0 to 1) shortens it by up to half. With this jitter, jobs that failed together are not retried together.
     """
-    seconds = min(FIRST_RETRY_SECONDS * 2.0 ** min(attempt - 1, 30), LONGEST_RETRY_SECONDS)
+    if delays:
+        seconds = delays[min(attempt, len(delays)) - 1].total_seconds()
+    else:
+        seconds = min(FIRST_RETRY_SECONDS * 2.0 ** min(attempt - 1, 30), LONGEST_RETRY_SECONDS)
     return timedelta(seconds=seconds * (1 - chance / 2))
 
 
@@ -188,7 +191,7 @@ class Runner:
         if error is None:
             async with self._db.transaction() as conn:
                 return DONE if await store.finish(conn, job.id, held, kind.every) else LOST
-        delay = back_off(job.attempt, self._chance())
+        delay = back_off(job.attempt, self._chance(), kind.delays)
         if kind.every is not None:
             delay = min(delay, kind.every)
         text = f"{type(error).__name__}: {error}".replace("\0", "")[:MAX_ERROR]

@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 from registry.db import migrate
 from registry.errors import StackError
-from registry.settings import DatabaseSettings
+from registry.setting_parts import DatabaseSettings
 from registry.web.context import InFlight
 
 

@@ -24,7 +24,7 @@ from registry.errors import SearchUnavailable
 from registry.search.breaker import Breaker
 from registry.search.documents import LEAST_MAX_POPULARITY, PACKAGES, VERSIONS, Document
 from registry.search.writes import Outcome, Write, operation, reference, refusal
-from registry.settings import SearchSettings
+from registry.setting_parts import SearchSettings
 
 KINDS = (PACKAGES, VERSIONS)
 BUILDING = "-building"

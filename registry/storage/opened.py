@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from registry.settings import StorageSettings
+from registry.setting_parts import StorageSettings
 from registry.storage.base import Storage
 from registry.storage.local import open_local
 from registry.storage.s3 import open_s3

@@ -96,3 +96,15 @@ def network_key(address: str) -> str:
     if isinstance(parsed, ipaddress.IPv6Address):
         return f"ip:{ipaddress.IPv6Network((int(parsed), IPV6_PREFIX), strict=False)}"
     return f"ip:{parsed or address}"
+
+
+@functools.lru_cache(CACHED_ADDRESSES)
+def network_of(address: str, *, full: bool = False) -> str | None:
+    """The network of an address (/24 of IPv4, /48 of IPv6), or the address itself if `full`. None if invalid."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return None
+    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
+    width = parsed.max_prefixlen if full else 24 if parsed.version == 4 else 48
+    return str(ipaddress.ip_network(f"{parsed}/{width}", strict=False).network_address)

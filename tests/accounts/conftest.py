@@ -7,7 +7,7 @@ from registry.accounts.identity import Principal, User
 from registry.accounts.login import login
 from registry.accounts.register import register
 from registry.db.engine import Database
-from registry.settings import AccountSettings
+from registry.setting_parts import AccountSettings
 
 PASSWORD = "Correct-Horse-42"
 

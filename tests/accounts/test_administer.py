@@ -11,7 +11,7 @@ from registry.accounts.identity import Principal
 from registry.accounts.login import login
 from registry.db.engine import Database
 from registry.errors import InvalidInput, NotFound, Unauthorized
-from registry.settings import AccountSettings
+from registry.setting_parts import AccountSettings
 
 from .conftest import PASSWORD
 

@@ -13,7 +13,7 @@ from registry.accounts.identity import Principal, User
 from registry.db.engine import Connection, Database, statement
 from registry.db.tables import users
 from registry.errors import DatabaseUnavailable, NotFound, Unauthorized
-from registry.settings import AccountSettings
+from registry.setting_parts import AccountSettings
 
 
 @pytest.mark.parametrize("header", [None, "", "Basic YTpi", "Bearerx y", "Token abc", "bear er"])

@@ -14,7 +14,8 @@ from registry.accounts.login import change_password
 from registry.accounts.register import register
 from registry.db.engine import Database
 from registry.errors import InvalidInput, SettingsError
-from registry.settings import AccountSettings, Settings
+from registry.setting_parts import AccountSettings
+from registry.settings import Settings
 from tests.client import Registry
 from tests.conftest import MakeRegistry
 

@@ -16,7 +16,7 @@ from registry.accounts.login import change_password, login
 from registry.db.engine import Database, Statement
 from registry.errors import InvalidInput, TooManyFailures, Unauthorized
 from registry.keys import DB
-from registry.settings import AccountSettings
+from registry.setting_parts import AccountSettings
 from tests.client import Answer, Registry
 from tests.conftest import MakeRegistry
 from tests.web.shape import check_error

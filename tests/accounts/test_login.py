@@ -14,7 +14,7 @@ from registry.accounts.register import register
 from registry.db.engine import Database, statement
 from registry.db.tables import users
 from registry.errors import Conflict, Forbidden, InvalidInput, Unauthorized
-from registry.settings import AccountSettings
+from registry.setting_parts import AccountSettings
 
 from .conftest import PASSWORD
 

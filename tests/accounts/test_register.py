@@ -7,7 +7,7 @@ from registry.accounts.identity import Principal, User
 from registry.accounts.register import register, require_open
 from registry.db.engine import Database
 from registry.errors import Forbidden, InvalidInput, Unauthorized, UserExists
-from registry.settings import AccountSettings
+from registry.setting_parts import AccountSettings
 
 from .conftest import PASSWORD
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from registry.accounts import tokens
 from registry.accounts.identity import User
 from registry.errors import Unauthorized
-from registry.settings import AccountSettings, Settings
+from registry.setting_parts import AccountSettings
+from registry.settings import Settings
 from tests.conftest import SECRET
 
 NOW = int(time.time())

@@ -8,7 +8,8 @@ import pytest
 from elasticsearch import AsyncElasticsearch
 
 from registry.analytics.index import AnalyticsIndex, open_analytics
-from registry.settings import SearchSettings, Settings
+from registry.setting_parts import SearchSettings
+from registry.settings import Settings
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import pytest
 import sqlalchemy as sa
 
 from registry.db import migrate
-from registry.settings import DatabaseSettings, Settings
+from registry.setting_parts import DatabaseSettings
+from registry.settings import Settings
 from tests.db.test_migrations import REVISIONS, connect, empty
 
 __all__ = ["empty"]

@@ -13,7 +13,8 @@ from registry.db import migrate
 from registry.db.tables import metadata
 from registry.devstack.postgres import Postgres
 from registry.errors import StackError
-from registry.settings import DatabaseSettings, Settings
+from registry.setting_parts import DatabaseSettings
+from registry.settings import Settings
 from tests.conftest import new_database
 
 REVISIONS = [script.revision for script in ScriptDirectory.from_config(migrate.configuration()).walk_revisions()][::-1]

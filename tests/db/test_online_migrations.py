@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from registry.db import lock_numbers, migrate
 from registry.errors import StackError
-from registry.settings import DatabaseSettings
+from registry.setting_parts import DatabaseSettings
 from tests.db.test_migrations import REVISIONS, connect, empty
 
 __all__ = ["empty"]

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 
 from registry.db import migrate
-from registry.settings import DatabaseSettings
+from registry.setting_parts import DatabaseSettings
 from tests.db.test_migrations import connect, empty
 
 __all__ = ["empty"]

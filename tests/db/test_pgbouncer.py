@@ -14,7 +14,8 @@ from registry.db.engine import Database, Statement, open_database, prepared
 from registry.devstack.postgres import Postgres
 from registry.errors import DatabaseUnavailable, StackError
 from registry.events import locks
-from registry.settings import DatabaseSettings, Settings
+from registry.setting_parts import DatabaseSettings
+from registry.settings import Settings
 from tests.conftest import MakeRegistry
 from tests.db.pooler import PgBouncer
 from tests.db.test_migrations import REVISIONS, empty

@@ -5,7 +5,7 @@ from contextlib import closing
 import psycopg2
 
 from registry.db import migrate
-from registry.settings import DatabaseSettings
+from registry.setting_parts import DatabaseSettings
 from tests.db.test_migrations import empty
 
 __all__ = ["empty"]

@@ -16,11 +16,12 @@ from registry.db.engine import Database, Statement, open_database
 from registry.devstack.postgres import Postgres
 from registry.downloads import record, store
 from registry.downloads.handlers import RECORDER
-from registry.downloads.record import DownloadRecorder, network_of, open_recorder
+from registry.downloads.record import DownloadRecorder, open_recorder
 from registry.downloads.store import Download
 from registry.errors import DatabaseUnavailable
 from registry.keys import DB, SETTINGS
 from registry.settings import Settings
+from registry.web.addresses import network_of
 from tests.client import Registry, tarball
 from tests.conftest import MakeRegistry
 from tests.downloads.counts import counted, counted_to, made_up

@@ -23,7 +23,8 @@ from registry.search.indexing import CONSUMER
 from registry.search.rebuild import heal
 from registry.search.request import SearchRequest
 from registry.search.search import WAIT_SECONDS, search
-from registry.settings import SearchSettings, Settings
+from registry.setting_parts import SearchSettings
+from registry.settings import Settings
 from registry.worker import CHANNELS
 from tests.client import delete_search_indices
 

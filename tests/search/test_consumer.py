@@ -17,7 +17,7 @@ from registry.search.documents import PACKAGES, VERSIONS
 from registry.search.index import KINDS, SearchIndex
 from registry.search.rebuild import rebuild
 from registry.search.writes import Write
-from registry.settings import SearchSettings
+from registry.setting_parts import SearchSettings
 from tests.background import in_background
 from tests.client import delete_search_indices
 from tests.search.conftest import Shelf

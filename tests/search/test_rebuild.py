@@ -20,7 +20,7 @@ from registry.search import store
 from registry.search.documents import MAX_README, PACKAGES, VERSIONS
 from registry.search.index import BUILDING, KINDS, SearchIndex
 from registry.search.rebuild import heal, rebuild, rollback
-from registry.settings import SearchSettings
+from registry.setting_parts import SearchSettings
 from tests.search.conftest import Shelf
 from tests.service import run_command
 

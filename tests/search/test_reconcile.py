@@ -11,7 +11,7 @@ from registry.errors import SearchUnavailable
 from registry.search import reconcile as reconciling
 from registry.search.documents import PACKAGES, VERSIONS
 from registry.search.index import SearchIndex
-from registry.settings import SearchSettings
+from registry.setting_parts import SearchSettings
 from tests.search.conftest import Shelf
 
 EQUAL = {f"{kind} {what}": 0 for kind in (PACKAGES, VERSIONS) for what in reconciling.DIFFERENT}

@@ -19,7 +19,7 @@ from registry.accounts.delays import store
 from registry.accounts.identity import User
 from registry.db.engine import Connection, Database
 from registry.errors import TooManyFailures
-from registry.settings import AccountSettings
+from registry.setting_parts import AccountSettings
 from registry.web.addresses import IPV6_PREFIX, Address, parse
 
 log = logging.getLogger(__name__)

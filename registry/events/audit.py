@@ -1,0 +1,94 @@
+"""The audit log: who did what, by which credentials, and from where.
+
+An entry is written in the transaction of the act, so it exists if and only if the act took place. Entries contain ids
+instead of names, which are looked up when an entry is read. They never contain passwords or tokens. A trigger in the
+database refuses to change or delete them (migration 0013).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.sql import bindparam as p
+
+from registry.db.engine import Connection, json, prepared, statement
+from registry.db.tables import audit_entries
+
+MAX_USER_AGENT = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request came from. `address` is already as precise as REGISTRY_DOWNLOAD_IP allows; None if unknown."""
+
+    address: str | None = None
+    user_agent: str = ""
+
+
+UNKNOWN_ORIGIN = Origin()
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts. `user_id` is None for an operator's command and for a login of an unknown user.
+
+    `token_id` and `token_name` describe the API token of the request, if it had one. `publisher` describes the pipeline
+    for which the token was made, if there is one.
+    """
+
+    user_id: int | None = None
+    token_id: int | None = None
+    token_name: str = ""
+    publisher: Mapping[str, Any] | None = None
+    origin: Origin = UNKNOWN_ORIGIN
+
+
+NOBODY = Actor()
+
+_COLUMNS = (
+    "action", "actor_id", "token_id", "token_name", "publisher", "ip", "user_agent", "account_id", "package_id",
+    "version", "details",
+)  # fmt: skip
+_WRITE = prepared(
+    "write_audit",
+    statement(sa.insert(audit_entries).values({name: p(f"audit_{name}") for name in _COLUMNS})),
+)
+
+
+async def write(conn: Connection, action: str, actor: Actor, **subject: Any) -> None:
+    """Adds an entry in the transaction of `conn`. `subject` is that of `write_with_commit`."""
+    await conn.run(_WRITE, **_values(action, actor, **subject))
+
+
+def write_with_commit(conn: Connection, action: str, actor: Actor, **subject: Any) -> None:
+    """Adds an entry together with the commit, which costs no round trip. At most one per transaction.
+
+    `action` is dotted, such as `version.publish`. `subject` has any of: `account_id`, the user whom the act is about
+    (the actor unless it is given); `package_id`; `version`; `details`, an object in which users are ids.
+    """
+    conn.defer(_WRITE, **_values(action, actor, **subject))
+
+
+def _values(
+    action: str,
+    actor: Actor,
+    *,
+    account_id: int | None = None,
+    package_id: int | None = None,
+    version: str | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    return {
+        "audit_action": action,
+        "audit_actor_id": actor.user_id,
+        "audit_token_id": actor.token_id,
+        "audit_token_name": actor.token_name,
+        "audit_publisher": None if actor.publisher is None else json(dict(actor.publisher)),
+        "audit_ip": actor.origin.address,
+        "audit_user_agent": actor.origin.user_agent[:MAX_USER_AGENT],
+        "audit_account_id": actor.user_id if account_id is None else account_id,
+        "audit_package_id": package_id,
+        "audit_version": version,
+        "audit_details": json(dict(details or {})),
+    }
