@@ -10,6 +10,7 @@ from aiohttp_cors import CorsConfig
 from registry import __version__
 from registry.accounts import handlers as accounts
 from registry.accounts.requests import BearerHeader
+from registry.audit import handlers as audit
 from registry.db.engine import open_database
 from registry.downloads import handlers as downloads
 from registry.downloads.record import open_recorder
@@ -54,13 +55,14 @@ ROUTES: tuple[Route, ...] = (
     *search.ROUTES,
     *statistics.ROUTES,
     *accounts.ROUTES,
+    *audit.ROUTES,
     *operations.ROUTES,
 )
 # The classes of REGISTRY_RATE_LIMITS, by name.
 LIMITS: dict[str, Limit] = {route.limit.name: route.limit for route in ROUTES if route.limit is not None}
-# Paths with `versions`, `stats` or `report` have routes of their own, so these words must not match as parameters.
+# These words have routes of their own, so they must not match as parameters.
 TOKEN_ID_IN_PATH = "{id:(?!report$)[^{}/]+}"  # noqa: S105 - a pattern
-VERSION_IN_PATH = "{version:(?!(?:versions|stats)$)[^{}/]+}"
+VERSION_IN_PATH = "{version:(?!(?:audit|versions|stats)$)[^{}/]+}"
 PATH_PARAMETERS: dict[str, Any] = {
     "name": {
         "name": "name", "in": "path", "required": True, "description": "Package name", "example": "hello-world",

@@ -106,6 +106,18 @@ class AccountSettings:
 
 
 @dataclass(frozen=True)
+class AuditSettings:
+    """How long the audit log is kept."""
+
+    retention: timedelta | None = var(
+        "REGISTRY_AUDIT_RETENTION",
+        "",
+        "How long entries of the audit log are kept; empty keeps them for ever",
+        types.optional(types.duration("1d", "36500d")),
+    )
+
+
+@dataclass(frozen=True)
 class DatabaseSettings:
     """PostgreSQL."""
 

@@ -4,7 +4,10 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from typing import TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+Parsed = TypeVar("Parsed")
 
 MAX_TEXT = 4096
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -226,6 +229,11 @@ def database_url(value: str) -> str:
     if "/" in parts.path[1:]:
         raise ValueError(wanted)
     return value.strip()
+
+
+def optional(parse: Callable[[str], Parsed]) -> Callable[[str], Parsed | None]:
+    """`parse`, or None for empty text."""
+    return lambda value: parse(value) if value else None
 
 
 def location(value: str) -> str:

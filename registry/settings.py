@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from registry.errors import SettingsError
 from registry.setting_parts import (
     AccountSettings,
+    AuditSettings,
     DatabaseSettings,
     DownloadSettings,
     LimitSettings,
@@ -39,6 +40,7 @@ class Settings:
     env: str
     web: WebSettings
     accounts: AccountSettings
+    audit: AuditSettings
     database: DatabaseSettings
     storage: StorageSettings
     search: SearchSettings

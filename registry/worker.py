@@ -11,6 +11,7 @@ from registry.accounts import administer
 from registry.accounts.delays import attempt
 from registry.analytics import consumer as analytics
 from registry.analytics.index import AnalyticsIndex, open_analytics
+from registry.audit.purge import purge as purge_audit
 from registry.db.engine import Database, open_database
 from registry.downloads.record import forget_batches
 from registry.events import consumer as event_consumer
@@ -71,6 +72,7 @@ def _maintenance(settings: Settings, db: Database, storage: Storage, dashboards:
         _periodic("forget batches", HOUR * 6, lambda: forget_batches(db)),
         _periodic("purge password failures", HOUR, lambda: attempt.purge(db)),
         _periodic("purge revoked tokens", HOUR, lambda: administer.purge_expired(db)),
+        _periodic("purge audit log", HOUR * 24, lambda: purge_audit(db, settings.audit.retention)),
         _periodic("purge dead jobs", HOUR * 24, lambda: queue.purge(db)),
         _periodic("keep downloads", HOUR * 12, lambda: analytics.retain(db, dashboards, retention)),
     ]

@@ -7,12 +7,13 @@ from registry.errors import Forbidden
 from registry.events.audit import UNKNOWN_ORIGIN, Actor, Origin
 
 ROLES = ("user", "admin")
-SCOPES = ("publish", "yank", "read", "admin")
+SCOPES = ("publish", "yank", "read", "manage", "admin")
 
 _ACTIONS = {
     "publish": "publish",
     "yank": "yank, deprecate or delete",
     "read": "read",
+    "manage": "manage owners, webhooks or publishers",
     "admin": "administer the registry",
 }
 

@@ -14,6 +14,11 @@ from registry.db.tables import api_tokens, revoked_tokens, users
 USERNAME_TAKEN = "users_username_key"
 EMAIL_TAKEN = "users_email_key"
 
+DELETED = "deleted"
+
+SHOWN_NAME: sa.ColumnElement[str] = sa.case((users.c.deleted_at.is_(None), users.c.username), else_=DELETED)
+"""The name of a user as others see it: `deleted` once the account has ended."""
+
 _USER = (
     users.c.id,
     users.c.username,

@@ -39,6 +39,9 @@ users = sa.Table(
     sa.Column("credentials_version", sa.Integer, nullable=False, server_default="1"),
     sa.Column("is_active", sa.Boolean, nullable=False, server_default=sa.true()),
     _now("created_at"),
+    # When the account ended. The row stays, so that its name is never given to anybody else.
+    sa.Column("deleted_at", sa.DateTime(timezone=True)),
+    sa.Column("email_verified_at", sa.DateTime(timezone=True)),
 )
 sa.Index("users_username_key", sa.func.lower(users.c.username), unique=True)
 sa.Index("users_email_key", sa.func.lower(users.c.email), unique=True)

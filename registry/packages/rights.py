@@ -31,6 +31,7 @@ class Action(Enum):
     YANK = _Rule("yank", frozenset((OWNER, MAINTAINER)), admins=True, phrase="yank versions of")
     DEPRECATE = _Rule("yank", frozenset((OWNER, MAINTAINER)), admins=True, phrase="deprecate")
     DELETE = _Rule("yank", frozenset((OWNER,)), admins=True, phrase="delete versions of")
+    AUDIT = _Rule("manage", frozenset((OWNER,)), admins=True, phrase="read the audit log of")
     RESTORE = _Rule("admin", frozenset(), admins=True, phrase="restore versions of")
 
 

@@ -1,0 +1,122 @@
+"""HTTP handlers of the audit log."""
+
+from datetime import UTC, datetime, timedelta
+
+from aiohttp import web
+
+from registry.accounts.requests import principal_of
+from registry.audit import read
+from registry.audit.store import Filters
+from registry.errors import FieldError, InvalidInput
+from registry.keys import DB
+from registry.packages.requests import PACKAGE, name_of, redirect_look_alikes
+from registry.web.parsing import DEFAULT_LIMIT, MAX_LIMIT, parse_number
+from registry.web.responses import json_response
+from registry.web.route import READS, SIGNED_IN, Route, query
+
+MAX_FILTER = 214
+MAX_CSV_ROWS = 10_000
+CSV_TYPE = "text/csv; charset=utf-8"
+FORMATS = ("json", "csv")
+
+
+@redirect_look_alikes
+async def get_package_audit(request: web.Request) -> web.StreamResponse:
+    filters, limit = _wanted(request)
+    cursor = request.query.get("cursor")
+    page = await read.package_audit(request.app[DB], principal_of(request), name_of(request), filters, cursor, limit)
+    return _answer(request, page)
+
+
+async def get_user_audit(request: web.Request) -> web.StreamResponse:
+    filters, limit = _wanted(request)
+    page = await read.user_audit(request.app[DB], principal_of(request), filters, request.query.get("cursor"), limit)
+    return _answer(request, page)
+
+
+async def get_registry_audit(request: web.Request) -> web.StreamResponse:
+    filters, limit = _wanted(request)
+    cursor = request.query.get("cursor")
+    return _answer(request, await read.registry_audit(request.app[DB], principal_of(request), filters, cursor, limit))
+
+
+def _answer(request: web.Request, page: read.AuditPage) -> web.Response:
+    headers = {"Cache-Control": "no-store"}
+    if not _is_csv(request):
+        return json_response(page, headers=headers)
+    headers |= {"Content-Type": CSV_TYPE, "Content-Disposition": 'attachment; filename="audit.csv"'}
+    return web.Response(text=read.as_csv(page["entries"]), headers=headers)
+
+
+def _is_csv(request: web.Request) -> bool:
+    return request.query.get("format", "json") == "csv"
+
+
+def _wanted(request: web.Request) -> tuple[Filters, int]:
+    """(the filters of the query, the number of entries). Raises InvalidInput with every wrong parameter."""
+    errors: list[FieldError] = []
+    if request.query.get("format", "json") not in FORMATS:
+        errors.append({"field": "format", "message": "must be json or csv"})
+    default, largest = (MAX_CSV_ROWS, MAX_CSV_ROWS) if _is_csv(request) else (DEFAULT_LIMIT, MAX_LIMIT)
+    limit = min(parse_number(request.query, "limit", errors, default, low=1), largest)
+    filters = Filters(
+        action=_text(request, "action", errors),
+        actor=_text(request, "actor", errors),
+        package=_text(request, "package", errors),
+        since=_time(request, "from", errors, timedelta(0)),
+        until=_time(request, "to", errors, timedelta(days=1)),
+    )
+    if errors:
+        raise InvalidInput.of(errors)
+    return filters, limit
+
+
+def _text(request: web.Request, name: str, errors: list[FieldError]) -> str | None:
+    value = request.query.get(name)
+    if value is not None and not (0 < len(value) <= MAX_FILTER and value.isprintable()):
+        errors.append({"field": name, "message": f"must be text of 1 to {MAX_FILTER} printable characters"})
+        return None
+    return value
+
+
+def _time(request: web.Request, name: str, errors: list[FieldError], after_day: timedelta) -> datetime | None:
+    """The time in a query parameter. A day means its beginning plus `after_day`."""
+    value = request.query.get(name)
+    if value is None:
+        return None
+    try:
+        parsed = datetime.fromisoformat(value)
+        if parsed.tzinfo is None:
+            if len(value) != len("2026-01-31"):
+                raise ValueError
+            return parsed.replace(tzinfo=UTC) + after_day
+        return parsed.astimezone(UTC)
+    except (ValueError, OverflowError):
+        errors.append({"field": name, "message": "must be a day such as 2026-01-31, or a time with a zone"})
+        return None
+
+
+_TEXT = {"type": "string", "minLength": 1, "maxLength": MAX_FILTER}
+_TIME = {"type": "string"}
+_PARAMETERS = (
+    query("action", _TEXT, "Only this action, such as `version.publish`"),
+    query("actor", _TEXT, "Only acts of this user"),
+    query("package", _TEXT, "Only acts on this package"),
+    query("from", _TIME, "A day in UTC, or a time with a zone: the first that is wanted"),
+    query("to", _TIME, "A day in UTC that is the last, or a time with a zone before which entries are wanted"),
+    query("format", {"type": "string", "enum": list(FORMATS), "default": "json"},
+          f"`csv` sends a table of up to {MAX_CSV_ROWS} entries"),
+    query("limit", {"type": "integer", "minimum": 1, "default": DEFAULT_LIMIT},
+          f"Entries on a page. More than {MAX_LIMIT} is read as {MAX_LIMIT}."),
+    query("cursor", {"type": "string"}, "next_cursor of the page before"),
+)  # fmt: skip
+_ANSWER = (read.AuditPage, "text/csv")
+
+ROUTES = (
+    Route("GET", f"{PACKAGE}/audit", get_package_audit, "What happened to a package (owners)", SIGNED_IN, READS,
+          _PARAMETERS, answers={200: _ANSWER, 301: None}),
+    Route("GET", "/api/v1/auth/audit", get_user_audit, "What you did, and what happened to your account", SIGNED_IN,
+          READS, _PARAMETERS, answers={200: _ANSWER}),
+    Route("GET", "/api/v1/admin/audit", get_registry_audit, "Everything that happened (admins)", SIGNED_IN, READS,
+          _PARAMETERS, answers={200: _ANSWER}),
+)  # fmt: skip
