@@ -1,8 +1,10 @@
 """HTTP handlers of the audit log."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
+from pydantic import AwareDatetime, TypeAdapter
 
 from registry.accounts.requests import principal_of
 from registry.audit import read
@@ -18,6 +20,7 @@ MAX_FILTER = 214
 MAX_CSV_ROWS = 10_000
 CSV_TYPE = "text/csv; charset=utf-8"
 FORMATS = ("json", "csv")
+_ZONED = TypeAdapter(AwareDatetime)
 
 
 @redirect_look_alikes
@@ -85,12 +88,9 @@ def _time(request: web.Request, name: str, errors: list[FieldError], after_day: 
     if value is None:
         return None
     try:
-        parsed = datetime.fromisoformat(value)
-        if parsed.tzinfo is None:
-            if len(value) != len("2026-01-31"):
-                raise ValueError
-            return parsed.replace(tzinfo=UTC) + after_day
-        return parsed.astimezone(UTC)
+        if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+            return datetime.fromisoformat(value).replace(tzinfo=UTC) + after_day
+        return _ZONED.validate_python(value).astimezone(UTC)
     except (ValueError, OverflowError):
         errors.append({"field": name, "message": "must be a day such as 2026-01-31, or a time with a zone"})
         return None
