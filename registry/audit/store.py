@@ -62,11 +62,8 @@ _OF_PACKAGE = statement(_PAGE.where(_c.package_id == p("of_package")))
 # An index finds the entries of each of the two columns.
 _OF_USER = statement(_PAGE.where(sa.or_(_c.actor_id == p("of_user"), _c.account_id == p("of_user"))))
 _ALL = statement(_PAGE)
-_NAMES = statement(
-    sa.select(users.c.id, SHOWN_NAME.label("name")).where(
-        users.c.id == sa.any_(p("ids", type_=sa.ARRAY(sa.BigInteger)))
-    )
-)
+_IDS = p("ids", type_=sa.ARRAY(sa.BigInteger))
+_NAMES = statement(sa.select(users.c.id, SHOWN_NAME.label("name")).where(users.c.id == sa.any_(_IDS)))
 _PURGE = statement(
     sa.delete(entries).where(
         _c.id.in_(sa.select(_c.id).where(_c.at < sa.func.now() - p("age", type_=sa.Interval)).limit(PURGED_AT_ONCE))
