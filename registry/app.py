@@ -20,6 +20,7 @@ from registry.events.announcements import Announcements
 from registry.keys import ANNOUNCEMENTS, DB, SETTINGS, SPOOL, STORAGE
 from registry.operations import handlers as operations
 from registry.operations.readiness import Readiness
+from registry.owners import handlers as owners
 from registry.packages import handlers as packages
 from registry.packages import names, versions
 from registry.packages.cached import PackageCache
@@ -55,6 +56,7 @@ ROUTES: tuple[Route, ...] = (
     *search.ROUTES,
     *statistics.ROUTES,
     *accounts.ROUTES,
+    *owners.ROUTES,
     *audit.ROUTES,
     *operations.ROUTES,
 )
@@ -62,7 +64,7 @@ ROUTES: tuple[Route, ...] = (
 LIMITS: dict[str, Limit] = {route.limit.name: route.limit for route in ROUTES if route.limit is not None}
 # These words have routes of their own, so they must not match as parameters.
 TOKEN_ID_IN_PATH = "{id:(?!report$)[^{}/]+}"  # noqa: S105 - a pattern
-VERSION_IN_PATH = "{version:(?!(?:audit|versions|stats)$)[^{}/]+}"
+VERSION_IN_PATH = "{version:(?!(?:audit|invitations|owners|stats|transfer|versions)$)[^{}/]+}"
 PATH_PARAMETERS: dict[str, Any] = {
     "name": {
         "name": "name", "in": "path", "required": True, "description": "Package name", "example": "hello-world",
@@ -77,8 +79,12 @@ PATH_PARAMETERS: dict[str, Any] = {
         "name": "badge", "in": "path", "required": True, "description": "What the badge shows",
         "schema": {"type": "string", "enum": list(statistics.BADGES)},
     },
+    "username": {
+        "name": "username", "in": "path", "required": True, "description": "User name, in any case",
+        "schema": {"type": "string", "minLength": 3, "maxLength": 50},
+    },
     "id": {
-        "name": "id", "in": "path", "required": True, "description": "Number of the API token",
+        "name": "id", "in": "path", "required": True, "description": "Number of the token or invitation",
         "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999_999_999_999},
     },
 }  # fmt: skip

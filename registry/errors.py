@@ -7,7 +7,8 @@ RegistryError
 │   └── ChecksumMismatch        checksum_mismatch      the bytes don't have the declared checksum
 ├── Unauthorized 401            unauthorized           credentials are missing or not valid
 ├── Forbidden 403               forbidden              the user is known but not allowed
-│   └── NameReserved            name_reserved
+│   ├── NameReserved            name_reserved
+│   └── EmailNotVerified        email_not_verified     the account has not verified its address
 ├── NotFound 404                not_found
 ├── MethodNotAllowed 405        method_not_allowed
 ├── RequestTimeout 408          request_timeout        the body came too slowly
@@ -16,6 +17,8 @@ RegistryError
 │   ├── VersionBurned           version_burned         the version was deleted; its number is never reused
 │   ├── NameTooSimilar          name_too_similar
 │   ├── UserExists              user_exists
+│   ├── AlreadyOwner            already_owner          the user has this role already
+│   ├── LastOwner               last_owner             a package must keep an owner
 │   └── IdempotencyKeyReused    idempotency_key_reused
 ├── PreconditionFailed 412      precondition_failed    If-Match or If-Unmodified-Since is not met
 ├── TooLarge 413                too_large
@@ -98,6 +101,10 @@ class NameReserved(Forbidden):
     code, title = "name_reserved", "Name reserved"
 
 
+class EmailNotVerified(Forbidden):
+    code, title = "email_not_verified", "E-mail address not verified"
+
+
 class NotFound(RegistryError):
     status, code, title = 404, "not_found", "Not found"
 
@@ -128,6 +135,14 @@ class NameTooSimilar(Conflict):
 
 class UserExists(Conflict):
     code, title = "user_exists", "User exists"
+
+
+class AlreadyOwner(Conflict):
+    code, title = "already_owner", "Already an owner"
+
+
+class LastOwner(Conflict):
+    code, title = "last_owner", "Last owner"
 
 
 class IdempotencyKeyReused(Conflict):

@@ -20,6 +20,7 @@ from registry.events.announcements import Announcements
 from registry.jobs import queue
 from registry.jobs.queue import Kind
 from registry.jobs.runner import Runner
+from registry.owners import invite
 from registry.packages import sweep
 from registry.packages.cached import DOWNLOADED
 from registry.search import consumer, counts
@@ -72,6 +73,7 @@ def _maintenance(settings: Settings, db: Database, storage: Storage, dashboards:
         _periodic("forget batches", HOUR * 6, lambda: forget_batches(db)),
         _periodic("purge password failures", HOUR, lambda: attempt.purge(db)),
         _periodic("purge revoked tokens", HOUR, lambda: administer.purge_expired(db)),
+        _periodic("purge invitations", HOUR * 24, lambda: invite.purge(db)),
         _periodic("purge audit log", HOUR * 24, lambda: purge_audit(db, settings.audit.retention)),
         _periodic("purge dead jobs", HOUR * 24, lambda: queue.purge(db)),
         _periodic("keep downloads", HOUR * 12, lambda: analytics.retain(db, dashboards, retention)),

@@ -20,7 +20,10 @@ _ACTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """An account. A higher `credentials_version` invalidates every token that was issued under a lower one."""
+    """An account. A higher `credentials_version` invalidates every token that was issued under a lower one.
+
+    `email_verified_at` is None until the user, or an operator, has verified the address.
+    """
 
     id: int
     username: str
@@ -29,6 +32,7 @@ class User:
     is_active: bool
     credentials_version: int
     created_at: datetime
+    email_verified_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ _USER = (
     users.c.is_active,
     users.c.credentials_version,
     users.c.created_at,
+    users.c.email_verified_at,
 )
 _API_TOKEN = (
     api_tokens.c.id,

@@ -12,6 +12,7 @@ from registry.audit.store import Filters
 from registry.errors import FieldError, InvalidInput
 from registry.keys import DB
 from registry.packages.requests import PACKAGE, name_of, redirect_look_alikes
+from registry.web import paging
 from registry.web.parsing import DEFAULT_LIMIT, MAX_LIMIT, parse_number
 from registry.web.responses import json_response
 from registry.web.route import READS, SIGNED_IN, Route, query
@@ -25,22 +26,20 @@ _ZONED = TypeAdapter(AwareDatetime)
 
 @redirect_look_alikes
 async def get_package_audit(request: web.Request) -> web.StreamResponse:
-    filters, limit = _wanted(request)
-    cursor = request.query.get("cursor")
-    page = await read.package_audit(request.app[DB], principal_of(request), name_of(request), filters, cursor, limit)
+    filters, before, limit = _wanted(request)
+    page = await read.package_audit(request.app[DB], principal_of(request), name_of(request), filters, before, limit)
     return _answer(request, page)
 
 
 async def get_user_audit(request: web.Request) -> web.StreamResponse:
-    filters, limit = _wanted(request)
-    page = await read.user_audit(request.app[DB], principal_of(request), filters, request.query.get("cursor"), limit)
+    filters, before, limit = _wanted(request)
+    page = await read.user_audit(request.app[DB], principal_of(request), filters, before, limit)
     return _answer(request, page)
 
 
 async def get_registry_audit(request: web.Request) -> web.StreamResponse:
-    filters, limit = _wanted(request)
-    cursor = request.query.get("cursor")
-    return _answer(request, await read.registry_audit(request.app[DB], principal_of(request), filters, cursor, limit))
+    filters, before, limit = _wanted(request)
+    return _answer(request, await read.registry_audit(request.app[DB], principal_of(request), filters, before, limit))
 
 
 def _answer(request: web.Request, page: read.AuditPage) -> web.Response:
@@ -55,13 +54,14 @@ def _is_csv(request: web.Request) -> bool:
     return request.query.get("format", "json") == "csv"
 
 
-def _wanted(request: web.Request) -> tuple[Filters, int]:
-    """(the filters of the query, the number of entries). Raises InvalidInput with every wrong parameter."""
+def _wanted(request: web.Request) -> tuple[Filters, int, int]:
+    """(the filters of the query, the id below which the entries are, their number). Raises InvalidInput with every wrong parameter."""
     errors: list[FieldError] = []
     if request.query.get("format", "json") not in FORMATS:
         errors.append({"field": "format", "message": "must be json or csv"})
     default, largest = (MAX_CSV_ROWS, MAX_CSV_ROWS) if _is_csv(request) else (DEFAULT_LIMIT, MAX_LIMIT)
     limit = min(parse_number(request.query, "limit", errors, default, low=1), largest)
+    before = paging.position_of(request.query, "audit", errors, start=read.NEWEST)
     filters = Filters(
         action=_text(request, "action", errors),
         actor=_text(request, "actor", errors),
@@ -71,7 +71,7 @@ def _wanted(request: web.Request) -> tuple[Filters, int]:
     )
     if errors:
         raise InvalidInput.of(errors)
-    return filters, limit
+    return filters, before, limit
 
 
 def _text(request: web.Request, name: str, errors: list[FieldError]) -> str | None:
@@ -106,9 +106,7 @@ _PARAMETERS = (
     query("to", _TIME, "A day in UTC that is the last, or a time with a zone before which entries are wanted"),
     query("format", {"type": "string", "enum": list(FORMATS), "default": "json"},
           f"`csv` sends a table of up to {MAX_CSV_ROWS} entries"),
-    query("limit", {"type": "integer", "minimum": 1, "default": DEFAULT_LIMIT},
-          f"Entries on a page. More than {MAX_LIMIT} is read as {MAX_LIMIT}."),
-    query("cursor", {"type": "string"}, "next_cursor of the page before"),
+    *paging.PARAMETERS,
 )  # fmt: skip
 _ANSWER = (read.AuditPage, "text/csv")
 

@@ -13,18 +13,15 @@ from registry.accounts.identity import Principal
 from registry.audit import store
 from registry.audit.store import Filters
 from registry.db.engine import Connection, Database, Row
-from registry.errors import InvalidInput
 from registry.packages import store as packages
 from registry.packages.read import check_name
 from registry.packages.rights import Action, authorize
-from registry.web.cursor import decode, encode
+from registry.web.cursor import encode
 
 NEWEST = 2**62 - 1
 CSV_COLUMNS = ("at", "action", "actor", "token", "ip", "user_agent", "package", "version", "details")
 # A spreadsheet takes a cell that begins with one of these for a formula.
 FORMULA_MARKS = ("=", "+", "-", "@", "\t", "\r")
-
-_SORT = "audit"
 
 
 class AuditActor(TypedDict):
@@ -63,32 +60,32 @@ Read = Callable[[Connection, int, int], Awaitable[list[Row]]]
 
 
 async def package_audit(
-    db: Database, who: Principal, name: str, filters: Filters, cursor: str | None, limit: int
+    db: Database, who: Principal, name: str, filters: Filters, before: int, limit: int
 ) -> AuditPage:
     """What happened to a package. Raises NotFound, OtherSpelling, Forbidden unless `who` is an owner or an admin."""
     async with db.read() as conn:
         package = check_name(await packages.find(conn, name, who.user_id), name)
         authorize(who, Action.AUDIT, package.name, package.role)
         return await _page(
-            conn, who, cursor, limit, lambda c, before, count: store.of_package(c, package.id, filters, before, count)
+            conn, who, before, limit, lambda c, before, count: store.of_package(c, package.id, filters, before, count)
         )
 
 
-async def user_audit(db: Database, who: Principal, filters: Filters, cursor: str | None, limit: int) -> AuditPage:
+async def user_audit(db: Database, who: Principal, filters: Filters, before: int, limit: int) -> AuditPage:
     """What the user did, and what happened to the account. Raises Forbidden for an API token."""
     who.require_login()
     async with db.read() as conn:
         return await _page(
-            conn, who, cursor, limit, lambda c, before, count: store.of_user(c, who.user_id, filters, before, count)
+            conn, who, before, limit, lambda c, before, count: store.of_user(c, who.user_id, filters, before, count)
         )
 
 
-async def registry_audit(db: Database, who: Principal, filters: Filters, cursor: str | None, limit: int) -> AuditPage:
+async def registry_audit(db: Database, who: Principal, filters: Filters, before: int, limit: int) -> AuditPage:
     """Everything that happened. Raises Forbidden unless `who` is an admin."""
     who.require("admin")
     async with db.read() as conn:
         return await _page(
-            conn, who, cursor, limit, lambda c, before, count: store.of_registry(c, filters, before, count)
+            conn, who, before, limit, lambda c, before, count: store.of_registry(c, filters, before, count)
         )
 
 
@@ -113,26 +110,16 @@ def as_csv(entries: Sequence[AuditEntry]) -> str:
     return text.getvalue()
 
 
-async def _page(conn: Connection, who: Principal, cursor: str | None, limit: int, read: Read) -> AuditPage:
+async def _page(conn: Connection, who: Principal, before: int, limit: int, read: Read) -> AuditPage:
     # One row more than the page has, to know whether there is a next page.
-    rows = await read(conn, _position(cursor), limit + 1)
+    rows = await read(conn, before, limit + 1)
     shown = rows[:limit]
     named = {found for row in shown for found in _user_ids(row.details)}
     names = await store.names(conn, named) if named else {}
     return {
         "entries": [_entry(row, who, names) for row in shown],
-        "next_cursor": encode(_SORT, (shown[-1].id,)) if len(rows) > limit else None,
+        "next_cursor": encode("audit", (shown[-1].id,)) if len(rows) > limit else None,
     }
-
-
-def _position(cursor: str | None) -> int:
-    if cursor is None:
-        return NEWEST
-    try:
-        (before,) = decode(cursor, _SORT, (int,))
-    except ValueError as wrong:
-        raise InvalidInput.field("cursor", str(wrong)) from None
-    return int(before)
 
 
 def _entry(row: Row, who: Principal, names: dict[int, str]) -> AuditEntry:

@@ -136,6 +136,27 @@ package_owners = sa.Table(
     _now("since"),
 )  # fmt: skip
 
+# Open invitations. One that ends, for whatever reason, is deleted; the audit log remembers it.
+invitations = sa.Table(
+    "invitations",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("package_id", sa.BigInteger, sa.ForeignKey("packages.id"), nullable=False, index=True),
+    # Either a user or an address is invited.
+    sa.Column("user_id", sa.BigInteger, sa.ForeignKey("users.id"), index=True),
+    sa.Column("email", sa.Text),
+    sa.Column(
+        "role", sa.Text, sa.CheckConstraint("role IN ('owner', 'maintainer')", "invitations_role_check"), nullable=False
+    ),
+    # Whether accepting it removes the former owners.
+    sa.Column("is_transfer", sa.Boolean, nullable=False),
+    sa.Column("inviter_id", sa.BigInteger, sa.ForeignKey("users.id"), nullable=False, index=True),
+    _now("created_at"),
+    sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+    sa.CheckConstraint("(user_id IS NULL) <> (email IS NULL)", "invitations_invited_check"),
+)
+sa.Index("invitations_email_idx", sa.func.lower(invitations.c.email))
+
 package_versions = sa.Table(
     "package_versions",
     metadata,

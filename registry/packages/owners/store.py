@@ -1,9 +1,16 @@
-"""SQL expressions for package owners. Statements that read packages include them, so roles need no extra round trip."""
+"""The SQL of package owners and maintainers.
+
+The expressions are for statements that read packages, so that roles need no extra round trip. Functions that change
+roles expect that the caller has locked the package.
+"""
 
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.sql import bindparam as p
 
+from registry.db.engine import Connection, Row, statement
 from registry.db.tables import package_owners, packages, users
 from registry.packages.rights import OWNER
 
@@ -30,3 +37,57 @@ def role_of(user_id: sa.ColumnElement[int]) -> sa.ColumnElement[Any]:
         .correlate(packages)
         .scalar_subquery()
     )
+
+
+_OF_PACKAGE = package_owners.c.package_id == p("of_package")
+_OF_USER = package_owners.c.user_id == p("of_user")
+_MEMBERS = statement(
+    sa.select(users.c.id, users.c.username, package_owners.c.role, package_owners.c.since)
+    .join(users, users.c.id == package_owners.c.user_id)
+    .where(_OF_PACKAGE)
+    .order_by(package_owners.c.since, users.c.id)
+)
+_SET_ROLE = statement(
+    insert(package_owners)
+    .values(package_id=p("of_package"), user_id=p("of_user"), role=p("to_role"))
+    .on_conflict_do_update(
+        index_elements=["package_id", "user_id"],
+        set_={"role": p("to_role"), "since": sa.func.now()},
+        where=package_owners.c.role != p("to_role"),
+    )
+)
+_REMOVE = statement(sa.delete(package_owners).where(_OF_PACKAGE, _OF_USER))
+_OTHERS = package_owners.alias("others")
+_SOLELY_OWNED = statement(
+    sa.select(packages.c.name)
+    .join(package_owners, package_owners.c.package_id == packages.c.id)
+    .where(
+        _OF_USER,
+        package_owners.c.role == OWNER,
+        packages.c.latest_version_id.is_not(None),
+        ~sa.exists().where(
+            _OTHERS.c.package_id == packages.c.id, _OTHERS.c.role == OWNER, _OTHERS.c.user_id != p("of_user")
+        ),
+    )
+    .order_by(packages.c.name)
+    .limit(p("count"))
+)
+
+
+async def members(conn: Connection, package_id: int) -> list[Row]:
+    """(id, username, role, since) of the owners and maintainers, those of longest standing first."""
+    return await conn.all(_MEMBERS, of_package=package_id)
+
+
+async def set_role(conn: Connection, package_id: int, user_id: int, role: str) -> None:
+    """Gives a user a role in place of any other. Nothing changes if the user has it."""
+    await conn.run(_SET_ROLE, of_package=package_id, of_user=user_id, to_role=role)
+
+
+async def remove(conn: Connection, package_id: int, user_id: int) -> None:
+    await conn.run(_REMOVE, of_package=package_id, of_user=user_id)
+
+
+async def solely_owned(conn: Connection, user_id: int, count: int) -> list[str]:
+    """Names of up to `count` packages with a version whose only owner is the user."""
+    return [row.name for row in await conn.all(_SOLELY_OWNED, of_user=user_id, count=count)]

@@ -1,0 +1,211 @@
+"""HTTP handlers of owners and invitations."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from aiohttp import web
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from registry.accounts.identity import Principal
+from registry.accounts.register import MAX_EMAIL, is_email
+from registry.accounts.requests import principal_of
+from registry.errors import InvalidInput, NotFound
+from registry.keys import DB
+from registry.owners import invite, members
+from registry.packages.requests import PACKAGE, name_of, redirect_look_alikes
+from registry.web import paging
+from registry.web.context import CONTEXT
+from registry.web.cursor import encode
+from registry.web.parsing import Body, read_body
+from registry.web.responses import json_response, metadata_response
+from registry.web.route import READS, SIGNED_IN, Limit, Route
+
+MAX_REASON = 1000
+INVITATIONS = Limit("invite", "50/hour")
+
+Role = Literal["owner", "maintainer"]
+Username = Annotated[str, Field(min_length=1, max_length=50)]
+
+
+class OwnersPage(TypedDict):
+    owners: list[members.Member]
+    next_cursor: str | None
+
+
+class InvitationsPage(TypedDict):
+    invitations: list[invite.Invitation]
+    next_cursor: str | None
+
+
+class InvitationRequest(Body):
+    """Whom to invite: either `username` or `email`."""
+
+    username: Username | None = None
+    email: Annotated[str, Field(max_length=MAX_EMAIL)] | None = None
+    role: Role
+
+
+class TransferRequest(Body):
+    """Who becomes the only owner."""
+
+    username: Username
+
+
+class RoleChange(Body):
+    """The new role."""
+
+    role: Role
+
+
+class WantedOwner(Body):
+    """A user and the role that the user gets."""
+
+    username: Username
+    role: Role
+
+
+class OwnersChange(Body):
+    """All owners and maintainers, and why an admin sets them."""
+
+    owners: Annotated[list[WantedOwner], Field(min_length=1, max_length=members.MAX_MEMBERS)]
+    reason: Annotated[str, Field(min_length=1, max_length=MAX_REASON)]
+
+
+@redirect_look_alikes
+async def get_owners(request: web.Request) -> web.StreamResponse:
+    limit, after = paging.page_of(request, "owners")
+    principal = request[CONTEXT].principal
+    who = principal if isinstance(principal, Principal) else None
+    found = await members.list_members(request.app[DB], who, name_of(request))
+    shown, cursor = found[after : after + limit], after + limit
+    return metadata_response(
+        request, {"owners": shown, "next_cursor": encode("owners", (cursor,)) if cursor < len(found) else None}
+    )
+
+
+@redirect_look_alikes
+async def put_owners(request: web.Request) -> web.StreamResponse:
+    name, who = name_of(request), principal_of(request)
+    who.require("admin")
+    body = await read_body(request, OwnersChange)
+    wanted = [members.Wanted(each.username, each.role) for each in body.owners]
+    after = await members.set_members(request.app[DB], who, name, wanted, body.reason)
+    return json_response({"owners": after, "next_cursor": None})
+
+
+@redirect_look_alikes
+async def patch_owner(request: web.Request) -> web.StreamResponse:
+    name, who, username = name_of(request), principal_of(request), _username_of(request)
+    body = await read_body(request, RoleChange)
+    return json_response(await members.change_role(request.app[DB], who, name, username, body.role))
+
+
+@redirect_look_alikes
+async def delete_owner(request: web.Request) -> web.StreamResponse:
+    await members.remove_member(request.app[DB], principal_of(request), name_of(request), _username_of(request))
+    return web.Response(status=204)
+
+
+@redirect_look_alikes
+async def post_invitation(request: web.Request) -> web.StreamResponse:
+    name, who, db = name_of(request), principal_of(request), request.app[DB]
+    body = await read_body(request, InvitationRequest)
+    if (body.username is None) == (body.email is None):
+        raise InvalidInput.field("username", "or email must be given, but not both")
+    if body.username is not None:
+        sent = await invite.invite_user(db, who, name, body.username, body.role)
+    else:
+        email = body.email or ""
+        if not is_email(email):
+            raise InvalidInput.field("email", f"must be an address of at most {MAX_EMAIL} characters")
+        sent = await invite.invite_email(db, who, name, email, body.role)
+    return json_response(sent, status=201)
+
+
+@redirect_look_alikes
+async def post_transfer(request: web.Request) -> web.StreamResponse:
+    name, who = name_of(request), principal_of(request)
+    body = await read_body(request, TransferRequest)
+    sent = await invite.invite_user(request.app[DB], who, name, body.username, "owner", is_transfer=True)
+    return json_response(sent, status=201)
+
+
+@redirect_look_alikes
+async def get_package_invitations(request: web.Request) -> web.StreamResponse:
+    limit, after = paging.page_of(request, "invitations")
+    found = await invite.package_invitations(request.app[DB], principal_of(request), name_of(request), after, limit + 1)
+    return _invitations(found, limit)
+
+
+@redirect_look_alikes
+async def delete_invitation(request: web.Request) -> web.StreamResponse:
+    await invite.withdraw(request.app[DB], principal_of(request), name_of(request), _id_of(request))
+    return web.Response(status=204)
+
+
+async def get_my_invitations(request: web.Request) -> web.StreamResponse:
+    limit, after = paging.page_of(request, "invitations")
+    found = await invite.my_invitations(request.app[DB], principal_of(request), after, limit + 1)
+    return _invitations(found, limit)
+
+
+async def accept_invitation(request: web.Request) -> web.StreamResponse:
+    return json_response(await invite.accept(request.app[DB], principal_of(request), _id_of(request)))
+
+
+async def decline_invitation(request: web.Request) -> web.StreamResponse:
+    await invite.decline(request.app[DB], principal_of(request), _id_of(request))
+    return web.Response(status=204)
+
+
+def _invitations(found: Sequence[invite.Invitation], limit: int) -> web.Response:
+    page = paging.page("invitations", "invitations", found, limit)
+    return json_response(page, headers={"Cache-Control": "no-store"})
+
+
+def _username_of(request: web.Request) -> str:
+    return request.match_info["username"].encode("ascii", "replace").decode()
+
+
+def _id_of(request: web.Request) -> int:
+    given = request.match_info["id"]
+    if not (given.isascii() and given.isdigit() and len(given) <= 18):
+        raise NotFound(invite.NO_INVITATION)
+    return int(given)
+
+
+_INVITED: dict[int, Any] = {201: invite.InvitationSent, 308: None}
+_OWNERS = f"{PACKAGE}/owners"
+_INVITATIONS = f"{PACKAGE}/invitations"
+_MINE = "/api/v1/auth/invitations"
+
+
+def _json(model: type[Body]) -> dict[str, type[Body]]:
+    return {"application/json": model}
+
+
+ROUTES = (
+    Route("GET", _OWNERS, get_owners, "Owners and maintainers of a package", limit=READS, parameters=paging.PARAMETERS,
+          answers={200: OwnersPage, 301: None, 304: None}),
+    Route("PUT", _OWNERS, put_owners, "Set all owners and maintainers (admins)", SIGNED_IN, INVITATIONS,
+          body=_json(OwnersChange), answers={200: OwnersPage, 308: None}),
+    Route("PATCH", f"{_OWNERS}/{{username}}", patch_owner, "Change the role of an owner or maintainer (owners)",
+          SIGNED_IN, INVITATIONS, body=_json(RoleChange), answers={200: members.Member, 308: None}, errors=(409,)),
+    Route("DELETE", f"{_OWNERS}/{{username}}", delete_owner, "Remove an owner or maintainer, or yourself", SIGNED_IN,
+          INVITATIONS, answers={204: None, 308: None}, errors=(409,)),
+    Route("POST", _INVITATIONS, post_invitation, "Invite an owner or maintainer (owners)", SIGNED_IN, INVITATIONS,
+          body=_json(InvitationRequest), answers=_INVITED, errors=(409,)),
+    Route("GET", _INVITATIONS, get_package_invitations, "Open invitations to a package (owners)", SIGNED_IN, READS,
+          paging.PARAMETERS, answers={200: InvitationsPage, 301: None}),
+    Route("DELETE", f"{_INVITATIONS}/{{id}}", delete_invitation, "Withdraw an invitation (owners)", SIGNED_IN,
+          INVITATIONS, answers={204: None, 308: None}),
+    Route("POST", f"{PACKAGE}/transfer", post_transfer, "Invite a user to become the only owner (owners)", SIGNED_IN,
+          INVITATIONS, body=_json(TransferRequest), answers=_INVITED, errors=(409,)),
+    Route("GET", _MINE, get_my_invitations, "Your open invitations", SIGNED_IN, READS, paging.PARAMETERS,
+          answers={200: InvitationsPage}),
+    Route("POST", f"{_MINE}/{{id}}/accept", accept_invitation, "Accept an invitation", SIGNED_IN, INVITATIONS,
+          answers={200: invite.Accepted}, errors=(409,)),
+    Route("POST", f"{_MINE}/{{id}}/decline", decline_invitation, "Decline an invitation", SIGNED_IN, INVITATIONS,
+          answers={204: None}),
+)  # fmt: skip
