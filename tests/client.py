@@ -121,11 +121,11 @@ class Registry:
     async def get(self, path: str, **more: Any) -> Answer:
         return await self.call("GET", path, **more)
 
-    async def user(self, username: str = "ada", *, admin: bool = False) -> User:
+    async def user(self, username: str = "ada", *, admin: bool = False, email: str | None = None) -> User:
         """A signed-in user of this name, made when new."""
         if username not in self._users:
             body = {"username": username, "password": PASSWORD}
-            made = await self.call("POST", "/auth/register", json=body)
+            made = await self.call("POST", "/auth/register", json={**body, "email": email})
             assert made.status == 201, made.body
             if admin:
                 await set_role(self.app[DB], username, "admin")

@@ -9,6 +9,8 @@ from registry.accounts.delays import attempt
 from registry.accounts.identity import ROLES, User
 from registry.db.engine import Database
 from registry.errors import InvalidInput, NotFound
+from registry.events import audit
+from registry.events.audit import OPERATOR
 from registry.setting_parts import AccountSettings
 
 log = logging.getLogger(__name__)
@@ -23,6 +25,7 @@ async def set_role(db: Database, username: str, role: str) -> User:
         raise InvalidInput.field("role", f"must be {' or '.join(ROLES)}")
     async with db.transaction() as conn:
         user = _found(await store.set_role(conn, username, role), username)
+        audit.write_with_commit(conn, "user.role", OPERATOR, account_id=user.id, details={"role": role})
     log.info("role changed", extra={"user_id": user.id, "role": role})
     return user
 
@@ -48,6 +51,7 @@ async def reset_password(db: Database, settings: AccountSettings, username: str,
         await store.set_password(conn, user.id, password_hash)
         await store.delete_api_tokens(conn, user.id)
         await attempt.forget(conn, settings, user)
+        audit.write_with_commit(conn, "password.reset", OPERATOR, account_id=user.id)
     log.info("password reset", extra={"user_id": user.id})
     return user
 
@@ -57,6 +61,7 @@ async def deactivate(db: Database, username: str) -> User:
     async with db.transaction() as conn:
         user = _found(await store.set_active(conn, username, active=False), username)
         await store.delete_api_tokens(conn, user.id)
+        audit.write_with_commit(conn, "user.deactivate", OPERATOR, account_id=user.id)
     log.info("user deactivated", extra={"user_id": user.id})
     return user
 
@@ -65,6 +70,7 @@ async def reactivate(db: Database, username: str) -> User:
     """Lets a deactivated user sign in again. Raises NotFound."""
     async with db.transaction() as conn:
         user = _found(await store.set_active(conn, username, active=True), username)
+        audit.write_with_commit(conn, "user.reactivate", OPERATOR, account_id=user.id)
     log.info("user reactivated", extra={"user_id": user.id})
     return user
 

@@ -9,6 +9,7 @@ from registry.accounts import store, tokens
 from registry.accounts.identity import SCOPES, ApiToken, Principal
 from registry.db.engine import Database
 from registry.errors import Conflict, FieldError, InvalidInput, NotFound, Unauthorized
+from registry.events import audit
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,8 @@ async def create_api_token(
             packages=None if packages is None else sorted(set(packages)),
             expires_at=expires_at,
         )
+        details = {"token": kept.id, "name": kept.name, "scopes": list(kept.scopes)}
+        audit.write_with_commit(conn, "token.create", principal.actor, details=details)
     log.info("api token created", extra={"user_id": principal.user_id, "token_id": kept.id, "scopes": kept.scopes})
     return kept, text
 
@@ -75,6 +78,8 @@ async def delete_api_token(db: Database, principal: Principal, token_id: int) ->
     if 0 < token_id < 2**63:
         async with db.transaction() as conn:
             deleted = await store.delete_api_token(conn, principal.user_id, token_id)
+            if deleted:
+                audit.write_with_commit(conn, "token.delete", principal.actor, details={"token": token_id})
         if deleted:
             log.info("api token deleted", extra={"user_id": principal.user_id, "token_id": token_id})
             return

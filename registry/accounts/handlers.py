@@ -9,8 +9,9 @@ from aiohttp import web
 from registry.accounts import api_tokens, authenticate, bodies, leaks, login, register, tokens
 from registry.accounts.delays import attempt
 from registry.accounts.identity import Principal
-from registry.accounts.requests import NEEDS_CREDENTIALS, principal_of
+from registry.accounts.requests import NEEDS_CREDENTIALS, origin_of, principal_of
 from registry.errors import InvalidInput, NotFound, Unauthorized
+from registry.events.audit import Actor
 from registry.keys import DB, SETTINGS
 from registry.web.context import CONTEXT
 from registry.web.credentials import CREDENTIAL_CHECK
@@ -35,7 +36,8 @@ async def register_user(request: web.Request) -> web.StreamResponse:
     principal = request[CONTEXT].principal
     register.require_open(settings, principal if isinstance(principal, Principal) else None)
     body = await _read_with_password(request, bodies.Registration)
-    user = await register.register(request.app[DB], settings, body.username, body.password, body.email)
+    actor = principal.actor if isinstance(principal, Principal) else Actor(origin=origin_of(request))
+    user = await register.register(request.app[DB], settings, body.username, body.password, body.email, actor=actor)
     return json_response({"success": True, "user": bodies.user_info(user)}, status=201)
 
 
@@ -43,7 +45,7 @@ async def log_in(request: web.Request) -> web.StreamResponse:
     body = await _read_with_password(request, bodies.Credentials)
     settings = request.app[SETTINGS].accounts
     user, token, expires_at = await login.login(
-        request.app[DB], settings, body.username, body.password, request[CONTEXT].client
+        request.app[DB], settings, body.username, body.password, request[CONTEXT].client, origin_of(request)
     )
     answer = bodies.logged_in(user, token, expires_at)
     if await login.warn_of_breach(settings, user, body.password):
@@ -139,7 +141,7 @@ async def _label(request: web.Request, alert: bodies.LeakedToken) -> dict[str, s
     db, settings, token = request.app[DB], request.app[SETTINGS].accounts, alert.token.strip()
 
     async def revoke() -> bool:
-        return await leaks.revoke_leaked(db, settings, token, alert.url or "", alert.source or "")
+        return await leaks.revoke_leaked(db, settings, token, alert.url or "", alert.source or "", origin_of(request))
 
     return {
         "token_hash": tokens.hash_api_token(alert.token),

@@ -5,6 +5,8 @@ import logging
 from registry.accounts import store, tokens
 from registry.db.engine import Database
 from registry.errors import Unauthorized
+from registry.events import audit
+from registry.events.audit import UNKNOWN_ORIGIN, Actor, Origin
 from registry.setting_parts import AccountSettings
 
 log = logging.getLogger(__name__)
@@ -13,7 +15,14 @@ log = logging.getLogger(__name__)
 MAX_PLACE = 500
 
 
-async def revoke_leaked(db: Database, settings: AccountSettings, token: str, url: str = "", source: str = "") -> bool:
+async def revoke_leaked(
+    db: Database,
+    settings: AccountSettings,
+    token: str,
+    url: str = "",
+    source: str = "",
+    origin: Origin = UNKNOWN_ORIGIN,
+) -> bool:
     """Revokes an API token or a login. Returns whether this registry issued `token`. A repeated call changes nothing.
 
     `url` is where the token was found, `source` is the kind of place. The owner of an API token sees both.
@@ -21,26 +30,31 @@ async def revoke_leaked(db: Database, settings: AccountSettings, token: str, url
     # The URL itself may contain the token.
     url, source = (text.replace(token, "…")[:MAX_PLACE] if token else "" for text in (url, source))
     if tokens.looks_like_api_token(token):
-        return await _revoke_api_token(db, token, url, source)
+        return await _revoke_api_token(db, token, url, source, Actor(origin=origin))
     try:
         claims = tokens.read(token, settings)
     except Unauthorized:
         return False
     async with db.transaction() as conn:
-        await store.revoke(conn, claims.jti, claims.expires_at)
+        if await store.revoke(conn, claims.jti, claims.expires_at):
+            where, actor = {"found_at": url, "source": source}, Actor(origin=origin)
+            audit.write_with_commit(conn, "login.leak", actor, account_id=claims.user_id, details=where)
     log.warning("leaked login revoked", extra={"user_id": claims.user_id, "found_at": url, "source": source})
     return True
 
 
-async def _revoke_api_token(db: Database, token: str, url: str, source: str) -> bool:
+async def _revoke_api_token(db: Database, token: str, url: str, source: str, actor: Actor) -> bool:
     if not tokens.checksum_holds(token):
         return False
     token_hash = tokens.hash_api_token(token)
     async with db.transaction() as conn:
         revoked = await store.report_api_token(conn, token_hash, url=url, source=source)
         found = revoked or await store.api_token_by_hash(conn, token_hash)
+        where = {"found_at": url, "source": source}
+        if revoked:
+            details = {"token": revoked[1].id, "name": revoked[1].name, **where}
+            audit.write_with_commit(conn, "token.leak", actor, account_id=revoked[0].id, details=details)
     if revoked:
         user, kept = revoked
-        where = {"found_at": url, "source": source}
         log.warning("leaked api token revoked", extra={"user_id": user.id, "token_id": kept.id, **where})
     return found is not None

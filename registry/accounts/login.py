@@ -9,6 +9,8 @@ from registry.accounts.delays import attempt
 from registry.accounts.identity import Principal, User
 from registry.db.engine import Database
 from registry.errors import Conflict, FieldError, InvalidInput, Unauthorized
+from registry.events import audit
+from registry.events.audit import UNKNOWN_ORIGIN, Actor, Origin
 from registry.setting_parts import AccountSettings
 
 log = logging.getLogger(__name__)
@@ -18,9 +20,16 @@ WRONG = "The user name or the password is wrong."
 
 
 async def login(
-    db: Database, settings: AccountSettings, name_or_email: str, password: str, address: str = ""
+    db: Database,
+    settings: AccountSettings,
+    name_or_email: str,
+    password: str,
+    address: str = "",
+    origin: Origin = UNKNOWN_ORIGIN,
 ) -> tuple[User, str, datetime]:
-    """Returns (the user, a new token, its expiry). `address` is the client's address.
+    """Returns (the user, a new token, its expiry).
+
+    `address` is that of the client, which delays count by. `origin` is what the audit log stores about the client.
 
     Upper and lower case make no difference in `name_or_email`.
     Raises Unauthorized for an unknown user, a deactivated user and a wrong password, with the same text and after the
@@ -33,10 +42,12 @@ async def login(
     match = await passwords.verify_password(password, stored, settings.pbkdf2_iterations)
     if user is None or stored is None or not match:
         log.info("login failed", extra={"user_id": found[0].id if found else None, "client": address})
-        await this_attempt.failed()
+        await this_attempt.failed(_noted("login.fail", found[0].id if found else None, origin))
         raise Unauthorized(WRONG)
     await this_attempt.succeeded(
-        attempt.of_user(settings, user, address, known=known), attempt.sign_ins(settings, user, address)
+        attempt.of_user(settings, user, address, known=known),
+        attempt.sign_ins(settings, user, address),
+        _noted("login.succeed", user.id, origin),
     )
     if match is passwords.Match.OUTDATED:
         fresh = await passwords.hash_password(password, settings.pbkdf2_iterations)
@@ -60,6 +71,7 @@ async def logout(db: Database, principal: Principal) -> None:
             await store.delete_api_token(conn, principal.user_id, principal.token_id)
         elif principal.jti is not None and principal.expires_at is not None:
             await store.revoke(conn, principal.jti, principal.expires_at)
+        audit.write_with_commit(conn, "logout", principal.actor)
 
 
 async def change_password(
@@ -103,8 +115,14 @@ async def change_password(
         await store.delete_api_tokens(conn, user.id)
         await attempt.forget_networks(conn, settings, user)
         await attempt.remember_network(conn, settings, user, address)
+        audit.write_with_commit(conn, "password.change", principal.actor)
     log.info("password changed", extra={"user_id": user.id})
     return changed, *tokens.issue(changed, settings, datetime.now(UTC))
+
+
+def _noted(action: str, user_id: int | None, origin: Origin) -> attempt.Note:
+    """Writes an audit entry about a login. A name that no user has is not stored: it may be a mistyped password."""
+    return lambda conn: audit.write_with_commit(conn, action, Actor(user_id, origin=origin))
 
 
 async def _find(db: Database, name_or_email: str) -> tuple[User, str] | None:

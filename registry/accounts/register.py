@@ -4,12 +4,15 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from registry.accounts import passwords, store
 from registry.accounts.identity import ROLES, Principal, User
 from registry.db.engine import ConstraintViolated, Database
 from registry.errors import FieldError, Forbidden, InvalidInput, Unauthorized, UserExists
+from registry.events import audit
+from registry.events.audit import OPERATOR, Actor
 from registry.setting_parts import AccountSettings
 
 log = logging.getLogger(__name__)
@@ -39,8 +42,10 @@ async def register(
     password: str,
     email: str | None = None,
     role: str = "user",
+    *,
+    actor: Actor = OPERATOR,
 ) -> User:
-    """Creates a user. An `email` of "" or None means none. `role` is one of ROLES.
+    """Creates a user. An `email` of "" or None means none. `role` is one of ROLES. `actor` is who creates it.
 
     Raises InvalidInput with every wrong field, and UserExists if another user has the name or the address. Upper and
     lower case make no difference in either.
@@ -56,6 +61,9 @@ async def register(
             user = await store.add_user(
                 conn, username=username, email=email or None, password_hash=password_hash, role=role
             )
+            # Somebody without an account creates it for themselves.
+            actor = actor if actor is OPERATOR or actor.user_id else replace(actor, user_id=user.id)
+            audit.write_with_commit(conn, "user.create", actor, account_id=user.id, details={"role": role})
     except ConstraintViolated as violated:
         raise _taken(violated.constraint) from None
     log.info("user registered", extra={"user_id": user.id, "role": role})

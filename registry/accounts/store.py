@@ -185,8 +185,9 @@ async def login(conn: Connection, user_id: int, jti: str) -> tuple[User, bool] |
     return row and (_user(row), row.revoked)
 
 
-async def revoke(conn: Connection, jti: str, expires_at: datetime) -> None:
-    await conn.run(_REVOKE, jti=jti, expires_at=expires_at)
+async def revoke(conn: Connection, jti: str, expires_at: datetime) -> bool:
+    """Returns whether the login was not revoked before."""
+    return await conn.run(_REVOKE, jti=jti, expires_at=expires_at) > 0
 
 
 async def purge_revoked(conn: Connection, before: datetime) -> int:

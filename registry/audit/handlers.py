@@ -55,7 +55,10 @@ def _is_csv(request: web.Request) -> bool:
 
 
 def _wanted(request: web.Request) -> tuple[Filters, int, int]:
-    """(the filters of the query, the id below which the entries are, their number). Raises InvalidInput with every wrong parameter."""
+    """(the filters of the query, the id below which entries are wanted, their number).
+
+    Raises InvalidInput with every wrong parameter.
+    """
     errors: list[FieldError] = []
     if request.query.get("format", "json") not in FORMATS:
         errors.append({"field": "format", "message": "must be json or csv"})

@@ -44,7 +44,8 @@ class Actor:
     origin: Origin = UNKNOWN_ORIGIN
 
 
-NOBODY = Actor()
+OPERATOR = Actor()
+"""Whoever runs a command on the server."""
 
 _COLUMNS = (
     "action", "actor_id", "token_id", "token_name", "publisher", "ip", "user_agent", "account_id", "package_id",

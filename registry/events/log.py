@@ -52,7 +52,20 @@ _append = statement(
     )
     .returning(events.c.seq)
 )
-APPEND = together(_LOCK, prepared("append_event", _append))
+_APPEND = prepared("append_event", _append)
+APPEND = together(_LOCK, _APPEND)
+_append_created = statement(
+    sa.insert(events).values(
+        seq=_NEXT,
+        type=sa.literal_column(f"'{PACKAGE_CREATED}'"),
+        package_id=p("package_id"),
+        package=p("package"),
+        actor_id=p("actor_id"),
+        data=sa.literal_column("'{}'::jsonb"),
+    )
+)
+APPEND_FIRST = together(_LOCK, prepared("append_created", _append_created), _APPEND)
+"""Appends PACKAGE_CREATED and then the event. For the first version of a package."""
 _READ = statement(sa.select(events).where(events.c.seq > p("after")).order_by(events.c.seq).limit(p("count")))
 _LAST = statement(sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0)))
 _POSITION = statement(sa.select(consumers.c.seq).where(consumers.c.name == p("name")))

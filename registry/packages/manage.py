@@ -9,10 +9,21 @@ from typing import Any
 from registry.accounts.identity import Principal
 from registry.db.engine import Connection, Database
 from registry.errors import Conflict
+from registry.events import audit
 from registry.events import log as event_log
 from registry.packages import store
 from registry.packages.read import canonical_of, check_name, is_address_of, no_package, no_version
 from registry.packages.rights import Action, authorize
+
+# The names of the acts in the audit log.
+_ACTIONS = {
+    event_log.VERSION_DELETED: "version.delete",
+    event_log.VERSION_RESTORED: "version.restore",
+    event_log.VERSION_YANKED: "version.yank",
+    event_log.VERSION_UNYANKED: "version.unyank",
+    event_log.PACKAGE_DEPRECATED: "package.deprecate",
+    event_log.PACKAGE_UNDEPRECATED: "package.undeprecate",
+}
 
 
 async def delete_version(db: Database, who: Principal, name: str, version: str) -> None:
@@ -98,6 +109,7 @@ async def _conclude(
     conn: Connection, who: Principal, package: Any, version: str | None, kind: str, data: dict[str, Any] | None = None
 ) -> None:
     await store.refresh(conn, package.id)
+    audit.write_with_commit(conn, _ACTIONS[kind], who.actor, package_id=package.id, version=version, details=data)
     await event_log.append(
         conn, kind, package_id=package.id, package=package.name, version=version, actor_id=who.user_id, data=data
     )

@@ -28,6 +28,7 @@ from registry.errors import (
     VersionBurned,
     VersionExists,
 )
+from registry.events import audit
 from registry.packages import archive, manifest, names, rights, store, versions
 from registry.packages.inspection import InspectionPool
 from registry.packages.manifest import Metadata
@@ -225,8 +226,18 @@ async def _keep(db: Database, storage: Storage, who: Principal, upload: Upload, 
                 await _check(conn, who, meta.name, meta.version, package)
             if repeat_key and not await store.remember_key(conn, who.user_id, repeat_key, found.fingerprint):
                 raise IdempotencyKeyReused(KEY_REUSED)
+            audit.write_with_commit(
+                conn, "version.publish", who.actor, package_id=package.id, version=meta.version.text
+            )
             seq = await store.add_version(
-                conn, package.id, meta, checksum=tarball.sha256, key=key, size=tarball.size, user_id=who.user_id
+                conn,
+                package.id,
+                meta,
+                is_first=package.is_new,
+                checksum=tarball.sha256,
+                key=key,
+                size=tarball.size,
+                user_id=who.user_id,
             )
             answer = _answer(package.id, found, tarball, seq, package.now)
             if repeat_key:

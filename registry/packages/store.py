@@ -81,6 +81,7 @@ _CHOSEN = latest_of(p("of_package")).subquery("chosen")
 _SHOW = sa.update(packages).where(packages.c.id == _CHOSEN.c.package_id)
 _REFRESH = prepared("refresh_package", statement(_SHOW.values(**shown(_CHOSEN), updated_at=sa.func.now())))
 _ADD_VERSION = together(_INSERT_VERSION, _REFRESH, event_log.APPEND)
+_ADD_FIRST_VERSION = together(_INSERT_VERSION, _REFRESH, event_log.APPEND_FIRST)
 _HIDE = statement(
     sa.update(packages).where(packages.c.id == p("of_package")).values(latest_version_id=None, updated_at=sa.func.now())
 )
@@ -218,11 +219,19 @@ async def version_state(conn: Connection, package_id: int, canonical: str) -> Ro
 
 
 async def add_version(
-    conn: Connection, package_id: int, meta: Metadata, *, checksum: str, key: str, size: int, user_id: int
+    conn: Connection,
+    package_id: int,
+    meta: Metadata,
+    *,
+    is_first: bool,
+    checksum: str,
+    key: str,
+    size: int,
+    user_id: int,
 ) -> int:
     """Inserts a version, refreshes what the package shows, and appends the event. Returns the event's seq.
 
-    Must be the last write of the transaction.
+    `is_first` also appends the event of a new package. Must be the last write of the transaction.
     """
     return await event_log.append(
         conn,
@@ -232,7 +241,7 @@ async def add_version(
         version=meta.version.text,
         actor_id=user_id,
         data={"checksum": checksum, "size": size},
-        stmt=_ADD_VERSION,
+        stmt=_ADD_FIRST_VERSION if is_first else _ADD_VERSION,
         of_package=package_id,
         canonical=meta.version.canonical,
         sort_key=meta.version.sort_key,

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import ipaddress
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -37,6 +37,13 @@ IPV4_PREFIX = 24
 
 USE_TOKENS = "Programs should use API tokens, which this does not affect."
 
+Note = Callable[[Connection], None]
+"""Writes an audit entry with the commit of a transaction."""
+
+
+def _note_nothing(_: Connection) -> None:
+    """The default Note."""
+
 
 @dataclass(frozen=True)
 class Counter:
@@ -58,19 +65,25 @@ class Attempt:
     counters: Sequence[Counter]
     claimed: frozenset[str]
 
-    async def failed(self) -> None:
-        """Counts the failure. Raises TooManyFailures if concurrent attempts have used up the free failures."""
+    async def failed(self, note: Note = _note_nothing) -> None:
+        """Counts the failure, and calls `note` in the same transaction.
+
+        Raises TooManyFailures if concurrent attempts have used up the free failures.
+        """
         too_many = False
         async with self.db.transaction() as conn:
             for counter in self.counters:
                 longest = LONGEST_WAIT.total_seconds()
                 count = await store.add_failure(conn, counter.key, free=counter.free, longest=longest)
                 too_many |= count > counter.free and counter.key not in self.claimed
+            note(conn)
         if too_many:
             raise _too_many(1)
 
-    async def succeeded(self, reset: Sequence[Counter], sign_ins: Sequence[store.SignIn] = ()) -> None:
-        """Deletes the counters `reset` and remembers the networks of `sign_ins`.
+    async def succeeded(
+        self, reset: Sequence[Counter], sign_ins: Sequence[store.SignIn] = (), note: Note = _note_nothing
+    ) -> None:
+        """Deletes the counters `reset`, remembers the networks of `sign_ins`, and calls `note` in the same transaction.
 
         Raises TooManyFailures if concurrent attempts have used up the free failures. So guesses that are sent at once
         get no more answers than guesses that are sent one by one.
@@ -81,6 +94,7 @@ class Attempt:
             if not late:
                 await store.forget(conn, [counter.key for counter in reset])
                 await store.remember_networks(conn, sign_ins, most=MOST_NETWORKS)
+                note(conn)
         if late:
             raise _too_many(1)  # the same answer as for a wrong password
 
