@@ -20,6 +20,8 @@ from registry.packages.read import check_name, no_package
 from registry.packages.rights import MAINTAINER, OWNER, Action, authorize, check_credentials
 
 MAX_MEMBERS = 100
+STRANGER = 0
+"""An id that no user has."""
 
 
 class Member(TypedDict):
@@ -41,7 +43,7 @@ class Wanted:
 async def list_members(db: Database, who: Principal | None, name: str) -> list[Member]:
     """The owners and maintainers of a package. Raises NotFound, OtherSpelling."""
     async with db.read() as conn:
-        package = await packages.find(conn, name, who.user_id if who else None)
+        package = await packages.find(conn, name, who.user_id if who else STRANGER)
         package = _visible(check_name(package, name), who)
         return [_member(row) for row in await roles.members(conn, package.id)]
 
