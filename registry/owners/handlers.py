@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from aiohttp import web
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
 
 from registry.accounts.identity import Principal
-from registry.accounts.register import MAX_EMAIL, is_email
+from registry.accounts.register import MAX_EMAIL, check_email
 from registry.accounts.requests import principal_of
 from registry.errors import InvalidInput, NotFound
 from registry.keys import DB
@@ -42,7 +42,7 @@ class InvitationRequest(Body):
     """Whom to invite: either `username` or `email`."""
 
     username: Username | None = None
-    email: Annotated[str, Field(max_length=MAX_EMAIL)] | None = None
+    email: Annotated[str, Field(json_schema_extra={"maxLength": MAX_EMAIL}), AfterValidator(check_email)] | None = None
     role: Role
 
 
@@ -116,10 +116,7 @@ async def post_invitation(request: web.Request) -> web.StreamResponse:
     if body.username is not None:
         sent = await invite.invite_user(db, who, name, body.username, body.role)
     else:
-        email = body.email or ""
-        if not is_email(email):
-            raise InvalidInput.field("email", f"must be an address of at most {MAX_EMAIL} characters")
-        sent = await invite.invite_email(db, who, name, email, body.role)
+        sent = await invite.invite_email(db, who, name, body.email or "", body.role)
     return json_response(sent, status=201)
 
 
