@@ -37,6 +37,7 @@ SettingsError and StackError end a command, not a request. Their texts are print
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from typing_extensions import TypedDict
 
@@ -49,19 +50,28 @@ class FieldError(TypedDict):
 
 
 class RegistryError(Exception):
-    """A failure with a status, a stable code, a text for people, and an entry for each wrong field."""
+    """A failure with a status, a stable code, a text for people, and an entry for each wrong field.
+
+    `members` are further members of the answer's body.
+    """
 
     status = 500
     code = "internal_error"
     title = "Internal error"
 
     def __init__(
-        self, detail: str, *, errors: Sequence[FieldError] = (), headers: Mapping[str, str] | None = None
+        self,
+        detail: str,
+        *,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+        members: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.errors = list(errors)
         self.headers = dict(headers or {})
+        self.members = dict(members or {})
 
 
 class InvalidInput(RegistryError):

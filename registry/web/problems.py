@@ -78,7 +78,7 @@ def problem_response(error: RegistryError, request_id: str, content_type: str = 
     if error.errors:
         body["errors"] = error.errors
     return web.Response(
-        body=orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS),
+        body=orjson.dumps({**error.members, **body}, option=orjson.OPT_NON_STR_KEYS),
         status=error.status,
         headers={
             "X-Request-ID": request_id,
