@@ -29,6 +29,7 @@ TEST = [
     "schemathesis>=4.30,<5",
     "semver>=3,<4",
     "time-machine>=3,<4",
+    "trustme>=1.2,<2",
     "types-cachetools>=6,<8",
 ]
 
@@ -66,7 +67,7 @@ setup(
         "prometheus-client>=0.24,<1",
         "psycopg2-binary>=2.9.11,<3",
         "pydantic>=2.12,<3",
-        "PyJWT>=2.10,<3",
+        "PyJWT>=2.15,<3",
         "python-json-logger>=3.3,<5",
         "SQLAlchemy>=2.1,<2.2",
         "typing-extensions>=4.12,<5",

@@ -27,6 +27,8 @@ from registry.packages.cached import PackageCache
 from registry.packages.inspection import InspectionPool
 from registry.packages.requests import CACHE
 from registry.packages.upload import Receiver
+from registry.publishers import handlers as publishers
+from registry.publishers.issuers import open_issuers
 from registry.search import handlers as search
 from registry.search.index import open_search
 from registry.search.keys import SEARCH
@@ -57,6 +59,7 @@ ROUTES: tuple[Route, ...] = (
     *statistics.ROUTES,
     *accounts.ROUTES,
     *owners.ROUTES,
+    *publishers.ROUTES,
     *audit.ROUTES,
     *operations.ROUTES,
 )
@@ -64,7 +67,7 @@ ROUTES: tuple[Route, ...] = (
 LIMITS: dict[str, Limit] = {route.limit.name: route.limit for route in ROUTES if route.limit is not None}
 # These words have routes of their own, so they must not match as parameters.
 TOKEN_ID_IN_PATH = "{id:(?!report$)[^{}/]+}"  # noqa: S105 - a pattern
-VERSION_IN_PATH = "{version:(?!(?:audit|invitations|owners|stats|transfer|versions)$)[^{}/]+}"
+VERSION_IN_PATH = "{version:(?!(?:audit|invitations|owners|publishers|stats|transfer|versions)$)[^{}/]+}"
 PATH_PARAMETERS: dict[str, Any] = {
     "name": {
         "name": "name", "in": "path", "required": True, "description": "Package name", "example": "hello-world",
@@ -84,7 +87,7 @@ PATH_PARAMETERS: dict[str, Any] = {
         "schema": {"type": "string", "minLength": 3, "maxLength": 50},
     },
     "id": {
-        "name": "id", "in": "path", "required": True, "description": "Number of the token or invitation",
+        "name": "id", "in": "path", "required": True, "description": "Number of the token, invitation or publisher",
         "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999_999_999_999},
     },
 }  # fmt: skip
@@ -156,6 +159,7 @@ def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterat
             app[ANNOUNCEMENTS] = announcements = Announcements(db, CHANNELS)
             app[CACHE] = cache = PackageCache(announcements)
             app[downloads.TARBALLS] = Tarballs(db, storage, cache)
+            app[publishers.ISSUERS] = await stack.enter_async_context(open_issuers(settings.oidc))
             await stack.enter_async_context(running({"announcements": announcements.listen}))
             app[SEARCH] = index = await stack.enter_async_context(open_search(settings.search))
             app[downloads.RECORDER] = await stack.enter_async_context(open_recorder(db, settings.limits.spool_path))

@@ -6,6 +6,7 @@ RegistryError
 │   ├── InvalidManifest         invalid_manifest       synapse.json is missing or wrong
 │   └── ChecksumMismatch        checksum_mismatch      the bytes don't have the declared checksum
 ├── Unauthorized 401            unauthorized           credentials are missing or not valid
+│   └── OidcRefused             oidc_refused           the ID token of a CI job is not accepted (+ reason)
 ├── Forbidden 403               forbidden              the user is known but not allowed
 │   ├── NameReserved            name_reserved
 │   └── EmailNotVerified        email_not_verified     the account has not verified its address
@@ -26,11 +27,13 @@ RegistryError
 ├── RangeNotSatisfiable 416     range_not_satisfiable
 ├── TooManyRequests 429         rate_limited           (+ Retry-After)
 │   └── TooManyFailures         too_many_failures      too many wrong passwords; wait before the next attempt
+├── NotReached 504              not_reached            a state was not reached in the time that the client waits
 ├── Internal 500                internal_error         a fault in the registry
 └── Unavailable 503             unavailable            a server that is needed is unavailable (+ Retry-After)
     ├── DatabaseUnavailable     database_unavailable
     ├── StorageUnavailable      storage_unavailable
     ├── SearchUnavailable       search_unavailable
+    ├── IssuerUnavailable       issuer_unavailable     the keys of an issuer of ID tokens can't be fetched
     └── SecretUnreadable        secret_unreadable      no key of REGISTRY_SECRET_KEY decrypts a stored secret
 
 SettingsError and StackError end a command, not a request. Their texts are printed on the terminal.
@@ -101,6 +104,10 @@ class ChecksumMismatch(InvalidInput):
 
 class Unauthorized(RegistryError):
     status, code, title = 401, "unauthorized", "Unauthorized"
+
+
+class OidcRefused(Unauthorized):
+    code, title = "oidc_refused", "ID token refused"
 
 
 class Forbidden(RegistryError):
@@ -183,6 +190,10 @@ class TooManyFailures(TooManyRequests):
     code, title = "too_many_failures", "Too many wrong passwords"
 
 
+class NotReached(RegistryError):
+    status, code, title = 504, "not_reached", "Not reached in time"
+
+
 class Internal(RegistryError):
     """A fault in the registry. The log has the details under the request id."""
 
@@ -204,6 +215,10 @@ class StorageUnavailable(Unavailable):
 
 class SearchUnavailable(Unavailable):
     code = "search_unavailable"
+
+
+class IssuerUnavailable(Unavailable):
+    code = "issuer_unavailable"
 
 
 class SecretUnreadable(Unavailable):

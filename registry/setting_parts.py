@@ -106,6 +106,25 @@ class AccountSettings:
 
 
 @dataclass(frozen=True)
+class OidcSettings:
+    """Issuers of the ID tokens with which CI jobs publish."""
+
+    issuers: tuple[tuple[str, str], ...] = var(
+        "REGISTRY_OIDC_ISSUERS",
+        "",
+        "Issuers besides GitHub and GitLab, with commas between: https://ci.example, or gitlab=https://gitlab.example",
+        types.issuers,
+    )
+    audience: str = var(
+        "REGISTRY_OIDC_AUDIENCE",
+        "",
+        "Audience that ID tokens must have; REGISTRY_PUBLIC_URL unless it is set",
+        types.matching(r"[!-~]{1,500}", "printable ASCII without blanks"),
+    )
+    ca: str = var("REGISTRY_OIDC_CA", "", "CA file that the certificates of issuers are checked against, too")
+
+
+@dataclass(frozen=True)
 class AuditSettings:
     """How long the audit log is kept."""
 

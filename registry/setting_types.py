@@ -127,6 +127,25 @@ def public_url(value: str) -> str:
         raise ValueError("an address such as https://registry.example, without a path") from None
 
 
+def issuers(value: str) -> tuple[tuple[str, str], ...]:
+    """(kind, address) of each issuer of ID tokens. The kind is oidc unless it is written before the address."""
+    wanted = "issuers such as https://ci.example or gitlab=https://gitlab.example (http only at 127.0.0.1)"
+    found = []
+    for word in words(value):
+        kind, equals, address = word.partition("=")
+        kind, address = (kind, address) if equals else ("oidc", word)
+        parts = _split(address, ("http", "https"), wanted)
+        is_local = parts.scheme == "http" and is_loopback(parts.hostname or "")
+        if kind not in ("github", "gitlab", "oidc") or not parts.hostname or parts.query or "@" in parts.netloc:
+            raise ValueError(wanted)
+        if parts.scheme == "http" and not is_local:
+            raise ValueError(wanted)
+        found.append((kind, address))
+    if len({address for _, address in found}) < len(found):
+        raise ValueError("each issuer once")
+    return tuple(found)
+
+
 def host(value: str) -> str:
     try:
         ipaddress.ip_address(value)

@@ -18,6 +18,7 @@ from registry.setting_parts import (
     DatabaseSettings,
     DownloadSettings,
     LimitSettings,
+    OidcSettings,
     SearchSettings,
     StackSettings,
     StorageSettings,
@@ -40,6 +41,7 @@ class Settings:
     env: str
     web: WebSettings
     accounts: AccountSettings
+    oidc: OidcSettings
     audit: AuditSettings
     database: DatabaseSettings
     storage: StorageSettings
@@ -68,6 +70,11 @@ class Settings:
         if not settings.accounts.secret_keys:
             return replace(settings, accounts=replace(settings.accounts, secret_keys=(_ephemeral_secret(),)))
         return settings
+
+    @property
+    def oidc_audience(self) -> str | None:
+        """The audience of ID tokens. None if neither it nor the public address is set."""
+        return self.oidc.audience or self.public_url
 
     @property
     def public_url(self) -> str | None:
@@ -143,6 +150,8 @@ def _production_problems(settings: Settings) -> Iterator[str]:
         yield "REGISTRY_DB_URL wants a postgresql:// address in production"
     if settings.web.debug:
         yield "REGISTRY_DEBUG wants false in production"
+    if any(url.startswith("http:") for _, url in settings.oidc.issuers):
+        yield "REGISTRY_OIDC_ISSUERS wants https:// addresses in production"
     public = urlsplit(settings.web.public_url)
     if public.scheme == "http" and not is_loopback(public.hostname or ""):
         yield "REGISTRY_PUBLIC_URL wants an https:// address in production"

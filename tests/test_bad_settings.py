@@ -45,6 +45,12 @@ BAD = {
     "REGISTRY_BREACHED_PASSWORDS": ["/nowhere/breached.txt", "/", "/dev/null"],
     "REGISTRY_REGISTRATION": ["ajar"],
     "REGISTRY_ACCESS": ["secret"],
+    "REGISTRY_OIDC_ISSUERS": [
+        "ci.example", "http://ci.example", "jenkins=https://ci.example", "https://u:hush@ci.example",
+        "https://ci.example?a=b", "https://ci.example,https://ci.example", "gitlab=", "https://[::1",
+    ],
+    "REGISTRY_OIDC_AUDIENCE": ["a b", "ü"],
+    "REGISTRY_OIDC_CA": [CONTROL],
     "REGISTRY_DB_URL": [
         "postgresql://u:hush@host:x/registry", "postgresql://u:hu@sh@host/registry", "postgresql://u:hu/sh@host/r",
         "postgresql://u:1/hush@host/registry", "postgresql://u:hu#sh@host/r", "postgresql://u:hu?sh@host/r",

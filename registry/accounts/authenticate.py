@@ -114,6 +114,7 @@ async def _find_api_token_holder(db: Database, token: str) -> tuple[User, Princi
         packages=None if kept.packages is None else frozenset(kept.packages),
         token_id=kept.id,
         token_name=kept.name,
+        publisher=kept.publisher,
         expires_at=kept.expires_at,
     )
 

@@ -1,7 +1,9 @@
 """Users, API tokens, and the principal that a request acts for."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from registry.errors import Forbidden
 from registry.events.audit import UNKNOWN_ORIGIN, Actor, Origin
@@ -40,6 +42,7 @@ class ApiToken:
     """The stored part of an API token. `packages` None means all packages of the user.
 
     A token with `reported_at` is revoked: it was found in public at `reported_url` by `reported_source`.
+    A token that a CI job got for its ID token has `publisher_id` and `publisher`, as in Principal.
     """
 
     id: int
@@ -52,6 +55,8 @@ class ApiToken:
     reported_at: datetime | None
     reported_url: str
     reported_source: str
+    publisher_id: int | None
+    publisher: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,8 @@ class Principal:
     """The user of a request, with the rights of its credentials.
 
     A login has `jti`, and no `scopes`: it may do everything the user may. An API token has `token_id`, `token_name` and
-    `scopes`. `origin` is where the request came from.
+    `scopes`. `origin` is where the request came from. The token of a CI job has `publisher`:
+    the `id` of the trusted publisher, and the provenance of the versions that the job publishes.
     """
 
     user_id: int
@@ -72,12 +78,13 @@ class Principal:
     jti: str | None = None
     expires_at: datetime | None = None
     token_name: str = ""
+    publisher: Mapping[str, Any] | None = None
     origin: Origin = UNKNOWN_ORIGIN
 
     @property
     def actor(self) -> Actor:
         """This principal, for the audit log."""
-        return Actor(self.user_id, self.token_id, self.token_name, origin=self.origin)
+        return Actor(self.user_id, self.token_id, self.token_name, self.publisher, self.origin)
 
     @property
     def is_login(self) -> bool:

@@ -1,14 +1,15 @@
 """SQL of users, revoked logins and API tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import bindparam as p
 
 from registry.accounts.identity import ApiToken, User
-from registry.db.engine import Connection, Row, prepared, statement
+from registry.db.engine import Connection, Row, json, prepared, statement
 from registry.db.tables import api_tokens, revoked_tokens, users
 
 USERNAME_TAKEN = "users_username_key"
@@ -40,11 +41,15 @@ _API_TOKEN = (
     api_tokens.c.reported_at,
     api_tokens.c.reported_url,
     api_tokens.c.reported_source,
+    api_tokens.c.publisher_id,
+    api_tokens.c.publisher,
 )
 _BY_USERNAME = sa.func.lower(users.c.username) == sa.func.lower(p("wanted", type_=sa.Text))
 _BY_EMAIL = sa.func.lower(users.c.email) == sa.func.lower(p("wanted", type_=sa.Text))
 _BY_ID = users.c.id == p("user")
 _OF_USER = api_tokens.c.user_id == p("user")
+# Tokens of CI jobs are not the user's own: they are neither listed nor counted.
+_OWN = sa.and_(_OF_USER, api_tokens.c.publisher_id.is_(None))
 
 _ADD_USER = statement(
     sa.insert(users)
@@ -91,11 +96,13 @@ _ADD_API_TOKEN = statement(
         scopes=p("scopes"),
         packages=p("packages"),
         expires_at=p("expires_at"),
+        publisher_id=p("publisher_id"),
+        publisher=p("publisher"),
     )
     .returning(*_API_TOKEN)
 )
-_API_TOKENS = statement(sa.select(*_API_TOKEN).where(_OF_USER).order_by(api_tokens.c.id))
-_COUNT_API_TOKENS = statement(sa.select(sa.func.count()).where(_OF_USER))
+_API_TOKENS = statement(sa.select(*_API_TOKEN).where(_OWN).order_by(api_tokens.c.id))
+_COUNT_API_TOKENS = statement(sa.select(sa.func.count()).where(_OWN))
 _DELETE_API_TOKEN = statement(sa.delete(api_tokens).where(_OF_USER, api_tokens.c.id == p("token")))
 _DELETE_API_TOKENS = statement(sa.delete(api_tokens).where(_OF_USER))
 _API_TOKEN_BY_HASH = prepared(
@@ -204,7 +211,9 @@ async def add_api_token(
     scopes: Sequence[str],
     packages: Sequence[str] | None,
     expires_at: datetime | None,
+    publisher: Mapping[str, Any] | None = None,
 ) -> ApiToken:
+    """`publisher` is that of a CI job: see Principal."""
     row = await conn.one(
         _ADD_API_TOKEN,
         user_id=user_id,
@@ -213,6 +222,8 @@ async def add_api_token(
         scopes=list(scopes),
         packages=None if packages is None else list(packages),
         expires_at=expires_at,
+        publisher_id=publisher and publisher["id"],
+        publisher=publisher and json(dict(publisher)),
     )
     return _api_token(row)
 

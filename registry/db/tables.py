@@ -70,6 +70,9 @@ api_tokens = sa.Table(
     sa.Column("reported_at", sa.DateTime(timezone=True)),
     _text("reported_url"),
     _text("reported_source"),
+    # The trusted publisher for which the token was made, and what its ID token said about the origin of versions.
+    sa.Column("publisher_id", sa.BigInteger, sa.ForeignKey("publishers.id", ondelete="CASCADE"), index=True),
+    sa.Column("publisher", JSONB),
 )
 
 password_failures = sa.Table(
@@ -136,6 +139,40 @@ package_owners = sa.Table(
     _now("since"),
 )  # fmt: skip
 
+# CI workflows that may publish a package without a stored token.
+publishers = sa.Table(
+    "publishers",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    # A pending publisher has the name of a package that doesn't exist yet. The first publish sets the package.
+    sa.Column("package_id", sa.BigInteger, sa.ForeignKey("packages.id"), index=True),
+    sa.Column("pending_name", sa.Text, index=True),
+    # Who added it. Until there is a package, it publishes for this user.
+    sa.Column("user_id", sa.BigInteger, sa.ForeignKey("users.id"), nullable=False, index=True),
+    sa.Column(
+        "kind", sa.Text, sa.CheckConstraint("kind IN ('github', 'gitlab', 'oidc')", "publishers_kind_check"),
+        nullable=False,
+    ),
+    sa.Column("issuer", sa.Text, nullable=False),
+    # The values that the claims of an ID token must have.
+    sa.Column("wanted", JSONB, nullable=False),
+    # The numbers of the repository and of its owner, bound at first use.
+    sa.Column("repository_id", sa.Text),
+    sa.Column("repository_owner_id", sa.Text),
+    _now("created_at"),
+    sa.Column("last_used_at", sa.DateTime(timezone=True)),
+    sa.CheckConstraint("(package_id IS NULL) <> (pending_name IS NULL)", "publishers_package_check"),
+)  # fmt: skip
+
+# ID tokens that were exchanged. Each counts once.
+used_id_tokens = sa.Table(
+    "used_id_tokens",
+    metadata,
+    # SHA-256 of issuer and jti.
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False, index=True),
+)
+
 # Open invitations. One that ends, for whatever reason, is deleted; the audit log remembers it.
 invitations = sa.Table(
     "invitations",
@@ -188,6 +225,8 @@ package_versions = sa.Table(
     _text("yank_reason"),
     _now("published_at"),
     sa.Column("published_by", sa.BigInteger, sa.ForeignKey("users.id"), nullable=False),
+    # Which CI job published it; see registry/publishers/matching.py. NULL for a publish by a user.
+    sa.Column("provenance", JSONB),
     # A deleted version keeps its row, so that its number is never used again. The sweep removes the tarball and sets
     # swept_at.
     sa.Column("deleted_at", sa.DateTime(timezone=True)),

@@ -68,6 +68,9 @@ APPEND_FIRST = together(_LOCK, prepared("append_created", _append_created), _APP
 """Appends PACKAGE_CREATED and then the event. For the first version of a package."""
 _READ = statement(sa.select(events).where(events.c.seq > p("after")).order_by(events.c.seq).limit(p("count")))
 _LAST = statement(sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0)))
+_LAST_OF_PACKAGE = statement(
+    sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0)).where(events.c.package_id == p("of_package"))
+)
 _POSITION = statement(sa.select(consumers.c.seq).where(consumers.c.name == p("name")))
 _LAG = statement(
     sa.select(
@@ -157,6 +160,11 @@ async def read_after(conn: Connection, after: int, count: int) -> list[Event]:
 async def last_seq(conn: Connection) -> int:
     """Returns the newest seq; 0 for an empty log."""
     return int(await conn.value(_LAST))
+
+
+async def last_seq_of_package(conn: Connection, package_id: int) -> int:
+    """Returns the seq of the newest event of a package; 0 if there is none."""
+    return int(await conn.value(_LAST_OF_PACKAGE, of_package=package_id))
 
 
 async def position(conn: Connection, consumer: str) -> int:

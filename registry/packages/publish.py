@@ -33,6 +33,7 @@ from registry.packages import archive, manifest, names, rights, store, versions
 from registry.packages.inspection import InspectionPool
 from registry.packages.manifest import Metadata
 from registry.packages.member_names import ArchiveWarning
+from registry.packages.owners import store as owners
 from registry.packages.rights import Action
 from registry.packages.versions import Version
 from registry.storage.base import Storage
@@ -222,6 +223,8 @@ async def _keep(db: Database, storage: Storage, who: Principal, upload: Upload, 
     with _races_named(meta):
         async with db.transaction() as conn:
             package = await store.claim(conn, meta.name, who.user_id)
+            if package.is_new and who.publisher is not None:
+                await owners.adopt_publisher(conn, package.id, who.publisher["id"])
             if not package.is_new:
                 await _check(conn, who, meta.name, meta.version, package)
             if repeat_key and not await store.remember_key(conn, who.user_id, repeat_key, found.fingerprint):
@@ -238,12 +241,20 @@ async def _keep(db: Database, storage: Storage, who: Principal, upload: Upload, 
                 key=key,
                 size=tarball.size,
                 user_id=who.user_id,
+                provenance=_provenance(who),
             )
             answer = _answer(package.id, found, tarball, seq, package.now)
             if repeat_key:
                 store.save_answer(conn, who.user_id, repeat_key, answer)
     log.info("published", extra={"package": meta.name, "version": meta.version.text, "seq": seq})
     return answer
+
+
+def _provenance(who: Principal) -> dict[str, Any] | None:
+    """Which CI job publishes, None for a user. A manifest can't claim it, because it comes with the credentials."""
+    if who.publisher is None:
+        return None
+    return {name: value for name, value in who.publisher.items() if name != "id"}
 
 
 @contextlib.contextmanager

@@ -58,6 +58,18 @@ class PackageInfo(TypedDict):
     total_downloads: int
 
 
+class Provenance(TypedDict):
+    """The CI job that published a version. What its ID token didn't say is null."""
+
+    kind: str
+    issuer: str
+    repository: str | None
+    commit: str | None
+    ref: str | None
+    workflow: str | None
+    run_url: str | None
+
+
 class VersionInfo(TypedDict):
     name: str
     version: str
@@ -79,6 +91,7 @@ class VersionInfo(TypedDict):
     yank_reason: str
     deprecated: str
     published_at: datetime
+    provenance: Provenance | None
 
 
 class VersionNames(TypedDict):
@@ -201,6 +214,7 @@ async def version_info(db: Database, name: str, version: str) -> VersionInfo:
         "yank_reason": row.yank_reason,
         "deprecated": row.deprecated or "",
         "published_at": row.published_at,
+        "provenance": row.provenance,
     }
 
 

@@ -32,6 +32,8 @@ class Action(Enum):
     DEPRECATE = _Rule("yank", frozenset((OWNER, MAINTAINER)), admins=True, phrase="deprecate")
     DELETE = _Rule("yank", frozenset((OWNER,)), admins=True, phrase="delete versions of")
     MANAGE = _Rule("manage", frozenset((OWNER,)), admins=False, phrase="change the owners of")
+    TRUST = _Rule("manage", frozenset((OWNER,)), admins=False, phrase="add trusted publishers to")
+    LIST_PUBLISHERS = _Rule("manage", frozenset((OWNER,)), admins=True, phrase="see or remove trusted publishers of")
     AUDIT = _Rule("manage", frozenset((OWNER,)), admins=True, phrase="read the audit log of")
     SET_OWNERS = _Rule("admin", frozenset(), admins=True, phrase="set the owners of")
     RESTORE = _Rule("admin", frozenset(), admins=True, phrase="restore versions of")

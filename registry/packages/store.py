@@ -1,5 +1,6 @@
 """The SQL of packages and their versions. Every function runs on the caller's connection and commits nothing."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -47,7 +48,7 @@ _VERSION_STATE = prepared(
 _VERSION_COLUMNS = (
     "package_id", "version", "canonical", "sort_key", "is_prerelease", "description", "author", "license", "homepage",
     "repository", "readme", "manifest_text", "dependencies_json", "keywords_json", "checksum", "tarball_path",
-    "tarball_size", "published_by",
+    "tarball_size", "published_by", "provenance",
 )  # fmt: skip
 _INSERT_VERSION = prepared(
     "insert_version", statement(sa.insert(v).values({name: p(name) for name in _VERSION_COLUMNS}))
@@ -228,6 +229,7 @@ async def add_version(
     key: str,
     size: int,
     user_id: int,
+    provenance: Mapping[str, Any] | None = None,
 ) -> int:
     """Inserts a version, refreshes what the package shows, and appends the event. Returns the event's seq.
 
@@ -259,6 +261,7 @@ async def add_version(
         tarball_path=key,
         tarball_size=size,
         published_by=user_id,
+        provenance=None if provenance is None else json(dict(provenance)),
     )
 
 

@@ -44,6 +44,8 @@ _MESSAGES = {
     "int_type": "must be a whole number",
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
+    "dict_type": "must be an object",
+    "extra_forbidden": "is not a member that is known here",
     "list_type": "must be a list",
     "too_short": "has too few entries: the minimum is {min_length}",
     "too_long": "has too many entries: the maximum is {max_length}",

@@ -64,6 +64,14 @@ ROWS: dict[str, Row] = {
     f"PATCH {API}/packages/{{name}}/{{version}}": YANKERS,
     f"DELETE {API}/packages/{{name}}/{{version}}": YANKERS,
     f"POST {API}/packages/{{name}}/{{version}}/restore": ADMINS,
+    f"GET {API}/packages/{{name}}/{{version}}/wait": READERS,
+    f"POST {API}/packages/{{name}}/publishers": {**BY_PASSWORD, USER: 403, ADMIN: 403},
+    f"GET {API}/packages/{{name}}/publishers": {**BY_PASSWORD, USER: 403},
+    f"DELETE {API}/packages/{{name}}/publishers/{{id}}": {**BY_PASSWORD, USER: 403},
+    f"POST {API}/auth/publishers": BY_PASSWORD,
+    f"GET {API}/auth/publishers": BY_PASSWORD,
+    f"DELETE {API}/auth/publishers/{{id}}": BY_PASSWORD,
+    f"POST {API}/auth/oidc/token": dict.fromkeys(SIGNED_IN, 401),
     f"GET {API}/stats": READERS,
     **{
         f"GET {base}{path}": READERS if path == "/metrics" else ANYONE
@@ -80,6 +88,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "report": {"json": {"token": "syn_x"}},
     "tokens": {"json": {"name": "ci", "scopes": ["read"]}},
     "{name}": {"json": {"deprecated": None}},
+    "publishers": {"json": {"kind": "github", "repository": "org/repo", "workflow": "release.yml"}},
+    "token": {"json": {"token": "x", "package": "demo"}},
 }
 
 
@@ -126,6 +136,8 @@ async def ask(registry: Registry, route_id: str, headers: dict[str, str], serial
         more = {"json": {"yanked": False}}
     elif route_id == f"POST {API}/packages":
         more = {"json": {"name": f"new-{serial}", "version": "1.0.0", "description": "New", "tarball": _base64(serial)}}
+    elif route_id == f"POST {API}/auth/publishers":
+        more = {"json": {**BODIES["publishers"]["json"], "package": f"unborn-{serial}"}}
     elif method == "PUT":
         path = path.replace("{version}", f"2.0.{serial}")
         data = tarball(name="demo", version=f"2.0.{serial}", description="Demo")

@@ -8,6 +8,10 @@ from tests.client import Answer
 MEMBERS = ("type", "title", "detail", "code", "error", "request_id")
 
 
+# Errors whose answers have members of their own.
+MORE = {"oidc_refused": ("reason", "claims", "differs", "hint")}
+
+
 def check_error(answer: Answer, *statuses: int) -> None:
     """Fails unless `answer` is an error with one of `statuses` and exactly the documented members."""
     assert answer.status in statuses, (answer.status, answer.body)
@@ -19,7 +23,7 @@ def check_error(answer: Answer, *statuses: int) -> None:
     assert problem["status"] == answer.status
     assert problem["error"] == problem["detail"]
     assert problem["request_id"] == answer.headers["X-Request-ID"]
-    assert set(problem) <= {*MEMBERS, "status", "errors"}
+    assert set(problem) <= {*MEMBERS, "status", "errors", *MORE.get(problem["code"], ())}
     for wrong in problem.get("errors", []):
         assert set(wrong) == {"field", "message"}
         assert wrong["message"]

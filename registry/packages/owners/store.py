@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Row, statement
-from registry.db.tables import package_owners, packages, users
+from registry.db.tables import package_owners, packages, publishers, users
 from registry.packages.rights import OWNER
 
 _OWNER_NAMES = (
@@ -57,6 +57,11 @@ _SET_ROLE = statement(
     )
 )
 _REMOVE = statement(sa.delete(package_owners).where(_OF_PACKAGE, _OF_USER))
+_ADOPT_PUBLISHER = statement(
+    sa.update(publishers)
+    .where(publishers.c.id == p("publisher"), publishers.c.package_id.is_(None))
+    .values(package_id=p("of_package"), pending_name=None)
+)
 _OTHERS = package_owners.alias("others")
 _SOLELY_OWNED = statement(
     sa.select(packages.c.name)
@@ -86,6 +91,11 @@ async def set_role(conn: Connection, package_id: int, user_id: int, role: str) -
 
 async def remove(conn: Connection, package_id: int, user_id: int) -> None:
     await conn.run(_REMOVE, of_package=package_id, of_user=user_id)
+
+
+async def adopt_publisher(conn: Connection, package_id: int, publisher: int) -> None:
+    """Gives a pending trusted publisher to the package that it has just created."""
+    await conn.run(_ADOPT_PUBLISHER, of_package=package_id, publisher=publisher)
 
 
 async def solely_owned(conn: Connection, user_id: int, count: int) -> list[str]:
