@@ -39,7 +39,18 @@ from tests.client import Registry
 from tests.servers import Redis, S3Proxy, cache_folder
 
 # A test that uses one of these needs a server, a JDK or a program that the project downloads.
-SERVERS = {"stack_folder", "postgres", "elasticsearch", "s3", "redis", "java_home", "nginx", "promtool", "storage"}
+SERVERS = {
+    "stack_folder",
+    "postgres",
+    "elasticsearch",
+    "s3",
+    "redis",
+    "java_home",
+    "nginx",
+    "promtool",
+    "storage",
+    "issuer",
+}
 # These tests start programs themselves.
 STARTERS = (
     "tests/deploy/",

@@ -153,7 +153,7 @@ class Issuers:
         return orjson.loads(bytes(body))
 
 
-class _SafeResolver(AbstractResolver):
+class SafeResolver(AbstractResolver):
     """Resolves the names of issuers to any address, since the operator chose them, and other names to public ones."""
 
     def __init__(self, trusted: frozenset[str]) -> None:
@@ -177,7 +177,7 @@ async def open_issuers(settings: OidcSettings) -> AsyncIterator[Issuers]:
     context = ssl.create_default_context()
     if settings.ca:
         context.load_verify_locations(settings.ca)
-    connector = aiohttp.TCPConnector(ssl=context, resolver=_SafeResolver(hosts), limit=20)
+    connector = aiohttp.TCPConnector(ssl=context, resolver=SafeResolver(hosts), limit=20)
     timeout = aiohttp.ClientTimeout(total=FETCH_SECONDS)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as session:
         yield Issuers(settings.issuers, session)

@@ -20,7 +20,7 @@ from registry.packages.read import check_name
 from registry.packages.rights import Action, authorize
 from registry.publishers import store
 from registry.publishers.issuers import Issuers
-from registry.publishers.matching import OIDC
+from registry.publishers.matching import MEMBERS
 
 MAX_OF_PACKAGE = 50
 MAX_PENDING = 50
@@ -157,7 +157,7 @@ def shown(row: Row) -> dict[str, Any]:
         "created_at": row.created_at,
         "last_used_at": row.last_used_at,
     }
-    members = {"claims": row.wanted} if row.kind == OIDC else row.wanted
+    members = {name: row.wanted.get(name) for name in MEMBERS.get(row.kind, ())} or {"claims": row.wanted}
     return {**members, **info, **({"package": row.pending_name} if row.pending_name else {})}
 
 

@@ -13,6 +13,8 @@ import orjson
 
 GITHUB, GITLAB, OIDC = "github", "gitlab", "oidc"
 KINDS = (GITHUB, GITLAB, OIDC)
+MEMBERS = {GITHUB: ("repository", "workflow", "environment"), GITLAB: ("project", "ref", "environment")}
+"""What publishers of a kind demand. Those of the kind oidc demand claims."""
 
 _WORKFLOW_REF = re.compile(r"([^@]+)/\.github/workflows/([^/@]+)@.+")
 _CONFIG_REF = re.compile(r"[^@]+?//([^@]+)@.+")
@@ -138,9 +140,9 @@ def text_of(value: Any) -> str | None:
 def _differing(publisher: Publisher, publishers: Sequence[Publisher], claims: Mapping[str, Any]) -> list[str]:
     """The names of the members, or else of the claims, that keep the token from being this publisher's."""
     if publisher.issuer != claims["iss"]:
-        return ["issuer", *publisher.wanted]
-    seen = values(publisher.kind, claims, publisher.wanted)
-    differing = [name for name, value in publisher.wanted.items() if seen.get(name) != value]
+        return ["issuer", *sorted(publisher.wanted)]
+    seen = values(publisher.kind, claims, sorted(publisher.wanted))
+    differing = [name for name in seen if name in publisher.wanted and seen[name] != publisher.wanted[name]]
     if publisher.kind == OIDC:
         return differing
     if not differing:

@@ -5,12 +5,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.client import Answer, Registry
-from tests.publishers.issuer import AUDIENCE, Issuer, Key, github, part
+from tests.publishers.issuer import AUDIENCE, Issuer, Key, github, part, sign
 from tests.web.shape import case, check_error
 
 NOW = time.time()
@@ -41,8 +40,8 @@ def signed_with_the_public_key(issuer: Issuer) -> str:
     """HS256 with the public key as the secret."""
     public = issuer.keys[0].private.public_key()
     secret = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    payload = json.dumps({"iss": issuer.url, "aud": AUDIENCE, "exp": NOW + 300, "iat": NOW, "jti": "h", **github()})
-    return jwt.PyJWS().encode(payload.encode(), secret, "HS256", {"kid": "first"})
+    payload = json.dumps({"iss": issuer.url, "aud": AUDIENCE, "exp": NOW + 10**7, "iat": NOW, "jti": "h", **github()})
+    return sign(payload.encode(), Key("first", private=secret), "HS256")
 
 
 def with_other_payload(issuer: Issuer) -> str:
@@ -62,10 +61,7 @@ def of_weak_key(issuer: Issuer) -> str:
 
 
 def raw_payload(payload: bytes) -> Forge:
-    def forge(issuer: Issuer) -> str:
-        return jwt.PyJWS().encode(payload, issuer.keys[0].private, "RS256", {"kid": "first"})
-
-    return forge
+    return lambda issuer: sign(payload, issuer.keys[0], "RS256")
 
 
 FORGERIES: dict[str, tuple[str, Forge]] = {
@@ -95,10 +91,10 @@ FORGERIES: dict[str, tuple[str, Forge]] = {
     "a token outside ASCII": ("signature", lambda issuer: issuer.token(github()) + "é"),
     "more than 16 KiB": ("signature", claims(actor="x" * 16_384)),
     "a nested payload": ("signature", raw_payload(b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}")),
-    "half a surrogate": ("signature", raw_payload(b'{"iss": "\\ud800"}')),
+    "half a surrogate": ("signature", claims(sha="\ud800")),
     "a list as payload": ("signature", raw_payload(b"[]")),
     "a NUL in a claim": ("signature", claims(sha="a\0b")),
-    "exp as text": ("signature", claims(exp=str(int(NOW + 300)))),
+    "exp as text": ("signature", claims(exp=str(int(NOW + 10**7)))),
     "exp as true": ("signature", claims(exp=True)),
     "exp as infinity": ("signature", claims(exp=float("inf"))),
     "exp after all time": ("signature", claims(exp=10**30)),
@@ -117,8 +113,8 @@ FORGERIES: dict[str, tuple[str, Forge]] = {
     "the audience among others": ("audience", claims(aud=[AUDIENCE, "https://other.example"])),
     "no audience in the list": ("audience", claims(aud=[])),
     "expired": ("expired", claims(exp=NOW - 61)),
-    "issued in the future": ("expired", claims(iat=NOW + 600)),
-    "not yet valid": ("expired", claims(nbf=NOW + 600)),
+    "issued in the future": ("expired", claims(iat=NOW + 10**7)),
+    "not yet valid": ("expired", claims(nbf=NOW + 10**7)),
     "another repository": ("claims", claims(repository="org/other")),
     "a repository with the same prefix": ("claims", claims(repository="org/repo2")),
     "a repository with the same suffix": ("claims", claims(repository="eve-org/repo")),

@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from tests.client import Answer
 
 MEMBERS = ("type", "title", "detail", "code", "error", "request_id")
-
-
 # Errors whose answers have members of their own.
 MORE = {"oidc_refused": ("reason", "claims", "differs", "hint")}
 
