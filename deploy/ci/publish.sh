@@ -23,7 +23,8 @@ registry=${registry%/}
 api=$registry/api/v1
 
 # The manifest is at the root of the tarball, or in its only top folder.
-manifest=$(tar -tzf "$tarball" | grep -E '^(\./)?([^/]+/)?synapse\.json$' | head -n 1) || fail "$tarball has no synapse.json"
+manifest=$(tar -tzf "$tarball" | grep -E '^(\./)?([^/]+/)?synapse\.json$' | head -n 1)
+[ -n "$manifest" ] || fail "$tarball has no synapse.json"
 name=$(tar -xzOf "$tarball" "$manifest" | jq -er .name) || fail "synapse.json has no name"
 version=$(tar -xzOf "$tarball" "$manifest" | jq -er .version) || fail "synapse.json has no version"
 

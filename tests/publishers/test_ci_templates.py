@@ -31,6 +31,13 @@ async def publish(registry: Registry, file: Path, **variables: str) -> tuple[int
     return process.returncode or 0, output.decode()
 
 
+def pack_in_folder(file: Path, source: Path, folder: str) -> None:
+    """Packs the tarball again, with its files in `folder`."""
+    (source / folder).mkdir(parents=True)
+    subprocess.run(["tar", "-xzf", file, "-C", source / folder], check=True)
+    subprocess.run(["tar", "-czf", file, "-C", source, folder.rstrip("/")], check=True)
+
+
 @pytest.mark.parametrize("folder", ["", "./", "demo-1/"])
 async def test_the_script_publishes_with_an_id_token(trusting: Registry, issuer: Issuer, tmp_path: Path, folder: str):
     ada = await trusting.user("ada")
@@ -39,9 +46,7 @@ async def test_the_script_publishes_with_an_id_token(trusting: Registry, issuer:
     file = tmp_path / "demo.tar.gz"
     file.write_bytes(tarball({"name": "demo", "version": "1.0.0", "description": "A demo"}))
     if folder:
-        (tmp_path / "source" / folder).mkdir(parents=True, exist_ok=True)
-        subprocess.run(["tar", "-xzf", file, "-C", tmp_path / "source" / folder], check=True)
-        subprocess.run(["tar", "-czf", file, "-C", tmp_path / "source", folder.rstrip("/")], check=True)
+        pack_in_folder(file, tmp_path / "source", folder)
     code, output = await publish(trusting, file, SYNAPSE_ID_TOKEN=issuer.token(github()))
     assert (code, output) == (0, f"published demo 1.0.0: {trusting.url}/api/v1/packages/demo/1.0.0\n")
     assert (await trusting.get("/packages/demo/1.0.0")).json["provenance"]["repository"] == "org/repo"
