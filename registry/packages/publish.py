@@ -34,6 +34,7 @@ from registry.packages.inspection import InspectionPool
 from registry.packages.manifest import Metadata
 from registry.packages.member_names import ArchiveWarning
 from registry.packages.owners import store as owners
+from registry.packages.provenance import provenance_of
 from registry.packages.rights import Action
 from registry.packages.versions import Version
 from registry.storage.base import Storage
@@ -241,20 +242,13 @@ async def _keep(db: Database, storage: Storage, who: Principal, upload: Upload, 
                 key=key,
                 size=tarball.size,
                 user_id=who.user_id,
-                provenance=_provenance(who),
+                provenance=provenance_of(who),
             )
             answer = _answer(package.id, found, tarball, seq, package.now)
             if repeat_key:
                 store.save_answer(conn, who.user_id, repeat_key, answer)
     log.info("published", extra={"package": meta.name, "version": meta.version.text, "seq": seq})
     return answer
-
-
-def _provenance(who: Principal) -> dict[str, Any] | None:
-    """Which CI job publishes, None for a user. A manifest can't claim it, because it comes with the credentials."""
-    if who.publisher is None:
-        return None
-    return {name: value for name, value in who.publisher.items() if name != "id"}
 
 
 @contextlib.contextmanager

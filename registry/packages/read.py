@@ -12,6 +12,7 @@ from registry.db.engine import Database, Row
 from registry.errors import InvalidInput, NotFound
 from registry.packages import names, store, versions
 from registry.packages.manifest import manifest_text_of_jsonb
+from registry.packages.provenance import Provenance
 from registry.packages.totals import store as totals_store
 
 LATEST = "latest"
@@ -56,18 +57,6 @@ class PackageInfo(TypedDict):
     versions: list[ListedVersion]
     downloads: Windows
     total_downloads: int
-
-
-class Provenance(TypedDict):
-    """The CI job that published a version. What its ID token didn't say is null."""
-
-    kind: str
-    issuer: str
-    repository: str | None
-    commit: str | None
-    ref: str | None
-    workflow: str | None
-    run_url: str | None
 
 
 class VersionInfo(TypedDict):

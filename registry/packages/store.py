@@ -1,6 +1,5 @@
 """The SQL of packages and their versions. Every function runs on the caller's connection and commits nothing."""
 
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -229,7 +228,7 @@ async def add_version(
     key: str,
     size: int,
     user_id: int,
-    provenance: Mapping[str, Any] | None = None,
+    provenance: dict[str, Any] | None = None,
 ) -> int:
     """Inserts a version, refreshes what the package shows, and appends the event. Returns the event's seq.
 
@@ -261,7 +260,7 @@ async def add_version(
         tarball_path=key,
         tarball_size=size,
         published_by=user_id,
-        provenance=None if provenance is None else json(dict(provenance)),
+        provenance=provenance and json(provenance),
     )
 
 
