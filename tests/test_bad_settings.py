@@ -47,7 +47,7 @@ BAD = {
     "REGISTRY_ACCESS": ["secret"],
     "REGISTRY_OIDC_ISSUERS": [
         "ci.example", "http://ci.example", "jenkins=https://ci.example", "https://u:hush@ci.example",
-        "https://ci.example?a=b", "https://ci.example,https://ci.example", "gitlab=", "https://[::1",
+        "https://ci.example?a=b", "https://ci.example,ci.example", "gitlab=", "https://[::1",
     ],
     "REGISTRY_OIDC_AUDIENCE": ["a b", "ü"],
     "REGISTRY_OIDC_CA": [CONTROL],

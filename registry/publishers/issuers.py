@@ -20,7 +20,7 @@ from prometheus_client import Counter
 
 from registry.errors import IssuerUnavailable
 from registry.publishers.id_tokens import ALGORITHMS
-from registry.publishers.matching import GITHUB, GITLAB
+from registry.publishers.matching import GITHUB, GITLAB, OIDC
 from registry.setting_parts import OidcSettings
 from registry.setting_types import is_loopback
 
@@ -74,19 +74,22 @@ class Issuers:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        named = [Issuer(kind, url) for kind, url in configured]
-        self._known = {
-            each.url: each for each in (Issuer(GITHUB, GITHUB_ISSUER), Issuer(GITLAB, GITLAB_ISSUER), *named)
-        }
-        self._defaults = {GITHUB: GITHUB_ISSUER, GITLAB: GITLAB_ISSUER}
-        for each in reversed(named):
-            self._defaults[each.kind] = each.url
+        public = {GITHUB: GITHUB_ISSUER, GITLAB: GITLAB_ISSUER}
+        named = [*configured, *public.items()]
+        self._known = {url: Issuer(kind, url) for kind, url in reversed(named)}
+        self._defaults = dict(reversed(named))
+        # The tokens of a named issuer may be compared claim by claim. At a public one, anybody can get most claims.
+        self._allowed = {*named, *((OIDC, url) for _, url in configured)}
         self._cached = {url: _Keys() for url in self._known}
         self._session = session
         self._clock = clock
 
     def find(self, url: str) -> Issuer | None:
         return self._known.get(url)
+
+    def allows(self, kind: str, url: str) -> bool:
+        """Whether publishers of this kind may name the issuer."""
+        return (kind, url) in self._allowed
 
     def default(self, kind: str) -> str:
         """The issuer of a publisher of the kind github or gitlab that names none: the operator's, or the public one."""

@@ -23,7 +23,7 @@ _PATH = re.compile(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)+")
 # The claims with the numbers of the repository and of its owner. Names are given to others; numbers never are.
 _ID_CLAIMS = {GITHUB: ("repository_id", "repository_owner_id"), GITLAB: ("project_id", "namespace_id")}
 # Code of a pull request is not reviewed yet, and may come from a fork.
-_REQUEST_CLAIMS = {GITHUB: "event_name", GITLAB: "pipeline_source"}
+_REQUEST_CLAIMS = ("event_name", "pipeline_source")
 _REQUEST_EVENTS = (
     "pull_request", "pull_request_target", "merge_request_event", "external_pull_request_event",
 )  # fmt: skip
@@ -88,8 +88,8 @@ def shown(kind: str, claims: Mapping[str, Any], publishers: Sequence[Publisher])
     """The claims that publishers compare, for whoever runs a refused workflow."""
     names = {name for each in publishers if each.issuer == claims["iss"] for name in each.wanted}
     found = values(kind, claims, sorted(names) or ("sub", "repository", "ref", "workflow"))
-    extra = (*_ID_CLAIMS.get(kind, ()), *filter(None, [_REQUEST_CLAIMS.get(kind)]))
-    extra += {GITHUB: ("workflow_ref", "ref"), GITLAB: ("project_path",)}.get(kind, ())
+    others = {GITHUB: ("workflow_ref", "ref", "event_name"), GITLAB: ("project_path", "pipeline_source")}
+    extra = (*_ID_CLAIMS.get(kind, ()), *others.get(kind, ()))
     return {"iss": claims["iss"], **found, **{name: text_of(claims.get(name)) for name in extra}}
 
 
@@ -143,16 +143,12 @@ def _differing(publisher: Publisher, publishers: Sequence[Publisher], claims: Ma
         return ["issuer", *sorted(publisher.wanted)]
     seen = values(publisher.kind, claims, sorted(publisher.wanted))
     differing = [name for name in seen if name in publisher.wanted and seen[name] != publisher.wanted[name]]
-    if publisher.kind == OIDC:
-        return differing
-    if not differing:
+    if not differing and publisher.kind != OIDC:
         differing += _differing_ids(publisher, publishers, claims)
-    request = _REQUEST_CLAIMS[publisher.kind]
-    if text_of(claims.get(request)) in _REQUEST_EVENTS:
-        differing.append(request)
-    elif (text_of(claims.get("ref")) or "").startswith(_REQUEST_REFS) and "ref" not in differing:
-        differing.append("ref")
-    return differing
+    requests = [name for name in _REQUEST_CLAIMS if text_of(claims.get(name)) in _REQUEST_EVENTS]
+    if not requests and (text_of(claims.get("ref")) or "").startswith(_REQUEST_REFS):
+        requests = ["ref"]
+    return differing + [name for name in requests if name not in differing]
 
 
 def _differing_ids(publisher: Publisher, publishers: Sequence[Publisher], claims: Mapping[str, Any]) -> list[str]:

@@ -127,7 +127,7 @@ async def test_a_publisher_that_would_demand_too_little_is_refused(trusting: Reg
         ("ref", {"kind": "gitlab", "project": "group/project", "ref": "main\t"}),
         ("issuer", {"kind": "oidc", "claims": {"sub": "x"}}),
         ("issuer", {"kind": "oidc", "issuer": "https://eve.example", "claims": {"sub": "x"}}),
-        ("issuer", {"kind": "oidc", "issuer": issuer.url, "claims": {"sub": "x"}}),
+        ("issuer", {"kind": "oidc", "issuer": "https://gitlab.com", "claims": {"sub": "x"}}),
         ("issuer", {**TRUSTED, "issuer": "https://gitlab.com"}),
         ("claims", {"kind": "oidc", "issuer": issuer.url}),
         ("claims", {"kind": "oidc", "issuer": issuer.url, "claims": {}}),
