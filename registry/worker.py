@@ -75,7 +75,7 @@ def _maintenance(settings: Settings, db: Database, storage: Storage, dashboards:
         _periodic("purge password failures", HOUR, lambda: attempt.purge(db)),
         _periodic("purge revoked tokens", HOUR, lambda: administer.purge_expired(db)),
         _periodic("purge invitations", HOUR * 24, lambda: invite.purge(db)),
-        _periodic("purge publishers' tokens", HOUR, lambda: publishers.purge(db)),
+        _periodic("purge publisher tokens", HOUR, lambda: publishers.purge(db)),
         _periodic("purge audit log", HOUR * 24, lambda: purge_audit(db, settings.audit.retention)),
         _periodic("purge dead jobs", HOUR * 24, lambda: queue.purge(db)),
         _periodic("keep downloads", HOUR * 12, lambda: analytics.retain(db, dashboards, retention)),

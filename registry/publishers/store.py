@@ -50,8 +50,8 @@ _USE = statement(
     sa.update(publishers)
     .where(_c.id == p("publisher"))
     .values(
-        repository_id=sa.func.coalesce(_c.repository_id, p("repository_id", type_=sa.Text)),
-        repository_owner_id=sa.func.coalesce(_c.repository_owner_id, p("repository_owner_id", type_=sa.Text)),
+        repository_id=sa.func.coalesce(_c.repository_id, p("to_repository", type_=sa.Text)),
+        repository_owner_id=sa.func.coalesce(_c.repository_owner_id, p("to_owner", type_=sa.Text)),
         last_used_at=sa.func.now(),
     )
 )
@@ -136,7 +136,7 @@ async def lock(conn: Connection, publisher: int) -> Row | None:
 async def use(conn: Connection, publisher: int, ids: tuple[str, str] | None) -> None:
     """Records a use. The first one binds the numbers of repository and owner."""
     repository, owner = ids or (None, None)
-    await conn.run(_USE, publisher=publisher, repository_id=repository, repository_owner_id=owner)
+    await conn.run(_USE, publisher=publisher, to_repository=repository, to_owner=owner)
 
 
 async def acting_user(conn: Connection, package_id: int, preferred: int) -> int | None:

@@ -47,13 +47,13 @@ def sign(payload: bytes, key: Key, algorithm: str, headers: dict[str, Any] | Non
 
 @dataclass
 class Issuer:
-    """`keys` are those it publishes. `fetched` counts the fetches of its keys. `answer` replaces its key set."""
+    """`keys` are those it publishes. `fetched` counts the fetches of its keys. `answer` makes the response in place of the key set."""
 
     url: str
     ca: str
     keys: list[Key] = field(default_factory=list)
     fetched: int = 0
-    answer: web.Response | None = None
+    answer: dict[str, Any] | None = None
     discovery: dict[str, Any] = field(default_factory=dict)
 
     def token(
@@ -77,7 +77,9 @@ class Issuer:
 
     async def key_set(self, request: web.Request) -> web.Response:
         self.fetched += 1
-        return self.answer or web.json_response({"keys": [key.jwk for key in self.keys]})
+        if self.answer is not None:
+            return web.Response(**self.answer)
+        return web.json_response({"keys": [key.jwk for key in self.keys]})
 
 
 @asynccontextmanager

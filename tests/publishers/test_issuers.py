@@ -1,13 +1,13 @@
 """The keys of a real issuer over HTTPS: fetched, cached, renewed, and never from where they must not come."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from registry.errors import IssuerUnavailable
 from registry.publishers.issuers import (
@@ -96,7 +96,7 @@ async def test_a_withdrawn_key_ends(issuers: Issuers, issuer: Issuer, clock: Clo
 
 async def test_known_keys_outlive_a_short_outage_of_the_issuer(issuers: Issuers, issuer: Issuer, clock: Clock):
     assert await key(issuers, issuer, "first") is not None
-    issuer.answer = web.Response(status=500)
+    issuer.answer = {"status": 500}
     clock.now += FRESH_SECONDS
     assert await key(issuers, issuer, "first") is not None
     assert issuer.fetched == 2
@@ -123,7 +123,7 @@ async def test_known_keys_outlive_a_short_outage_of_the_issuer(issuers: Issuers,
     ids=["500", "redirect", "no JSON", "list", "keys as object", "too large"],
 )
 async def test_a_wrong_key_set_is_an_outage(issuers: Issuers, issuer: Issuer, answer: dict[str, Any]):
-    issuer.answer = web.Response(**answer)
+    issuer.answer = answer
     for _ in range(3):
         with pytest.raises(IssuerUnavailable):
             await key(issuers, issuer, "first")
@@ -167,19 +167,16 @@ async def test_the_certificate_must_be_of_the_named_authority(issuer: Issuer, tm
 
 async def test_keys_for_other_uses_and_algorithms_are_ignored(issuers: Issuers, issuer: Issuer):
     usable = issuer.keys[0].jwk
-    issuer.answer = web.json_response(
-        {
-            "keys": [
-                {**usable, "kid": "enc", "use": "enc"},
-                {**usable, "kid": "rs512", "alg": "RS512"},
-                {**usable, "kid": 7},
-                {"kty": "oct", "kid": "oct", "k": "c2VjcmV0"},
-                {"kty": "EC", "kid": "broken", "crv": "P-256", "x": "", "y": ""},
-                "text",
-                usable,
-            ]
-        }
-    )
+    keys = [
+        {**usable, "kid": "enc", "use": "enc"},
+        {**usable, "kid": "rs512", "alg": "RS512"},
+        {**usable, "kid": 7},
+        {"kty": "oct", "kid": "oct", "k": "c2VjcmV0"},
+        {"kty": "EC", "kid": "broken", "crv": "P-256", "x": "", "y": ""},
+        "text",
+        usable,
+    ]
+    issuer.answer = {"text": json.dumps({"keys": keys})}
     assert await key(issuers, issuer, "first") is not None
     for kid, algorithm in (("enc", "RS256"), ("rs512", "RS256"), ("oct", "RS256"), ("broken", "ES256")):
         assert await key(issuers, issuer, kid, algorithm) is None
