@@ -47,7 +47,10 @@ def sign(payload: bytes, key: Key, algorithm: str, headers: dict[str, Any] | Non
 
 @dataclass
 class Issuer:
-    """`keys` are those it publishes. `fetched` counts the fetches of its keys. `answer` makes the response in place of the key set."""
+    """`keys` are those that it publishes. `fetched` counts the fetches of its keys.
+
+    `answer` holds the arguments of a response that replaces the key set. `discovery` replaces members of that document.
+    """
 
     url: str
     ca: str
