@@ -18,6 +18,7 @@ BAD = {
     "REGISTRY_HOST": ["http://registry", "registry:8080", "10.0.0.256", "a b"],
     "REGISTRY_PORT": ["http", "65536", "-1", "٨٠", "tcp://10.0.0.1:80"],
     "REGISTRY_METRICS_PORT": ["metrics", "65536", "1.5"],
+    "REGISTRY_PUBLIC_URL": ["registry.example", "ftp://registry.example", "https://u:hush@registry.example"],
     "REGISTRY_CORS_ORIGINS": [
         "allowed.example", "https://allowed.example/", "https://allowed.example/path", "https://u@allowed.example",
         "https://allowed.example,other.example", "https://[::1", "null", "https://é.example", "https://a.example:x",
@@ -51,6 +52,7 @@ BAD = {
     ],
     "REGISTRY_OIDC_AUDIENCE": ["a b", "ü"],
     "REGISTRY_OIDC_CA": [CONTROL],
+    "REGISTRY_AUDIT_RETENTION": ["0", "for ever", "999999999d"],
     "REGISTRY_DB_URL": [
         "postgresql://u:hush@host:x/registry", "postgresql://u:hu@sh@host/registry", "postgresql://u:hu/sh@host/r",
         "postgresql://u:1/hush@host/registry", "postgresql://u:hu#sh@host/r", "postgresql://u:hu?sh@host/r",

@@ -64,6 +64,8 @@ _OF_USER = statement(_PAGE.where(sa.or_(_c.actor_id == p("of_user"), _c.account_
 _ALL = statement(_PAGE)
 _IDS = p("ids", type_=sa.ARRAY(sa.BigInteger))
 _NAMES = statement(sa.select(users.c.id, SHOWN_NAME.label("name")).where(users.c.id == sa.any_(_IDS)))
+# The trigger lets only a transaction with this setting delete entries.
+_ALLOW_PURGE = statement(sa.select(sa.func.set_config("registry.audit_retention", "on", sa.true())))
 _PURGE = statement(
     sa.delete(entries).where(
         _c.id.in_(sa.select(_c.id).where(_c.at < sa.func.now() - p("age", type_=sa.Interval)).limit(PURGED_AT_ONCE))
@@ -93,7 +95,7 @@ async def names(conn: Connection, user_ids: Iterable[int]) -> dict[int, str]:
 
 async def purge(conn: Connection, age: timedelta) -> int:
     """Deletes up to PURGED_AT_ONCE entries older than `age`. Returns how many."""
-    await conn.command("SET LOCAL registry.audit_retention = 'on'")
+    await conn.run(_ALLOW_PURGE)
     return await conn.run(_PURGE, age=age)
 
 
