@@ -29,6 +29,7 @@ from registry.packages.requests import CACHE
 from registry.packages.upload import Receiver
 from registry.publishers import handlers as publishers
 from registry.publishers.issuers import open_issuers
+from registry.reports import handlers as reports
 from registry.search import handlers as search
 from registry.search.index import open_search
 from registry.search.keys import SEARCH
@@ -60,6 +61,7 @@ ROUTES: tuple[Route, ...] = (
     *accounts.ROUTES,
     *owners.ROUTES,
     *publishers.ROUTES,
+    *reports.ROUTES,
     *audit.ROUTES,
     *operations.ROUTES,
 )
@@ -67,7 +69,7 @@ ROUTES: tuple[Route, ...] = (
 LIMITS: dict[str, Limit] = {route.limit.name: route.limit for route in ROUTES if route.limit is not None}
 # These words have routes of their own, so they must not match as parameters.
 TOKEN_ID_IN_PATH = "{id:(?!report$)[^{}/]+}"  # noqa: S105 - a pattern
-VERSION_IN_PATH = "{version:(?!(?:audit|invitations|owners|publishers|stats|transfer|versions)$)[^{}/]+}"
+VERSION_IN_PATH = "{version:(?!(?:audit|invitations|owners|publishers|report|stats|transfer|versions)$)[^{}/]+}"
 PATH_PARAMETERS: dict[str, Any] = {
     "name": {
         "name": "name", "in": "path", "required": True, "description": "Package name", "example": "hello-world",
@@ -87,7 +89,7 @@ PATH_PARAMETERS: dict[str, Any] = {
         "schema": {"type": "string", "minLength": 3, "maxLength": 50},
     },
     "id": {
-        "name": "id", "in": "path", "required": True, "description": "Number of the token, invitation or publisher",
+        "name": "id", "in": "path", "required": True, "description": "Number of the resource",
         "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999_999_999_999},
     },
 }  # fmt: skip

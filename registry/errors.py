@@ -9,6 +9,8 @@ RegistryError
 │   └── OidcRefused             oidc_refused           the ID token of a CI job is not accepted (+ reason)
 ├── Forbidden 403               forbidden              the user is known but not allowed
 │   ├── NameReserved            name_reserved
+│   ├── NameClosed              name_closed            the package has neither owners nor versions
+│   ├── Quarantined             quarantined            an admin has put the package in quarantine
 │   └── EmailNotVerified        email_not_verified     the account has not verified its address
 ├── NotFound 404                not_found
 ├── MethodNotAllowed 405        method_not_allowed
@@ -116,6 +118,14 @@ class Forbidden(RegistryError):
 
 class NameReserved(Forbidden):
     code, title = "name_reserved", "Name reserved"
+
+
+class NameClosed(Forbidden):
+    code, title = "name_closed", "Name closed"
+
+
+class Quarantined(Forbidden):
+    code, title = "quarantined", "In quarantine"
 
 
 class EmailNotVerified(Forbidden):

@@ -111,10 +111,16 @@ packages = sa.Table(
     _text("repository"),
     sa.Column("keywords", ARRAY(sa.Text), nullable=False, server_default="{}"),
     sa.Column("search_vector", TSVECTOR),
-    # NULL: the package has no version and is hidden.
+    # NULL: the package is hidden, because it has no version or is in quarantine.
     sa.Column("latest_version_id", sa.BigInteger),
     sa.Column("owner_id", sa.BigInteger, sa.ForeignKey("users.id"), nullable=False, index=True),
+    # NULL: the package is not deprecated. Otherwise a text for its users.
     sa.Column("deprecated", sa.Text),
+    # The package to use instead, if there is one. Both columns only count while the package is deprecated.
+    sa.Column("deprecation_successor", sa.Text),
+    sa.Column("deprecated_at", sa.DateTime(timezone=True)),
+    # NULL: the package is not in quarantine. Otherwise `latest_version_id` is NULL as well.
+    sa.Column("quarantine_reason", sa.Text),
     sa.Column("download_count", sa.BigInteger, nullable=False, server_default="0"),
     _now("created_at"),
     _now("updated_at"),
@@ -125,6 +131,7 @@ sa.Index("packages_downloads_idx", packages.c.download_count.desc(), packages.c.
 sa.Index("packages_updated_idx", packages.c.updated_at.desc(), packages.c.name, postgresql_where=_SHOWN)
 sa.Index("packages_created_idx", packages.c.created_at.desc(), packages.c.name, postgresql_where=_SHOWN)
 sa.Index("packages_shown_name_idx", packages.c.name, postgresql_where=_SHOWN)
+sa.Index("packages_quarantined_idx", packages.c.id, postgresql_where=packages.c.quarantine_reason.is_not(None))
 
 # Who may change a package. A trigger on `packages` adds the first owner (migration 0007).
 package_owners = sa.Table(
@@ -172,6 +179,23 @@ used_id_tokens = sa.Table(
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False, index=True),
 )
+
+# What users report to the admins, such as malware.
+reports = sa.Table(
+    "reports",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("package_id", sa.BigInteger, sa.ForeignKey("packages.id"), nullable=False, index=True),
+    sa.Column("user_id", sa.BigInteger, sa.ForeignKey("users.id"), nullable=False),
+    sa.Column(
+        "kind", sa.Text, sa.CheckConstraint("kind IN ('malware', 'spam', 'other')", "reports_kind_check"),
+        nullable=False,
+    ),
+    sa.Column("text", sa.Text, nullable=False),
+    _now("created_at"),
+    # NULL: no admin has closed the report.
+    sa.Column("closed_at", sa.DateTime(timezone=True)),
+)  # fmt: skip
 
 # Open invitations. One that ends, for whatever reason, is deleted; the audit log remembers it.
 invitations = sa.Table(

@@ -28,7 +28,7 @@ CHECKS = (
     ),
     Check(
         "events",
-        "every publish, deletion, yank and deprecation that the rows show has its event in the log",
+        "every publish, deletion, yank, deprecation and quarantine that the rows show has its event in the log",
         "append the missing events; consumers then handle them",
         reading(store.missing_events),
         writing(store.append_missing_events),

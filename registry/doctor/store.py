@@ -137,7 +137,9 @@ _MISSING_EVENTS = """
         FROM events WHERE version IS NOT NULL GROUP BY package_id, version
     ), logged_packages AS (
         SELECT package_id, coalesce(max(seq) FILTER (WHERE type = 'package.deprecated'), 0)
-                         > coalesce(max(seq) FILTER (WHERE type = 'package.undeprecated'), 0) AS deprecated
+                         > coalesce(max(seq) FILTER (WHERE type = 'package.undeprecated'), 0) AS deprecated,
+                           coalesce(max(seq) FILTER (WHERE type = 'package.quarantined'), 0)
+                         > coalesce(max(seq) FILTER (WHERE type = 'package.released'), 0) AS quarantined
         FROM events WHERE version IS NULL GROUP BY package_id
     )
     SELECT v.package_id, p.name AS package, v.version, v.id AS version_id, w.nth, w.type, w.data
@@ -155,10 +157,17 @@ _MISSING_EVENTS = """
     WHERE w.missing
     UNION ALL
     SELECT p.id, p.name, NULL, NULL, 4, 'package.' || CASE WHEN wanted THEN 'deprecated' ELSE 'undeprecated' END,
-           CASE WHEN wanted THEN jsonb_build_object('text', p.deprecated) ELSE '{}' END
+           CASE WHEN wanted THEN jsonb_build_object('message', p.deprecated, 'successor', p.deprecation_successor)
+                            ELSE '{}' END
     FROM packages p LEFT JOIN logged_packages t ON t.package_id = p.id
     CROSS JOIN LATERAL (SELECT coalesce(p.deprecated, '') <> '' AS wanted) AS w
     WHERE wanted <> coalesce(t.deprecated, false)
+    UNION ALL
+    SELECT p.id, p.name, NULL, NULL, 5, 'package.' || CASE WHEN wanted THEN 'quarantined' ELSE 'released' END,
+           CASE WHEN wanted THEN jsonb_build_object('reason', p.quarantine_reason) ELSE '{}' END
+    FROM packages p LEFT JOIN logged_packages t ON t.package_id = p.id
+    CROSS JOIN LATERAL (SELECT p.quarantine_reason IS NOT NULL AS wanted) AS w
+    WHERE wanted <> coalesce(t.quarantined, false)
 """
 _MISSING_EVENTS_FOUND = first_of(
     f"SELECT type || ' of ' || package || coalesce(' ' || version, '') AS what FROM ({_MISSING_EVENTS}) AS u"

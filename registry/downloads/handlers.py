@@ -50,8 +50,8 @@ async def get_tarball(request: web.Request) -> web.StreamResponse:
 
 
 def _is_guess(request: web.Request, error: RegistryError) -> bool:
-    """Whether an anonymous client asked for a missing version. Recording each would let anyone fill the table."""
-    return error.status == 404 and request[CONTEXT].principal is None
+    """Whether an anonymous client asked for a version that it can't get. Anyone could fill the table with these."""
+    return error.status in (403, 404) and request[CONTEXT].principal is None
 
 
 async def _serve(request: web.Request) -> web.StreamResponse:

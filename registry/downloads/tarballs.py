@@ -9,7 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 from cachetools import LRUCache, TTLCache
 
 from registry.db.engine import Database, Row
-from registry.errors import DatabaseUnavailable, NotFound, StorageUnavailable
+from registry.errors import DatabaseUnavailable, NotFound, Quarantined, StorageUnavailable
 from registry.packages import read
 from registry.packages.cached import PackageCache
 from registry.storage.base import BlobMissing, Storage
@@ -40,7 +40,7 @@ class Tarballs:
     async def find(self, name: str, version: str) -> Row:
         """The row of a version. While PostgreSQL is unavailable, the last known row if the package has not changed.
 
-        Raises NotFound, registry.packages.read.OtherSpelling, DatabaseUnavailable.
+        Raises NotFound, Quarantined, registry.packages.read.OtherSpelling, DatabaseUnavailable.
         """
         before = self._packages.now
         try:
@@ -49,7 +49,7 @@ class Tarballs:
             row, stamp = self._known.get((name, version), (None, None))
             if row is None or self._packages.stamp(row.package_id) is not stamp:
                 raise
-        except (NotFound, read.OtherSpelling):
+        except (NotFound, Quarantined, read.OtherSpelling):
             self._known.pop((name, version), None)
             raise
         else:

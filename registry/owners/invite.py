@@ -101,8 +101,8 @@ async def package_invitations(db: Database, who: Principal, name: str, after: in
 
     Raises NotFound, OtherSpelling, Forbidden.
     """
-    async with db.transaction() as conn:
-        package = await members.lock_package(conn, who, name)
+    async with db.read() as conn:
+        package = await members.find_package(conn, who, name)
         authorize(who, Action.AUDIT, package.name, package.role)
         return [_invitation(row) for row in await store.of_package(conn, package.id, after, count)]
 

@@ -17,7 +17,15 @@ from registry.owners import store
 from registry.packages import store as packages
 from registry.packages.owners import store as roles
 from registry.packages.read import check_name, no_package
-from registry.packages.rights import MAINTAINER, OWNER, Action, authorize, check_credentials
+from registry.packages.rights import (
+    MAINTAINER,
+    OWNER,
+    Action,
+    authorize,
+    check_credentials,
+    check_quarantine,
+    quarantined,
+)
 
 MAX_MEMBERS = 100
 STRANGER = 0
@@ -41,10 +49,9 @@ class Wanted:
 
 
 async def list_members(db: Database, who: Principal | None, name: str) -> list[Member]:
-    """The owners and maintainers of a package. Raises NotFound, OtherSpelling."""
+    """The owners and maintainers of a package. Raises NotFound, OtherSpelling, Quarantined."""
     async with db.read() as conn:
-        package = await packages.find(conn, name, who.user_id if who else STRANGER)
-        package = _visible(check_name(package, name), who)
+        package = await find_package(conn, who, name)
         return [_member(row) for row in await roles.members(conn, package.id)]
 
 
@@ -107,9 +114,26 @@ async def set_members(db: Database, who: Principal, name: str, wanted: Sequence[
         return after
 
 
+async def find_package(conn: Connection, who: Principal | None, name: str) -> Any:
+    """The package with the role of `who`, who may be a stranger. Its members and admins see it in quarantine, too.
+
+    Raises NotFound, OtherSpelling, Quarantined.
+    """
+    package = await packages.find(conn, name, who.user_id if who else STRANGER)
+    package = _visible(check_name(package, name), who)
+    if package.role is None and package.quarantine_reason is not None and not (who and who.is_admin):
+        raise quarantined(package.name, package.quarantine_reason)
+    return package
+
+
 async def lock_package(conn: Connection, who: Principal, name: str) -> Any:
-    """Locks and returns the package with the role of `who`. Raises NotFound, OtherSpelling."""
-    return _visible(check_name(await packages.find(conn, name, who.user_id, lock=True), name), who)
+    """Locks and returns the package with the role of `who`, for a change.
+
+    Raises NotFound, OtherSpelling, and Quarantined unless `who` is an admin.
+    """
+    package = check_name(await packages.find(conn, name, who.user_id, lock=True), name)
+    check_quarantine(who, package.name, package.quarantine_reason)
+    return _visible(package, who)
 
 
 async def give_role(conn: Connection, package_id: int, user_id: int, role: str) -> None:
@@ -143,7 +167,8 @@ async def conclude(
 
 def _visible(package: Any, who: Principal | None) -> Any:
     """Returns the package. Raises NotFound if it has no version, unless `who` has a role in it or is an admin."""
-    if package.latest_version_id is None and package.role is None and not (who and who.is_admin):
+    is_empty = package.latest_version_id is None and package.quarantine_reason is None
+    if is_empty and package.role is None and not (who and who.is_admin):
         raise no_package(package.name)
     return package
 

@@ -3,7 +3,7 @@
 from typing import Annotated, Any, NamedTuple
 
 from aiohttp import web
-from pydantic import Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from registry.accounts.requests import principal_of, visible_packages
 from registry.errors import FieldError, InvalidInput, UnsupportedMediaType
@@ -21,6 +21,8 @@ from registry.web.route import READS, SIGNED_IN, Limit, Route, header, query
 
 RECEIVER = web.AppKey("receiver", Receiver)
 INSPECTIONS = web.AppKey("inspections", InspectionPool)
+DEFAULT_MESSAGE = "This package is deprecated."
+MAX_REASON = 1000
 
 
 class Page(NamedTuple):
@@ -119,7 +121,7 @@ async def delete_version(request: web.Request) -> web.StreamResponse:
 async def restore_version(request: web.Request) -> web.StreamResponse:
     name, version = name_of(request), version_of(request)
     await manage.restore_version(request.app[DB], principal_of(request), name, version)
-    return json_response(await read.version_info(request.app[DB], name, version))
+    return json_response(await read.version_info(request.app[DB], name, version, hidden=True))
 
 
 class Yank(Body):
@@ -129,10 +131,30 @@ class Yank(Body):
     reason: Annotated[str, Field(max_length=fields.MAX_LINE)] = ""
 
 
-class Deprecation(Body):
-    """A text that says what users should use instead, or null to end the deprecation."""
+def _check_deprecated(value: object) -> object:
+    if isinstance(value, str):
+        if not 1 <= len(value) <= fields.MAX_LINE:
+            raise ValueError(f"must have 1 to {fields.MAX_LINE} characters")
+    elif value is not None and not isinstance(value, bool):
+        raise ValueError("must be true, false, null or a text for the users of the package")
+    return value
 
-    deprecated: Annotated[str, Field(min_length=1, max_length=fields.MAX_LINE)] | None
+
+_DEPRECATED = {"type": ["boolean", "string", "null"], "minLength": 1, "maxLength": fields.MAX_LINE}
+
+
+class PackageChange(Body):
+    """Deprecates a package, or puts it in quarantine (admins). Either `deprecated` or `quarantined` is required.
+
+    `deprecated` is true, a text that takes the place of `message`, or false or null to end the deprecation. `successor`
+    is the package to use instead; it need not exist. `reason` is required to put a package in quarantine.
+    """
+
+    deprecated: Annotated[Any, AfterValidator(_check_deprecated), WithJsonSchema(_DEPRECATED)] = None
+    message: Annotated[str, Field(max_length=fields.MAX_LINE)] | None = None
+    successor: Annotated[str, Field(json_schema_extra={"maxLength": names.MAX_NAME})] | None = None
+    quarantined: bool | None = None
+    reason: Annotated[str, Field(max_length=MAX_REASON)] | None = None
 
 
 @redirect_look_alikes
@@ -140,15 +162,40 @@ async def patch_version(request: web.Request) -> web.StreamResponse:
     name, version, who = name_of(request), version_of(request), principal_of(request)
     body = await read_body(request, Yank)
     await manage.yank_version(request.app[DB], who, name, version, body.yanked, body.reason)
-    return json_response(await read.version_info(request.app[DB], name, version))
+    return json_response(await read.version_info(request.app[DB], name, version, hidden=True))
 
 
 @redirect_look_alikes
 async def patch_package(request: web.Request) -> web.StreamResponse:
     name, who = name_of(request), principal_of(request)
-    body = await read_body(request, Deprecation)
-    await manage.deprecate_package(request.app[DB], who, name, body.deprecated)
-    return json_response(await read.package_info(request.app[DB], name))
+    body = await read_body(request, PackageChange)
+    given = body.model_fields_set & {"deprecated", "quarantined"}
+    if len(given) != 1:
+        raise InvalidInput.field("deprecated", "or `quarantined` is required, but not both")
+    if "deprecated" in given:
+        await manage.deprecate_package(request.app[DB], who, name, _message_of(body), body.successor or None)
+    else:
+        await manage.quarantine_package(request.app[DB], who, name, _reason_of(body))
+    return json_response(await read.package_info(request.app[DB], name, hidden=True))
+
+
+def _message_of(body: PackageChange) -> str | None:
+    """The text of the deprecation; None to end it."""
+    if isinstance(body.deprecated, str):
+        return body.deprecated
+    return ((body.message or "").strip() or DEFAULT_MESSAGE) if body.deprecated else None
+
+
+def _reason_of(body: PackageChange) -> str | None:
+    """The reason of the quarantine; None to end it. Raises InvalidInput."""
+    if body.quarantined is None:
+        raise InvalidInput.field("quarantined", "must be true or false")
+    if not body.quarantined:
+        return None
+    reason = (body.reason or "").strip()
+    if not reason:
+        raise InvalidInput.field("reason", "is required to put a package in quarantine")
+    return reason
 
 
 _TEXT = {"type": "string"}
@@ -211,8 +258,8 @@ ROUTES = (
         *PAGE_PARAMETERS, query("sort", {"type": "string", "enum": list(SORTS), "default": "name"}, "Order"),
         query("cursor", _TEXT, "`next_cursor` of the previous page"),
     ), answers={200: listing.PackagePage, 304: None}),
-    Route("PATCH", PACKAGE, patch_package, "Deprecate a package, or end the deprecation", SIGNED_IN,
-          body={"application/json": Deprecation}, answers={200: read.PackageInfo, 308: None}),
+    Route("PATCH", PACKAGE, patch_package, "Deprecate a package, or put it in quarantine (admins)", SIGNED_IN,
+          body={"application/json": PackageChange}, answers={200: read.PackageInfo, 308: None}),
     Route("GET", f"{PACKAGE}/versions", get_version_names, "All version numbers, ascending", limit=READS,
           answers={200: read.VersionNames, 301: None, 304: None}),
     Route("GET", VERSION, get_version, "One version, or the latest one with `latest`", limit=READS,

@@ -1,4 +1,4 @@
-"""Changes to published packages: delete, restore, yank, deprecate.
+"""Changes to published packages: delete, restore, yank, deprecate, quarantine.
 
 Each change locks the package row, checks the rights, changes the row of the package or version, copies the metadata of
 the latest version to the package row, and appends an event.
@@ -8,12 +8,13 @@ from typing import Any
 
 from registry.accounts.identity import Principal
 from registry.db.engine import Connection, Database
-from registry.errors import Conflict
+from registry.errors import Conflict, InvalidInput
 from registry.events import audit
 from registry.events import log as event_log
-from registry.packages import store
+from registry.packages import names, store
 from registry.packages.read import canonical_of, check_name, is_address_of, no_package, no_version
-from registry.packages.rights import Action, authorize
+from registry.packages.rights import Action, authorize, check_quarantine
+from registry.packages.status import store as status
 
 # The names of the acts in the audit log.
 _ACTIONS = {
@@ -23,13 +24,15 @@ _ACTIONS = {
     event_log.VERSION_UNYANKED: "version.unyank",
     event_log.PACKAGE_DEPRECATED: "package.deprecate",
     event_log.PACKAGE_UNDEPRECATED: "package.undeprecate",
+    event_log.PACKAGE_QUARANTINED: "package.quarantine",
+    event_log.PACKAGE_RELEASED: "package.release",
 }
 
 
 async def delete_version(db: Database, who: Principal, name: str, version: str) -> None:
     """Marks a version as deleted. Its row stays as a tombstone, so that its number is never used again.
 
-    Raises NotFound, OtherSpelling, Forbidden.
+    Raises NotFound, OtherSpelling, Forbidden, Quarantined.
     """
     async with db.transaction() as conn:
         package, state = await _find_version(conn, who, Action.DELETE, name, version)
@@ -62,29 +65,60 @@ async def yank_version(db: Database, who: Principal, name: str, version: str, ya
 
     A yanked version can still be installed, but it is the latest one only when every version is yanked.
 
-    Raises NotFound, OtherSpelling, Forbidden.
+    Raises NotFound, OtherSpelling, Forbidden, Quarantined.
     """
     async with db.transaction() as conn:
         package, state = await _find_version(conn, who, Action.YANK, name, version)
         reason = reason if yanked else ""
         if (state.yanked, state.yank_reason) == (yanked, reason):
             return
-        await store.yank(conn, state.id, yanked, reason)
+        await status.yank(conn, state.id, yanked, reason)
         kind = event_log.VERSION_YANKED if yanked else event_log.VERSION_UNYANKED
         await _conclude(conn, who, package, state.version, kind, {"reason": reason} if yanked else None)
 
 
-async def deprecate_package(db: Database, who: Principal, name: str, text: str | None) -> None:
-    """Deprecates a package with a text that tells users what to use instead; None ends the deprecation.
+async def deprecate_package(
+    db: Database, who: Principal, name: str, message: str | None, successor: str | None = None
+) -> None:
+    """Deprecates a package with a text for its users and the name of a package to use instead, which need not exist.
 
-    Raises NotFound, OtherSpelling, Forbidden.
+    Without a text it ends the deprecation. Raises NotFound, OtherSpelling, Forbidden, Quarantined, and InvalidInput
+    if the successor is no package name or is the package itself.
     """
+    if message is None:
+        successor = None
+    elif successor is not None and (problem := names.name_problem(successor)):
+        raise InvalidInput.field("successor", problem)
     async with db.transaction() as conn:
         package = await _find_package(conn, who, name)
         authorize(who, Action.DEPRECATE, package.name, package.role)
-        await store.deprecate(conn, package.id, text)
-        kind = event_log.PACKAGE_DEPRECATED if text else event_log.PACKAGE_UNDEPRECATED
-        await _conclude(conn, who, package, None, kind, {"text": text} if text else None)
+        if successor is not None and names.similarity_key(successor) == names.similarity_key(package.name):
+            raise InvalidInput.field("successor", "must be another package")
+        if (package.deprecated, message and package.deprecation_successor) == (message, successor):
+            return
+        await status.deprecate(conn, package.id, message, successor)
+        if message is None:
+            await _conclude(conn, who, package, None, event_log.PACKAGE_UNDEPRECATED)
+        else:
+            data = {"message": message, "successor": successor}
+            await _conclude(conn, who, package, None, event_log.PACKAGE_DEPRECATED, data)
+
+
+async def quarantine_package(db: Database, who: Principal, name: str, reason: str | None) -> None:
+    """Puts a package in quarantine: nobody can read it, publish to it or find it. None releases it. Admins only.
+
+    Nothing is deleted, and admins may still change the package. Raises NotFound, OtherSpelling, Forbidden.
+    """
+    authorize(who, Action.QUARANTINE, name, None)
+    async with db.transaction() as conn:
+        package = check_name(await store.find(conn, name, who.user_id, lock=True), name)
+        if package.quarantine_reason == reason:
+            return
+        await status.quarantine(conn, package.id, reason)
+        if reason is None:
+            await _conclude(conn, who, package, None, event_log.PACKAGE_RELEASED)
+        else:
+            await _conclude(conn, who, package, None, event_log.PACKAGE_QUARANTINED, {"reason": reason})
 
 
 async def _find_version(conn: Connection, who: Principal, action: Action, name: str, version: str) -> tuple[Any, Any]:
@@ -98,9 +132,13 @@ async def _find_version(conn: Connection, who: Principal, action: Action, name: 
 
 
 async def _find_package(conn: Connection, who: Principal, name: str) -> Any:
-    """Locks and returns the package with the role of `who`. Raises NotFound when it has no live version."""
+    """Locks and returns the package with the role of `who`.
+
+    Raises NotFound when it has no live version, and Quarantined unless `who` is an admin.
+    """
     package = check_name(await store.find(conn, name, who.user_id, lock=True), name)
-    if package.latest_version_id is None:
+    check_quarantine(who, package.name, package.quarantine_reason)
+    if package.latest_version_id is None and package.quarantine_reason is None:
         raise no_package(name)
     return package
 

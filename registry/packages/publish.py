@@ -22,6 +22,7 @@ from registry.errors import (
     Forbidden,
     IdempotencyKeyReused,
     InvalidInput,
+    NameClosed,
     NameReserved,
     NameTooSimilar,
     RegistryError,
@@ -35,6 +36,7 @@ from registry.packages.manifest import Metadata
 from registry.packages.member_names import ArchiveWarning
 from registry.packages.owners import store as owners
 from registry.packages.provenance import provenance_of
+from registry.packages.owners import store as owners
 from registry.packages.rights import Action
 from registry.packages.versions import Version
 from registry.storage.base import Storage
@@ -120,9 +122,9 @@ async def publish(
 ) -> Published:
     """Publishes `upload` as `who`. A dry run stores nothing. Its answer has 0 as `id` and `seq`.
 
-    Raises InvalidArchive, InvalidManifest, InvalidInput, ChecksumMismatch, Forbidden, NameReserved, NameTooSimilar,
-    VersionExists, VersionBurned, IdempotencyKeyReused, and Unavailable if a server is unavailable. The error of a dry
-    run lists all problems.
+    Raises InvalidArchive, InvalidManifest, InvalidInput, ChecksumMismatch, Forbidden, NameReserved, NameClosed,
+    Quarantined, NameTooSimilar, VersionExists, VersionBurned, IdempotencyKeyReused, and Unavailable if a server is
+    unavailable. The error of a dry run lists all problems.
     """
     problems = _Problems(collect=upload.dry_run)
     with problems.step():
@@ -205,6 +207,7 @@ async def _check(conn: Connection, who: Principal, name: str, version: Version, 
         return
     if package.name != name:
         raise NameTooSimilar(f"{name} is too similar to the package {package.name}. Choose another name.")
+    await check_publishable(conn, package)
     rights.authorize(who, Action.PUBLISH, name, package.role)
     state = await store.version_state(conn, package.id, version.canonical)
     if state is None:
@@ -214,6 +217,16 @@ async def _check(conn: Connection, who: Principal, name: str, version: Version, 
             f"{name} {version} was deleted. A deleted version can't be published again. Use another version number."
         )
     raise _version_exists(name, state.version)
+
+
+async def check_publishable(conn: Connection, package: Any) -> None:
+    """Raises Quarantined, or NameClosed for a package that has neither owners nor versions. See store.find()."""
+    if package.quarantine_reason is not None:
+        raise rights.quarantined(package.name, package.quarantine_reason)
+    if package.latest_version_id is None and not await owners.has_owner(conn, package.id):
+        raise NameClosed(
+            f"{package.name} has neither owners nor versions, so its name is closed. Ask an admin to set its owners."
+        )
 
 
 async def _keep(db: Database, storage: Storage, who: Principal, upload: Upload, found: _Inspected) -> Published:

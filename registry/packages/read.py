@@ -8,15 +8,27 @@ import orjson
 from pydantic import WithJsonSchema
 from typing_extensions import TypedDict
 
-from registry.db.engine import Database, Row
+from registry.db.engine import Connection, Database, Row
 from registry.errors import InvalidInput, NotFound
-from registry.packages import names, store, versions
+from registry.packages import names, rights, store, versions
 from registry.packages.manifest import manifest_text_of_jsonb
 from registry.packages.provenance import Provenance
+from registry.packages.status import store as status
 from registry.packages.totals import store as totals_store
 
 LATEST = "latest"
 """In an address, the word for the latest version."""
+
+
+class Deprecation(TypedDict):
+    """`message` equals `deprecated`. `successor` is the package to use instead, which need not exist; None without one.
+
+    `at` is when the package was deprecated.
+    """
+
+    message: str
+    successor: str | None
+    at: datetime
 
 
 class ListedVersion(TypedDict):
@@ -39,6 +51,12 @@ class Windows(TypedDict):
 
 
 class PackageInfo(TypedDict):
+    """`yanked` and `yank_reason` are those of the latest version.
+
+    `quarantined` is true only in the answer to an admin who puts a package in quarantine or changes it there: reads
+    fail then, and there is no latest version.
+    """
+
     id: int
     name: str
     description: str
@@ -51,7 +69,12 @@ class PackageInfo(TypedDict):
     keywords: list[str]
     dependencies: dict[str, str]
     owners: list[str]
+    yanked: bool
+    yank_reason: str
     deprecated: str
+    deprecation: Deprecation | None
+    quarantined: bool
+    quarantine_reason: str
     created_at: datetime
     updated_at: datetime
     versions: list[ListedVersion]
@@ -79,6 +102,7 @@ class VersionInfo(TypedDict):
     yanked: bool
     yank_reason: str
     deprecated: str
+    deprecation: Deprecation | None
     published_at: datetime
     provenance: Provenance | None
 
@@ -148,10 +172,13 @@ def is_address_of(version: str, published: str) -> bool:
     return version == published or "+" not in version
 
 
-async def package_info(db: Database, name: str) -> PackageInfo:
-    """A package and its live versions, read in one snapshot. Raises NotFound, OtherSpelling."""
+async def package_info(db: Database, name: str, *, hidden: bool = False) -> PackageInfo:
+    """A package and its live versions, read in one snapshot. Raises NotFound, OtherSpelling, Quarantined.
+
+    With `hidden`, it also shows a package that is in quarantine or has no version: to somebody who just changed it.
+    """
     async with db.read(snapshot=True) as conn:
-        row = check_name(await store.package(conn, name), name)
+        row = await _found(conn, await store.package(conn, name, hidden=hidden), name, no_package(name))
         listed = await store.versions(conn, row.id)
     return {
         "id": row.id,
@@ -159,14 +186,19 @@ async def package_info(db: Database, name: str) -> PackageInfo:
         "description": row.description,
         "author": row.author,
         "license": row.license,
-        "version": row.latest_version,
-        "latest_version": row.latest_version,
+        "version": row.latest_version or "",
+        "latest_version": row.latest_version or "",
         "homepage": row.homepage,
         "repository": row.repository,
         "keywords": row.keywords,
-        "dependencies": row.dependencies,
+        "dependencies": row.dependencies or {},
         "owners": row.owners,
+        "yanked": bool(row.yanked),
+        "yank_reason": row.yank_reason or "",
         "deprecated": row.deprecated or "",
+        "deprecation": deprecation_of(row),
+        "quarantined": row.quarantine_reason is not None,
+        "quarantine_reason": row.quarantine_reason or "",
         "created_at": row.created_at,
         "updated_at": row.updated_at,
         "versions": [_listed_version(row.name, item) for item in listed],
@@ -175,11 +207,15 @@ async def package_info(db: Database, name: str) -> PackageInfo:
     }
 
 
-async def version_info(db: Database, name: str, version: str) -> VersionInfo:
-    """One version; `latest` names the latest one. Raises NotFound, OtherSpelling."""
+async def version_info(db: Database, name: str, version: str, *, hidden: bool = False) -> VersionInfo:
+    """One version; `latest` names the latest one. Raises NotFound, OtherSpelling, Quarantined.
+
+    With `hidden`, it also shows a version of a package in quarantine: to somebody who just changed it.
+    """
     async with db.read() as conn:
-        row = await store.version(conn, name, None if version == LATEST else canonical_of(version))
-    row = _of_address(row, name, version)
+        row = await store.version(conn, name, None if version == LATEST else canonical_of(version), hidden=hidden)
+        row = await _found(conn, row, name, no_version(name, version))
+    _check_address(row, name, version)
     manifest = row.manifest
     if row.is_manifest_jsonb:
         manifest = await asyncio.to_thread(manifest_text_of_jsonb, manifest)
@@ -202,30 +238,33 @@ async def version_info(db: Database, name: str, version: str) -> VersionInfo:
         "yanked": row.yanked,
         "yank_reason": row.yank_reason,
         "deprecated": row.deprecated or "",
+        "deprecation": deprecation_of(row),
         "published_at": row.published_at,
         "provenance": row.provenance,
     }
 
 
 async def blob(db: Database, name: str, version: str) -> Row:
-    """The row for serving a tarball, with the columns of store.blob(). Raises NotFound, OtherSpelling."""
+    """The row for serving a tarball, with the columns of store.blob(). Raises NotFound, OtherSpelling, Quarantined."""
     async with db.read() as conn:
         row = await store.blob(conn, name, None if version == LATEST else canonical_of(version))
-    return _of_address(row, name, version)
+        row = await _found(conn, row, name, no_version(name, version))
+    _check_address(row, name, version)
+    return row
 
 
 async def version_names(db: Database, name: str) -> VersionNames:
-    """The live versions, ascending by SemVer precedence. Raises NotFound, OtherSpelling."""
+    """The live versions, ascending by SemVer precedence. Raises NotFound, OtherSpelling, Quarantined."""
     async with db.read() as conn:
         rows = await store.version_names(conn, name)
-    first = check_name(rows[0] if rows else None, name)
+        first = await _found(conn, rows[0] if rows else None, name, no_package(name))
     return {"name": first.name, "versions": [row.version for row in rows]}
 
 
 async def package_stats(db: Database, name: str) -> PackageStats:
-    """A package's downloads, read in one snapshot. Raises NotFound, OtherSpelling."""
+    """A package's downloads, read in one snapshot. Raises NotFound, OtherSpelling, Quarantined."""
     async with db.read(snapshot=True) as conn:
-        row = check_name(await store.package(conn, name), name)
+        row = await _found(conn, await store.package(conn, name), name, no_package(name))
         listed = await store.versions(conn, row.id)
     return {
         "name": row.name,
@@ -256,14 +295,30 @@ def tarball_url(name: str, version: str) -> str:
     return f"{version_url(name, version)}/tarball"
 
 
-def _of_address(row: Row | None, name: str, version: str) -> Row:
-    """Returns the row if `name` and `version` are its address. Raises NotFound, OtherSpelling otherwise."""
+def deprecation_of(row: Row) -> Deprecation | None:
+    """The deprecation in a row that has the columns of status.DEPRECATION."""
+    if row.deprecated is None:
+        return None
+    return {"message": row.deprecated, "successor": row.deprecation_successor, "at": row.deprecation_at}
+
+
+async def _found(conn: Connection, row: Row | None, name: str, missing: NotFound) -> Row:
+    """Returns the row if its package is called `name`. Without a row, it finds out why and raises the error.
+
+    Raises Quarantined, OtherSpelling, or else `missing`.
+    """
     if row is None:
-        raise no_version(name, version)
-    check_name(row, name)
+        hidden = await status.quarantined(conn, names.similarity_key(name))
+        if hidden is None:
+            raise missing
+        raise rights.quarantined(check_name(hidden, name).name, hidden.reason)
+    return check_name(row, name)
+
+
+def _check_address(row: Row, name: str, version: str) -> None:
+    """Raises NotFound if `version` is no address of the row's version."""
     if version != LATEST and not is_address_of(version, row.version):
         raise no_version(name, version)
-    return row
 
 
 def check_name(row: Row | None, name: str) -> Row:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from registry.accounts.identity import Principal
-from registry.errors import Forbidden
+from registry.errors import Forbidden, Quarantined
 
 OWNER, MAINTAINER = "owner", "maintainer"
 
@@ -37,6 +37,7 @@ class Action(Enum):
     AUDIT = _Rule("manage", frozenset((OWNER,)), admins=True, phrase="read the audit log of")
     SET_OWNERS = _Rule("admin", frozenset(), admins=True, phrase="set the owners of")
     RESTORE = _Rule("admin", frozenset(), admins=True, phrase="restore versions of")
+    QUARANTINE = _Rule("admin", frozenset(), admins=True, phrase="quarantine")
 
 
 def check_credentials(who: Principal, action: Action, package: str | None = None) -> None:
@@ -60,3 +61,14 @@ def authorize(who: Principal, action: Action, package: str, role: str | None) ->
     if rule.admins:
         allowed.append("admins")
     raise Forbidden(f"You may not {rule.phrase} {package}: only {' and '.join(allowed)} may.")
+
+
+def quarantined(package: str, reason: str) -> Quarantined:
+    """The error of reads and changes of a package in quarantine. `reason` is the one that the admin gave."""
+    return Quarantined(f"{package} is in quarantine: {reason}")
+
+
+def check_quarantine(who: Principal, package: str, reason: str | None) -> None:
+    """Raises Quarantined for a package in quarantine, unless `who` is an admin. `reason` is None for other packages."""
+    if reason is not None and not who.is_admin:
+        raise quarantined(package, reason)

@@ -13,12 +13,16 @@ from registry.events import log as event_log
 from registry.packages.manifest import Metadata
 from registry.packages.names import similarity_key
 from registry.packages.owners.store import OWNERS, role_of
+from registry.packages.status.store import DEPRECATION, NOT_QUARANTINED
 
 v = package_versions
 LIVE = v.c.deleted_at.is_(None)
 
 _USER = p("user_id", type_=sa.BigInteger)
-_HEAD = (packages.c.id, packages.c.name, packages.c.latest_version_id, packages.c.deprecated)
+_HEAD = (
+    packages.c.id, packages.c.name, packages.c.latest_version_id, packages.c.deprecated,
+    packages.c.deprecation_successor, packages.c.quarantine_reason,
+)  # fmt: skip
 _IS_NAMED = packages.c.similarity_key == p("key")
 _OF_NAME = sa.select(*_HEAD, role_of(_USER).label("role")).where(_IS_NAMED)
 _FIND = prepared("find_package", statement(_OF_NAME))
@@ -65,7 +69,7 @@ def shown(chosen: sa.FromClause) -> dict[str, sa.ColumnElement[Any]]:
     columns = ("description", "author", "license", "homepage", "repository")
     return {
         **{name: chosen.c[name] for name in columns},
-        "latest_version_id": chosen.c.id,
+        "latest_version_id": sa.case((NOT_QUARANTINED, chosen.c.id)),
         "keywords": sa.literal_column("ARRAY(SELECT jsonb_array_elements_text(chosen.keywords_json))"),
         "search_vector": sa.func.to_tsvector(
             sa.literal_column("'english'::regconfig"),
@@ -87,10 +91,6 @@ _HIDE = statement(
 )
 _DELETE = statement(sa.update(v).where(v.c.id == p("version_id")).values(deleted_at=sa.func.now()))
 _RESTORE = statement(sa.update(v).where(v.c.id == p("version_id"), v.c.swept_at.is_(None)).values(deleted_at=None))
-_YANK = statement(
-    sa.update(v).where(v.c.id == p("version_id")).values(yanked=p("to_yanked"), yank_reason=p("to_reason"))
-)
-_DEPRECATE = statement(sa.update(packages).where(packages.c.id == p("of_package")).values(deprecated=p("to_text")))
 
 _TODAY = sa.func.current_date()
 
@@ -104,18 +104,23 @@ def _window(days: int) -> sa.ScalarSelect[Any]:
     )
 
 
-_PACKAGE = statement(
+_SHOWN = (
     sa.select(
         packages,
+        DEPRECATION[-1],
         OWNERS.label("owners"),
         v.c.version.label("latest_version"),
         v.c.dependencies_json.label("dependencies"),
+        v.c.yanked,
+        v.c.yank_reason,
         _window(7).label("week"),
         _window(30).label("month"),
     )
-    .join(v, v.c.id == packages.c.latest_version_id)
+    .join(v, v.c.id == packages.c.latest_version_id, isouter=True)
     .where(packages.c.similarity_key == p("key"))
 )
+_ANY_PACKAGE = statement(_SHOWN)
+_PACKAGE = statement(_SHOWN.where(packages.c.latest_version_id.is_not(None), NOT_QUARANTINED))
 _VERSIONS = statement(
     sa.select(
         v.c.version, v.c.published_at, v.c.download_count, v.c.checksum, v.c.tarball_size, v.c.yanked, v.c.yank_reason
@@ -126,7 +131,7 @@ _VERSIONS = statement(
 _VERSION_NAMES = statement(
     sa.select(packages.c.name, v.c.version)
     .join(v, v.c.package_id == packages.c.id)
-    .where(packages.c.similarity_key == p("key"), LIVE)
+    .where(packages.c.similarity_key == p("key"), LIVE, NOT_QUARANTINED)
     .order_by(v.c.sort_key)
 )
 # Only versions that an earlier release published have their manifest in the JSONB column.
@@ -136,19 +141,20 @@ _MANIFEST = (
 )
 _OTHER_COLUMNS = [column for column in v.c if column.name not in ("manifest", "manifest_text")]
 _ONE = (
-    sa.select(*_OTHER_COLUMNS, *_MANIFEST, packages.c.name, packages.c.deprecated)
+    sa.select(*_OTHER_COLUMNS, *_MANIFEST, packages.c.name, *DEPRECATION)
     .join(packages, packages.c.id == v.c.package_id)
     .where(packages.c.similarity_key == p("key"), LIVE)
 )
-_VERSION = statement(_ONE.where(v.c.canonical == p("canonical")))
-_LATEST = statement(_ONE.where(v.c.id == packages.c.latest_version_id))
+_ANY_VERSION = statement(_ONE.where(v.c.canonical == p("canonical")))
+_VERSION = statement(_ONE.where(v.c.canonical == p("canonical"), NOT_QUARANTINED))
+_LATEST = statement(_ONE.where(v.c.id == packages.c.latest_version_id, NOT_QUARANTINED))
 _BLOB = (
     sa.select(
         *(v.c.id, v.c.package_id, packages.c.name, v.c.version),
         *(v.c.tarball_path, v.c.checksum, v.c.tarball_size, v.c.published_at),
     )
     .join(packages, packages.c.id == v.c.package_id)
-    .where(packages.c.similarity_key == p("key"), LIVE)
+    .where(packages.c.similarity_key == p("key"), LIVE, NOT_QUARANTINED)
 )
 _BLOB_OF_VERSION = statement(_BLOB.where(v.c.canonical == p("canonical")))
 _BLOB_OF_LATEST = statement(_BLOB.where(v.c.id == packages.c.latest_version_id))
@@ -198,10 +204,7 @@ _FORGET = statement(sa.delete(idempotency_keys).where(idempotency_keys.c.created
 
 
 async def find(conn: Connection, name: str, user_id: int, *, lock: bool = False) -> Row | None:
-    """id, name, latest_version_id and deprecated of the package with this name or a look-alike, and the user's role.
-
-    `role` is owner, maintainer or None.
-    """
+    """The columns of `_HEAD` of the package with this name or a look-alike, and the user's `role` in it or None."""
     return await conn.one(_FIND_LOCKED if lock else _FIND, key=similarity_key(name), user_id=user_id)
 
 
@@ -279,17 +282,12 @@ async def restore_version(conn: Connection, version_id: int) -> bool:
     return await conn.run(_RESTORE, version_id=version_id) > 0
 
 
-async def yank(conn: Connection, version_id: int, yanked: bool, reason: str) -> None:
-    await conn.run(_YANK, version_id=version_id, to_yanked=yanked, to_reason=reason)
+async def package(conn: Connection, name: str, *, hidden: bool = False) -> Row | None:
+    """All columns of a package, with owners, latest_version, dependencies, yanked, yank_reason, week and month.
 
-
-async def deprecate(conn: Connection, package_id: int, text: str | None) -> None:
-    await conn.run(_DEPRECATE, of_package=package_id, to_text=text)
-
-
-async def package(conn: Connection, name: str) -> Row | None:
-    """All columns of a package that has a version, with owners, latest_version, dependencies, week and month."""
-    return await conn.one(_PACKAGE, key=similarity_key(name))
+    None if it has no version or is in quarantine. With `hidden`, the row of such a package; it has no latest version.
+    """
+    return await conn.one(_ANY_PACKAGE if hidden else _PACKAGE, key=similarity_key(name))
 
 
 async def versions(conn: Connection, package_id: int) -> list[Row]:
@@ -302,11 +300,14 @@ async def version_names(conn: Connection, name: str) -> list[Row]:
     return await conn.all(_VERSION_NAMES, key=similarity_key(name))
 
 
-async def version(conn: Connection, name: str, canonical: str | None) -> Row | None:
-    """All columns of a live version (None: the latest one), with the name and deprecated of its package."""
+async def version(conn: Connection, name: str, canonical: str | None, *, hidden: bool = False) -> Row | None:
+    """All columns of a live version (None: the latest one), with the name and deprecation of its package.
+
+    None if the package is in quarantine, unless `hidden` is set.
+    """
     if canonical is None:
         return await conn.one(_LATEST, key=similarity_key(name))
-    return await conn.one(_VERSION, key=similarity_key(name), canonical=canonical)
+    return await conn.one(_ANY_VERSION if hidden else _VERSION, key=similarity_key(name), canonical=canonical)
 
 
 async def blob(conn: Connection, name: str, canonical: str | None) -> Row | None:

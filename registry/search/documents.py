@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from registry.db.engine import Row
+from registry.packages.read import deprecation_of
 
 Document = dict[str, Any]
 
@@ -46,7 +47,9 @@ def document(row: Row) -> Document:
         "sort_key": row.sort_key,
         "prerelease": row.is_prerelease,
         "yanked": row.yanked,
-        "deprecated": row.deprecated,
+        "yank_reason": row.yank_reason,
+        "deprecated": row.deprecated is not None,
+        "deprecation": _deprecation(row),
         "description": row.description[:MAX_DESCRIPTION],
         "readme": row.readme[:MAX_README],
         "keywords": _keywords(row.keywords),
@@ -59,6 +62,11 @@ def document(row: Row) -> Document:
         "created_at": timestamp(row.created_at),
         "updated_at": timestamp(row.updated_at),
     }
+
+
+def _deprecation(row: Row) -> Document | None:
+    found = deprecation_of(row)
+    return None if found is None else {**found, "at": timestamp(found["at"])}
 
 
 def quality(row: Row) -> float:

@@ -15,7 +15,7 @@ from registry.search.documents import PACKAGES, Document
 from registry.search.index import SearchIndex
 from registry.search.request import SearchRequest
 
-Reason = Literal["found", "unknown", "deleted", "yanked", "not_indexed", "filtered", "no_match"]
+Reason = Literal["found", "unknown", "deleted", "quarantined", "yanked", "not_indexed", "filtered", "no_match"]
 
 
 class Part(TypedDict):
@@ -57,6 +57,7 @@ class Explanation(TypedDict):
 _ABSENT: dict[Reason, str] = {
     "unknown": "There is no package of this name.",
     "deleted": "All its versions were deleted.",
+    "quarantined": "It is in quarantine.",
     "yanked": "All its versions are yanked.",
     "not_indexed": "It is not in the index yet.",
     "filtered": "These filters of the query exclude it: {unmatched}.",
@@ -75,6 +76,8 @@ async def explain(db: Database, index: SearchIndex, request: SearchRequest, name
         standing = await store.standing(conn, similarity_key(name.lower()))
     if standing is None or (request.within is not None and standing.name not in request.within):
         return _absent(name, request, "unknown")
+    if standing.quarantined:
+        return _absent(standing.name, request, "quarantined")
     if not standing.shown or not standing.offered:
         return _absent(standing.name, request, "yanked" if standing.shown else "deleted")
     documents = await index.documents(PACKAGES, [standing.name], ["*"])

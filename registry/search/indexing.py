@@ -18,12 +18,15 @@ CONSUMER = "search"
 # When a rebuild ends during a bulk write, an alias disappears. The next try uses the aliases that exist then.
 TRIES = 3
 PAGE = 500
+_OF_ALL_VERSIONS = (event_log.PACKAGE_QUARANTINED, event_log.PACKAGE_RELEASED)
 
 
 async def index_events(
     db: Database, index: SearchIndex, events: Sequence[Event], *, building_only: bool = False
 ) -> None:
     """Updates the documents of the packages and versions that `events` name: at most two for each event.
+
+    When a package is put in quarantine or released, also the documents of all its versions.
 
     Raises SearchUnavailable; IndexMissing when there is no index to write to.
     """
@@ -33,6 +36,21 @@ async def index_events(
             conn, {event.package for event in changes}, {(e.package, e.version) for e in changes if e.version}
         )
     await write(db, index, writes, building_only=building_only)
+    for package in {e.package_id for e in changes if e.type in _OF_ALL_VERSIONS and e.package_id is not None}:
+        await _index_versions(db, index, package, building_only=building_only)
+
+
+async def _index_versions(db: Database, index: SearchIndex, package: int, *, building_only: bool) -> None:
+    """Updates the documents of all versions of a package, in pages."""
+    after = 0
+    while True:
+        async with db.read(snapshot=True) as conn:
+            rows = await store.versions_of(conn, package, after, PAGE)
+            if not rows:
+                return
+            writes = await writes_of(conn, set(), {(row.name, row.version) for row in rows})
+        await write(db, index, writes, building_only=building_only)
+        after = rows[-1].id
 
 
 async def write(db: Database, index: SearchIndex, writes: Sequence[Write], *, building_only: bool = False) -> int:

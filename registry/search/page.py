@@ -9,6 +9,7 @@ from typing import Annotated, Any, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from registry.packages.read import Deprecation
 from registry.search.documents import Document
 from registry.search.request import RELEVANCE, SearchRequest
 from registry.web.cursor import Position, encode
@@ -35,6 +36,10 @@ class Result(TypedDict):
     license: str
     keywords: list[str]
     updated_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    yanked: bool
+    yank_reason: str
+    deprecated: str
+    deprecation: Deprecation | None
     highlight: Highlight
 
 
@@ -69,7 +74,7 @@ NEAR = frozenset({"exact", "compact", "prefix", "words"})
 def page_of(request: SearchRequest, answer: Mapping[str, Any], latest: Mapping[str, Document]) -> Page:
     """The page of results.
 
-    With `versions=all`, `latest` maps package names to the package's {version, downloads}.
+    With `versions=all`, `latest` maps package names to the package's {version, downloads, deprecation}.
     """
     hits = answer["hits"]["hits"]
     results = [_result(request, hit, latest) for hit in hits]
@@ -142,6 +147,7 @@ def _between(low: float, high: float, raw_score: float, middle: float) -> float:
 def _result(request: SearchRequest, hit: Mapping[str, Any], latest: Mapping[str, Document]) -> Result:
     source = hit["_source"]
     package = latest.get(source["name"], source)
+    deprecation = package.get("deprecation")
     marked = hit.get("highlight", {})
     plain = plain_highlight(source["name"], source["description"])
     return {
@@ -156,6 +162,11 @@ def _result(request: SearchRequest, hit: Mapping[str, Any], latest: Mapping[str,
         "license": source["license"],
         "keywords": source["keywords"],
         "updated_at": source["updated_at"],
+        "yanked": source["yanked"],
+        # Documents that an earlier release wrote have neither a reason nor a deprecation.
+        "yank_reason": source.get("yank_reason", ""),
+        "deprecated": deprecation["message"] if deprecation else "",
+        "deprecation": deprecation,
         "highlight": {
             "name": marked.get("name.text", [plain["name"]])[0],
             "description": marked.get("description", [plain["description"]])[0],

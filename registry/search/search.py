@@ -11,6 +11,7 @@ from registry.errors import SearchUnavailable
 from registry.events import log as event_log
 from registry.events.announcements import Announcements
 from registry.events.consumer import wait_until_handled
+from registry.packages.read import deprecation_of
 from registry.search import query
 from registry.search.documents import PACKAGES, VERSIONS, Document, timestamp
 from registry.search.fallback import store as fallback
@@ -79,7 +80,7 @@ async def _from_index(index: SearchIndex, request: SearchRequest) -> Page:
     latest: dict[str, Document] = {}
     if request.every_version:
         names = sorted({hit["_source"]["name"] for hit in answer["hits"]["hits"]})
-        latest = await index.documents(PACKAGES, names, ["version", "downloads"])
+        latest = await index.documents(PACKAGES, names, ["version", "downloads", "deprecation"])
     page = page_of(request, answer, latest)
     if may_be_misspelt(request, answer) and (likelier := suggestion(request, first)):
         page["suggestion"] = likelier
@@ -110,6 +111,10 @@ def _result(row: Row) -> Result:
         "license": row.license,
         "keywords": row.keywords,
         "updated_at": timestamp(row.updated_at),
+        "yanked": row.yanked,
+        "yank_reason": row.yank_reason,
+        "deprecated": row.deprecated or "",
+        "deprecation": deprecation_of(row),
         "highlight": plain_highlight(row.name, row.description),
     }
 

@@ -8,6 +8,7 @@ from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Row, json, statement, together
 from registry.db.tables import download_days, events, index_failures, package_versions, packages
+from registry.packages.status.store import DEPRECATION, NOT_QUARANTINED
 from registry.search.documents import MAX_README, PACKAGES
 
 _TEXTS = ARRAY(sa.Text)
@@ -43,7 +44,8 @@ _PACKAGE = (
         _latest.c.sort_key,
         _latest.c.is_prerelease,
         _AN_OFFERED.is_(None).label("yanked"),
-        packages.c.deprecated.is_not(None).label("deprecated"),
+        _latest.c.yank_reason,
+        *DEPRECATION,
         packages.c.description,
         packages.c.author,
         packages.c.license,
@@ -58,7 +60,7 @@ _PACKAGE = (
         packages.c.updated_at,
     )
     .join(_latest, _latest.c.id == packages.c.latest_version_id)
-    .where(_latest.c.deleted_at.is_(None))
+    .where(_latest.c.deleted_at.is_(None), NOT_QUARANTINED)
 )
 _VERSION = (
     sa.select(
@@ -68,8 +70,9 @@ _VERSION = (
         package_versions.c.sort_key,
         package_versions.c.is_prerelease,
         package_versions.c.yanked,
-        # Always false: otherwise deprecating a package would mean re-indexing all its versions.
-        sa.false().label("deprecated"),
+        package_versions.c.yank_reason,
+        # Versions are indexed as not deprecated. Otherwise deprecating a package would mean re-indexing all of them.
+        sa.literal(None, sa.Text).label("deprecated"),
         package_versions.c.description,
         package_versions.c.author,
         package_versions.c.license,
@@ -84,7 +87,7 @@ _VERSION = (
         package_versions.c.published_at.label("updated_at"),
     )
     .join(packages, packages.c.id == package_versions.c.package_id)
-    .where(_LIVE)
+    .where(_LIVE, NOT_QUARANTINED)
 )
 _wanted = (
     sa.func.unnest(sa.cast(p("names"), _TEXTS), sa.cast(p("versions"), _TEXTS))
@@ -117,6 +120,14 @@ _VERSIONS_AFTER = statement(
 _VERSION_IDENTITIES_AFTER = statement(
     _VERSION.with_only_columns(package_versions.c.id, packages.c.name, package_versions.c.version)
     .where(package_versions.c.id > p("after"))
+    .order_by(package_versions.c.id)
+    .limit(p("count"))
+)
+# Versions of a package in quarantine as well, whose documents must go.
+_VERSIONS_OF = statement(
+    sa.select(package_versions.c.id, packages.c.name, package_versions.c.version)
+    .join(packages, packages.c.id == package_versions.c.package_id)
+    .where(packages.c.id == p("of_package"), _LIVE, package_versions.c.id > p("after"))
     .order_by(package_versions.c.id)
     .limit(p("count"))
 )
@@ -155,6 +166,7 @@ _STANDING = statement(
     sa.select(
         packages.c.name,
         packages.c.latest_version_id.is_not(None).label("shown"),
+        packages.c.quarantine_reason.is_not(None).label("quarantined"),
         OFFERED.label("offered"),
         index_failures.c.reason.label("refusal"),
     )
@@ -228,6 +240,11 @@ async def versions_after(conn: Connection, after: int, count: int) -> list[Row]:
     return await conn.all(_VERSIONS_AFTER, after=after, count=count)
 
 
+async def versions_of(conn: Connection, package_id: int, after: int, count: int) -> list[Row]:
+    """id, name and version of up to `count` versions of a package that are not deleted, above the id `after`, by id."""
+    return await conn.all(_VERSIONS_OF, of_package=package_id, after=after, count=count)
+
+
 async def counts(conn: Connection) -> tuple[int, int]:
     """The numbers of (packages, versions) that the indices should hold."""
     return int(await conn.value(_PACKAGE_COUNT)), int(await conn.value(_VERSION_COUNT))
@@ -252,7 +269,10 @@ async def changed_since(conn: Connection, names: Iterable[str], seq: int) -> set
 
 
 async def standing(conn: Connection, key: str) -> Row | None:
-    """name, shown (has a live version), offered (has one that is not yanked), refusal (by Elasticsearch, or None)."""
+    """name, shown (has a live version), offered (has one that is not yanked), quarantined, and refusal.
+
+    The refusal is Elasticsearch's reason for not indexing the package, or None.
+    """
     return await conn.one(_STANDING, key=key)
 
 

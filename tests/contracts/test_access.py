@@ -35,7 +35,11 @@ OWN_PUBLISHERS: Row = {**PUBLISHERS, USER: 403, ADMIN: 403}
 YANKERS: Row = {**SIGNED_IN, USER: 403, READING: 403, PUBLISHING: 403, BOUND: 403}
 ADMINS: Row = {**BY_PASSWORD, USER: 403, OWNER: 403}
 
+OWNERS: Row = {**BY_PASSWORD, USER: 403, ADMIN: 403}
+OWNERS_AND_ADMINS: Row = {**OWNERS, ADMIN: True}
+
 API = "/api/v1"
+OF_PACKAGE = f"{API}/packages/{{name}}"
 ROWS: dict[str, Row] = {
     f"POST {API}/auth/register": VISITORS,
     f"POST {API}/auth/login": ANYONE,
@@ -73,6 +77,24 @@ ROWS: dict[str, Row] = {
     f"DELETE {API}/auth/publishers/{{id}}": BY_PASSWORD,
     f"POST {API}/auth/oidc/token": dict.fromkeys(SIGNED_IN, 401),
     f"GET {API}/stats": READERS,
+    f"GET {OF_PACKAGE}/owners": READERS,
+    f"PUT {OF_PACKAGE}/owners": ADMINS,
+    f"PATCH {OF_PACKAGE}/owners/{{username}}": OWNERS,
+    f"DELETE {OF_PACKAGE}/owners/{{username}}": OWNERS,
+    f"POST {OF_PACKAGE}/invitations": OWNERS,
+    f"GET {OF_PACKAGE}/invitations": OWNERS_AND_ADMINS,
+    f"DELETE {OF_PACKAGE}/invitations/{{id}}": OWNERS,
+    f"POST {OF_PACKAGE}/transfer": OWNERS,
+    f"GET {API}/auth/invitations": BY_PASSWORD,
+    # Whoever is not invited gets a 404.
+    f"POST {API}/auth/invitations/{{id}}/accept": SIGNED_IN,
+    f"POST {API}/auth/invitations/{{id}}/decline": SIGNED_IN,
+    f"GET {OF_PACKAGE}/audit": OWNERS_AND_ADMINS,
+    f"GET {API}/auth/audit": BY_PASSWORD,
+    f"GET {API}/admin/audit": ADMINS,
+    f"POST {OF_PACKAGE}/report": SIGNED_IN,
+    f"GET {API}/admin/reports": ADMINS,
+    f"PATCH {API}/admin/reports/{{id}}": ADMINS,
     **{
         f"GET {base}{path}": READERS if path == "/metrics" else ANYONE
         for base in (API, "")
@@ -90,6 +112,11 @@ BODIES: dict[str, dict[str, Any]] = {
     "{name}": {"json": {"deprecated": None}},
     "publishers": {"json": {"kind": "github", "repository": "org/repo", "workflow": "release.yml"}},
     "token": {"json": {"token": "x", "package": "demo"}},
+    "owners": {"json": {"owners": [{"username": "owner", "role": "owner"}], "reason": "A test"}},
+    "{username}": {"json": {"role": "owner"}},
+    "invitations": {"json": {"username": "user", "role": "maintainer"}},
+    "transfer": {"json": {"username": "user"}},
+    "{id}": {"json": {"closed": True}},
 }
 
 
@@ -129,7 +156,7 @@ async def ask(registry: Registry, route_id: str, headers: dict[str, str], serial
     """Calls the route with a valid request, so that only missing rights can cause a refusal."""
     method, _, path = route_id.partition(" ")
     last = path.rsplit("/", 1)[-1]
-    more = dict(BODIES.get(last, {})) if method in ("POST", "PATCH") else {}
+    more = dict(BODIES.get(last, {})) if method in ("POST", "PUT", "PATCH") else {}
     if last == "register":
         more = {"json": {**REGISTRATION, "username": f"newcomer-{serial}"}}
     elif route_id.startswith("PATCH") and last == "{version}":
@@ -138,7 +165,9 @@ async def ask(registry: Registry, route_id: str, headers: dict[str, str], serial
         more = {"json": {"name": f"new-{serial}", "version": "1.0.0", "description": "New", "tarball": _base64(serial)}}
     elif route_id == f"POST {API}/auth/publishers":
         more = {"json": {**BODIES["publishers"]["json"], "package": f"unborn-{serial}"}}
-    elif method == "PUT":
+    elif route_id == f"POST {OF_PACKAGE}/report":
+        more = {"json": {"kind": "spam", "text": "Spam"}}
+    elif method == "PUT" and last == "{version}":
         path = path.replace("{version}", f"2.0.{serial}")
         data = tarball(name="demo", version=f"2.0.{serial}", description="Demo")
         more = {"data": data, "headers": {"Content-Type": "application/gzip"}}
@@ -148,6 +177,7 @@ async def ask(registry: Registry, route_id: str, headers: dict[str, str], serial
         path.replace("{name}", "demo")
         .replace("{version}", "1.0.0")
         .replace("{id}", "999")
+        .replace("{username}", "owner")
         .replace("{badge}", "version")
     )
     if last in ("search", "suggest"):
@@ -195,7 +225,8 @@ async def test_a_private_registry_follows_the_matrix(make_registry: MakeRegistry
     private = await make_registry(REGISTRY_ACCESS="private")
     rows = {row: PRIVATE_READERS if wanted is READERS else wanted for row, wanted in ROWS.items()}
     # A package that the token is not bound to does not exist. A publish is refused before anything is looked up.
-    rows |= {row: {**rows[row], BOUND: 404} for row in rows if "{name}" in row and not row.startswith("PUT")}
+    publish = f"PUT {OF_PACKAGE}/{{version}}"
+    rows |= {row: {**rows[row], BOUND: 404} for row in rows if "{name}" in row and row != publish}
     await check(private, rows, callers)
 
 

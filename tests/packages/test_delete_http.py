@@ -40,7 +40,7 @@ async def test_a_deleted_version_is_gone_from_every_read(registry: Registry):
     assert (await registry.get("/stats")).json["packages"]["versions"] == 1
     assert await registry.search("demo") == ["demo"]
     assert await delete(ada, "demo", "1.1.0") == 404
-    assert await events(registry) == ["version.published", "version.published", "version.deleted"]
+    assert await events(registry) == ["package.created", "version.published", "version.published", "version.deleted"]
 
 
 async def test_a_package_is_gone_when_its_last_version_is_deleted(registry: Registry):
@@ -101,7 +101,7 @@ async def test_one_of_many_concurrent_deletes_succeeds(registry: Registry):
     await ada.publish("demo")
     statuses = await asyncio.gather(*(delete(ada, "demo") for _ in range(8)))
     assert sorted(statuses) == [204] + [404] * 7
-    assert await events(registry) == ["version.published", "version.deleted"]
+    assert await events(registry) == ["package.created", "version.published", "version.deleted"]
 
 
 async def test_an_admin_can_restore_within_the_grace_period(registry: Registry):
@@ -120,7 +120,7 @@ async def test_an_admin_can_restore_within_the_grace_period(registry: Registry):
     assert (await restore(root, "demo", "9.9.9")).status == 404
     assert (await restore(root, "nothing")).status == 404
     assert (await restore(root, "demo", "junk")).status == 404
-    assert await events(registry) == ["version.published", "version.deleted", "version.restored"]
+    assert await events(registry) == ["package.created", "version.published", "version.deleted", "version.restored"]
 
 
 async def test_a_swept_version_can_not_be_restored(registry: Registry):
@@ -164,7 +164,7 @@ async def test_yanking_again_adds_an_event_only_if_the_reason_changes(registry: 
     for reason in ("one", "two", "two"):
         answer = await patch(ada, "demo/1.0.0", {"yanked": True, "reason": reason})
         assert answer.json["yank_reason"] == reason
-    assert await events(registry) == ["version.published", "version.yanked", "version.yanked"]
+    assert await events(registry) == ["package.created", "version.published", "version.yanked", "version.yanked"]
 
 
 async def test_a_package_shows_its_deprecation_until_it_ends(registry: Registry):
@@ -176,7 +176,12 @@ async def test_a_package_shows_its_deprecation_until_it_ends(registry: Registry)
     assert (await registry.get("/packages/demo/1.0.0")).json["deprecated"] == "Take other-demo"
     assert (await registry.get("/packages/demo/latest")).json["version"] == "1.0.0"
     assert (await patch(ada, "demo", {"deprecated": None})).json["deprecated"] == ""
-    assert await events(registry) == ["version.published", "package.deprecated", "package.undeprecated"]
+    assert await events(registry) == [
+        "package.created",
+        "version.published",
+        "package.deprecated",
+        "package.undeprecated",
+    ]
 
 
 async def test_an_invalid_patch_is_400_or_415(registry: Registry):

@@ -40,6 +40,7 @@ async def test_a_listed_package_has_all_its_members(registry: Registry):
     assert item == {
         "name": "demo", "version": "1.0.0", "latest_version": "1.0.0", "description": "About demo", "author": "Ada",
         "license": "MIT", "keywords": ["k"], "downloads": 0, "total_downloads": 0, "deprecated": "",
+        "deprecation": None, "yanked": False, "yank_reason": "",
     }  # fmt: skip
 
 

@@ -34,7 +34,7 @@ async def test_the_answer_is_the_documented_one(registry: Registry, way: Way):
     assert body["success"] is True
     assert body["checksum"] == body["package"]["checksum"] == sha256(data)
     assert body["size"] == body["package"]["size"] == len(data)
-    assert body["seq"] == body["package"]["seq"] == 1
+    assert body["seq"] == body["package"]["seq"] == 2
     about = body["package"]
     assert isinstance(about["id"], int)
     assert about["id"] > 0

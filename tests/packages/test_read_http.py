@@ -59,7 +59,7 @@ async def test_a_version_shows_everything(registry: Registry):
         "name": "demo", "version": "1.0.0", "description": "Demo", "author": "", "license": "", "homepage": "",
         "repository": "", "keywords": ["k"], "dependencies": {}, "readme": "Grüße", "manifest": manifest,
         "checksum": sha256(data), "tarball_size": len(data), "tarball_url": f"{API}/packages/demo/1.0.0/tarball",
-        "downloads": 0, "yanked": False, "yank_reason": "", "deprecated": "",
+        "downloads": 0, "yanked": False, "yank_reason": "", "deprecated": "", "deprecation": None,
     }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from registry.events.consumer import PROGRESS
 from registry.events.log import VERSION_DELETED, VERSION_PUBLISHED
 from registry.packages import store as packages_store
 from registry.packages import versions
+from registry.packages.status import store as status
 from registry.search.consumer import handler
 from registry.search.index import SearchIndex, open_search
 from registry.search.indexing import CONSUMER
@@ -156,15 +157,24 @@ class Shelf:
 
     async def yank(self, name: str, version: str) -> int:
         async def yanked(conn: Any, version_id: int) -> None:
-            await packages_store.yank(conn, version_id, True, "")
+            await status.yank(conn, version_id, True, "")
 
         return await self._change(event_log.VERSION_YANKED, name, version, yanked)
 
-    async def deprecate(self, name: str, text: str = "use another") -> int:
+    async def deprecate(self, name: str, text: str = "use another", successor: str | None = None) -> int:
         async with self.db.transaction() as conn:
             package = await conn.value(_FIND, of=name)
-            await packages_store.deprecate(conn, package, text)
+            await status.deprecate(conn, package, text, successor)
             return await self._append(conn, event_log.PACKAGE_DEPRECATED, package, name, None)
+
+    async def quarantine(self, name: str, reason: str | None) -> int:
+        """Puts a package in quarantine; None releases it."""
+        async with self.db.transaction() as conn:
+            package = await conn.value(_FIND, of=name)
+            await status.quarantine(conn, package, reason)
+            await packages_store.refresh(conn, package)
+            event = event_log.PACKAGE_RELEASED if reason is None else event_log.PACKAGE_QUARANTINED
+            return await self._append(conn, event, package, name, None)
 
     async def _change(self, event: str, name: str, version: str, change: Any) -> int:
         async with self.db.transaction() as conn:

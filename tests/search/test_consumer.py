@@ -63,6 +63,10 @@ async def test_a_published_package_is_found_with_all_its_members(shelf: Shelf) -
         "total_downloads": 7,
         "license": "MIT",
         "keywords": ["sum"],
+        "yanked": False,
+        "yank_reason": "",
+        "deprecated": "",
+        "deprecation": None,
         "highlight": {"name": "<em>synapse</em>-<em>math</em>", "description": "Sums"},
     }
 

@@ -7,6 +7,7 @@ from typing_extensions import TypedDict
 
 from registry.db.engine import Database, Row
 from registry.packages.listing import store
+from registry.packages.read import Deprecation, deprecation_of
 from registry.web.cursor import NOT_OURS, decode, encode
 
 
@@ -20,7 +21,10 @@ class ListedPackage(TypedDict):
     keywords: list[str]
     downloads: int
     total_downloads: int
+    yanked: bool
+    yank_reason: str
     deprecated: str
+    deprecation: Deprecation | None
     created_at: datetime
     updated_at: datetime
 
@@ -95,7 +99,10 @@ def _listed_package(row: Row) -> ListedPackage:
         "keywords": row.keywords,
         "downloads": row.download_count,
         "total_downloads": row.download_count,
+        "yanked": row.yanked,
+        "yank_reason": row.yank_reason,
         "deprecated": row.deprecated or "",
+        "deprecation": deprecation_of(row),
         "created_at": row.created_at,
         "updated_at": row.updated_at,
     }

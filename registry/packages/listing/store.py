@@ -9,11 +9,12 @@ from sqlalchemy.sql import bindparam as p
 from registry.db.engine import Connection, Row, Statement, statement
 from registry.db.tables import package_versions as v
 from registry.db.tables import packages, totals
+from registry.packages.status.store import DEPRECATION
 
 _LISTED = sa.select(
     packages.c.id, packages.c.name, v.c.version, packages.c.description, packages.c.author, packages.c.license,
     packages.c.keywords, packages.c.download_count, packages.c.created_at, packages.c.updated_at,
-    packages.c.deprecated,
+    v.c.yanked, v.c.yank_reason, *DEPRECATION,
 ).join(v, v.c.id == packages.c.latest_version_id)  # fmt: skip
 _COUNT_WANTED = p("count", type_=sa.Integer)
 _OFFSET = p("offset", type_=sa.Integer)

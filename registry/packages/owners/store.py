@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Row, statement
-from registry.db.tables import package_owners, packages, publishers, users
+from registry.db.tables import package_owners, package_versions, packages, publishers, users
 from registry.packages.rights import OWNER
 
 _OWNER_NAMES = (
@@ -63,13 +63,14 @@ _ADOPT_PUBLISHER = statement(
     .values(package_id=p("of_package"), pending_name=None)
 )
 _OTHERS = package_owners.alias("others")
+_HAS_OWNER = statement(sa.select(sa.exists().where(_OF_PACKAGE, package_owners.c.role == OWNER)))
 _SOLELY_OWNED = statement(
     sa.select(packages.c.name)
     .join(package_owners, package_owners.c.package_id == packages.c.id)
     .where(
         _OF_USER,
         package_owners.c.role == OWNER,
-        packages.c.latest_version_id.is_not(None),
+        sa.exists().where(package_versions.c.package_id == packages.c.id, package_versions.c.deleted_at.is_(None)),
         ~sa.exists().where(
             _OTHERS.c.package_id == packages.c.id, _OTHERS.c.role == OWNER, _OTHERS.c.user_id != p("of_user")
         ),
@@ -96,6 +97,10 @@ async def remove(conn: Connection, package_id: int, user_id: int) -> None:
 async def adopt_publisher(conn: Connection, package_id: int, publisher: int) -> None:
     """Gives a pending trusted publisher to the package that it has just created."""
     await conn.run(_ADOPT_PUBLISHER, of_package=package_id, publisher=publisher)
+
+
+async def has_owner(conn: Connection, package_id: int) -> bool:
+    return bool(await conn.value(_HAS_OWNER, of_package=package_id))
 
 
 async def solely_owned(conn: Connection, user_id: int, count: int) -> list[str]:

@@ -8,16 +8,24 @@ from sqlalchemy.sql import bindparam as p
 from registry.db import tables
 from registry.db.engine import Connection, Row, statement
 from registry.db.tables import package_versions, packages, registry_days
+from registry.packages.status.store import NOT_QUARANTINED
 
 _LIVE_VERSIONS = (
     sa.select(sa.func.count())
     .where(package_versions.c.package_id == packages.c.id, package_versions.c.deleted_at.is_(None))
     .scalar_subquery()
 )
+# The stored totals count all versions. Only few packages are in quarantine, and an index finds them.
+_QUARANTINED_VERSIONS = (
+    sa.select(sa.func.count())
+    .select_from(package_versions.join(packages, packages.c.id == package_versions.c.package_id))
+    .where(packages.c.quarantine_reason.is_not(None), package_versions.c.deleted_at.is_(None))
+    .scalar_subquery()
+)
 _TOTALS = statement(
     sa.select(
         sa.cast(sa.func.sum(tables.totals.c.packages), sa.BigInteger).label("packages"),
-        sa.cast(sa.func.sum(tables.totals.c.versions), sa.BigInteger).label("versions"),
+        (sa.cast(sa.func.sum(tables.totals.c.versions), sa.BigInteger) - _QUARANTINED_VERSIONS).label("versions"),
         sa.select(sa.func.coalesce(sa.func.sum(registry_days.c.count), 0)).scalar_subquery().label("downloads"),
     )
 )
@@ -33,7 +41,7 @@ _TOP_OF_VISIBLE = statement(_TOP.where(_IS_VISIBLE))
 _TOTALS_OF_VISIBLE = statement(
     sa.select(
         sa.func.count(packages.c.latest_version_id).label("packages"),
-        sa.func.coalesce(sa.func.sum(_LIVE_VERSIONS), 0).label("versions"),
+        sa.func.coalesce(sa.func.sum(sa.case((NOT_QUARANTINED, _LIVE_VERSIONS))), 0).label("versions"),
         sa.func.coalesce(sa.func.sum(packages.c.download_count), 0).label("downloads"),
     ).where(_IS_VISIBLE)
 )

@@ -11,6 +11,7 @@ from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Row, statement
 from registry.db.tables import package_versions, packages
+from registry.packages.status.store import DEPRECATION
 from registry.search.request import BY_NAME, CREATED, DOWNLOADS, RELEVANCE, UPDATED, SearchRequest
 from registry.search.store import OFFERED
 from registry.search.terms import AUTHOR, KEYWORD, LICENSE, NAME, SEPARATORS, compact_form
@@ -139,6 +140,9 @@ def _page(sort: str) -> sa.Select[Any]:
             .where(_latest_version.c.id == packages.c.latest_version_id)
             .label("latest_version"),
             _updated.label("updated_at"),
+            _shown.c.yanked,
+            _shown.c.yank_reason,
+            *DEPRECATION,
             _score.label("score"),
             value.label("value"),
         )

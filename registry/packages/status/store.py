@@ -1,0 +1,64 @@
+"""The SQL of yanking versions, and of deprecating and quarantining packages.
+
+Every function runs on the caller's connection and commits nothing. Functions that change a package expect that the
+caller has locked it.
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.sql import bindparam as p
+
+from registry.db.engine import Connection, Row, statement
+from registry.db.tables import package_versions, packages
+
+NOT_QUARANTINED: sa.ColumnElement[bool] = packages.c.quarantine_reason.is_(None)
+
+DEPRECATION: tuple[sa.ColumnElement[Any], ...] = (
+    packages.c.deprecated,
+    packages.c.deprecation_successor,
+    # A release that doesn't know the column `deprecated_at` may have deprecated the package.
+    sa.func.coalesce(packages.c.deprecated_at, packages.c.updated_at).label("deprecation_at"),
+)
+"""The columns of a package that describe its deprecation. `deprecated` is NULL when it is not deprecated."""
+
+_OF = packages.c.id == p("of_package")
+_YANK = statement(
+    sa.update(package_versions)
+    .where(package_versions.c.id == p("version_id"))
+    .values(yanked=p("to_yanked"), yank_reason=p("to_reason"))
+)
+_DEPRECATE = statement(
+    sa.update(packages)
+    .where(_OF)
+    .values(
+        deprecated=p("to_text"),
+        deprecation_successor=p("to_successor"),
+        deprecated_at=sa.case((sa.cast(p("to_text", type_=sa.Text), sa.Text).is_not(None), sa.func.now())),
+    )
+)
+_QUARANTINE = statement(sa.update(packages).where(_OF).values(quarantine_reason=p("to_reason")))
+_QUARANTINED = statement(
+    sa.select(packages.c.name, packages.c.quarantine_reason.label("reason")).where(
+        packages.c.similarity_key == p("key"), packages.c.quarantine_reason.is_not(None)
+    )
+)
+
+
+async def yank(conn: Connection, version_id: int, yanked: bool, reason: str) -> None:
+    await conn.run(_YANK, version_id=version_id, to_yanked=yanked, to_reason=reason)
+
+
+async def deprecate(conn: Connection, package_id: int, text: str | None, successor: str | None = None) -> None:
+    """Deprecates a package from now on, with a text and the name of its successor. Without a text it ends that."""
+    await conn.run(_DEPRECATE, of_package=package_id, to_text=text, to_successor=successor)
+
+
+async def quarantine(conn: Connection, package_id: int, reason: str | None) -> None:
+    """Puts a package in quarantine; None releases it. Refresh the package afterwards: that hides or shows it."""
+    await conn.run(_QUARANTINE, of_package=package_id, to_reason=reason)
+
+
+async def quarantined(conn: Connection, key: str) -> Row | None:
+    """name and reason of the package in quarantine with this similarity key."""
+    return await conn.one(_QUARANTINED, key=key)

@@ -1,0 +1,78 @@
+"""HTTP handlers of reports."""
+
+from typing import Annotated
+
+from aiohttp import web
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from registry.accounts.requests import principal_of
+from registry.errors import InvalidInput, NotFound
+from registry.keys import DB
+from registry.packages.requests import PACKAGE, name_of, redirect_look_alikes
+from registry.reports import report
+from registry.web import paging
+from registry.web.parsing import Body, flag_of, read_body
+from registry.web.responses import json_response
+from registry.web.route import READS, SIGNED_IN, Limit, Route, query
+
+MAX_TEXT = 5000
+NEWEST = 2**62 - 1
+PACKAGE_REPORTS = Limit("package_report", "20/hour")
+
+
+class ReportRequest(Body):
+    """What is wrong with a package."""
+
+    kind: report.Kind
+    text: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
+
+
+class ReportChange(Body):
+    """Whether the report is closed."""
+
+    closed: bool
+
+
+class ReportsPage(TypedDict):
+    reports: list[report.Report]
+    next_cursor: str | None
+
+
+@redirect_look_alikes
+async def post_report(request: web.Request) -> web.StreamResponse:
+    name, who = name_of(request), principal_of(request)
+    body = await read_body(request, ReportRequest)
+    if not body.text.strip():
+        raise InvalidInput.field("text", "must not be blank")
+    received = await report.report_package(request.app[DB], who, name, body.kind, body.text)
+    return json_response(received, status=202)
+
+
+async def get_reports(request: web.Request) -> web.StreamResponse:
+    limit, before = paging.page_of(request, "reports", start=NEWEST)
+    closed = flag_of(request, "closed") if "closed" in request.query else None
+    found = await report.list_reports(request.app[DB], principal_of(request), closed, before, limit + 1)
+    return json_response(paging.page("reports", "reports", found, limit), headers={"Cache-Control": "no-store"})
+
+
+async def patch_report(request: web.Request) -> web.StreamResponse:
+    given, who = request.match_info["id"], principal_of(request)
+    who.require("admin")
+    body = await read_body(request, ReportChange)
+    if not (given.isascii() and given.isdigit() and len(given) <= 18):
+        raise NotFound("There is no such report. GET /api/v1/admin/reports lists them.")
+    return json_response(await report.close_report(request.app[DB], who, int(given), body.closed))
+
+
+_REPORTS = "/api/v1/admin/reports"
+_CLOSED = query("closed", {"type": "boolean"}, "Only closed or only open reports. Without it, all reports.")
+
+ROUTES = (
+    Route("POST", f"{PACKAGE}/report", post_report, "Report a package to the admins", SIGNED_IN, PACKAGE_REPORTS,
+          body={"application/json": ReportRequest}, answers={202: report.Received, 308: None}),
+    Route("GET", _REPORTS, get_reports, "Reports of packages (admins)", SIGNED_IN, READS,
+          (_CLOSED, *paging.PARAMETERS), answers={200: ReportsPage}),
+    Route("PATCH", f"{_REPORTS}/{{id}}", patch_report, "Close a report, or open it again (admins)", SIGNED_IN,
+          body={"application/json": ReportChange}, answers={200: report.Report}),
+)  # fmt: skip
