@@ -152,7 +152,7 @@ class PackageChange(Body):
 
     deprecated: Annotated[Any, AfterValidator(_check_deprecated), WithJsonSchema(_DEPRECATED)] = None
     message: Annotated[str, Field(max_length=fields.MAX_LINE)] | None = None
-    successor: Annotated[str, Field(json_schema_extra={"maxLength": names.MAX_NAME})] | None = None
+    successor: Annotated[str, Field(json_schema_extra={"pattern": names.PATTERN})] | None = None
     quarantined: bool | None = None
     reason: Annotated[str, Field(max_length=MAX_REASON)] | None = None
 

@@ -233,7 +233,7 @@ UNTOLD: Round = {
             "UPDATE packages SET deprecated = CASE name WHEN 'gamma' THEN NULL ELSE 'old' END WHERE name <> 'beta-two'",
             "UPDATE packages SET quarantine_reason = 'malware', latest_version_id = NULL WHERE name = 'beta-two'",
         ),
-        {"events": 7, "search documents": 3},
+        {"events": 7},
     ),
     "the count of a version": (
         statement("UPDATE package_versions SET download_count = 77 WHERE version = '1.1.0'"),

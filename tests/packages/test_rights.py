@@ -37,12 +37,12 @@ def test_each_role_allows_its_actions():
     assert allowed(principal(), None) == set()
     maintains = {Action.PUBLISH, Action.YANK, Action.DEPRECATE}
     assert allowed(principal(), MAINTAINER) == maintains
-    assert allowed(principal(), OWNER) == {*maintains, Action.DELETE}
+    assert allowed(principal(), OWNER) == {*maintains, Action.DELETE, Action.MANAGE, Action.AUDIT}
 
 
-def test_an_admin_may_do_all_except_publish_for_others():
+def test_an_admin_may_do_all_except_publish_for_others_and_invite():
     admin = principal("admin")
-    assert allowed(admin, None) == set(Action) - {Action.PUBLISH}
+    assert allowed(admin, None) == set(Action) - {Action.PUBLISH, Action.MANAGE}
     assert allowed(admin, OWNER) == set(Action)
 
 

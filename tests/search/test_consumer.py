@@ -127,6 +127,51 @@ async def test_a_package_with_only_yanked_versions_is_not_found(shelf: Shelf) ->
     assert await shelf.names("yanked", versions="all") == []
 
 
+async def test_a_deprecation_is_shown_with_the_package_and_with_each_version(shelf: Shelf) -> None:
+    for version in ("1.0.0", "2.0.0"):
+        await shelf.publish("old", version)
+    await shelf.deprecate("old", "Take new", "new")
+    await shelf.drain()
+    for params in ({}, {"versions": "all"}):
+        for result in (await shelf.find("old", **params))["results"]:
+            assert (result["deprecated"], result["deprecation"]["message"]) == ("Take new", "Take new")
+            assert result["deprecation"]["successor"] == "new"
+            assert result["deprecation"]["at"].endswith("Z")
+
+
+async def test_a_document_of_an_earlier_release_is_shown_without_its_deprecation(shelf: Shelf) -> None:
+    await shelf.publish("old")
+    await shelf.deprecate("old")
+    async with shelf.db.read(snapshot=True) as conn:
+        [write] = await indexing.writes_of(conn, {"old"}, set())
+    assert write.document is not None
+    del write.document["deprecation"], write.document["yank_reason"]
+    await indexing.write(shelf.db, shelf.index, [write])
+    await shelf.index.refresh()
+    [result] = (await shelf.find("old"))["results"]
+    assert (result["deprecated"], result["deprecation"], result["yank_reason"]) == ("", None, "")
+
+
+async def test_a_quarantine_removes_every_version_and_a_release_brings_them_back(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexing, "PAGE", 2)
+    versions = [f"1.{minor}.0" for minor in range(5)]
+    for version in versions:
+        await shelf.publish("evil", version)
+    await shelf.publish("good")
+    await shelf.drain()
+    await shelf.quarantine("evil", "malware")
+    await shelf.drain()
+    for kind, count in ((PACKAGES, 1), (VERSIONS, 1)):
+        assert await shelf.index.count(kind) == count
+    assert await shelf.names("evil") == await shelf.names("evil", versions="all") == []
+    await shelf.quarantine("evil", None)
+    await shelf.drain()
+    assert await shelf.names("evil", versions="all") == ["evil"] * 5
+    assert await shelf.names("evil") == ["evil"]
+
+
 async def test_the_log_can_be_replayed_from_the_beginning(shelf: Shelf) -> None:
     await shelf.publish("kept", "1.0.0")
     await shelf.publish("gone", "1.0.0")
