@@ -36,7 +36,6 @@ from registry.packages.manifest import Metadata
 from registry.packages.member_names import ArchiveWarning
 from registry.packages.owners import store as owners
 from registry.packages.provenance import provenance_of
-from registry.packages.owners import store as owners
 from registry.packages.rights import Action
 from registry.packages.versions import Version
 from registry.storage.base import Storage

@@ -65,7 +65,7 @@ def authorize(who: Principal, action: Action, package: str, role: str | None) ->
 
 def quarantined(package: str, reason: str) -> Quarantined:
     """The error of reads and changes of a package in quarantine. `reason` is the one that the admin gave."""
-    return Quarantined(f"{package} is in quarantine: {reason}")
+    return Quarantined(f"{package} is in quarantine: {reason}", members={"reason": reason})
 
 
 def check_quarantine(who: Principal, package: str, reason: str | None) -> None:

@@ -30,8 +30,8 @@ async def quarantine(admin: User, package: str = "demo") -> None:
 
 
 def check_quarantined(answer: Answer) -> None:
-    check_error(answer, 403)
-    assert answer.json["code"] == "quarantined"
+    check_error(answer, 403, more={"reason"})
+    assert (answer.json["code"], answer.json["reason"]) == ("quarantined", REASON)
     assert REASON in answer.json["detail"]
 
 

@@ -77,6 +77,22 @@ async def test_elasticsearch_and_postgresql_find_the_same(either: Shelf) -> None
     assert await found(either, "http", versions="all", sort="name") == ["alpha-http", "beta_http", "delta-early"]
 
 
+async def test_elasticsearch_and_postgresql_show_a_deprecation_and_hide_a_quarantine(either: Shelf) -> None:
+    shelf = Shelf(either.db, either.index)
+    await shelf.deprecate("alpha-http", "Take beta", "beta_http")
+    await shelf.quarantine("delta-early", "malware")
+    if not either.index.is_away:
+        await shelf.drain()
+    for params in ({}, {"versions": "all"}):
+        results = (await shelf.find("http", sort="name", **params))["results"]
+        assert [result["name"] for result in results] == ["alpha-http", "beta_http"]
+        [old, other] = results
+        assert (old["deprecated"], old["deprecation"]["message"]) == ("Take beta", "Take beta")
+        assert old["deprecation"]["successor"] == "beta_http"
+        assert (other["deprecated"], other["deprecation"]) == ("", None)
+        assert {(result["yanked"], result["yank_reason"]) for result in results} == {(False, "")}
+
+
 async def test_no_query_causes_an_error(either: Shelf) -> None:
     for q in ("\\", "'", '"', "a & b | !c", "<->", ":*", "_", "a\\", "-", "or or or", "é\u200b", "100%", "-a"):
         page = await either.find(q)
@@ -118,7 +134,7 @@ async def test_a_page_has_all_its_members(either: Shelf) -> None:
     assert {"total": 3, "limit": 1, "offset": 0}.items() <= page.items()
     assert isinstance(page["took_ms"], int)
     assert set(page["facets"]) == {"author", "license", "keyword"}
-    assert all(value is not None for value in page["results"][0].values())
+    assert [name for name, value in page["results"][0].items() if value is None] == ["deprecation"]
     assert page["degraded"] is either.index.is_away
 
 

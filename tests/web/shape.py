@@ -1,6 +1,6 @@
 """Checks that an error has the documented shape."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from tests.client import Answer
@@ -10,8 +10,8 @@ MEMBERS = ("type", "title", "detail", "code", "error", "request_id")
 MORE = {"oidc_refused": ("reason", "claims", "differs", "hint")}
 
 
-def check_error(answer: Answer, *statuses: int) -> None:
-    """Fails unless `answer` is an error with one of `statuses` and exactly the documented members."""
+def check_error(answer: Answer, *statuses: int, more: Collection[str] = ()) -> None:
+    """Fails unless `answer` is an error with one of `statuses` and exactly the documented members and `more`."""
     assert answer.status in statuses, (answer.status, answer.body)
     assert answer.headers["Content-Type"] in ("application/json; charset=utf-8", "application/problem+json")
     problem = answer.json
@@ -21,7 +21,7 @@ def check_error(answer: Answer, *statuses: int) -> None:
     assert problem["status"] == answer.status
     assert problem["error"] == problem["detail"]
     assert problem["request_id"] == answer.headers["X-Request-ID"]
-    assert set(problem) <= {*MEMBERS, "status", "errors", *MORE.get(problem["code"], ())}
+    assert set(problem) - {*MEMBERS, "status", "errors", *MORE.get(problem["code"], ())} == set(more)
     for wrong in problem.get("errors", []):
         assert set(wrong) == {"field", "message"}
         assert wrong["message"]
