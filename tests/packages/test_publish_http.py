@@ -77,9 +77,9 @@ async def test_request_fields_take_precedence_and_the_manifest_keeps_unknown_fie
     assert (info["description"], info["keywords"], info["author"]) == ("New", ["request"], "Ada")
     assert (info["license"], info["homepage"], info["repository"], info["readme"]) == ("", "", "", "")
     assert info["dependencies"] == {}
-    assert None not in [item for key, item in info.items() if key != "manifest"]
+    assert None not in [item for key, item in info.items() if key not in ("manifest", "deprecation")]
     whole = (await registry.get("/packages/demo")).json
-    assert None not in whole.values()
+    assert [key for key, item in whole.items() if item is None] == ["deprecation"]
 
 
 NO_NAMES = ("Demo", "-demo", "demo-", "démo", "a b", "a/b", "x" * 215, "a.b", "\u212a", "demo\n", "")

@@ -77,14 +77,14 @@ async def test_elasticsearch_and_postgresql_find_the_same(either: Shelf) -> None
     assert await found(either, "http", versions="all", sort="name") == ["alpha-http", "beta_http", "delta-early"]
 
 
-async def test_elasticsearch_and_postgresql_show_a_deprecation_and_hide_a_quarantine(either: Shelf) -> None:
-    shelf = Shelf(either.db, either.index)
-    await shelf.deprecate("alpha-http", "Take beta", "beta_http")
-    await shelf.quarantine("delta-early", "malware")
-    if not either.index.is_away:
-        await shelf.drain()
+async def test_elasticsearch_and_postgresql_show_a_deprecation_and_hide_a_quarantine(
+    stocked: Shelf, either: Shelf
+) -> None:
+    await stocked.deprecate("alpha-http", "Take beta", "beta_http")
+    await stocked.quarantine("delta-early", "malware")
+    await stocked.drain()
     for params in ({}, {"versions": "all"}):
-        results = (await shelf.find("http", sort="name", **params))["results"]
+        results = (await either.find("http", sort="name", **params))["results"]
         assert [result["name"] for result in results] == ["alpha-http", "beta_http"]
         [old, other] = results
         assert (old["deprecated"], old["deprecation"]["message"]) == ("Take beta", "Take beta")
