@@ -113,7 +113,9 @@ class _Problems:
     def combined(self) -> RegistryError:
         """An error of the first problem's type, with the texts and fields of all problems."""
         details = "; ".join(problem.detail for problem in self.found)
-        return type(self.found[0])(details, errors=[error for each in self.found for error in _errors_of(each)])
+        members = {name: member for each in self.found for name, member in each.members.items()}
+        errors = [error for each in self.found for error in _errors_of(each)]
+        return type(self.found[0])(details, errors=errors, members=members)
 
 
 async def publish(

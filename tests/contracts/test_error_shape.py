@@ -14,9 +14,8 @@ METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", 
 
 
 def address_of(path: str) -> str:
-    return (
-        path.replace("{name}", "demo").replace("{version}", "1.0.0").replace("{id}", "1").replace("{badge}", "version")
-    )
+    named = {"name": "demo", "version": "1.0.0", "id": "1", "badge": "version", "username": "ada"}
+    return path.format(**named)
 
 
 async def test_every_other_method_is_405_and_lists_the_allowed_ones(registry: Registry):
