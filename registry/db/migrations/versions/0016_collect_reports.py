@@ -1,4 +1,4 @@
-"""Describe deprecations, quarantine packages, and collect reports"""
+"""Collect reports of packages"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -23,13 +23,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="reports_pkey"),
     )
     op.create_index("reports_package_id_idx", "reports", ["package_id"])
-    op.add_column("packages", sa.Column("deprecation_successor", sa.Text(), nullable=True))
-    op.add_column("packages", sa.Column("deprecated_at", sa.DateTime(timezone=True), nullable=True))
-    op.add_column("packages", sa.Column("quarantine_reason", sa.Text(), nullable=True))
 
 
 def downgrade() -> None:
-    op.drop_column("packages", "quarantine_reason")
-    op.drop_column("packages", "deprecated_at")
-    op.drop_column("packages", "deprecation_successor")
     op.drop_table("reports")
