@@ -23,7 +23,8 @@ from registry.db.engine import Connection, Statement
 
 FREEZE = "freeze "
 
-_ADD_VERSION = "registry.packages.store:_ADD_VERSION"
+# The tests publish first versions of packages.
+_ADD_VERSION = "registry.packages.store:_ADD_FIRST_VERSION"
 _NEXT_SEQ = "registry.events.log:APPEND"
 _PUT = "registry.storage.local:LocalStorage.put"
 _PUBLISH = "registry.packages.publish:publish"

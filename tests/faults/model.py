@@ -85,7 +85,7 @@ class Package:
 
 @dataclass(eq=False)
 class Model:
-    """Every package, and how many events there must be: one for each change."""
+    """Every package, and how many events there must be: one for each change, besides those of new packages."""
 
     packages: list[Package] = field(default_factory=list)
     events: int = 0

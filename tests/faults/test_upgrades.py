@@ -49,7 +49,7 @@ async def test_a_process_of_this_release_starts_and_serves_on_the_schema_of_the_
         async with session.get(f"{API}/packages/demo") as answer:
             package = await answer.json()
             assert (package["version"], package["total_downloads"]) == ("1.0.0", 1)
-        async with session.get(f"{API}/search", params={"q": "demo", "min_seq": "3"}) as answer:
+        async with session.get(f"{API}/search", params={"q": "demo", "min_seq": "4"}) as answer:
             page = await answer.json()
             assert ([result["version"] for result in page["results"]], page["degraded"]) == (["1.0.0"], False)
 

@@ -21,7 +21,11 @@ SETTLE_SECONDS = 60.0
 DOCTOR_SECONDS = 600.0
 AT_ONCE = 8
 
-_EVENTS = Statement("SELECT count(*) AS count, coalesce(max(seq), 0) AS last FROM events", {})
+_EVENTS = Statement(
+    "SELECT count(*) FILTER (WHERE type <> 'package.created') AS changes, count(*) AS count, "
+    "coalesce(max(seq), 0) AS last FROM events",
+    {},
+)
 _PUBLISHED_TWICE = Statement(
     "SELECT package, version FROM events WHERE type = 'version.published' GROUP BY 1, 2 HAVING count(*) > 1", {}
 )
@@ -85,8 +89,8 @@ async def _check_totals(load: Load, db: Database) -> None:
         twice = await conn.all(_PUBLISHED_TWICE)
         counts = await conn.one(_COUNTS)
         failures = await conn.all(_FAILURES)
-    if not events.count == events.last == load.model.events:
-        load.problem(f"{events.count} events up to {events.last}, but {load.model.events} changes")
+    if events.count != events.last or events.changes != load.model.events:
+        load.problem(f"{events.changes} of {events.count} events up to {events.last}, but {load.model.events} changes")
     if twice:
         load.problem(f"published twice: {twice[:5]}")
     if failures:
