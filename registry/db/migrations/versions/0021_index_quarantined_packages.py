@@ -5,8 +5,8 @@ from alembic import op
 
 from registry.db.migrations.online import create_index
 
-revision = "0019"
-down_revision = "0018"
+revision = "0021"
+down_revision = "0020"
 
 
 def upgrade() -> None:
