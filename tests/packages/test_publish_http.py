@@ -77,7 +77,7 @@ async def test_request_fields_take_precedence_and_the_manifest_keeps_unknown_fie
     assert (info["description"], info["keywords"], info["author"]) == ("New", ["request"], "Ada")
     assert (info["license"], info["homepage"], info["repository"], info["readme"]) == ("", "", "", "")
     assert info["dependencies"] == {}
-    assert None not in [item for key, item in info.items() if key not in ("manifest", "deprecation")]
+    assert None not in [item for key, item in info.items() if key not in ("manifest", "deprecation", "provenance")]
     whole = (await registry.get("/packages/demo")).json
     assert [key for key, item in whole.items() if item is None] == ["deprecation"]
 

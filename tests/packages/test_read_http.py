@@ -60,6 +60,7 @@ async def test_a_version_shows_everything(registry: Registry):
         "repository": "", "keywords": ["k"], "dependencies": {}, "readme": "Grüße", "manifest": manifest,
         "checksum": sha256(data), "tarball_size": len(data), "tarball_url": f"{API}/packages/demo/1.0.0/tarball",
         "downloads": 0, "yanked": False, "yank_reason": "", "deprecated": "", "deprecation": None,
+        "provenance": None,
     }  # fmt: skip
 
 
