@@ -16,6 +16,7 @@ from registry.events import audit
 from registry.owners.members import lock_package
 from registry.packages import names
 from registry.packages import store as packages
+from registry.packages.publish import check_publishable
 from registry.packages.read import check_name
 from registry.packages.rights import Action, authorize
 from registry.publishers import store
@@ -79,7 +80,7 @@ async def add(db: Database, issuers: Issuers, who: Principal, name: str, wanted:
 async def add_pending(db: Database, issuers: Issuers, who: Principal, name: str, wanted: Wanted) -> dict[str, Any]:
     """Adds a publisher for a package that doesn't exist. It reserves nothing. Needs a signed-in user.
 
-    Raises Forbidden, InvalidInput, NameReserved, NameTooSimilar, Conflict.
+    Raises Forbidden, InvalidInput, NameReserved, NameTooSimilar, NameClosed, Quarantined, Conflict.
     """
     who.require_login()
     problem = names.name_problem(name)
@@ -92,7 +93,7 @@ async def add_pending(db: Database, issuers: Issuers, who: Principal, name: str,
         # Without the lock, concurrent requests could exceed MAX_PENDING.
         if await accounts.lock_user(conn, who.user_id) != who.credentials_version:
             raise Unauthorized(NOT_VALID)
-        await _check_free(conn, name)
+        await _check_free(conn, who, name)
         known = await store.pending_of(conn, who.user_id, 0, MAX_PENDING)
         _check_new([row for row in known if row.pending_name == name], wanted, issuer, MAX_PENDING)
         if len(known) >= MAX_PENDING:
@@ -177,13 +178,14 @@ def _check_new(known: Sequence[Row], wanted: Wanted, issuer: str, most: int) -> 
         raise Conflict(f"There are {most} trusted publishers, which is the limit. Remove one first.")
 
 
-async def _check_free(conn: Connection, name: str) -> None:
-    """Raises NameTooSimilar or Conflict if a package has this name or a look-alike."""
-    package = await store.package_like(conn, name)
+async def _check_free(conn: Connection, who: Principal, name: str) -> None:
+    """Raises NameTooSimilar, NameClosed, Quarantined or Conflict if a package has this name or a look-alike."""
+    package = await packages.find(conn, name, who.user_id)
     if package is None:
         return
     if package.name != name:
         raise NameTooSimilar(f"{name} is too similar to the package {package.name}. Choose another name.")
+    await check_publishable(conn, package)
     raise Conflict(f"{name} exists. Its owners add publishers by POST /api/v1/packages/{name}/publishers.")
 
 

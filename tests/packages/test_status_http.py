@@ -299,6 +299,10 @@ async def test_a_name_without_owners_and_versions_is_closed_until_an_admin_sets_
             answer = await user.put("demo", "2.0.0", query=query)
             check_error(answer, 403)
             assert answer.json["code"] == "name_closed"
+    pending = {"kind": "github", "repository": "org/repo", "workflow": "release.yml", "package": "demo"}
+    answer = await ada.call("POST", "/auth/publishers", json=pending)
+    check_error(answer, 403)
+    assert answer.json["code"] == "name_closed"
     owners = [{"username": "bob", "role": "owner"}]
     answer = await admin.call("PUT", "/packages/demo/owners", json={"owners": owners, "reason": "bob goes on"})
     assert answer.status == 200
