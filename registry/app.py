@@ -9,6 +9,7 @@ from aiohttp_cors import CorsConfig
 
 from registry import __version__
 from registry.accounts import handlers as accounts
+from registry.accounts.identity import Principal
 from registry.accounts.requests import BearerHeader
 from registry.audit import handlers as audit
 from registry.db.engine import open_database
@@ -17,6 +18,8 @@ from registry.downloads.record import open_recorder
 from registry.downloads.statistics import handlers as statistics
 from registry.downloads.tarballs import Tarballs
 from registry.events.announcements import Announcements
+from registry.factors import handlers as factors
+from registry.factors import required
 from registry.keys import ANNOUNCEMENTS, DB, SETTINGS, SPOOL, STORAGE
 from registry.operations import handlers as operations
 from registry.operations.readiness import Readiness
@@ -59,6 +62,7 @@ ROUTES: tuple[Route, ...] = (
     *search.ROUTES,
     *statistics.ROUTES,
     *accounts.ROUTES,
+    *factors.ROUTES,
     *owners.ROUTES,
     *publishers.ROUTES,
     *reports.ROUTES,
@@ -119,6 +123,7 @@ def create_app(
         ClientAddress(settings.web.trusted_proxies, settings.web.country_header),
         private,
         slow_clients,
+        None if settings.accounts.require_2fa == required.OFF else _require_factor,
     )
     app = web.Application(client_max_size=MAX_JSON_BODY, middlewares=[gate.middleware()])
     app[SETTINGS] = settings
@@ -143,6 +148,10 @@ def rate_limits(settings: WebSettings) -> Rates:
 def rate_limiter(settings: WebSettings) -> RateLimiter:
     """Does not connect to Redis. Raises SettingsError."""
     return RateLimiter(rate_limits(settings), settings.redis_url)
+
+
+async def _require_factor(request: web.Request, route: Route, principal: Principal) -> None:
+    await required.check(request.app[DB], request.app[SETTINGS].accounts, principal, route)
 
 
 def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterator[None]]:

@@ -198,6 +198,34 @@ def user_active(options: argparse.Namespace) -> None:
     _say(f"{options.username} can{'' if options.active else 'not'} sign in.")
 
 
+def user_verify(options: argparse.Namespace) -> None:
+    from registry.accounts import administer
+    from registry.db.engine import open_database
+
+    settings = preflight.settings()
+
+    async def work() -> None:
+        async with open_database(settings.database) as db:
+            await administer.verify_email(db, options.username)
+
+    asyncio.run(work())
+    _say(f"The e-mail address of {options.username} is verified.")
+
+
+def user_reset_factors(options: argparse.Namespace) -> None:
+    from registry.db.engine import open_database
+    from registry.factors.administer import reset_factors
+
+    settings = preflight.settings()
+
+    async def work() -> None:
+        async with open_database(settings.database) as db:
+            await reset_factors(db, options.username)
+
+    asyncio.run(work())
+    _say(f"{options.username} can sign in with the password alone, and can add a second factor again.")
+
+
 def config(_: argparse.Namespace) -> None:
     _say(f"REGISTRY_ENV\n    {ENV_DOC}. Default: {ENVIRONMENTS[0]}")
     for part, item in variables():
@@ -296,7 +324,9 @@ def _add_user(add: Add, commands: object) -> None:
     activating.set_defaults(active=True)
     deactivating = add("deactivate", user_active, "keep an account from signing in, and end its tokens", users)
     deactivating.set_defaults(active=False)
-    for command in (creating, resetting, role, activating, deactivating):
+    verifying = add("verify", user_verify, "mark the e-mail address of an account as verified", users)
+    forgetting = add("reset-factors", user_reset_factors, "remove the second factors of a user who lost them", users)
+    for command in (creating, resetting, role, activating, deactivating, verifying, forgetting):
         command.add_argument("username")
     role.add_argument("role", choices=("user", "admin"))
 

@@ -6,11 +6,15 @@ RegistryError
 │   ├── InvalidManifest         invalid_manifest       synapse.json is missing or wrong
 │   └── ChecksumMismatch        checksum_mismatch      the bytes don't have the declared checksum
 ├── Unauthorized 401            unauthorized           credentials are missing or not valid
-│   └── OidcRefused             oidc_refused           the ID token of a CI job is not accepted (+ reason)
+│   ├── OidcRefused             oidc_refused           the ID token of a CI job is not accepted (+ reason)
+│   ├── SecondFactorRequired    second_factor_required the password is right; a second factor is needed, too
+│   └── WrongCode               wrong_code             a code of an authenticator app, or a recovery code, is wrong
 ├── Forbidden 403               forbidden              the user is known but not allowed
 │   ├── NameReserved            name_reserved
 │   ├── NameClosed              name_closed            the package has neither owners nor versions
 │   ├── Quarantined             quarantined            an admin has put the package in quarantine
+│   ├── ConfirmationRequired    confirmation_required  the password or a code is needed once more
+│   ├── SecondFactorNeeded      second_factor_needed   this registry requires a second factor; add one
 │   └── EmailNotVerified        email_not_verified     the account has not verified its address
 ├── NotFound 404                not_found
 ├── MethodNotAllowed 405        method_not_allowed
@@ -31,6 +35,7 @@ RegistryError
 │   └── TooManyFailures         too_many_failures      too many wrong passwords; wait before the next attempt
 ├── NotReached 504              not_reached            a state was not reached in the time that the client waits
 ├── Internal 500                internal_error         a fault in the registry
+├── PasskeysNotConfigured 501   passkeys_not_configured
 └── Unavailable 503             unavailable            a server that is needed is unavailable (+ Retry-After)
     ├── DatabaseUnavailable     database_unavailable
     ├── StorageUnavailable      storage_unavailable
@@ -112,8 +117,24 @@ class OidcRefused(Unauthorized):
     code, title = "oidc_refused", "ID token refused"
 
 
+class SecondFactorRequired(Unauthorized):
+    code, title = "second_factor_required", "Second factor required"
+
+
+class WrongCode(Unauthorized):
+    code, title = "wrong_code", "Wrong code"
+
+
 class Forbidden(RegistryError):
     status, code, title = 403, "forbidden", "Forbidden"
+
+
+class ConfirmationRequired(Forbidden):
+    code, title = "confirmation_required", "Confirmation required"
+
+
+class SecondFactorNeeded(Forbidden):
+    code, title = "second_factor_needed", "Second factor needed"
 
 
 class NameReserved(Forbidden):
@@ -206,6 +227,10 @@ class NotReached(RegistryError):
 
 class Internal(RegistryError):
     """A fault in the registry. The log has the details under the request id."""
+
+
+class PasskeysNotConfigured(RegistryError):
+    status, code, title = 501, "passkeys_not_configured", "Passkeys not configured"
 
 
 class Unavailable(RegistryError):

@@ -93,6 +93,12 @@ class AccountSettings:
         "File with sorted SHA-1 hashes of passwords known from breaches; such passwords are refused",
         files.sorted_hashes,
     )
+    require_2fa: str = var(
+        "REGISTRY_REQUIRE_2FA",
+        "off",
+        "Who needs a second factor: nobody, `publishers` (owners and maintainers of packages), or `all`",
+        types.choice("off", "publishers", "all"),
+    )
     registration: str = var(
         "REGISTRY_REGISTRATION", "open", "`closed`: only admins create users", types.choice("open", "closed")
     )

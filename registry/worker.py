@@ -17,6 +17,7 @@ from registry.downloads.record import forget_batches
 from registry.events import consumer as event_consumer
 from registry.events import log as event_log
 from registry.events.announcements import Announcements
+from registry.factors import administer as factors
 from registry.jobs import queue
 from registry.jobs.queue import Kind
 from registry.jobs.runner import Runner
@@ -74,6 +75,8 @@ def _maintenance(settings: Settings, db: Database, storage: Storage, dashboards:
         _periodic("forget batches", HOUR * 6, lambda: forget_batches(db)),
         _periodic("purge password failures", HOUR, lambda: attempt.purge(db)),
         _periodic("purge revoked tokens", HOUR, lambda: administer.purge_expired(db)),
+        _periodic("purge challenges", HOUR, lambda: factors.purge(db)),
+        _periodic("reseal factors", HOUR * 6, lambda: factors.reseal(db, settings.accounts)),
         _periodic("purge invitations", HOUR * 24, lambda: invite.purge(db)),
         _periodic("purge publisher tokens", HOUR, lambda: publishers.purge(db)),
         _periodic("purge audit log", HOUR * 24, lambda: purge_audit(db, settings.audit.retention)),

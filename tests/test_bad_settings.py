@@ -44,6 +44,7 @@ BAD = {
     "REGISTRY_TOKEN_DAYS": ["0", "3651", "ten"],
     "REGISTRY_PBKDF2_ITERATIONS": ["99999", "1e6"],
     "REGISTRY_BREACHED_PASSWORDS": ["/nowhere/breached.txt", "/", "/dev/null"],
+    "REGISTRY_REQUIRE_2FA": ["some"],
     "REGISTRY_REGISTRATION": ["ajar"],
     "REGISTRY_ACCESS": ["secret"],
     "REGISTRY_OIDC_ISSUERS": [

@@ -175,6 +175,12 @@ async def test_accounts_are_made_and_managed(database_url: str, tmp_path: Path):
     assert (await run("role", "ada", "user"))[:2] == (0, "ada is now user.\n")
     assert (await run("deactivate", "ada"))[:2] == (0, "ada cannot sign in.\n")
     assert (await run("activate", "ada"))[:2] == (0, "ada can sign in.\n")
+    assert "no e-mail address" in (await run("verify", "ada"))[2]
+    assert (await run("create", "eve", "--email", "eve@example.com", stdin=f"{PASSWORD}\n"))[0] == 0
+    assert (await run("verify", "eve"))[:2] == (0, "The e-mail address of eve is verified.\n")
+    reset = await run("reset-factors", "eve")
+    assert reset[:2] == (0, "eve can sign in with the password alone, and can add a second factor again.\n")
+    assert (await run("reset-factors", "nobody"))[0] == 1
     other = await run("password", "ADA", stdin="Another-Horse-43\n")
     assert other[:2] == (0, "ADA has a new password; every login and API token from before has ended.\n")
     for name, password, reason in (("ada", "password", "most common"), ("nobody", "Another-Horse-43", "nobody")):

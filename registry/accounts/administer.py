@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from registry.accounts import passwords, store
 from registry.accounts.delays import attempt
 from registry.accounts.identity import ROLES, User
+from registry.accounts.sessions import manage as sessions
 from registry.db.engine import Database
-from registry.errors import InvalidInput, NotFound
+from registry.errors import Conflict, InvalidInput, NotFound
 from registry.events import audit
 from registry.events.audit import OPERATOR
 from registry.setting_parts import AccountSettings
@@ -75,8 +76,21 @@ async def reactivate(db: Database, username: str) -> User:
     return user
 
 
+async def verify_email(db: Database, username: str) -> User:
+    """Marks the address of a user as verified, in a registry without mail. Raises NotFound, Conflict without one."""
+    async with db.transaction() as conn:
+        user = _found(await store.user_by_username(conn, username), username)
+        if user.email is None:
+            raise Conflict(f"{user.username} has no e-mail address.")
+        if await store.verify_email(conn, user.id):
+            audit.write_with_commit(conn, "email.verify", OPERATOR, account_id=user.id)
+    log.info("address verified", extra={"user_id": user.id})
+    return user
+
+
 async def purge_expired(db: Database) -> int:
-    """Deletes revoked logins that have expired. Returns how many."""
+    """Deletes revoked logins that have expired, and the sessions that are over. Returns how many logins."""
+    await sessions.purge(db)
     async with db.transaction() as conn:
         return await store.purge_revoked(conn, datetime.now(UTC) - CLOCK_TOLERANCE)
 

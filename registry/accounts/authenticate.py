@@ -1,17 +1,20 @@
 """Finds the user and the rights of a token, and reads tokens from the header Authorization (RFC 6750)."""
 
 import logging
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from registry.accounts import store, tokens
-from registry.accounts.identity import ApiToken, Principal, User
+from registry.accounts.identity import Principal, User
+from registry.accounts.sessions import store as sessions
 from registry.db.engine import Database
-from registry.errors import DatabaseUnavailable, NotFound, Unauthorized
+from registry.errors import DatabaseUnavailable, Unauthorized
 from registry.setting_parts import AccountSettings
 
 log = logging.getLogger(__name__)
 
-# The last use of an API token is recorded at most this often.
+# The last use of a session or an API token is recorded at most this often.
 USE_PRECISION = timedelta(minutes=1)
 
 REVOKED = "The token was revoked. Sign in again."
@@ -50,15 +53,6 @@ async def verify(db: Database, settings: AccountSettings, token: str) -> User | 
         return None
 
 
-async def read_user(db: Database, principal: Principal) -> User:
-    """The user of `principal`. Raises NotFound if the user was deleted."""
-    async with db.read() as conn:
-        found = await store.user_by_id(conn, principal.user_id)
-    if found is None:
-        raise NotFound("This user no longer exists.")
-    return found[0]
-
-
 def bearer_token(header_value: str | None) -> str | None:
     """The token of an Authorization header: "" if no token follows `Bearer`, None if the scheme isn't Bearer."""
     scheme, *token = (header_value or "").split(None, 1) or [""]
@@ -77,9 +71,12 @@ async def _find_login_holder(db: Database, settings: AccountSettings, token: str
         found = await store.login(conn, claims.user_id, claims.jti)
     if found is None:
         raise Unauthorized(tokens.NOT_VALID)
-    user, revoked = found
-    if revoked or not user.is_active or user.credentials_version != claims.credentials_version:
+    user, row = found
+    if row.revoked or not user.is_active or user.credentials_version != claims.credentials_version:
         raise Unauthorized(REVOKED)
+    now = datetime.now(UTC)
+    if row.session is not None and row.last_used_at < now - USE_PRECISION:
+        await _record_use(db, partial(sessions.mark_used, session=row.session), now)
     return user, Principal(
         user_id=user.id,
         username=user.username,
@@ -104,7 +101,7 @@ async def _find_api_token_holder(db: Database, token: str) -> tuple[User, Princi
     if kept.expires_at is not None and kept.expires_at <= now:
         raise Unauthorized(API_TOKEN_EXPIRED)
     if kept.last_used_at is None or kept.last_used_at < now - USE_PRECISION:
-        await _record_use(db, kept, now)
+        await _record_use(db, partial(store.mark_used, token_id=kept.id), now)
     return user, Principal(
         user_id=user.id,
         username=user.username,
@@ -119,10 +116,10 @@ async def _find_api_token_holder(db: Database, token: str) -> tuple[User, Princi
     )
 
 
-async def _record_use(db: Database, kept: ApiToken, now: datetime) -> None:
+async def _record_use(db: Database, mark_used: Callable[..., Awaitable[None]], now: datetime) -> None:
     try:
         async with db.transaction() as conn:
-            await store.mark_used(conn, kept.id, now=now, before=now - USE_PRECISION)
+            await mark_used(conn, now=now, before=now - USE_PRECISION)
     except DatabaseUnavailable:
         # The request need not fail for this. The next one records the use.
-        log.warning("last use of an API token not recorded", extra={"token_id": kept.id})
+        log.warning("last use of a token not recorded")

@@ -48,11 +48,6 @@ class Verified(_VerifiedRequired, total=False):
     user: UserInfo
 
 
-class Me(TypedDict):
-    success: bool
-    user: UserInfo
-
-
 class Done(TypedDict):
     success: bool
 

@@ -9,8 +9,8 @@ from aiohttp import web
 from registry.accounts import api_tokens, authenticate, bodies, leaks, login, register, tokens
 from registry.accounts.delays import attempt
 from registry.accounts.identity import Principal
-from registry.accounts.requests import NEEDS_CREDENTIALS, origin_of, principal_of
-from registry.errors import InvalidInput, NotFound, Unauthorized
+from registry.accounts.requests import NEEDS_CREDENTIALS, id_of, no_store, origin_of, principal_of
+from registry.errors import InvalidInput, Unauthorized
 from registry.events.audit import Actor
 from registry.keys import DB, SETTINGS
 from registry.web.context import CONTEXT
@@ -28,7 +28,7 @@ from registry.web.responses import json_response
 from registry.web.route import OPEN, OPTIONAL, READS, SIGNED_IN, Limit, Route
 
 Found = TypeVar("Found")
-WithPassword = TypeVar("WithPassword", bodies.Registration, bodies.Credentials, bodies.PasswordChange)
+WithPassword = TypeVar("WithPassword", bodies.Registration, bodies.PasswordChange)
 
 
 async def register_user(request: web.Request) -> web.StreamResponse:
@@ -39,18 +39,6 @@ async def register_user(request: web.Request) -> web.StreamResponse:
     actor = principal.actor if isinstance(principal, Principal) else Actor(origin=origin_of(request))
     user = await register.register(request.app[DB], settings, body.username, body.password, body.email, actor=actor)
     return json_response({"success": True, "user": bodies.user_info(user)}, status=201)
-
-
-async def log_in(request: web.Request) -> web.StreamResponse:
-    body = await _read_with_password(request, bodies.Credentials)
-    settings = request.app[SETTINGS].accounts
-    user, token, expires_at = await login.login(
-        request.app[DB], settings, body.username, body.password, request[CONTEXT].client, origin_of(request)
-    )
-    answer = bodies.logged_in(user, token, expires_at)
-    if await login.warn_of_breach(settings, user, body.password):
-        answer["password_breached"] = True
-    return _no_store(answer)
 
 
 async def log_out(request: web.Request) -> web.StreamResponse:
@@ -71,17 +59,12 @@ async def verify(request: web.Request) -> web.StreamResponse:
         if "token" in data:
             text = check(bodies.TokenText, data).token
             user = await _check(request, text, lambda: authenticate.verify(db, settings, text))
-            return _no_store({"valid": False} if user is None else {"valid": True, "user": bodies.user_info(user)})
+            return no_store({"valid": False} if user is None else {"valid": True, "user": bodies.user_info(user)})
     token = authenticate.bearer_token(request.headers.get("Authorization"))
     if token is None:
         raise Unauthorized(NEEDS_CREDENTIALS)
     user = await _check(request, token, lambda: authenticate.find_user(db, settings, token))
-    return _no_store({"valid": True, "user": bodies.user_info(user)})
-
-
-async def me(request: web.Request) -> web.StreamResponse:
-    user = await authenticate.read_user(request.app[DB], principal_of(request))
-    return _no_store({"success": True, "user": bodies.user_info(user)})
+    return no_store({"valid": True, "user": bodies.user_info(user)})
 
 
 async def change_password(request: web.Request) -> web.StreamResponse:
@@ -94,7 +77,7 @@ async def change_password(request: web.Request) -> web.StreamResponse:
         body.new_password,
         request[CONTEXT].client,
     )
-    return _no_store(bodies.logged_in(user, token, expires_at))
+    return no_store(bodies.logged_in(user, token, expires_at))
 
 
 async def create_token(request: web.Request) -> web.StreamResponse:
@@ -108,19 +91,17 @@ async def create_token(request: web.Request) -> web.StreamResponse:
         body.expires_in_days,
         body.expires_at,
     )
-    return _no_store({"success": True, "token": text, **bodies.token_info(kept)}, status=201)
+    return no_store({"success": True, "token": text, **bodies.token_info(kept)}, status=201)
 
 
 async def list_tokens(request: web.Request) -> web.StreamResponse:
     kept = await api_tokens.list_api_tokens(request.app[DB], principal_of(request))
-    return _no_store({"tokens": [bodies.token_info(token) for token in kept]})
+    return no_store({"tokens": [bodies.token_info(token) for token in kept]})
 
 
 async def delete_token(request: web.Request) -> web.StreamResponse:
-    given = request.match_info["id"]
-    if not (given.isascii() and given.isdigit() and len(given) <= 18):
-        raise NotFound("You have no API token with this id.")
-    await api_tokens.delete_api_token(request.app[DB], principal_of(request), int(given))
+    token = id_of(request, "You have no API token with this id.")
+    await api_tokens.delete_api_token(request.app[DB], principal_of(request), token)
     return web.Response(status=204)
 
 
@@ -133,7 +114,7 @@ async def report_tokens(request: web.Request) -> web.StreamResponse:
         alerts = [check(bodies.LeakedToken, data)]
     else:
         raise InvalidInput("The body must be a JSON object, or a list of them.")
-    return _no_store([await _label(request, alert) for alert in alerts])
+    return no_store([await _label(request, alert) for alert in alerts])
 
 
 async def _label(request: web.Request, alert: bodies.LeakedToken) -> dict[str, str]:
@@ -163,10 +144,6 @@ async def _check(request: web.Request, token: str, look_up: Callable[[], Awaitab
     )
 
 
-def _no_store(data: object, status: int = 200) -> web.Response:
-    return json_response(data, status=status, headers={"Cache-Control": "no-store"})
-
-
 REGISTER = Limit("register", "5/hour")
 LOGIN = Limit("login", "10/hour", attempt.USE_TOKENS)
 REPORTS = Limit("report", "100/hour")
@@ -175,20 +152,18 @@ AUTH = "/api/v1/auth"
 ROUTES = (
     Route("POST", f"{AUTH}/register", register_user, "Create a user", OPTIONAL, REGISTER,
           body={"application/json": bodies.Registration}, answers={201: bodies.Registered}, errors=(409,)),
-    Route("POST", f"{AUTH}/login", log_in, "Sign in", OPEN, LOGIN,
-          body={"application/json": bodies.Credentials}, answers={200: bodies.LoggedIn}, errors=(401,)),
     Route("POST", f"{AUTH}/logout", log_out, "Sign out: revoke the token of the request", SIGNED_IN,
-          answers={200: bodies.Done}),
+          answers={200: bodies.Done}, needs_factor=False),
     Route("POST", f"{AUTH}/verify", verify, "Check the token of the body or the header", OPEN, READS,
           body={"application/json": bodies.TOKEN_SCHEMA, "x-required": False}, answers={200: bodies.Verified},
           errors=(401,)),
     Route("GET", f"{AUTH}/verify", verify, "Check the token of the header", OPEN, READS,
           answers={200: bodies.Verified}, errors=(401,)),
-    Route("GET", f"{AUTH}/me", me, "The signed-in user", SIGNED_IN, READS, answers={200: bodies.Me}),
     Route("POST", f"{AUTH}/password", change_password, "Change the password and end all other tokens", SIGNED_IN,
           LOGIN, body={"application/json": bodies.PasswordChange}, answers={200: bodies.LoggedIn}, errors=(409,)),
     Route("POST", f"{AUTH}/tokens", create_token, "Create an API token", SIGNED_IN,
-          body={"application/json": bodies.TokenRequest}, answers={201: bodies.TokenCreated}, errors=(409,)),
+          body={"application/json": bodies.TokenRequest}, answers={201: bodies.TokenCreated}, errors=(409,),
+          publishes=True),
     Route("GET", f"{AUTH}/tokens", list_tokens, "List your API tokens", SIGNED_IN, READS,
           answers={200: bodies.TokenList}),
     Route("POST", f"{AUTH}/tokens/report", report_tokens, "Revoke tokens that were found in public", OPEN, REPORTS,

@@ -2,13 +2,16 @@
 
 import asyncio
 import logging
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable
 
 from registry.accounts import passwords, store, tokens
 from registry.accounts.delays import attempt
 from registry.accounts.identity import Principal, User
-from registry.db.engine import Database
-from registry.errors import Conflict, FieldError, InvalidInput, Unauthorized
+from registry.accounts.sessions import manage as sessions
+from registry.accounts.sessions import store as session_store
+from registry.accounts.sessions.manage import Login
+from registry.db.engine import Connection, Database
+from registry.errors import Conflict, FieldError, InvalidInput, RegistryError, Unauthorized
 from registry.events import audit
 from registry.events.audit import UNKNOWN_ORIGIN, Actor, Origin
 from registry.setting_parts import AccountSettings
@@ -18,6 +21,13 @@ log = logging.getLogger(__name__)
 # One text for every reason, so that it doesn't reveal which users exist.
 WRONG = "The user name or the password is wrong."
 
+SecondStep = Callable[[User], Awaitable[RegistryError | None]]
+"""Called once the password is right. Returns None, or an error that tells the client what else is needed."""
+
+
+async def _no_second_step(_: User) -> None:
+    """The default SecondStep."""
+
 
 async def login(
     db: Database,
@@ -26,10 +36,12 @@ async def login(
     password: str,
     address: str = "",
     origin: Origin = UNKNOWN_ORIGIN,
-) -> tuple[User, str, datetime]:
+    second_step: SecondStep = _no_second_step,
+) -> Login:
     """Returns (the user, a new token, its expiry).
 
     `address` is that of the client, which delays count by. `origin` is what the audit log stores about the client.
+    Raises the error of `second_step`, if there is one, instead of starting a session.
 
     Upper and lower case make no difference in `name_or_email`.
     Raises Unauthorized for an unknown user, a deactivated user and a wrong password, with the same text and after the
@@ -42,18 +54,43 @@ async def login(
     match = await passwords.verify_password(password, stored, settings.pbkdf2_iterations)
     if user is None or stored is None or not match:
         log.info("login failed", extra={"user_id": found[0].id if found else None, "client": address})
-        await this_attempt.failed(_noted("login.fail", found[0].id if found else None, origin))
+        await this_attempt.failed(note_failure(found[0].id if found else None, origin))
         raise Unauthorized(WRONG)
-    await this_attempt.succeeded(
-        attempt.of_user(settings, user, address, known=known),
-        attempt.sign_ins(settings, user, address),
-        _noted("login.succeed", user.id, origin),
-    )
+    missing = await second_step(user)
+    if missing is None:
+        session = await sign_in(settings, this_attempt, user, address, origin, known=known)
+    else:
+        # The failures are not reset: they also count wrong second factors.
+        await this_attempt.succeeded([])
     if match is passwords.Match.OUTDATED:
         fresh = await passwords.hash_password(password, settings.pbkdf2_iterations)
         async with db.transaction() as conn:
             await store.rehash(conn, user.id, seen=stored, fresh=fresh)
-    return user, *tokens.issue(user, settings, datetime.now(UTC))
+    if missing is not None:
+        raise missing
+    return session
+
+
+async def sign_in(
+    settings: AccountSettings,
+    this_attempt: attempt.Attempt,
+    user: User,
+    address: str,
+    origin: Origin,
+    *,
+    known: bool,
+    method: str = "password",
+) -> Login:
+    """Ends a right attempt and starts a session. `method` is what the user proved last. Raises TooManyFailures."""
+    session: list[Login] = []
+
+    async def start(conn: Connection) -> None:
+        session.append(await sessions.start(conn, settings, user, origin))
+        audit.write_with_commit(conn, "login.succeed", Actor(user.id, origin=origin), details={"method": method})
+
+    resets = attempt.of_user(settings, user, address, known=known)
+    await this_attempt.succeeded(resets, attempt.sign_ins(settings, user, address), start)
+    return session[0]
 
 
 async def warn_of_breach(settings: AccountSettings, user: User, password: str) -> bool:
@@ -71,20 +108,21 @@ async def logout(db: Database, principal: Principal) -> None:
             await store.delete_api_token(conn, principal.user_id, principal.token_id)
         elif principal.jti is not None and principal.expires_at is not None:
             await store.revoke(conn, principal.jti, principal.expires_at)
+            await session_store.end_by_token(conn, principal.jti)
         audit.write_with_commit(conn, "logout", principal.actor)
 
 
 async def change_password(
     db: Database, settings: AccountSettings, principal: Principal, current: str, new: str, address: str = ""
-) -> tuple[User, str, datetime]:
+) -> Login:
     """Changes the password and ends all logins and API tokens of the user. Returns (the user, a new token, its expiry).
 
     Raises Forbidden for an API token, InvalidInput for `current_password` and `new_password`, Conflict if a concurrent
     change came first, TooManyFailures after too many wrong current passwords.
     """
     principal.require_login()
-    session = attempt.of_session(settings, principal.user_id)
-    this_attempt = await attempt.begin(db, [session, *attempt.of_address(settings, address)])
+    guesses = attempt.of_session(settings, principal.user_id)
+    this_attempt = await attempt.begin(db, [guesses, *attempt.of_address(settings, address)])
     async with db.read() as conn:
         found = await store.user_by_id(conn, principal.user_id)
     if found is None:
@@ -96,7 +134,7 @@ async def change_password(
         log.info("current password wrong", extra={"user_id": user.id, "client": address})
         await this_attempt.failed()
     else:
-        await this_attempt.succeeded([session])
+        await this_attempt.succeeded([guesses])
     problems += await asyncio.to_thread(
         passwords.check_strength,
         new,
@@ -115,14 +153,19 @@ async def change_password(
         await store.delete_api_tokens(conn, user.id)
         await attempt.forget_networks(conn, settings, user)
         await attempt.remember_network(conn, settings, user, address)
+        session = await sessions.start(conn, settings, changed, principal.origin)
         audit.write_with_commit(conn, "password.change", principal.actor)
     log.info("password changed", extra={"user_id": user.id})
-    return changed, *tokens.issue(changed, settings, datetime.now(UTC))
+    return session
 
 
-def _noted(action: str, user_id: int | None, origin: Origin) -> attempt.Note:
-    """Writes an audit entry about a login. A name that no user has is not stored: it may be a mistyped password."""
-    return lambda conn: audit.write_with_commit(conn, action, Actor(user_id, origin=origin))
+def note_failure(user_id: int | None, origin: Origin, step: str = "password") -> attempt.Note:
+    """Writes an audit entry about a failed login. A name that no user has is not stored: it may be a password."""
+
+    async def note(conn: Connection) -> None:
+        audit.write_with_commit(conn, "login.fail", Actor(user_id, origin=origin), details={"step": step})
+
+    return note
 
 
 async def _find(db: Database, name_or_email: str) -> tuple[User, str] | None:

@@ -72,6 +72,8 @@ async def register(
 
 def check_username(username: str) -> str:
     """Returns `username`. Raises ValueError with the rules if it is not a valid user name."""
+    if username.lower() == store.DELETED:
+        raise ValueError("is reserved")
     if not re.fullmatch(USERNAME, username):
         raise ValueError(
             "must have 3 to 50 letters A-Z or a-z, digits, hyphens or underscores, "

@@ -6,13 +6,15 @@ from aiohttp import hdrs, web
 
 from registry.accounts import authenticate
 from registry.accounts.identity import Principal
-from registry.errors import Unauthorized
+from registry.errors import NotFound, Unauthorized
 from registry.events.audit import Origin
 from registry.keys import DB, SETTINGS
 from registry.setting_parts import AccountSettings
 from registry.web.addresses import network_of
 from registry.web.context import CONTEXT
+from registry.web.responses import json_response
 
+MAX_ID_DIGITS = 18
 NEEDS_CREDENTIALS = "Credentials are needed: send `Authorization: Bearer <token>`; POST /api/v1/auth/login gives one."
 
 
@@ -31,6 +33,19 @@ def origin_of(request: web.Request) -> Origin:
         network_of(request[CONTEXT].client, full=full),
         request.headers.get(hdrs.USER_AGENT, "").encode("utf-8", "replace").decode().replace("\0", ""),
     )
+
+
+def id_of(request: web.Request, missing: str) -> int:
+    """The number in the path. Raises NotFound with the text `missing` for what can't be an id."""
+    given = request.match_info["id"]
+    if not (given.isascii() and given.isdigit() and len(given) <= MAX_ID_DIGITS):
+        raise NotFound(missing)
+    return int(given)
+
+
+def no_store(data: object, status: int = 200) -> web.Response:
+    """`data` as JSON that no cache may keep, because it is personal or secret."""
+    return json_response(data, status=status, headers={hdrs.CACHE_CONTROL: "no-store"})
 
 
 def visible_packages(request: web.Request) -> frozenset[str] | None:

@@ -10,12 +10,14 @@ from sqlalchemy.sql import bindparam as p
 
 from registry.accounts.identity import ApiToken, User
 from registry.db.engine import Connection, Row, json, prepared, statement
+from registry.db.factor_tables import sessions
 from registry.db.tables import api_tokens, revoked_tokens, users
 
 USERNAME_TAKEN = "users_username_key"
 EMAIL_TAKEN = "users_email_key"
 
 DELETED = "deleted"
+"""Nobody may register this name, since others see it instead of the name of an account that has ended."""
 
 SHOWN_NAME: sa.ColumnElement[str] = sa.case((users.c.deleted_at.is_(None), users.c.username), else_=DELETED)
 """The name of a user as others see it: `deleted` once the account has ended."""
@@ -44,7 +46,10 @@ _API_TOKEN = (
     api_tokens.c.publisher_id,
     api_tokens.c.publisher,
 )
-_BY_USERNAME = sa.func.lower(users.c.username) == sa.func.lower(p("wanted", type_=sa.Text))
+# The row of an account that has ended keeps its name, which is thus never given to anybody else.
+_BY_USERNAME = sa.and_(
+    sa.func.lower(users.c.username) == sa.func.lower(p("wanted", type_=sa.Text)), users.c.deleted_at.is_(None)
+)
 _BY_EMAIL = sa.func.lower(users.c.email) == sa.func.lower(p("wanted", type_=sa.Text))
 _BY_ID = users.c.id == p("user")
 _OF_USER = api_tokens.c.user_id == p("user")
@@ -80,9 +85,37 @@ _SET_ACTIVE = statement(
     .returning(*_USER)
 )
 
+_VERIFY_EMAIL = statement(
+    sa.update(users)
+    .where(_BY_ID, users.c.email.is_not(None), users.c.email_verified_at.is_(None))
+    .values(email_verified_at=sa.func.now())
+)
+_END_ACCOUNT = statement(
+    sa.update(users)
+    .where(_BY_ID)
+    .values(
+        deleted_at=sa.func.now(),
+        email=None,
+        email_verified_at=None,
+        password_hash="",
+        role="user",
+        is_active=False,
+        credentials_version=users.c.credentials_version + 1,
+    )
+)
+
 _LOGIN = prepared(
     "login",
-    statement(sa.select(*_USER, sa.exists().where(revoked_tokens.c.jti == p("jti")).label("revoked")).where(_BY_ID)),
+    statement(
+        sa.select(
+            *_USER,
+            sa.exists().where(revoked_tokens.c.jti == p("jti")).label("revoked"),
+            sessions.c.id.label("session"),
+            sessions.c.last_used_at,
+        )
+        .outerjoin(sessions, sessions.c.jti == p("jti"))
+        .where(_BY_ID)
+    ),
 )
 _REVOKE = statement(insert(revoked_tokens).values(jti=p("jti"), expires_at=p("expires_at")).on_conflict_do_nothing())
 _PURGE_REVOKED = statement(sa.delete(revoked_tokens).where(revoked_tokens.c.expires_at < p("before")))
@@ -186,10 +219,24 @@ async def set_active(conn: Connection, username: str, active: bool) -> User | No
     return row and _user(row)
 
 
-async def login(conn: Connection, user_id: int, jti: str) -> tuple[User, bool] | None:
-    """(the user, whether the login `jti` is revoked)."""
+async def verify_email(conn: Connection, user_id: int) -> bool:
+    """Marks the user's address as verified. Returns whether it was not."""
+    return await conn.run(_VERIFY_EMAIL, user=user_id) > 0
+
+
+async def end_account(conn: Connection, user_id: int) -> None:
+    """Ends an account: it can't sign in, its tokens end, its address is free. Its name stays taken."""
+    await conn.run(_END_ACCOUNT, user=user_id)
+    await delete_api_tokens(conn, user_id)
+
+
+async def login(conn: Connection, user_id: int, jti: str) -> tuple[User, Row] | None:
+    """(the user, a row about the login `jti`: revoked, session, last_used_at).
+
+    `session` is the id of its session, None for a login by a release without sessions.
+    """
     row = await conn.one(_LOGIN, user=user_id, jti=jti)
-    return row and (_user(row), row.revoked)
+    return row and (_user(row), row)
 
 
 async def revoke(conn: Connection, jti: str, expires_at: datetime) -> bool:

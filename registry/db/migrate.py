@@ -16,7 +16,7 @@ from alembic.script import ScriptDirectory
 
 from registry.db import lock_numbers
 from registry.db.connecting import connect_blocking
-from registry.db.tables import metadata
+from registry.db.factor_tables import metadata
 from registry.errors import StackError
 from registry.setting_parts import DatabaseSettings
 

@@ -60,6 +60,7 @@ _same_user = sa.or_(
 _END_OF_INVITED = statement(
     sa.delete(invitations).where(_c.package_id == p("of_package"), _same_user, _c.role == sa.any_(p("roles")))
 )
+_END_OF_ACCOUNT = statement(sa.delete(invitations).where(sa.or_(_same_user, _c.inviter_id == p("of_user"))))
 _COUNT = statement(sa.select(sa.func.count()).select_from(invitations).where(_c.package_id == p("of_package"), _open))
 _PURGE = statement(sa.delete(invitations).where(_c.expires_at < sa.func.now()))
 
@@ -122,6 +123,11 @@ async def end_of_invited(
 ) -> None:
     """Ends the invitations of a user or an address to one of `roles` in a package."""
     await conn.run(_END_OF_INVITED, of_package=package_id, of_user=user_id, of_email=email, roles=roles)
+
+
+async def end_of_account(conn: Connection, user_id: int, email: str | None) -> None:
+    """Ends the invitations of a user or an address, and those that the user sent."""
+    await conn.run(_END_OF_ACCOUNT, of_user=user_id, of_email=email)
 
 
 async def purge(conn: Connection) -> int:

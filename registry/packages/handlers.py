@@ -250,10 +250,10 @@ ROUTES = (
           answers={200: read.PackageInfo, 301: None, 304: None}),
     Route("POST", PACKAGES, publish_body, "Publish a version", SIGNED_IN, PUBLISHES, _PUBLISH_PARAMETERS,
           {"application/json": _JSON_SCHEMA, "multipart/form-data": _MULTIPART_SCHEMA},
-          {201: publish.Published, 200: publish.Published}, (409,), expect=continue_later),
+          {201: publish.Published, 200: publish.Published}, (409,), expect=continue_later, publishes=True),
     Route("PUT", VERSION, publish_tarball, "Publish a version from its tarball", SIGNED_IN, PUBLISHES,
           _PUBLISH_PARAMETERS, {TARBALL_TYPES[0]: {"type": "string", "format": "binary"}},
-          {201: publish.Published, 200: publish.Published}, (409,), expect=continue_later),
+          {201: publish.Published, 200: publish.Published}, (409,), expect=continue_later, publishes=True),
     Route("GET", PACKAGES, list_packages, "List packages", limit=READS, parameters=(
         *PAGE_PARAMETERS, query("sort", {"type": "string", "enum": list(SORTS), "default": "name"}, "Order"),
         query("cursor", _TEXT, "`next_cursor` of the previous page"),

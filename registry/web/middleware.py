@@ -4,8 +4,9 @@ import logging
 import random
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import ClientPayloadError, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -39,11 +40,16 @@ CLIENT_CLOSED_REQUEST = 499  # recorded if the client disconnects before it gets
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
+Admit = Callable[[web.Request, Route, Any], Awaitable[None]]
+"""Gets the request, its route and its principal."""
+
+
 @dataclass(frozen=True)
 class Gate:
     """The steps that a request takes before its handler and after it.
 
     `routes` maps the router's routes to ours. `sources` maps the names in `Route.credentials` to sources.
+    `admit` makes another check of a request with valid credentials, and may raise Forbidden.
     """
 
     routes: Mapping[web.AbstractRoute, Route]
@@ -52,6 +58,7 @@ class Gate:
     clients: ClientAddress
     private: bool
     slow_clients: SlowClientLimits = SLOW_CLIENTS
+    admit: Admit | None = None
 
     def middleware(self) -> Middleware:
         @web.middleware
@@ -117,6 +124,8 @@ class Gate:
         context.headers = await self.limiter.hit(route.limit, key)
         _refuse_encoded_body(request)
         authorise(route, user, private=self.private, hint=source.hint)
+        if self.admit is not None and user is not None:
+            await self.admit(request, route, user)
         refuse_repeated_parameters(request, route)
         return await handler(request)
 

@@ -46,6 +46,8 @@ class Route:
     `limit` is None for a route without a rate limit. `credentials` names the source of the caller's credentials.
     `body` and `answers` hold JSON Schemas, or types that pydantic can describe. `errors` lists the statuses of errors
     that only this route has. `expect` decides when a client that sent `Expect: 100-continue` may send its body.
+    `needs_factor` is false if a user who lacks a required second factor may call the route. `publishes` is true if a
+    user without packages can become a publisher by it.
     """
 
     method: str
@@ -60,6 +62,8 @@ class Route:
     errors: Sequence[int] = ()
     documented: bool = True
     credentials: str = BEARER
+    needs_factor: bool = True
+    publishes: bool = False
     render_error: ErrorRenderer = problems.render
     expect: ExpectHandler | None = None
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from registry.accounts import administer, store, tokens
 from registry.accounts.api_tokens import create_api_token, list_api_tokens
-from registry.accounts.authenticate import authenticate, bearer_token, read_user, verify
+from registry.accounts.authenticate import authenticate, bearer_token, find_user, verify
 from registry.accounts.identity import Principal, User
 from registry.db.engine import Connection, Database, statement
 from registry.db.tables import users
@@ -42,7 +42,7 @@ async def test_a_login_has_no_list_of_scopes(ada: User, ada_token: str, db: Data
     assert principal.user_id == ada.id
     assert principal.is_login
     assert principal.scopes is None
-    assert await read_user(db, principal) == ada
+    assert await find_user(db, settings, ada_token) == ada
 
 
 async def test_a_forged_token_of_a_real_user_is_refused(ada: User, db: Database, settings: AccountSettings):

@@ -1,6 +1,7 @@
 """The access matrix: which caller may use which route, in a public and in a private registry."""
 
 import base64
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,6 +53,21 @@ ROWS: dict[str, Row] = {
     f"POST {API}/auth/tokens/report": ANYONE,
     f"GET {API}/auth/tokens": BY_PASSWORD,
     f"DELETE {API}/auth/tokens/{{id}}": BY_PASSWORD,
+    f"POST {API}/auth/passkeys/login/options": ANYONE,
+    # No passkey signs here, so nobody can sign in.
+    f"POST {API}/auth/passkeys/login": dict.fromkeys(SIGNED_IN, 401),
+    f"POST {API}/auth/passkeys/options": BY_PASSWORD,
+    f"POST {API}/auth/passkeys": BY_PASSWORD,
+    f"GET {API}/auth/passkeys": BY_PASSWORD,
+    f"DELETE {API}/auth/passkeys/{{id}}": BY_PASSWORD,
+    # Before an app waits for its first code, since a wrong one is answered 401.
+    f"POST {API}/auth/totp/confirm": BY_PASSWORD,
+    f"POST {API}/auth/totp": BY_PASSWORD,
+    f"DELETE {API}/auth/totp": BY_PASSWORD,
+    f"POST {API}/auth/recovery-codes": BY_PASSWORD,
+    f"GET {API}/auth/sessions": BY_PASSWORD,
+    f"DELETE {API}/auth/sessions/{{id}}": BY_PASSWORD,
+    f"DELETE {API}/auth/me": BY_PASSWORD,
     f"GET {API}/search": READERS,
     f"GET {API}/search/suggest": READERS,
     f"GET {API}/search/explain": READERS,
@@ -101,22 +117,33 @@ ROWS: dict[str, Row] = {
         for path in ("/health", "/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs")
     },
 }
-REGISTRATION = {"username": "newcomer", "password": PASSWORD}
-BODIES: dict[str, dict[str, Any]] = {
-    "register": {"json": REGISTRATION},
-    "login": {"json": {"username": "owner", "password": PASSWORD}},
-    "verify": {"json": {"token": "x"}},
-    "password": {"json": {"current_password": PASSWORD, "new_password": "Another-Horse-43"}},
-    "report": {"json": {"token": "syn_x"}},
-    "tokens": {"json": {"name": "ci", "scopes": ["read"]}},
-    "{name}": {"json": {"deprecated": None}},
-    "publishers": {"json": {"kind": "github", "repository": "org/repo", "workflow": "release.yml"}},
-    "token": {"json": {"token": "x", "package": "demo"}},
-    "owners": {"json": {"owners": [{"username": "owner", "role": "owner"}], "reason": "A test"}},
-    "{username}": {"json": {"role": "owner"}},
-    "invitations": {"json": {"username": "user", "role": "maintainer"}},
-    "transfer": {"json": {"username": "user"}},
-    "{id}": {"json": {"closed": True}},
+# In these texts, a number that no other request has takes the place of SERIAL.
+SERIAL = "SERIAL"
+PUBLISHER = {"kind": "github", "repository": "org/repo", "workflow": "release.yml"}
+# By the last word of the path, or by route.
+BODIES: dict[str, Any] = {
+    "register": {"username": f"newcomer-{SERIAL}", "password": PASSWORD},
+    "login": {"username": "owner", "password": PASSWORD},
+    "verify": {"token": "x"},
+    "password": {"current_password": PASSWORD, "new_password": "Another-Horse-43"},
+    **{last: {"password": PASSWORD}} for last in ("totp", "options", "recovery-codes"),
+    "confirm": {"code": "000000"},
+    "passkeys": {},
+    "report": {"token": "syn_x"},
+    "tokens": {"name": "ci", "scopes": ["read"]},
+    "{name}": {"deprecated": None},
+    "publishers": PUBLISHER,
+    "token": {"token": "x", "package": "demo"},
+    "owners": {"owners": [{"username": "owner", "role": "owner"}], "reason": "A test"},
+    "{username}": {"role": "owner"},
+    "invitations": {"username": "user", "role": "maintainer"},
+    "transfer": {"username": "user"},
+    "{id}": {"closed": True},
+    f"POST {API}/auth/passkeys/login": {},
+    f"DELETE {API}/auth/passkeys/{{id}}": {"password": PASSWORD},
+    f"PATCH {API}/packages/{{name}}/{{version}}": {"yanked": False},
+    f"POST {API}/auth/publishers": {**PUBLISHER, "package": f"unborn-{SERIAL}"},
+    f"POST {OF_PACKAGE}/report": {"kind": "spam", "text": "Spam"},
 }
 
 
@@ -156,17 +183,12 @@ async def ask(registry: Registry, route_id: str, headers: dict[str, str], serial
     """Calls the route with a valid request, so that only missing rights can cause a refusal."""
     method, _, path = route_id.partition(" ")
     last = path.rsplit("/", 1)[-1]
-    more = dict(BODIES.get(last, {})) if method in ("POST", "PUT", "PATCH") else {}
-    if last == "register":
-        more = {"json": {**REGISTRATION, "username": f"newcomer-{serial}"}}
-    elif route_id.startswith("PATCH") and last == "{version}":
-        more = {"json": {"yanked": False}}
-    elif route_id == f"POST {API}/packages":
+    more: dict[str, Any] = {}
+    body = BODIES.get(route_id, BODIES.get(last) if method in ("POST", "PUT", "PATCH") else None)
+    if body is not None:
+        more = {"json": json.loads(json.dumps(body).replace(SERIAL, str(serial)))}
+    if route_id == f"POST {API}/packages":
         more = {"json": {"name": f"new-{serial}", "version": "1.0.0", "description": "New", "tarball": _base64(serial)}}
-    elif route_id == f"POST {API}/auth/publishers":
-        more = {"json": {**BODIES["publishers"]["json"], "package": f"unborn-{serial}"}}
-    elif route_id == f"POST {OF_PACKAGE}/report":
-        more = {"json": {"kind": "spam", "text": "Spam"}}
     elif method == "PUT" and last == "{version}":
         path = path.replace("{version}", f"2.0.{serial}")
         data = tarball(name="demo", version=f"2.0.{serial}", description="Demo")
@@ -191,7 +213,7 @@ def _base64(serial: int) -> str:
 
 
 # These routes end credentials or versions, so they are called last.
-LAST = ("POST /api/v1/auth/logout", "POST /api/v1/auth/password")
+LAST = ("POST /api/v1/auth/logout", "POST /api/v1/auth/password", "DELETE /api/v1/auth/me")
 
 
 def in_order() -> list[str]:

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import ipaddress
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -37,11 +37,11 @@ IPV4_PREFIX = 24
 
 USE_TOKENS = "Programs should use API tokens, which this does not affect."
 
-Note = Callable[[Connection], None]
-"""Writes an audit entry with the commit of a transaction."""
+Note = Callable[[Connection], Awaitable[object]]
+"""Writes the result of an attempt in the attempt's transaction: its audit entry, its session."""
 
 
-def _note_nothing(_: Connection) -> None:
+async def _note_nothing(_: Connection) -> None:
     """The default Note."""
 
 
@@ -76,7 +76,7 @@ class Attempt:
                 longest = LONGEST_WAIT.total_seconds()
                 count = await store.add_failure(conn, counter.key, free=counter.free, longest=longest)
                 too_many |= count > counter.free and counter.key not in self.claimed
-            note(conn)
+            await note(conn)
         if too_many:
             raise _too_many(1)
 
@@ -94,7 +94,7 @@ class Attempt:
             if not late:
                 await store.forget(conn, [counter.key for counter in reset])
                 await store.remember_networks(conn, sign_ins, most=MOST_NETWORKS)
-                note(conn)
+                await note(conn)
         if late:
             raise _too_many(1)  # the same answer as for a wrong password
 

@@ -62,6 +62,14 @@ _ADOPT_PUBLISHER = statement(
     .where(publishers.c.id == p("publisher"), publishers.c.package_id.is_(None))
     .values(package_id=p("of_package"), pending_name=None)
 )
+_REMOVE_USER = statement(sa.delete(package_owners).where(_OF_USER))
+_LOCK_OF_USER = statement(
+    sa.select(packages.c.id, packages.c.name)
+    .join(package_owners, package_owners.c.package_id == packages.c.id)
+    .where(_OF_USER)
+    .order_by(packages.c.id)
+    .with_for_update(of=packages, key_share=True)
+)
 _OTHERS = package_owners.alias("others")
 _HAS_OWNER = statement(sa.select(sa.exists().where(_OF_PACKAGE, package_owners.c.role == OWNER)))
 _SOLELY_OWNED = statement(
@@ -101,6 +109,16 @@ async def adopt_publisher(conn: Connection, package_id: int, publisher: int) -> 
 
 async def has_owner(conn: Connection, package_id: int) -> bool:
     return bool(await conn.value(_HAS_OWNER, of_package=package_id))
+
+
+async def remove_user(conn: Connection, user_id: int) -> None:
+    """Removes a user's roles in all packages."""
+    await conn.run(_REMOVE_USER, of_user=user_id)
+
+
+async def lock_packages_of(conn: Connection, user_id: int) -> list[Row]:
+    """Locks the packages in which the user has a role. Returns their id and name."""
+    return await conn.all(_LOCK_OF_USER, of_user=user_id)
 
 
 async def solely_owned(conn: Connection, user_id: int, count: int) -> list[str]:

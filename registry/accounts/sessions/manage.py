@@ -1,0 +1,74 @@
+"""Starts, lists and ends the sessions of users. A session begins with a login and ends with its token.
+
+Logins by releases without sessions have no row. They are not listed, and they work until they expire.
+"""
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+from registry.accounts import store as accounts
+from registry.accounts import tokens
+from registry.accounts.identity import Principal, User
+from registry.accounts.sessions import store
+from registry.db.engine import Connection, Database
+from registry.errors import NotFound
+from registry.events import audit
+from registry.events.audit import MAX_USER_AGENT, Origin
+from registry.setting_parts import AccountSettings
+
+log = logging.getLogger(__name__)
+
+Login = tuple[User, str, datetime]
+"""(the user, a token, its expiry)."""
+
+
+async def start(conn: Connection, settings: AccountSettings, user: User, origin: Origin) -> Login:
+    """Issues a token, and records the session in the transaction of `conn`."""
+    token, expires_at = tokens.issue(user, settings, datetime.now(UTC))
+    await store.add(
+        conn,
+        user.id,
+        jti=tokens.read(token, settings).jti,
+        credentials_version=user.credentials_version,
+        ip=origin.address,
+        user_agent=origin.user_agent[:MAX_USER_AGENT],
+        expires_at=expires_at,
+    )
+    return user, token, expires_at
+
+
+async def list_sessions(db: Database, principal: Principal, before: int, count: int) -> list[dict[str, Any]]:
+    """Up to `count` sessions of the user with ids below `before`, newest first. Raises Forbidden for an API token."""
+    principal.require_login()
+    async with db.read() as conn:
+        rows = await store.of_user(conn, principal.user_id, principal.jti or "", before, count)
+    return [
+        {
+            "id": row.id,
+            "created_at": row.created_at,
+            "last_used_at": row.last_used_at,
+            "ip": row.ip,
+            "user_agent": row.user_agent,
+            "current": row.is_current,
+        }
+        for row in rows
+    ]
+
+
+async def end(db: Database, principal: Principal, session: int) -> None:
+    """Ends a session of the user at once. Raises Forbidden for an API token, NotFound."""
+    principal.require_login()
+    async with db.transaction() as conn:
+        ended = await store.end(conn, principal.user_id, session)
+        if ended is None:
+            raise NotFound("You have no session with this id.")
+        await accounts.revoke(conn, ended.jti, ended.expires_at)
+        audit.write_with_commit(conn, "session.end", principal.actor, details={"session": session})
+    log.info("session ended", extra={"user_id": principal.user_id, "session": session})
+
+
+async def purge(db: Database) -> int:
+    """Deletes the rows of sessions that are over. Returns how many."""
+    async with db.transaction() as conn:
+        return await store.purge(conn)

@@ -1,0 +1,105 @@
+"""The SQL of sessions.
+
+A session is over when its token is in `revoked_tokens`, or when the user's credentials_version is higher than its own.
+Releases without sessions know both. The row only describes the session for its user.
+"""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.sql import bindparam as p
+
+from registry.db.engine import Connection, Row, statement
+from registry.db.factor_tables import sessions
+from registry.db.tables import revoked_tokens, users
+
+_c = sessions.c
+_OF_USER = _c.user_id == p("of_user")
+_IS_LIVE = sa.and_(
+    _c.credentials_version == users.c.credentials_version,
+    _c.expires_at > sa.func.now(),
+    ~sa.exists().where(revoked_tokens.c.jti == _c.jti),
+)
+
+_ADD = statement(
+    sa.insert(sessions).values(
+        jti=p("jti"),
+        user_id=p("user_id"),
+        credentials_version=p("credentials_version"),
+        ip=p("ip"),
+        user_agent=p("user_agent"),
+        expires_at=p("expires_at"),
+    )
+)
+_LIST = statement(
+    sa.select(_c.id, _c.created_at, _c.last_used_at, _c.ip, _c.user_agent, (_c.jti == p("current")).label("is_current"))
+    .join(users, users.c.id == _c.user_id)
+    .where(_OF_USER, _IS_LIVE, _c.id < p("before"))
+    .order_by(_c.id.desc())
+    .limit(p("count"))
+)
+_END = statement(sa.delete(sessions).where(_OF_USER, _c.id == p("session")).returning(_c.jti, _c.expires_at))
+_END_BY_TOKEN = statement(sa.delete(sessions).where(_c.jti == p("wanted")))
+_MARK_USED = statement(
+    sa.update(sessions)
+    .where(_c.id == p("session"), _c.last_used_at < p("before"))
+    .values(last_used_at=p("now"))
+)  # fmt: skip
+_END_ALL = statement(sa.delete(sessions).where(_OF_USER))
+_PURGE = statement(
+    sa.delete(sessions).where(
+        sa.or_(
+            _c.expires_at < sa.func.now(),
+            sa.exists().where(users.c.id == _c.user_id, users.c.credentials_version != _c.credentials_version),
+        )
+    )
+)
+
+
+async def add(
+    conn: Connection,
+    user_id: int,
+    *,
+    jti: str,
+    credentials_version: int,
+    ip: str | None,
+    user_agent: str,
+    expires_at: datetime,
+) -> None:
+    await conn.run(
+        _ADD,
+        user_id=user_id,
+        jti=jti,
+        credentials_version=credentials_version,
+        ip=ip,
+        user_agent=user_agent,
+        expires_at=expires_at,
+    )
+
+
+async def of_user(conn: Connection, user_id: int, current: str, before: int, count: int) -> list[Row]:
+    """Up to `count` live sessions of a user with ids below `before`, newest first. `current` is a jti."""
+    return await conn.all(_LIST, of_user=user_id, current=current, before=before, count=count)
+
+
+async def end(conn: Connection, user_id: int, session: int) -> Row | None:
+    """Deletes a session of a user. Returns its jti and expires_at."""
+    return await conn.one(_END, of_user=user_id, session=session)
+
+
+async def end_by_token(conn: Connection, jti: str) -> None:
+    await conn.run(_END_BY_TOKEN, wanted=jti)
+
+
+async def end_all(conn: Connection, user_id: int) -> None:
+    await conn.run(_END_ALL, of_user=user_id)
+
+
+async def mark_used(conn: Connection, session: int, *, now: datetime, before: datetime) -> None:
+    """Sets the last use of the session to `now`, unless it was used after `before`."""
+    await conn.run(_MARK_USED, session=session, now=now, before=before)
+
+
+async def purge(conn: Connection) -> int:
+    """Deletes sessions that are over. Returns how many."""
+    return await conn.run(_PURGE)

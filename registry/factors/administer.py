@@ -1,0 +1,82 @@
+"""What an operator does with second factors, and the upkeep of their rows."""
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+from registry.accounts import store as accounts
+from registry.db.engine import Database
+from registry.errors import NotFound, SecretUnreadable
+from registry.events import audit
+from registry.events.audit import OPERATOR
+from registry.factors import codes, proof, store
+from registry.sealing import Sealer
+from registry.setting_parts import AccountSettings
+
+log = logging.getLogger(__name__)
+
+PAGE = 500
+# The clocks of machines differ, and codes of the next and the previous step are good, too.
+STEPS_KEPT = timedelta(minutes=10)
+
+
+async def reset_factors(db: Database, username: str) -> None:
+    """Removes the factors and recovery codes of a user who lost them. The password stays. Raises NotFound."""
+    async with db.transaction() as conn:
+        user = await accounts.user_by_username(conn, username)
+        if user is None:
+            raise NotFound(f"There is no user {username!r}.")
+        await store.delete_all(conn, user.id)
+        audit.write_with_commit(conn, "factor.reset", OPERATOR, account_id=user.id)
+    log.info("factors reset", extra={"user_id": user.id})
+
+
+async def purge(db: Database) -> None:
+    """Deletes challenges that have expired, and marks of used codes that are no longer good."""
+    now = datetime.now(UTC)
+    async with db.transaction() as conn:
+        await store.purge(conn, now, int((now - STEPS_KEPT).timestamp()) // codes.STEP_SECONDS)
+
+
+async def reseal(db: Database, settings: AccountSettings) -> int:
+    """Encrypts the secrets that an older key of REGISTRY_SECRET_KEY encrypted with the newest. Returns how many."""
+    newest = Sealer(settings.secret_keys[:1], proof.TOTP)
+    done = after = 0
+    while True:
+        async with db.transaction() as conn:
+            rows = await store.all_totp(conn, after, PAGE)
+            for row in rows:
+                fresh = None if _opens(newest, row.sealed) else _resealed(settings, row.sealed)
+                if fresh is not None:
+                    await store.reseal(conn, row.user_id, seen=row.sealed, fresh=fresh)
+                    done += 1
+        if not rows:
+            return done
+        after = rows[-1].user_id
+
+
+async def unreadable(db: Database, settings: AccountSettings) -> list[int]:
+    """The ids of the users whose secret no key of REGISTRY_SECRET_KEY decrypts."""
+    found: list[int] = []
+    sealer, after = proof.sealer(settings), 0
+    while True:
+        async with db.read() as conn:
+            rows = await store.all_totp(conn, after, PAGE)
+        if not rows:
+            return found
+        found += [row.user_id for row in rows if not _opens(sealer, row.sealed)]
+        after = rows[-1].user_id
+
+
+def _opens(sealer: Sealer, sealed: str) -> bool:
+    try:
+        sealer.open(sealed)
+    except SecretUnreadable:
+        return False
+    return True
+
+
+def _resealed(settings: AccountSettings, sealed: str) -> str | None:
+    try:
+        return proof.sealer(settings).reseal(sealed)
+    except SecretUnreadable:
+        return None  # the doctor reports it

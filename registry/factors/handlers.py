@@ -1,0 +1,221 @@
+"""HTTP handlers of logins, second factors, and the signed-in user's account."""
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from registry.accounts import bodies as account_bodies
+from registry.accounts import login as accounts
+from registry.accounts.delays import attempt
+from registry.accounts.identity import User
+from registry.accounts.requests import id_of, no_store, origin_of, principal_of
+from registry.accounts.sessions import manage as sessions
+from registry.accounts.sessions.manage import Login
+from registry.errors import InvalidInput, PasskeysNotConfigured, RegistryError
+from registry.factors import account, bodies, login, passkeys, totp
+from registry.factors.passkeys import Site
+from registry.keys import DB, SETTINGS
+from registry.web import paging
+from registry.web.context import CONTEXT
+from registry.web.parsing import check, parse_object, read_body, read_json, require_json
+from registry.web.route import OPEN, READS, SIGNED_IN, Limit, Route
+
+NEWEST = 2**63 - 1
+
+
+async def log_in(request: web.Request) -> web.StreamResponse:
+    data = await read_json(request)
+    if "challenge" in data:
+        return await _second_step(request, check(bodies.SecondFactor, data))
+    # Checking a password may normalize a long text.
+    body = await asyncio.to_thread(check, account_bodies.Credentials, data)
+    db, settings = request.app[DB], request.app[SETTINGS].accounts
+
+    async def second_step(user: User) -> RegistryError | None:
+        return await login.begin(db, settings, user, _site_or_none(request))
+
+    found = await accounts.login(
+        db, settings, body.username, body.password, request[CONTEXT].client, origin_of(request), second_step
+    )
+    answer = account_bodies.logged_in(*found)
+    if await accounts.warn_of_breach(settings, found[0], body.password):
+        answer["password_breached"] = True
+    return no_store(answer)
+
+
+async def _second_step(request: web.Request, body: bodies.SecondFactor) -> web.StreamResponse:
+    client, origin = request[CONTEXT].client, origin_of(request)
+    db, settings = request.app[DB], request.app[SETTINGS].accounts
+    if body.code is not None:
+        return _logged_in(await login.answer_with_code(db, settings, body.challenge, body.code, client, origin))
+    if body.passkey is not None:
+        return _logged_in(
+            await login.answer_with_passkey(db, settings, body.challenge, body.passkey, client, origin, _site(request))
+        )
+    raise InvalidInput.field("code", "is required, unless there is a `passkey`")
+
+
+async def passkey_login_options(request: web.Request) -> web.StreamResponse:
+    body = await _read_optional(request, bodies.Challenge)
+    found = await login.options(request.app[DB], request.app[SETTINGS].accounts, body.challenge, _site(request))
+    return no_store(found)
+
+
+async def log_in_with_passkey(request: web.Request) -> web.StreamResponse:
+    credential = await read_json(request)
+    return _logged_in(
+        await login.log_in_with_passkey(
+            request.app[DB],
+            request.app[SETTINGS].accounts,
+            credential,
+            request[CONTEXT].client,
+            origin_of(request),
+            _site(request),
+        )
+    )
+
+
+async def me(request: web.Request) -> web.StreamResponse:
+    return no_store(bodies.me(*await account.read(request.app[DB], principal_of(request))))
+
+
+async def end_account(request: web.Request) -> web.StreamResponse:
+    body = await _read_optional(request, bodies.Confirmation)
+    await account.end(*_by(request), body.proof, request[CONTEXT].client)
+    return web.Response(status=204)
+
+
+async def set_up_totp(request: web.Request) -> web.StreamResponse:
+    body = await _read_optional(request, bodies.Confirmation)
+    public_url = request.app[SETTINGS].public_url
+    return no_store(await totp.set_up(*_by(request), body.proof, request[CONTEXT].client, public_url))
+
+
+async def confirm_totp(request: web.Request) -> web.StreamResponse:
+    body = await read_body(request, bodies.CodeGiven)
+    return no_store({"recovery_codes": await totp.confirm(*_by(request), body.code)})
+
+
+async def remove_totp(request: web.Request) -> web.StreamResponse:
+    body = await _read_optional(request, bodies.CodeConfirmation)
+    await totp.remove(*_by(request), body.code, request[CONTEXT].client)
+    return web.Response(status=204)
+
+
+async def make_recovery_codes(request: web.Request) -> web.StreamResponse:
+    body = await _read_optional(request, bodies.Confirmation)
+    fresh = await totp.make_recovery_codes(*_by(request), body.proof, request[CONTEXT].client)
+    return no_store({"recovery_codes": fresh})
+
+
+async def passkey_options(request: web.Request) -> web.StreamResponse:
+    body = await _read_optional(request, bodies.Confirmation)
+    site = _site(request)
+    return no_store(await passkeys.registration_options(*_by(request), body.proof, request[CONTEXT].client, site))
+
+
+async def add_passkey(request: web.Request) -> web.StreamResponse:
+    credential = await read_json(request)
+    name = check(bodies.PasskeyName, credential).name
+    added, fresh = await passkeys.register(*_by(request), credential, name, _site(request))
+    return no_store({**added, "recovery_codes": fresh} if fresh else added, status=201)
+
+
+async def list_passkeys(request: web.Request) -> web.StreamResponse:
+    limit, after = paging.page_of(request, "passkeys")
+    found = await passkeys.list_passkeys(request.app[DB], principal_of(request), after, limit + 1)
+    return no_store(paging.page("passkeys", "passkeys", found, limit))
+
+
+async def remove_passkey(request: web.Request) -> web.StreamResponse:
+    body = await _read_optional(request, bodies.Confirmation)
+    key = id_of(request, "You have no passkey with this id.")
+    await passkeys.remove(*_by(request), key, body.proof, request[CONTEXT].client)
+    return web.Response(status=204)
+
+
+async def list_sessions(request: web.Request) -> web.StreamResponse:
+    limit, before = paging.page_of(request, "sessions", start=NEWEST)
+    found = await sessions.list_sessions(request.app[DB], principal_of(request), before, limit + 1)
+    return no_store(paging.page("sessions", "sessions", found, limit))
+
+
+async def end_session(request: web.Request) -> web.StreamResponse:
+    session = id_of(request, "You have no session with this id.")
+    await sessions.end(request.app[DB], principal_of(request), session)
+    return web.Response(status=204)
+
+
+def _by(request: web.Request) -> tuple[Any, Any, Any]:
+    """(the database, the settings of accounts, the principal): the first arguments of most use cases."""
+    return request.app[DB], request.app[SETTINGS].accounts, principal_of(request)
+
+
+def _site(request: web.Request) -> Site:
+    return passkeys.site_of(request.app[SETTINGS].public_url)
+
+
+def _site_or_none(request: web.Request) -> Site | None:
+    try:
+        return _site(request)
+    except PasskeysNotConfigured:
+        return None
+
+
+def _logged_in(found: Login) -> web.Response:
+    return no_store(account_bodies.logged_in(*found))
+
+
+async def _read_optional(request: web.Request, model: Any) -> Any:
+    """The JSON body as `model`. An empty body is an empty object."""
+    raw = await request.read() if request.can_read_body else b""
+    if not raw.strip():
+        return model()
+    require_json(request)
+    return await asyncio.to_thread(check, model, parse_object(raw))
+
+
+LOGIN = Limit("login", "10/hour", attempt.USE_TOKENS)
+NOT_CONFIGURED = 501
+CONFIRMED = {"application/json": bodies.Confirmation}
+WITH_BODY = (408, 413, 415)
+
+AUTH = "/api/v1/auth"
+ROUTES = (
+    Route("POST", f"{AUTH}/login", log_in, "Sign in with a password, and with a second factor if there is one", OPEN,
+          LOGIN, body={"application/json": bodies.LoginRequest},
+          answers={200: account_bodies.LoggedIn}, errors=(401, NOT_CONFIGURED)),
+    Route("POST", f"{AUTH}/passkeys/login/options", passkey_login_options, "Ask for a challenge that a passkey signs",
+          OPEN, READS, body={"application/json": bodies.Challenge, "x-required": False},
+          answers={200: bodies.REQUEST_OPTIONS}, errors=(401, NOT_CONFIGURED)),
+    Route("POST", f"{AUTH}/passkeys/login", log_in_with_passkey, "Sign in with a passkey alone", OPEN, LOGIN,
+          body={"application/json": bodies.AUTHENTICATION}, answers={200: account_bodies.LoggedIn},
+          errors=(401, NOT_CONFIGURED)),
+    Route("GET", f"{AUTH}/me", me, "The signed-in user", SIGNED_IN, READS, answers={200: bodies.Me},
+          needs_factor=False),
+    Route("DELETE", f"{AUTH}/me", end_account, "Delete your account", SIGNED_IN,
+          body={**CONFIRMED, "x-required": False}, answers={204: None}, errors=(409, *WITH_BODY)),
+    Route("POST", f"{AUTH}/totp", set_up_totp, "Begin to add an authenticator app", SIGNED_IN, body=CONFIRMED,
+          answers={200: totp.Setup}, errors=(409,), needs_factor=False),
+    Route("POST", f"{AUTH}/totp/confirm", confirm_totp, "Add the authenticator app by its first code", SIGNED_IN,
+          body={"application/json": bodies.CodeGiven}, answers={200: bodies.RecoveryCodes}, errors=(409,),
+          needs_factor=False),
+    Route("DELETE", f"{AUTH}/totp", remove_totp, "Remove the authenticator app", SIGNED_IN,
+          body={"application/json": bodies.CodeConfirmation, "x-required": False}, answers={204: None},
+          errors=(409, *WITH_BODY)),
+    Route("POST", f"{AUTH}/recovery-codes", make_recovery_codes, "Replace your recovery codes", SIGNED_IN,
+          body=CONFIRMED, answers={200: bodies.RecoveryCodes}, errors=(409,)),
+    Route("POST", f"{AUTH}/passkeys/options", passkey_options, "Begin to add a passkey", SIGNED_IN, body=CONFIRMED,
+          answers={200: bodies.CREATION_OPTIONS}, errors=(409, NOT_CONFIGURED), needs_factor=False),
+    Route("POST", f"{AUTH}/passkeys", add_passkey, "Add a passkey", SIGNED_IN,
+          body={"application/json": bodies.REGISTRATION}, answers={201: bodies.PasskeyAdded},
+          errors=(409, NOT_CONFIGURED), needs_factor=False),
+    Route("GET", f"{AUTH}/passkeys", list_passkeys, "List your passkeys", SIGNED_IN, READS,
+          parameters=paging.PARAMETERS, answers={200: bodies.PasskeysPage}, needs_factor=False),
+    Route("DELETE", f"{AUTH}/passkeys/{{id}}", remove_passkey, "Remove a passkey", SIGNED_IN,
+          body={**CONFIRMED, "x-required": False}, answers={204: None}, errors=WITH_BODY),
+    Route("GET", f"{AUTH}/sessions", list_sessions, "List your logins", SIGNED_IN, READS,
+          parameters=paging.PARAMETERS, answers={200: bodies.SessionsPage}),
+    Route("DELETE", f"{AUTH}/sessions/{{id}}", end_session, "End a login", SIGNED_IN, answers={204: None}),
+)  # fmt: skip
