@@ -9,7 +9,8 @@ import asyncio
 import getpass
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from registry import __version__, preflight
 from registry.errors import RegistryError, SettingsError, StackError
@@ -144,85 +145,52 @@ def doctor(options: argparse.Namespace) -> int:
 def user_create(options: argparse.Namespace) -> None:
     settings = preflight.settings()
     from registry.accounts.register import register
-    from registry.db.engine import open_database
 
     password = options.password or _ask_password()
     role = "admin" if options.admin else "user"
-
-    async def work() -> None:
-        async with open_database(settings.database) as db:
-            await register(db, settings.accounts, options.username, password, options.email, role)
-
-    asyncio.run(work())
+    _with_database(
+        settings, lambda db: register(db, settings.accounts, options.username, password, options.email, role)
+    )
     _say(f"{options.username} can sign in ({role}).")
 
 
 def user_password(options: argparse.Namespace) -> None:
     settings = preflight.settings()
     from registry.accounts import administer
-    from registry.db.engine import open_database
 
     password = _ask_password()
-
-    async def work() -> None:
-        async with open_database(settings.database) as db:
-            await administer.reset_password(db, settings.accounts, options.username, password)
-
-    asyncio.run(work())
+    _with_database(settings, lambda db: administer.reset_password(db, settings.accounts, options.username, password))
     _say(f"{options.username} has a new password; every login and API token from before has ended.")
 
 
 def user_role(options: argparse.Namespace) -> None:
     settings = preflight.settings()
     from registry.accounts import administer
-    from registry.db.engine import open_database
 
-    async def work() -> None:
-        async with open_database(settings.database) as db:
-            await administer.set_role(db, options.username, options.role)
-
-    asyncio.run(work())
+    _with_database(settings, lambda db: administer.set_role(db, options.username, options.role))
     _say(f"{options.username} is now {options.role}.")
 
 
 def user_active(options: argparse.Namespace) -> None:
     settings = preflight.settings()
     from registry.accounts import administer
-    from registry.db.engine import open_database
 
-    async def work() -> None:
-        async with open_database(settings.database) as db:
-            await (administer.reactivate if options.active else administer.deactivate)(db, options.username)
-
-    asyncio.run(work())
+    change = administer.reactivate if options.active else administer.deactivate
+    _with_database(settings, lambda db: change(db, options.username))
     _say(f"{options.username} can{'' if options.active else 'not'} sign in.")
 
 
 def user_verify(options: argparse.Namespace) -> None:
     from registry.accounts import administer
-    from registry.db.engine import open_database
 
-    settings = preflight.settings()
-
-    async def work() -> None:
-        async with open_database(settings.database) as db:
-            await administer.verify_email(db, options.username)
-
-    asyncio.run(work())
+    _with_database(preflight.settings(), lambda db: administer.verify_email(db, options.username))
     _say(f"The e-mail address of {options.username} is verified.")
 
 
 def user_reset_factors(options: argparse.Namespace) -> None:
-    from registry.db.engine import open_database
     from registry.factors.administer import reset_factors
 
-    settings = preflight.settings()
-
-    async def work() -> None:
-        async with open_database(settings.database) as db:
-            await reset_factors(db, options.username)
-
-    asyncio.run(work())
+    _with_database(preflight.settings(), lambda db: reset_factors(db, options.username))
     _say(f"{options.username} can sign in with the password alone, and can add a second factor again.")
 
 
@@ -329,6 +297,17 @@ def _add_user(add: Add, commands: object) -> None:
     for command in (creating, resetting, role, activating, deactivating, verifying, forgetting):
         command.add_argument("username")
     role.add_argument("role", choices=("user", "admin"))
+
+
+def _with_database(settings: Settings, work: Callable[[Any], Awaitable[object]]) -> None:
+    """Runs `work` with the database."""
+    from registry.db.engine import open_database
+
+    async def run() -> None:
+        async with open_database(settings.database) as db:
+            await work(db)
+
+    asyncio.run(run())
 
 
 def _ask_password() -> str:

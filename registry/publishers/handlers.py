@@ -214,13 +214,15 @@ _PENDING = "/api/v1/auth/publishers"
 
 ROUTES = (
     Route("POST", _OF_PACKAGE, post_publisher, "Add a trusted publisher (owners)", SIGNED_IN, PUBLISHERS,
-          body={"application/json": _schema(pending=False)}, answers={201: PublisherInfo, 308: None}, errors=(409,)),
+          body={"application/json": _schema(pending=False)}, answers={201: PublisherInfo, 308: None}, errors=(409,),
+          publishes=True),
     Route("GET", _OF_PACKAGE, get_publishers, "Trusted publishers of a package (owners)", SIGNED_IN, READS,
           paging.PARAMETERS, answers={200: Publishers, 301: None}),
     Route("DELETE", f"{_OF_PACKAGE}/{{id}}", delete_publisher, "Remove a trusted publisher and end its tokens (owners)",
           SIGNED_IN, PUBLISHERS, answers={204: None, 308: None}),
     Route("POST", _PENDING, post_pending, "Add a trusted publisher for a package that doesn't exist yet", SIGNED_IN,
-          PUBLISHERS, body={"application/json": _schema(pending=True)}, answers={201: PublisherInfo}, errors=(409,)),
+          PUBLISHERS, body={"application/json": _schema(pending=True)}, answers={201: PublisherInfo}, errors=(409,),
+          publishes=True),
     Route("GET", _PENDING, get_pending, "Your pending trusted publishers", SIGNED_IN, READS, paging.PARAMETERS,
           answers={200: Publishers}),
     Route("DELETE", f"{_PENDING}/{{id}}", delete_pending, "Remove a pending trusted publisher", SIGNED_IN, PUBLISHERS,

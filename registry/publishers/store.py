@@ -35,6 +35,7 @@ _LIST_OF_PACKAGE = statement(_PAGE.where(_OF_PACKAGE))
 _LIST_OF_USER = statement(_PAGE.where(_OF_USER))
 _END_OF_PACKAGE = statement(sa.delete(publishers).where(_c.id == p("publisher"), _OF_PACKAGE).returning(publishers))
 _END_OF_USER = statement(sa.delete(publishers).where(_c.id == p("publisher"), _OF_USER).returning(publishers))
+_END_PENDING_OF_USER = statement(sa.delete(publishers).where(_OF_USER))
 _NAMED = statement(
     sa.select(packages.c.id, packages.c.name).where(packages.c.similarity_key == p("key")),
 )
@@ -116,6 +117,11 @@ async def end_of_package(conn: Connection, package_id: int, publisher: int) -> R
 async def end_pending(conn: Connection, user_id: int, publisher: int) -> Row | None:
     """Removes a pending publisher of a user, and with it its tokens. Returns its row."""
     return await conn.one(_END_OF_USER, of_user=user_id, publisher=publisher)
+
+
+async def end_of_account(conn: Connection, user_id: int) -> None:
+    """Deletes the pending publishers of a user. Those of packages stay."""
+    await conn.run(_END_PENDING_OF_USER, of_user=user_id)
 
 
 async def package_like(conn: Connection, name: str) -> Row | None:

@@ -30,4 +30,4 @@ async def ada_login(db: Database, settings: AccountSettings, ada_token: str) -> 
 @pytest.fixture
 def user() -> User:
     """A user that is not in the database."""
-    return User(7, "ada", None, "user", True, 3, datetime.now(UTC))
+    return User(7, "ada", None, "user", True, 3, datetime.now(UTC), None)

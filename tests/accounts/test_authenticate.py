@@ -119,6 +119,7 @@ async def test_an_api_token_has_its_scopes_and_packages(ada_login: Principal, db
         scopes=frozenset({"publish", "yank"}),
         packages=frozenset({"a", "b"}),
         token_id=kept.id,
+        token_name="ci",
         expires_at=kept.expires_at,
     )
     assert (await verify(db, settings, text)) is not None

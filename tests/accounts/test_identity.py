@@ -18,7 +18,7 @@ def principal(role: str = "user", scopes: set[str] | None = None, packages: set[
 
 def test_a_login_may_do_everything_but_administer():
     who = principal()
-    assert [scope for scope in SCOPES if who.may(scope, "p")] == ["publish", "yank", "read"]
+    assert [scope for scope in SCOPES if who.may(scope, "p")] == ["publish", "yank", "read", "manage"]
     assert who.is_login
     assert not who.is_admin
 

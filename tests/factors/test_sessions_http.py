@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from registry.accounts.administer import reactivate, verify_email
+from registry.db.engine import Statement
 from registry.errors import NotFound
 from registry.keys import DB
 from tests.client import PASSWORD, Registry, User
@@ -123,6 +124,8 @@ async def test_an_account_ends_with_everything_it_could_act_with(registry: Regis
     open_one = await ada.call("POST", "/packages/mine/invitations", json={"username": "eve", "role": "maintainer"})
     assert (await eve.call("POST", f"/auth/invitations/{sent.json['id']}/accept")).status == 200
     token = (await ada.call("POST", "/auth/tokens", json={"name": "ci", "scopes": ["read"]})).json["token"]
+    pending = {"kind": "github", "repository": "ada/new", "workflow": "release.yml", "package": "new"}
+    assert (await ada.call("POST", "/auth/publishers", json=pending)).status == 201
     for body in ({}, {"password": "wrong-password"}, {"code": "000000"}):
         assert (await ada.call("DELETE", "/auth/me", json=body)).json["code"] == "confirmation_required"
     refused = await ada.call("DELETE", "/auth/me", json={"password": PASSWORD})
@@ -142,6 +145,8 @@ async def test_an_account_ends_with_everything_it_could_act_with(registry: Regis
     audit = (await eve.call("GET", "/packages/shared/audit")).json["entries"]
     assert "deleted" in {entry["actor"]["username"] for entry in audit}
     assert "ada" not in str(audit)
+    async with registry.app[DB].read() as conn:
+        assert await conn.value(Statement("SELECT count(*) FROM publishers", {})) == 0
     with pytest.raises(NotFound):
         await reactivate(registry.app[DB], "ada")
     again = {"username": "Ada", "password": PASSWORD, "email": "ada@example.com"}
