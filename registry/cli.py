@@ -181,16 +181,18 @@ def user_active(options: argparse.Namespace) -> None:
 
 
 def user_verify(options: argparse.Namespace) -> None:
+    settings = preflight.settings()
     from registry.accounts import administer
 
-    _with_database(preflight.settings(), lambda db: administer.verify_email(db, options.username))
+    _with_database(settings, lambda db: administer.verify_email(db, options.username))
     _say(f"The e-mail address of {options.username} is verified.")
 
 
 def user_reset_factors(options: argparse.Namespace) -> None:
+    settings = preflight.settings()
     from registry.factors.administer import reset_factors
 
-    _with_database(preflight.settings(), lambda db: reset_factors(db, options.username))
+    _with_database(settings, lambda db: reset_factors(db, options.username))
     _say(f"{options.username} can sign in with the password alone, and can add a second factor again.")
 
 

@@ -126,7 +126,7 @@ BODIES: dict[str, Any] = {
     "login": {"username": "owner", "password": PASSWORD},
     "verify": {"token": "x"},
     "password": {"current_password": PASSWORD, "new_password": "Another-Horse-43"},
-    **dict.fromkeys(("totp", "options", "recovery-codes"), {"password": PASSWORD}),
+    **{last: {"password": PASSWORD} for last in ("totp", "options", "recovery-codes")},
     "confirm": {"code": "000000"},
     "passkeys": {},
     "report": {"token": "syn_x"},
