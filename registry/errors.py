@@ -4,6 +4,7 @@ RegistryError
 ├── InvalidInput 400            invalid_input          a field, parameter or body is wrong
 │   ├── InvalidArchive          invalid_archive        the tarball can't be accepted
 │   ├── InvalidManifest         invalid_manifest       synapse.json is missing or wrong
+│   ├── InvalidLink             invalid_link           the token of a mail is wrong, used or expired
 │   └── ChecksumMismatch        checksum_mismatch      the bytes don't have the declared checksum
 ├── Unauthorized 401            unauthorized           credentials are missing or not valid
 │   ├── OidcRefused             oidc_refused           the ID token of a CI job is not accepted (+ reason)
@@ -36,11 +37,13 @@ RegistryError
 ├── NotReached 504              not_reached            a state was not reached in the time that the client waits
 ├── Internal 500                internal_error         a fault in the registry
 ├── PasskeysNotConfigured 501   passkeys_not_configured
+├── MailNotConfigured 501       mail_not_configured    the registry sends no mail
 └── Unavailable 503             unavailable            a server that is needed is unavailable (+ Retry-After)
     ├── DatabaseUnavailable     database_unavailable
     ├── StorageUnavailable      storage_unavailable
     ├── SearchUnavailable       search_unavailable
     ├── IssuerUnavailable       issuer_unavailable     the keys of an issuer of ID tokens can't be fetched
+    ├── MailUnavailable         mail_unavailable
     └── SecretUnreadable        secret_unreadable      no key of REGISTRY_SECRET_KEY decrypts a stored secret
 
 SettingsError and StackError end a command, not a request. Their texts are printed on the terminal.
@@ -103,6 +106,10 @@ class InvalidArchive(InvalidInput):
 
 class InvalidManifest(InvalidInput):
     code, title = "invalid_manifest", "Invalid manifest"
+
+
+class InvalidLink(InvalidInput):
+    code, title = "invalid_link", "Link not valid"
 
 
 class ChecksumMismatch(InvalidInput):
@@ -233,6 +240,10 @@ class PasskeysNotConfigured(RegistryError):
     status, code, title = 501, "passkeys_not_configured", "Passkeys not configured"
 
 
+class MailNotConfigured(RegistryError):
+    status, code, title = 501, "mail_not_configured", "Mail not configured"
+
+
 class Unavailable(RegistryError):
     status, code, title = 503, "unavailable", "Temporarily unavailable"
 
@@ -254,6 +265,10 @@ class SearchUnavailable(Unavailable):
 
 class IssuerUnavailable(Unavailable):
     code = "issuer_unavailable"
+
+
+class MailUnavailable(Unavailable):
+    code = "mail_unavailable"
 
 
 class SecretUnreadable(Unavailable):

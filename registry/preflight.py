@@ -59,7 +59,12 @@ def warn_of_open_registration(accounts: AccountSettings) -> None:
 def check_files(read: Settings) -> None:
     """Raises SettingsError if a file that a setting names can't be used."""
     database, search, storage = read.database, read.search, read.storage
-    named = {"REGISTRY_ES_CA": search.ca, "REGISTRY_S3_CA": storage.s3_ca, "REGISTRY_OIDC_CA": read.oidc.ca}
+    named = {
+        "REGISTRY_ES_CA": search.ca,
+        "REGISTRY_OIDC_CA": read.oidc.ca,
+        "REGISTRY_S3_CA": storage.s3_ca,
+        "REGISTRY_SMTP_CA": read.mail.smtp_ca,
+    }
     if database.sslrootcert != "system":  # libpq's word for the certificates of the system
         named["REGISTRY_DB_SSLROOTCERT"] = database.sslrootcert
     _check(require_certificates, {name: path for name, path in named.items() if path})

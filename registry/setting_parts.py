@@ -143,6 +143,26 @@ class AuditSettings:
 
 
 @dataclass(frozen=True)
+class MailSettings:
+    """The server that sends mail. Without an address of one, the registry sends none."""
+
+    smtp_url: str = var(
+        "REGISTRY_SMTP_URL",
+        "",
+        "Address of the mail server: smtps://, or smtp:// with STARTTLS if offered (?starttls=required or off)",
+        types.smtp_url,
+        secret=True,
+    )
+    smtp_ca: str = var("REGISTRY_SMTP_CA", "", "CA file that the mail server's certificate is checked against")
+    sender: str = var(
+        "REGISTRY_MAIL_FROM",
+        "",
+        "Sender of mail, such as Registry <no-reply@registry.example>; no-reply at REGISTRY_PUBLIC_URL when unset",
+        types.mailbox,
+    )
+
+
+@dataclass(frozen=True)
 class DatabaseSettings:
     """PostgreSQL."""
 

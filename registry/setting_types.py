@@ -235,6 +235,31 @@ def redis_url(value: str) -> str:
     return value.strip()
 
 
+def smtp_url(value: str) -> str:
+    if not value.strip():
+        return ""
+    wanted = f"an address such as smtp://user:password@mail.example:587, {_ENCODE}"
+    parts = _split(value.strip(), ("smtp", "smtps"), wanted)
+    given = _parameters(parts, {"starttls": exactly("auto", "required", "off")}, wanted)
+    if not parts.hostname or parts.path not in ("", "/") or not given <= {"starttls"}:
+        raise ValueError(wanted)
+    if bool(parts.username) != bool(parts.password):
+        raise ValueError("a user name and a password, or neither")
+    if given and parts.scheme == "smtps":
+        raise ValueError("smtp:// instead of smtps://, since it has the parameter starttls")
+    return value.strip()
+
+
+def mailbox(value: str) -> str:
+    """An address, alone or as `Name <address>`."""
+    if value and not re.fullmatch(
+        r"(?:[^<>@\"\\]{1,100} )?<[!-;=?A-~]{1,64}@[A-Za-z0-9.-]{1,190}>|[!-;=?A-~]{1,64}@[A-Za-z0-9.-]{1,190}",
+        text(value),
+    ):
+        raise ValueError("an address such as registry@mail.example or Registry <registry@mail.example>")
+    return value
+
+
 def database_url(value: str) -> str:
     if value.startswith("sqlite"):
         raise ValueError("a postgresql:// address; SQLite is not supported (`make up` brings a PostgreSQL of its own)")

@@ -18,6 +18,7 @@ from registry.setting_parts import (
     DatabaseSettings,
     DownloadSettings,
     LimitSettings,
+    MailSettings,
     OidcSettings,
     SearchSettings,
     StackSettings,
@@ -43,6 +44,7 @@ class Settings:
     accounts: AccountSettings
     oidc: OidcSettings
     audit: AuditSettings
+    mail: MailSettings
     database: DatabaseSettings
     storage: StorageSettings
     search: SearchSettings

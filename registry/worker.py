@@ -16,11 +16,14 @@ from registry.db.engine import Database, open_database
 from registry.downloads.record import forget_batches
 from registry.events import consumer as event_consumer
 from registry.events import log as event_log
+from registry.events import notices
 from registry.events.announcements import Announcements
 from registry.factors import administer as factors
 from registry.jobs import queue
 from registry.jobs.queue import Kind
 from registry.jobs.runner import Runner
+from registry.mail import send
+from registry.mail.configuration import configuration
 from registry.owners import invite
 from registry.packages import sweep
 from registry.packages.cached import DOWNLOADED
@@ -36,6 +39,7 @@ from registry.tasks import Task, running
 CHANNELS = (event_log.CHANNEL, event_consumer.PROGRESS, DOWNLOADED, queue.CHANNEL)
 """The channels that a process listens on."""
 
+MAILS_AT_ONCE = 4
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 
 
@@ -80,6 +84,8 @@ def _maintenance(settings: Settings, db: Database, storage: Storage, dashboards:
         _periodic("purge invitations", HOUR * 24, lambda: invite.purge(db)),
         _periodic("purge publisher tokens", HOUR, lambda: publishers.purge(db)),
         _periodic("purge audit log", HOUR * 24, lambda: purge_audit(db, settings.audit.retention)),
+        _periodic("purge links of mails", HOUR, lambda: send.purge(db)),
+        Kind(notices.KIND, send.Mailer(db, configuration(settings)).run, concurrency=MAILS_AT_ONCE),
         _periodic("purge dead jobs", HOUR * 24, lambda: queue.purge(db)),
         _periodic("keep downloads", HOUR * 12, lambda: analytics.retain(db, dashboards, retention)),
     ]

@@ -54,6 +54,13 @@ BAD = {
     "REGISTRY_OIDC_AUDIENCE": ["a b", "ü"],
     "REGISTRY_OIDC_CA": [CONTROL],
     "REGISTRY_AUDIT_RETENTION": ["0", "for ever", "999999999d"],
+    "REGISTRY_SMTP_URL": [
+        "mail.example", "http://u:hush@mail.example", "smtp://u:hush@mail.example:x", "smtp://u:hu@sh@mail.example",
+        "smtp://u:hush@mail.example/path", "smtp://u:hush@mail.example?starttls=maybe", "smtp://hush@mail.example",
+        "smtps://u:hush@mail.example?starttls=off", "smtp://u:hush@mail.example?tls=1", "smtp://u:hush%zz@mail.example",
+    ],
+    "REGISTRY_SMTP_CA": [CONTROL],
+    "REGISTRY_MAIL_FROM": ["registry", "a@b@c.example", "Registry <a@b.example", "a b@c.example", "ü@c.example"],
     "REGISTRY_DB_URL": [
         "postgresql://u:hush@host:x/registry", "postgresql://u:hu@sh@host/registry", "postgresql://u:hu/sh@host/r",
         "postgresql://u:1/hush@host/registry", "postgresql://u:hu#sh@host/r", "postgresql://u:hu?sh@host/r",
@@ -148,6 +155,7 @@ async def test_files_folders_and_limits_that_cannot_be_used_end_the_command(tmp_
         {"REGISTRY_ES_CA": str(file)},
         {"REGISTRY_ES_CA": str(tmp_path / "nothing")},
         {"REGISTRY_S3_CA": str(tmp_path)},
+        {"REGISTRY_SMTP_CA": str(file)},
         {"REGISTRY_DB_SSLROOTCERT": str(file)},
         {"REGISTRY_RATE_LIMITS": "publish=5"},
         {"REGISTRY_RATE_LIMITS": "nothing=5/hour"},

@@ -111,13 +111,14 @@ PASSWORD = {"minLength": passwords.MIN_LENGTH, "maxLength": passwords.MAX_LENGTH
 CurrentPassword = Annotated[
     str, Field(json_schema_extra={"maxLength": passwords.MAX_LENGTH}), AfterValidator(_check_length)
 ]
+NewPassword = Annotated[str, Field(json_schema_extra=PASSWORD), AfterValidator(_check_strength)]
 
 
 class Registration(Body):
     username: Annotated[
         str, Field(json_schema_extra={"pattern": f"^{register.USERNAME}$"}), AfterValidator(register.check_username)
     ]
-    password: Annotated[str, Field(json_schema_extra=PASSWORD), AfterValidator(_check_strength)]
+    password: NewPassword
     email: Annotated[
         str | None, Field(json_schema_extra={"maxLength": register.MAX_EMAIL}), AfterValidator(_check_email)
     ] = None
@@ -132,7 +133,7 @@ class Credentials(Body):
 
 class PasswordChange(Body):
     current_password: CurrentPassword
-    new_password: Annotated[str, Field(json_schema_extra=PASSWORD), AfterValidator(_check_strength)]
+    new_password: NewPassword
 
 
 class TokenText(Body):

@@ -105,9 +105,14 @@ def _problem(field: str, check: Callable[[str], str], value: str) -> list[FieldE
     return []
 
 
+def email_taken() -> UserExists:
+    """The error for an e-mail address that another user has."""
+    return _exists("email", "This e-mail address belongs to another user.")
+
+
 def _taken(constraint: str) -> UserExists:
-    field, message = {
-        store.USERNAME_TAKEN: ("username", "This user name is taken."),
-        store.EMAIL_TAKEN: ("email", "This e-mail address belongs to another user."),
-    }[constraint]
+    return email_taken() if constraint == store.EMAIL_TAKEN else _exists("username", "This user name is taken.")
+
+
+def _exists(field: str, message: str) -> UserExists:
     return UserExists(message, errors=[{"field": field, "message": message}])

@@ -73,6 +73,8 @@ api_tokens = sa.Table(
     # The trusted publisher for which the token was made, and what its ID token said about the origin of versions.
     sa.Column("publisher_id", sa.BigInteger, sa.ForeignKey("publishers.id", ondelete="CASCADE"), index=True),
     sa.Column("publisher", JSONB),
+    # Whether its user was told of its first publish. Tokens that are older than this column have it set.
+    sa.Column("has_published", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 password_failures = sa.Table(
@@ -214,6 +216,8 @@ invitations = sa.Table(
     sa.Column("inviter_id", sa.BigInteger, sa.ForeignKey("users.id"), nullable=False, index=True),
     _now("created_at"),
     sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+    # When the invited user was told by mail.
+    sa.Column("mailed_at", sa.DateTime(timezone=True)),
     sa.CheckConstraint("(user_id IS NULL) <> (email IS NULL)", "invitations_invited_check"),
 )
 sa.Index("invitations_email_idx", sa.func.lower(invitations.c.email))

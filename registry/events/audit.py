@@ -3,6 +3,8 @@
 An entry is written in the transaction of the act, so it exists if and only if the act took place. Entries contain ids
 instead of names, which are looked up when an entry is read. They never contain passwords or tokens. A trigger in the
 database refuses to change or delete them (migration 0013).
+
+Whoever must be told of an act by mail is told in the same transaction; see registry/events/notices.py.
 """
 
 from collections.abc import Mapping
@@ -12,8 +14,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.sql import bindparam as p
 
-from registry.db.engine import Connection, json, prepared, statement
+from registry.db.engine import Connection, Statement, json, prepared, statement
 from registry.db.tables import audit_entries
+from registry.events import notices
 
 MAX_USER_AGENT = 512
 
@@ -59,16 +62,52 @@ _WRITE = prepared(
 
 async def write(conn: Connection, action: str, actor: Actor, **subject: Any) -> None:
     """Adds an entry in the transaction of `conn`. `subject` is that of `write_with_commit`."""
+    address = subject.pop("tell", None)
     await conn.run(_WRITE, **_values(action, actor, **subject))
+    await notices.tell(conn, _mail(action, actor, address, **subject))
 
 
 def write_with_commit(conn: Connection, action: str, actor: Actor, **subject: Any) -> None:
     """Adds an entry together with the commit, which costs no round trip. At most one per transaction.
 
     `action` is dotted, such as `version.publish`. `subject` has any of: `account_id`, the user whom the act is about
-    (the actor unless it is given); `package_id`; `version`; `details`, an object in which users are ids.
+    (the actor unless it is given); `package_id`; `version`; `details`, an object in which users are ids; `tell`, an
+    e-mail address that is told of the act and not stored in the entry.
     """
+    address = subject.pop("tell", None)
     conn.defer(_WRITE, **_values(action, actor, **subject))
+    mail = _mail(action, actor, address, **subject)
+    if mail is not None:
+        conn.defer(mail[0], **mail[1])
+
+
+def _mail(
+    action: str,
+    actor: Actor,
+    address: str | None,
+    *,
+    account_id: int | None = None,
+    package_id: int | None = None,
+    version: str | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> tuple[Statement, dict[str, Any]] | None:
+    """The statement that queues the mail about the act, with its values."""
+    return notices.about(
+        action,
+        account_id=actor.user_id if account_id is None else account_id,
+        package_id=package_id,
+        token_id=actor.token_id,
+        is_exchanged=actor.publisher is not None,
+        details=details or {},
+        address=address,
+        facts={
+            "actor_id": actor.user_id,
+            "token_name": actor.token_name,
+            "package_id": package_id,
+            "version": version,
+            "details": dict(details or {}),
+        },
+    )
 
 
 def _values(

@@ -65,7 +65,7 @@ async def end(db: Database, settings: AccountSettings, principal: Principal, giv
         await sessions.end_all(conn, user.id)
         await attempt.forget(conn, settings, user)
         await accounts.end_account(conn, user.id)
-        audit.write_with_commit(conn, "account.delete", principal.actor)
+        audit.write_with_commit(conn, "account.delete", principal.actor, tell=user.email)
         for package in held:
             await event_log.append(
                 conn,

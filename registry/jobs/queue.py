@@ -29,6 +29,11 @@ class Job:
     payload: dict[str, Any]
     attempt: int
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether an earlier run called `begin_once` and ended before it saved its result."""
+        return bool(self.payload.get("begun"))
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -73,6 +78,19 @@ async def retry(conn: Connection, job: int) -> bool:
     if retried:
         conn.announce(CHANNEL, "")
     return retried
+
+
+async def begin_once(conn: Connection, job: Job) -> bool:
+    """Marks the running job, in the transaction of `conn`, right before a step that must never happen twice.
+
+    Returns False if another run has marked it: then the step may have happened. Each run asks `Job.has_begun` first.
+    """
+    return await store.begin(conn, job.id)
+
+
+async def undo_begin(conn: Connection, job: Job) -> None:
+    """Removes the mark of `begin_once`, because the step certainly did not happen."""
+    await store.undo_begin(conn, job.id)
 
 
 async def purge(db: Database) -> int:

@@ -98,6 +98,15 @@ _FAIL = statement(
     )
     .returning(_c.state)
 )
+_BEGUN: sa.ColumnElement[Any] = sa.literal_column("'{\"begun\": true}'::jsonb")
+_BEGIN = statement(
+    sa.update(jobs)
+    .where(_c.id == p("job"), _c.state == RUNNING, ~_c.payload.has_key("begun"))
+    .values(payload=_c.payload.op("||")(_BEGUN))
+)
+_UNDO_BEGIN = statement(
+    sa.update(jobs).where(_c.id == p("job")).values(payload=_c.payload.op("-")(sa.literal_column("'begun'")))
+)
 _RELEASE = statement(sa.update(jobs).where(_held).values(state=QUEUED, attempts=_c.attempts - 1, run_at=_now, **_free))
 _DEAD = statement(
     sa.select(_c.id, _c.kind, _c.key, _c.payload, _c.attempts, _c.last_error, _c.created_at, _c.updated_at)
@@ -182,6 +191,16 @@ async def fail(conn: Connection, job: int, held: UUID, delay: timedelta, error: 
     """
     state: str | None = await conn.value(_FAIL, job=job, held=str(held), delay=delay, error=error)
     return state
+
+
+async def begin(conn: Connection, job: int) -> bool:
+    """Adds `begun` to the payload of a running job. Returns False if the payload has it already."""
+    return bool(await conn.run(_BEGIN, job=job))
+
+
+async def undo_begin(conn: Connection, job: int) -> None:
+    """Removes `begun` from the payload of a job."""
+    await conn.run(_UNDO_BEGIN, job=job)
 
 
 async def release(conn: Connection, job: int, held: UUID) -> None:

@@ -118,6 +118,7 @@ async def accept(db: Database, who: Principal, invitation: int) -> Accepted:
         if not any(member.id == who.user_id for member in current):
             members.check_number(current, package.name)
         event = event_log.PACKAGE_OWNERS_CHANGED
+        former: list[Row] = []
         if found.is_transfer:
             event = event_log.PACKAGE_TRANSFERRED
             former = [member for member in current if member.role == OWNER and member.id != who.user_id]
@@ -125,6 +126,8 @@ async def accept(db: Database, who: Principal, invitation: int) -> Accepted:
         await members.give_role(conn, package.id, who.user_id, found.role)
         await store.end(conn, found.id)
         details = {"inviter": {"user_id": found.inviter_id}, "role": found.role, "transfer": found.is_transfer}
+        if former:
+            details["removed"] = [{"user_id": member.id} for member in former]
         await members.conclude(conn, who, package, "owner.accept", details, event)
     return {"success": True, "package": package.name, "role": found.role}
 
@@ -192,7 +195,12 @@ async def _send(
     )
     details = {**_invited(user.id if user else None), "role": role, "invitation": sent.id}
     await audit.write(
-        conn, "package.transfer" if is_transfer else "owner.invite", who.actor, package_id=package.id, details=details
+        conn,
+        "package.transfer" if is_transfer else "owner.invite",
+        who.actor,
+        package_id=package.id,
+        details=details,
+        tell=email,
     )
     return sent
 

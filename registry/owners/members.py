@@ -102,14 +102,19 @@ async def set_members(db: Database, who: Principal, name: str, wanted: Sequence[
         authorize(who, Action.SET_OWNERS, package.name, package.role)
         chosen = await _users_of(conn, wanted)
         members = await roles.members(conn, package.id)
-        await remove_roles(conn, package.id, [member for member in members if member.id not in chosen])
+        removed = [member for member in members if member.id not in chosen]
+        await remove_roles(conn, package.id, removed)
         for member in members:
             if member.role == OWNER and chosen.get(member.id) == MAINTAINER:
                 await store.end_of_inviter(conn, package.id, member.id)
         for user_id, role in chosen.items():
             await give_role(conn, package.id, user_id, role)
         after = [_member(row) for row in await roles.members(conn, package.id)]
-        details = {"owners": [{"user_id": user, "role": role} for user, role in chosen.items()], "reason": reason}
+        details = {
+            "owners": [{"user_id": user, "role": role} for user, role in chosen.items()],
+            "removed": [{"user_id": member.id} for member in removed],
+            "reason": reason,
+        }
         await conclude(conn, who, package, "owner.set", details)
         return after
 

@@ -1,0 +1,122 @@
+"""HTTP handlers of e-mail addresses and forgotten passwords. Without mail they answer 501."""
+
+import asyncio
+from typing import Annotated
+
+from aiohttp import web
+from pydantic import AfterValidator, Field
+from typing_extensions import TypedDict
+
+from registry.accounts import bodies
+from registry.accounts.register import MAX_EMAIL, check_email
+from registry.accounts.requests import origin_of, principal_of
+from registry.factors.bodies import Confirmation
+from registry.factors.proof import confirm
+from registry.keys import DB, SETTINGS
+from registry.mail import addresses, reset
+from registry.mail.configuration import require
+from registry.web.context import CONTEXT
+from registry.web.parsing import Body, check, read_body, read_json
+from registry.web.responses import json_response
+from registry.web.route import OPEN, SIGNED_IN, Limit, Route
+
+MAX_TOKEN = 128
+MAIL = Limit("mail", "20/hour")
+
+Email = Annotated[str, Field(json_schema_extra={"maxLength": MAX_EMAIL}), AfterValidator(check_email)]
+Token = Annotated[str, Field(min_length=1, max_length=MAX_TOKEN)]
+
+
+class LinkToken(Body):
+    """The token of the link in a mail."""
+
+    token: Token
+
+
+class EmailChange(Confirmation):
+    """The new address, and the password or a code as a confirmation."""
+
+    email: Email
+
+
+class ResetRequest(Body):
+    """The address of the account whose password was forgotten."""
+
+    email: Email
+
+
+class ResetConfirmation(Body):
+    """The token of the link in a mail, and the new password."""
+
+    token: Token
+    password: bodies.NewPassword
+
+
+class Done(TypedDict):
+    success: bool
+
+
+class EmailChanged(TypedDict):
+    """`user` has the new address, which is not verified yet."""
+
+    success: bool
+    user: bodies.UserInfo
+    email_verified: bool
+
+
+async def verify_email(request: web.Request) -> web.StreamResponse:
+    require(request.app[SETTINGS])
+    body = await read_body(request, LinkToken)
+    await addresses.verify(request.app[DB], body.token, origin_of(request))
+    return json_response({"success": True})
+
+
+async def resend_email(request: web.Request) -> web.StreamResponse:
+    require(request.app[SETTINGS])
+    await addresses.resend(request.app[DB], principal_of(request))
+    return json_response({"success": True}, status=202)
+
+
+async def change_email(request: web.Request) -> web.StreamResponse:
+    settings, db, who = request.app[SETTINGS], request.app[DB], principal_of(request)
+    require(settings)
+    who.require_login()
+    body = await asyncio.to_thread(check, EmailChange, await read_json(request))
+    await confirm(db, settings.accounts, who, body.proof, request[CONTEXT].client)
+    user = await addresses.change(db, who, body.email)
+    answer = {
+        "success": True,
+        "user": bodies.user_info(user),
+        "email_verified": user.email_verified_at is not None,
+    }
+    return json_response(answer, headers={"Cache-Control": "no-store"})
+
+
+async def request_reset(request: web.Request) -> web.StreamResponse:
+    require(request.app[SETTINGS])
+    body = await read_body(request, ResetRequest)
+    await reset.request(request.app[DB], body.email)
+    return json_response({"success": True}, status=202)
+
+
+async def confirm_reset(request: web.Request) -> web.StreamResponse:
+    settings = request.app[SETTINGS]
+    require(settings)
+    body = await asyncio.to_thread(check, ResetConfirmation, await read_json(request))
+    await reset.confirm(request.app[DB], settings.accounts, body.token, body.password, origin_of(request))
+    return json_response({"success": True})
+
+
+AUTH = "/api/v1/auth"
+ROUTES = (
+    Route("POST", f"{AUTH}/email/verify", verify_email, "Verify an e-mail address by the token of a mail", OPEN, MAIL,
+          body={"application/json": LinkToken}, answers={200: Done}, errors=(501,)),
+    Route("POST", f"{AUTH}/email/resend", resend_email, "Send the mail that verifies your address again", SIGNED_IN,
+          MAIL, answers={202: Done}, errors=(409, 501)),
+    Route("POST", f"{AUTH}/email", change_email, "Change your e-mail address", SIGNED_IN, MAIL,
+          body={"application/json": EmailChange}, answers={200: EmailChanged}, errors=(409, 501)),
+    Route("POST", f"{AUTH}/password/reset", request_reset, "Ask for a mail to set a new password", OPEN, MAIL,
+          body={"application/json": ResetRequest}, answers={202: Done}, errors=(501,)),
+    Route("POST", f"{AUTH}/password/reset/confirm", confirm_reset, "Set a new password by the token of a mail", OPEN,
+          MAIL, body={"application/json": ResetConfirmation}, answers={200: Done}, errors=(501,)),
+)  # fmt: skip

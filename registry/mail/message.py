@@ -1,0 +1,39 @@
+"""Makes the message of a mail from its text: plain text and HTML."""
+
+from datetime import UTC, datetime
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.utils import format_datetime, make_msgid
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from registry.mail.configuration import Configuration
+from registry.mail.texts import Text
+
+
+def compose(configuration: Configuration, recipient: str, name: str, text: Text) -> EmailMessage:
+    """The message to `recipient`, whose user name is `name` or ""."""
+    values = {"name": name, "text": text, "registry": configuration.registry}
+    message = EmailMessage()
+    message["From"] = Address(configuration.sender_name, addr_spec=configuration.sender)
+    message["To"] = recipient
+    message["Subject"] = text.subject
+    message["Date"] = format_datetime(datetime.now(UTC))
+    message["Message-ID"] = make_msgid(domain=configuration.sender.rpartition("@")[2])
+    # Keeps other machines from answering (RFC 3834).
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(_templates().get_template("mail.txt").render(values))
+    message.add_alternative(_templates().get_template("mail.html").render(values), subtype="html")
+    return message
+
+
+@cache
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("registry.mail"),
+        autoescape=select_autoescape(("html",)),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,213 @@
+"""Sends mails: each is a job, and reaches the mail server at most once.
+
+SMTP has one moment at which nobody knows whether a mail was sent: after the message was handed over and before the
+server answered. The job is marked right before that moment. A job that is found with the mark is not sent again, since
+a lost notice is better than a doubled one. Every failure before that moment, and every refusal, is certain.
+"""
+
+import asyncio
+import hashlib
+import logging
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from prometheus_client import Counter
+
+from registry.accounts import store as accounts
+from registry.db.engine import Connection, Database
+from registry.errors import MailUnavailable
+from registry.events.notices import INVITED
+from registry.jobs import queue
+from registry.jobs.queue import Job
+from registry.mail import smtp, store, texts
+from registry.mail.configuration import Configuration
+from registry.mail.message import compose
+from registry.mail.texts import NOTICES, RESET, VERIFY, Facts, Text
+
+log = logging.getLogger(__name__)
+
+MAILS = Counter("registry_mails_total", "Mails by what happened to them", ["outcome"])
+SENT, REFUSED, DEFERRED, UNKNOWN, NOT_NEEDED = "sent", "refused", "deferred", "unknown", "not_needed"
+for _outcome in (SENT, REFUSED, DEFERRED, UNKNOWN):
+    MAILS.labels(_outcome)  # creates the series at 0, so that alerts see the first failure as an increase
+
+VERIFY_VALID, RESET_VALID = timedelta(hours=24), timedelta(minutes=30)
+# At most MOST_PER_ADDRESS links of a kind are sent to one address within PER.
+MOST_PER_ADDRESS, PER = 3, timedelta(hours=1)
+MAX_INVITATIONS = 50
+LINKS = {VERIFY: VERIFY, "user.create": VERIFY, RESET: RESET}
+"""The purposes of links, by the action of the job."""
+KEPT = timedelta(days=1)
+
+
+@dataclass(slots=True)
+class Content:
+    """What a mail says, and what was stored for it: the hash of its token, and the invitations it tells of."""
+
+    name: str
+    text: Text
+    token_hash: str = ""
+    invitations: Sequence[int] = ()
+
+
+class Mailer:
+    """Runs the jobs that send mail. Without a configuration it sends nothing, and the jobs end."""
+
+    def __init__(self, db: Database, configuration: Configuration | None) -> None:
+        self._db = db
+        self._configuration = configuration
+
+    async def run(self, job: Job) -> None:
+        """Raises MailUnavailable if the mail must be sent later."""
+        if self._configuration is None:
+            return
+        if job.has_begun:
+            log.warning(
+                "mail may have been sent and is not sent again", extra={"id": job.id, "act": job.payload["action"]}
+            )
+            MAILS.labels(UNKNOWN).inc()
+            return
+        outcome = DEFERRED
+        try:
+            async with asyncio.timeout(smtp.TOTAL_SECONDS):
+                outcome = await self._send(self._configuration, job)
+        except smtp.Refused as error:
+            log.warning("mail refused", extra={"id": job.id, "act": job.payload["action"], "reason": str(error)})
+            outcome = REFUSED
+        except smtp.Unknown as error:
+            log.warning(
+                "mail may have been sent", extra={"id": job.id, "act": job.payload["action"], "reason": str(error)}
+            )
+            outcome = UNKNOWN
+        except TimeoutError as error:
+            raise MailUnavailable("The mail server is too slow.") from error
+        finally:
+            MAILS.labels(outcome).inc()
+
+    async def _send(self, configuration: Configuration, job: Job) -> str:
+        recipient = str(job.payload["to"])
+        async with self._db.read() as conn:
+            if not await _is_needed(conn, job):
+                return NOT_NEEDED
+        async with smtp.opened(configuration, recipient) as envelope:
+            async with self._db.transaction() as conn:
+                if not await queue.begin_once(conn, job):
+                    return NOT_NEEDED  # another worker has taken the job
+                content = await _content(conn, configuration, job)
+            if content is None:
+                return NOT_NEEDED
+            try:
+                await envelope.send(compose(configuration, recipient, content.name, content.text))
+            except MailUnavailable:
+                await self._undo(job, content)
+                raise
+        log.info("mail sent", extra={"id": job.id, "act": job.payload["action"]})
+        return SENT
+
+    async def _undo(self, job: Job, content: Content) -> None:
+        async with self._db.transaction() as conn:
+            await queue.undo_begin(conn, job)
+            if content.token_hash:
+                await store.delete_token(conn, content.token_hash)
+            if content.invitations:
+                await store.mark_mailed(conn, content.invitations, mailed=False)
+
+
+async def purge(db: Database) -> int:
+    """Deletes the tokens of old links. Returns how many."""
+    async with db.transaction() as conn:
+        return await store.purge(conn, KEPT)
+
+
+def hash_token(token: str) -> str:
+    """SHA-256 in hex of the token in a link, which is stored instead of the token."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+async def _is_needed(conn: Connection, job: Job) -> bool:
+    """False for a link to an address that no account has, so that the mail server never hears of that address."""
+    is_link = str(job.payload["action"]) in LINKS
+    return not is_link or await store.user_by_email(conn, str(job.payload["to"])) is not None
+
+
+async def _content(conn: Connection, configuration: Configuration, job: Job) -> Content | None:
+    """Writes the mail of a job. None if it is no longer needed."""
+    action = str(job.payload["action"])
+    if action in LINKS:
+        return await _link(conn, configuration, job, LINKS[action])
+    if action in INVITED:
+        return await _invitations(conn, configuration, job)
+    return Content(str(job.payload.get("name") or ""), await _notice(conn, configuration, job))
+
+
+async def _link(conn: Connection, configuration: Configuration, job: Job, purpose: str) -> Content | None:
+    """A mail with a link. None if the address has no account any more, or got too many links within the last hour."""
+    address = str(job.payload["to"])
+    user = await store.user_by_email(conn, address)
+    # The lock makes two jobs for one address count one after the other.
+    if user is None or await accounts.lock_user(conn, user.id) is None:
+        return None
+    if await store.count_tokens(conn, purpose, address, PER) >= MOST_PER_ADDRESS:
+        log.info("too many links for one address", extra={"user_id": user.id, "purpose": purpose})
+        return None
+    token = secrets.token_urlsafe(32)
+    valid = VERIFY_VALID if purpose == VERIFY else RESET_VALID
+    await store.add_token(conn, hash_token(token), purpose, user.id, address, valid)
+    if purpose == VERIFY:
+        text = texts.verify(configuration.registry, configuration.public_url, token, valid // timedelta(hours=1))
+    else:
+        text = texts.reset(configuration.registry, configuration.public_url, token, valid // timedelta(minutes=1))
+    return Content(user.username, text, token_hash=hash_token(token))
+
+
+async def _invitations(conn: Connection, configuration: Configuration, job: Job) -> Content | None:
+    """A mail about all invitations that were not mailed yet. None if there are none."""
+    user_id = job.payload.get("user_id")
+    rows = await store.unmailed_invitations(conn, user_id, str(job.payload["to"]), MAX_INVITATIONS)
+    if not rows:
+        return None
+    ids = [row.id for row in rows]
+    await store.mark_mailed(conn, ids, mailed=True)
+    text = texts.invitations(
+        configuration.registry,
+        configuration.public_url,
+        [row._asdict() for row in rows],
+        has_account=user_id is not None,
+    )
+    return Content(str(job.payload.get("name") or ""), text, invitations=ids)
+
+
+async def _notice(conn: Connection, configuration: Configuration, job: Job) -> Text:
+    given = job.payload
+    details = given.get("details") or {}
+    ids = {*_ids_in(details), *([given["actor_id"]] if given.get("actor_id") else [])}
+    names = await store.names(conn, ids)
+    facts = Facts(
+        registry=configuration.registry,
+        url=configuration.public_url,
+        name=str(given.get("name") or ""),
+        actor=names.get(given.get("actor_id") or 0, ""),
+        package=await store.package(conn, given.get("package_id")),
+        version=str(given.get("version") or ""),
+        token_name=str(given.get("token_name") or ""),
+        details=_named(details, names),
+    )
+    return NOTICES[str(given["action"])](facts)
+
+
+def _ids_in(value: Any) -> set[int]:
+    if isinstance(value, dict):
+        own = {value["user_id"]} if isinstance(value.get("user_id"), int) else set()
+        return own.union(*map(_ids_in, value.values()))
+    return set().union(*map(_ids_in, value)) if isinstance(value, list) else set()
+
+
+def _named(value: Any, names: Any) -> Any:
+    """`value` with `username` next to each `user_id`."""
+    if isinstance(value, dict):
+        named = {name: _named(each, names) for name, each in value.items()}
+        return {**named, "username": names.get(value["user_id"], "")} if "user_id" in value else named
+    return [_named(each, names) for each in value] if isinstance(value, list) else value
