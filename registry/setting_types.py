@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 Parsed = TypeVar("Parsed")
 
 MAX_TEXT = 4096
+MAX_MAILBOX = 254
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
@@ -252,10 +253,9 @@ def smtp_url(value: str) -> str:
 
 def mailbox(value: str) -> str:
     """An address, alone or as `Name <address>`."""
-    if value and not re.fullmatch(
-        r"(?:[^<>@\"\\]{1,100} )?<[!-;=?A-~]{1,64}@[A-Za-z0-9.-]{1,190}>|[!-;=?A-~]{1,64}@[A-Za-z0-9.-]{1,190}",
-        text(value),
-    ):
+    atom, name = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+", r'[^<>@"\\]{1,100}'
+    address = rf"{atom}(?:\.{atom})*@[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?"
+    if value and (len(value) > MAX_MAILBOX or not re.fullmatch(rf"(?:{name} )?<{address}>|{address}", text(value))):
         raise ValueError("an address such as registry@mail.example or Registry <registry@mail.example>")
     return value
 

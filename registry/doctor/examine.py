@@ -13,6 +13,7 @@ from registry.doctor import blobs, dashboards, event_log, factors, jobs, mail, r
 from registry.doctor.check import Check, Progress, Registry
 from registry.doctor.counts import checks as counts
 from registry.errors import Unavailable
+from registry.mail.configuration import configuration
 from registry.search.index import open_search
 from registry.settings import Settings
 from registry.storage.opened import open_storage
@@ -65,7 +66,9 @@ def all_checks(registry: Registry, *, deep: bool) -> list[Check]:
     With `deep`, one check reads all tarballs.
     """
     checks = [*schema.CHECKS, *blobs.CHECKS, *(blobs.DEEP if deep else ()), *rows.CHECKS, *event_log.CHECKS]
-    checks += [*spool.CHECKS, *counts.CHECKS, *jobs.CHECKS, *factors.CHECKS, *mail.CHECKS]
+    checks += [*spool.CHECKS, *counts.CHECKS, *jobs.CHECKS, *factors.CHECKS]
+    if configuration(registry.settings) is not None:
+        checks += mail.CHECKS
     if registry.index.is_configured:
         checks += search.CHECKS
     if registry.dashboards is not None:

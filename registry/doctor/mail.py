@@ -1,16 +1,13 @@
-"""Connects to the mail server and signs in, without sending anything."""
+"""Connects to the mail server and signs in, without sending anything. Runs only where mail is configured."""
 
 from registry.doctor.check import Check, Found, Registry
 from registry.errors import MailUnavailable
-from registry.mail.configuration import configuration
+from registry.mail.configuration import require
 from registry.mail.smtp import connected
 
 
 async def _find(registry: Registry) -> Found:
-    found, configured = Found(), configuration(registry.settings)
-    if configured is None:
-        found.note("mail is not configured")
-        return found
+    found, configured = Found(), require(registry.settings)
     try:
         async with connected(configured):
             pass

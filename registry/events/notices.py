@@ -48,12 +48,12 @@ _TELL = statement(
 # SKIP LOCKED: a publish holds the lock of the event log here, so it must not wait for whoever changes the token.
 _TELL_FIRST_PUBLISH = statement(
     sa.text(f"""
-    WITH first AS (
+    WITH published AS (
         UPDATE api_tokens SET has_published = true
         WHERE id = (SELECT id FROM api_tokens WHERE id = :mail_token AND NOT has_published FOR UPDATE SKIP LOCKED)
         RETURNING user_id
     )
-    {_QUEUE} FROM users AS told JOIN first ON first.user_id = told.id WHERE told.email IS NOT NULL
+    {_QUEUE} FROM users AS told JOIN published ON published.user_id = told.id WHERE told.email IS NOT NULL
     """)  # noqa: S608 - constants
 )
 

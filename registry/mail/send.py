@@ -88,7 +88,7 @@ class Mailer:
             MAILS.labels(outcome).inc()
 
     async def _send(self, configuration: Configuration, job: Job) -> str:
-        recipient = str(job.payload["to"])
+        recipient = smtp.ascii_domain(str(job.payload["to"]))
         async with self._db.read() as conn:
             if not await _is_needed(conn, job):
                 return NOT_NEEDED

@@ -51,7 +51,6 @@ async def opened(configuration: Configuration, recipient: str) -> AsyncIterator[
 
     Raises Refused, MailUnavailable.
     """
-    recipient = _ascii(recipient)
     async with connected(configuration) as client:
         is_utf8 = not recipient.isascii()
         if is_utf8 and not client.supports_extension("smtputf8"):
@@ -103,7 +102,7 @@ async def _connect(client: aiosmtplib.SMTP, configuration: Configuration) -> Non
         await client.login(configuration.user, configuration.password)
 
 
-def _ascii(recipient: str) -> str:
+def ascii_domain(recipient: str) -> str:
     """The address with its domain in ASCII (IDNA), which every mail server accepts."""
     local, _, domain = recipient.rpartition("@")
     try:
