@@ -30,7 +30,7 @@ OWNERS = frozenset({"owner.accept", "owner.remove", "owner.role", "owner.set", "
 _QUEUE = """
     INSERT INTO jobs (kind, payload, max_attempts, run_at)
     SELECT :mail_kind, CAST(:mail_payload AS jsonb) || jsonb_build_object(
-        'to', told.email, 'user_id', told.id, 'name', told.username, 'at', now()
+        'to', told.email, 'user_id', told.id, 'name', told.username
     ), :mail_attempts, now() + CAST(:mail_delay AS interval)
 """
 _TELL = statement(

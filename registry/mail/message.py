@@ -11,6 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from registry.mail.configuration import Configuration
 from registry.mail.texts import Text
 
+# RFC 5322, 2.1.1
+LONGEST_LINE = 998
+
 
 def compose(configuration: Configuration, recipient: str, name: str, text: Text) -> EmailMessage:
     """The message to `recipient`, whose user name is `name` or ""."""
@@ -23,9 +26,16 @@ def compose(configuration: Configuration, recipient: str, name: str, text: Text)
     message["Message-ID"] = make_msgid(domain=configuration.sender.rpartition("@")[2])
     # Keeps other machines from answering (RFC 3834).
     message["Auto-Submitted"] = "auto-generated"
-    message.set_content(_templates().get_template("mail.txt").render(values))
-    message.add_alternative(_templates().get_template("mail.html").render(values), subtype="html")
+    text_part, html_part = (_templates().get_template(f"mail.{kind}").render(values) for kind in ("txt", "html"))
+    message.set_content(text_part, cte=_encoding(text_part))
+    message.add_alternative(html_part, subtype="html", cte=_encoding(html_part))
     return message
+
+
+def _encoding(part: str) -> str:
+    """Plain ASCII is sent as it is, since other encodings break links into several lines."""
+    is_plain = part.isascii() and all(len(line) <= LONGEST_LINE for line in part.splitlines())
+    return "7bit" if is_plain else "quoted-printable"
 
 
 @cache

@@ -30,12 +30,6 @@ _COUNT_TOKENS = statement(
     .select_from(mail_tokens)
     .where(_c.purpose == p("purpose"), _same_address, _c.created_at > _now - p("within", type_=sa.Interval))
 )
-# The user must be locked first, so that two requests with one token follow each other.
-_USE_TOKEN = statement(
-    sa.update(mail_tokens)
-    .where(_c.hash == p("hash"), _c.purpose == p("purpose"), _c.used_at.is_(None), _c.expires_at > _now)
-    .values(used_at=_now)
-)
 _FIND_TOKEN = statement(
     sa.select(_c.user_id, users.c.username, users.c.email)
     .join(users, users.c.id == _c.user_id)
@@ -120,11 +114,6 @@ async def count_tokens(conn: Connection, purpose: str, address: str, within: tim
 async def find_token(conn: Connection, token_hash: str, purpose: str) -> Row | None:
     """user_id, username and email of a valid token whose user still has the address that it was sent to."""
     return await conn.one(_FIND_TOKEN, hash=token_hash, purpose=purpose)
-
-
-async def use_token(conn: Connection, token_hash: str, purpose: str) -> bool:
-    """Ends a token. Returns False if it was used before or has expired."""
-    return bool(await conn.run(_USE_TOKEN, hash=token_hash, purpose=purpose))
 
 
 async def end_tokens(conn: Connection, user_id: int, purpose: str) -> None:

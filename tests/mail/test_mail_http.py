@@ -59,6 +59,7 @@ async def test_a_registered_address_is_verified_by_the_link_once(registry: Regis
     assert mail["From"] == "Synapse Registry <no-reply@registry.example>"
     assert mail["Auto-Submitted"] == "auto-generated"
     assert mail["Message-ID"]
+    assert b"https://registry.example/account/verify?token=" + token_of(mail).encode() in mail.as_bytes()
     assert "https://registry.example/account/verify?token=" in text_of(mail)
     assert '<a href="https://registry.example/account/verify?token=' in html_of(mail)
     token = token_of(mail)

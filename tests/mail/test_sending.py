@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from registry.db.engine import Database, Statement
+from registry.doctor.check import Registry
+from registry.doctor.mail import CHECKS
 from registry.errors import MailUnavailable
 from registry.events.notices import KIND
 from registry.jobs import queue, store
@@ -185,6 +187,17 @@ async def test_the_connection_is_encrypted_and_signed_in(db: Database, tmp_path:
 async def test_starttls_that_is_required_and_not_offered_sends_nothing(db: Database, mailbox: Mailbox):
     with pytest.raises(MailUnavailable, match="STARTTLS"):
         await mailer(db, f"{mailbox.url}?starttls=required").run(await queued(db))
+    assert mailbox.attempts == 0
+
+
+async def test_the_doctor_names_a_mail_server_that_can_not_be_used(db: Database, mailbox: Mailbox):
+    async def found(url: str) -> int:
+        settings = Settings.read({"REGISTRY_SMTP_URL": url})
+        registry = Registry(settings, db, storage=None, index=None, dashboards=None, progress=print)
+        return (await CHECKS[0].find(registry)).count
+
+    assert await found(mailbox.url) == 0
+    assert await found("smtp://127.0.0.1:9") == 1
     assert mailbox.attempts == 0
 
 
