@@ -39,9 +39,8 @@ async def verify(db: Database, token: str, origin: Origin) -> None:
 async def resend(db: Database, principal: Principal) -> None:
     """Sends the link that verifies the user's address again.
 
-    Raises Forbidden for an API token, InvalidInput without an address, Conflict if it is verified, TooManyRequests.
+    Raises InvalidInput without an address, Conflict if it is verified, TooManyRequests.
     """
-    principal.require_login()
     async with db.transaction() as conn:
         await _lock(conn, principal)
         user = await _user(conn, principal)

@@ -72,15 +72,17 @@ async def verify_email(request: web.Request) -> web.StreamResponse:
 
 
 async def resend_email(request: web.Request) -> web.StreamResponse:
+    who = principal_of(request)
+    who.require_login()
     require(request.app[SETTINGS])
-    await addresses.resend(request.app[DB], principal_of(request))
+    await addresses.resend(request.app[DB], who)
     return json_response({"success": True}, status=202)
 
 
 async def change_email(request: web.Request) -> web.StreamResponse:
     settings, db, who = request.app[SETTINGS], request.app[DB], principal_of(request)
-    require(settings)
     who.require_login()
+    require(settings)
     body = await asyncio.to_thread(check, EmailChange, await read_json(request))
     await confirm(db, settings.accounts, who, body.proof, request[CONTEXT].client)
     user = await addresses.change(db, who, body.email)
