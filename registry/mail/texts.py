@@ -137,8 +137,9 @@ def _old_address(facts: Facts) -> Text:
 
 def _package(subject: str, sentence: Callable[[Facts], str]) -> Callable[[Facts], Text]:
     def text(facts: Facts) -> Text:
+        package = facts.package or facts.details.get("package", "")  # the package of a pending publisher
         return Text(
-            f"{subject} {facts.package} changed".strip(),
+            f"{subject} {package} changed",
             [sentence(facts)],
             f"{facts.url}/packages/{facts.package}" if facts.package else "",
             "Open the package",

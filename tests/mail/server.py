@@ -64,7 +64,7 @@ class Mailbox:
             assert isinstance(message, EmailMessage)
             self.mails.append(message)
             self.recipients += envelope.rcpt_tos
-            self.encrypted.append(session.ssl is not None)
+            self.encrypted.append(server.transport.get_extra_info("sslcontext") is not None)
         return answer
 
     def to(self, address: str, subject: str = "") -> list[EmailMessage]:
@@ -118,6 +118,7 @@ async def mail_server(
     def protocol() -> SMTP:
         return SMTP(
             mailbox,
+            loop=asyncio.get_running_loop(),
             hostname="mail.example",
             enable_SMTPUTF8=True,
             tls_context=None if is_tls_from_start else tls,
