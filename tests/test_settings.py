@@ -226,6 +226,7 @@ def test_no_secret_is_in_what_settings_print():
         "REGISTRY_DB_URL": "postgresql://u:{}@host/x",
         "REGISTRY_REDIS_URL": "redis://u:{}@host/0",
         "REGISTRY_ES_URL": "http://u:{}@host:9200",
+        "REGISTRY_SMTP_URL": "smtp://u:{}@host:587",
     }
     given = {name: addresses.get(name, "{}").format(text) for name, text in secrets.items()}
     settings = Settings.read(given)
