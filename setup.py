@@ -73,6 +73,7 @@ setup(
         "PyJWT>=2.15,<3",
         "pyotp>=2.9,<3",
         "python-json-logger>=3.3,<5",
+        "rfc8785>=0.1.4,<0.2",
         "SQLAlchemy>=2.1,<2.2",
         "typing-extensions>=4.12,<5",
         "ua-parser[regex]>=1,<2",

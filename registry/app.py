@@ -12,6 +12,11 @@ from registry.accounts import handlers as accounts
 from registry.accounts.identity import Principal
 from registry.accounts.requests import BearerHeader
 from registry.audit import handlers as audit
+from registry.changes import handlers as changes
+from registry.changes.access import Access
+from registry.changes.checkpoints import Checkpoints
+from registry.changes.feed import Feed
+from registry.changes.log import ChangeLog
 from registry.db.engine import open_database
 from registry.downloads import handlers as downloads
 from registry.downloads.record import open_recorder
@@ -62,6 +67,7 @@ ROUTES: tuple[Route, ...] = (
     *downloads.ROUTES,
     *search.ROUTES,
     *statistics.ROUTES,
+    *changes.ROUTES,
     *accounts.ROUTES,
     *factors.ROUTES,
     *mail.ROUTES,
@@ -173,7 +179,12 @@ def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterat
             app[CACHE] = cache = PackageCache(announcements)
             app[downloads.TARBALLS] = Tarballs(db, storage, cache)
             app[publishers.ISSUERS] = await stack.enter_async_context(open_issuers(settings.oidc))
-            await stack.enter_async_context(running({"announcements": announcements.listen}))
+            log = ChangeLog(db)
+            app[changes.FEED] = feed = Feed(log, announcements)
+            app[IN_FLIGHT].on_close(feed.close)
+            app[changes.ACCESS] = Access(db, settings.accounts)
+            app[changes.CHECKPOINTS] = Checkpoints(db, log, settings.log.keys)
+            await stack.enter_async_context(running({"announcements": announcements.listen, "changes": feed.run}))
             app[SEARCH] = index = await stack.enter_async_context(open_search(settings.search))
             app[downloads.RECORDER] = await stack.enter_async_context(open_recorder(db, settings.limits.spool_path))
             if with_background:

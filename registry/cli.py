@@ -12,7 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from registry import __version__, preflight
+from registry import __version__, cli_log, preflight
 from registry.errors import RegistryError, SettingsError, StackError
 from registry.setting_types import integer
 from registry.settings import ENV_DOC, ENVIRONMENTS, Settings, environment, variables
@@ -263,6 +263,7 @@ def parser() -> argparse.ArgumentParser:
     checking.add_argument("--json", action="store_true", help="print the report as JSON")
     add("config", config, "list every setting")
     _add_user(add, commands)
+    cli_log.add_commands(add, commands)
     return top
 
 

@@ -38,6 +38,7 @@ RegistryError
 ├── Internal 500                internal_error         a fault in the registry
 ├── PasskeysNotConfigured 501   passkeys_not_configured
 ├── MailNotConfigured 501       mail_not_configured    the registry sends no mail
+├── NotConfigured 501           not_configured         the operator has not set what this needs
 └── Unavailable 503             unavailable            a server that is needed is unavailable (+ Retry-After)
     ├── DatabaseUnavailable     database_unavailable
     ├── StorageUnavailable      storage_unavailable
@@ -242,6 +243,10 @@ class PasskeysNotConfigured(RegistryError):
 
 class MailNotConfigured(RegistryError):
     status, code, title = 501, "mail_not_configured", "Mail not configured"
+
+
+class NotConfigured(RegistryError):
+    status, code, title = 501, "not_configured", "Not configured"
 
 
 class Unavailable(RegistryError):

@@ -144,7 +144,7 @@ async def _draining(runner: web.AppRunner, in_flight: InFlight, drain: asyncio.E
 
 
 async def _refuse_connections(runner: web.AppRunner, in_flight: InFlight) -> None:
-    in_flight.closing = True
+    in_flight.close()
     for site in list(runner.sites):
         await site.stop()
 

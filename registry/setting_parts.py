@@ -279,6 +279,15 @@ class LimitSettings:
 
 
 @dataclass(frozen=True)
+class LogSettings:
+    """The log of changes."""
+
+    keys: tuple[bytes, ...] = var(
+        "REGISTRY_LOG_KEY", "", "Keys that sign it, newest first", types.log_keys, secret=True
+    )
+
+
+@dataclass(frozen=True)
 class StackSettings:
     """What `make up` starts when no address of a server is given."""
 

@@ -1,5 +1,6 @@
 """Parsers for the text of a setting. Each raises ValueError with what the setting wants, never with the text itself."""
 
+import base64
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
@@ -89,6 +90,17 @@ def duration(low: str, high: str) -> Callable[[str], timedelta]:
 
 def words(value: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text(value).split(",") if word.strip())
+
+
+def log_keys(value: str) -> tuple[bytes, ...]:
+    """Ed25519 keys of 32 bytes in base64."""
+    try:
+        keys = tuple(base64.b64decode(word, validate=True) for word in words(value))
+    except ValueError:
+        keys = (b"",)
+    if any(len(key) != 32 for key in keys):
+        raise ValueError("keys that `synapse-registry log key` made, with commas between")
+    return keys
 
 
 def networks(value: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from registry.setting_parts import (
     DatabaseSettings,
     DownloadSettings,
     LimitSettings,
+    LogSettings,
     MailSettings,
     OidcSettings,
     SearchSettings,
@@ -50,6 +51,7 @@ class Settings:
     search: SearchSettings
     downloads: DownloadSettings
     limits: LimitSettings
+    log: LogSettings
     stack: StackSettings
 
     @classmethod

@@ -12,6 +12,9 @@ from registry.accounts.delays import attempt
 from registry.analytics import consumer as analytics
 from registry.analytics.index import AnalyticsIndex, open_analytics
 from registry.audit.purge import purge as purge_audit
+from registry.changes import consumer as chaining
+from registry.changes.checkpoints import Checkpoints
+from registry.changes.log import ChangeLog
 from registry.db.engine import Database, open_database
 from registry.downloads.record import forget_batches
 from registry.events import consumer as event_consumer
@@ -56,7 +59,13 @@ async def background(
     """Runs the consumers and the jobs during the block. Dashboards lag behind by about `gather_seconds`."""
     async with open_analytics(settings.search) as dashboards:
         kinds = _maintenance(settings, db, storage, dashboards)
-        tasks: dict[str, Task] = {"index": lambda: consumer.follow(db, announcements, index)}
+        changes = ChangeLog(db)
+        checkpoints = Checkpoints(db, changes, settings.log.keys)
+        kinds.append(_periodic("store checkpoints", MINUTE, checkpoints.store_if_due))
+        tasks: dict[str, Task] = {
+            "index": lambda: consumer.follow(db, announcements, index),
+            "changes": lambda: chaining.follow(db, announcements, changes),
+        }
         if dashboards is not None:
             kinds += _search_maintenance(settings, db, index, dashboards)
             tasks["dashboards"] = lambda: analytics.follow(db, announcements, dashboards, gather_seconds=gather_seconds)

@@ -113,10 +113,11 @@ class Registry:
     _users: dict[str, User] = field(default_factory=dict)
 
     async def call(self, method: str, path: str, **more: Any) -> Answer:
-        """`path` is below /api/v1 unless it is a whole address."""
+        """`path` is below /api/v1 unless it is a whole address. The body of an endless stream is not read."""
         address = path if path.startswith("http") else f"{self.url}{API}{path}"
         async with self.session.request(method, address, allow_redirects=False, **more) as response:
-            return Answer(response.status, response.headers, await response.read())
+            endless = response.content_type == "text/event-stream"
+            return Answer(response.status, response.headers, b"" if endless else await response.read())
 
     async def get(self, path: str, **more: Any) -> Answer:
         return await self.call("GET", path, **more)

@@ -1,6 +1,7 @@
 """The real servers, one of each for the session, and the real service on top of them, one for each test that asks."""
 
 import asyncio
+import base64
 import os
 import shutil
 import socket
@@ -63,6 +64,7 @@ ITERATIONS = "100000"
 # The file system in memory, and the free bytes that a PostgreSQL server of the tests needs there.
 MEMORY, MEMORY_ROOM = Path("/dev/shm"), 4 << 30  # noqa: S108
 SECRET = "tests-only-0123456789abcdefghijklmnopqrstuvwxyz"
+LOG_KEY = base64.b64encode(b"tests-only-0123456789abcdefghijk").decode()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -251,6 +253,7 @@ async def make_registry(database_url: str, elasticsearch: Elasticsearch, tmp_pat
                 "REGISTRY_STORAGE_PATH": str(tmp_path / "packages"),
                 "REGISTRY_SPOOL_PATH": str(tmp_path / "spool"),
                 "REGISTRY_SECRET_KEY": SECRET,
+                "REGISTRY_LOG_KEY": LOG_KEY,
                 "REGISTRY_PBKDF2_ITERATIONS": ITERATIONS,
                 "REGISTRY_RATE_LIMITS": "off",
                 "REGISTRY_SHUTDOWN_GRACE": "1s",

@@ -106,6 +106,7 @@ BAD = {
     "REGISTRY_MAX_TARBALL": ["0", "much", "2TiB", "-1"],
     "REGISTRY_SPOOL_PATH": [CONTROL],
     "REGISTRY_DELETE_GRACE": ["soon", "999999999d"],
+    "REGISTRY_LOG_KEY": ["hush", "aHVzaA==", "hush\x01"],
     "REGISTRY_DATA_DIR": [CONTROL],
     "REGISTRY_CACHE_DIR": [CONTROL],
     "ES_HOME": [CONTROL],

@@ -14,6 +14,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+import registry.db.change_tables
 import registry.db.mail_tables  # noqa: F401 - adds its table to the metadata
 from registry.db import lock_numbers
 from registry.db.connecting import connect_blocking

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from registry import preflight, server
+from registry.changes.keys import encode, make_seed
 from registry.db import migrate
 from registry.devstack.distribution import elasticsearch_home
 from registry.devstack.elasticsearch import Elasticsearch
@@ -107,7 +108,9 @@ def _completed(environ: Mapping[str, str], addresses: Mapping[str, str], data: P
     folders = {"REGISTRY_STORAGE_PATH": str(data / "packages"), "REGISTRY_SPOOL_PATH": str(data / "spool")}
     completed = {**folders, **environ, **addresses}
     if not completed.get("REGISTRY_SECRET_KEY") and not completed.get("REGISTRY_SECRET_KEY_FILE"):
-        completed["REGISTRY_SECRET_KEY_FILE"] = str(_secret_file(data))
+        completed["REGISTRY_SECRET_KEY_FILE"] = str(_secret_file(data / "secret-key", secrets.token_urlsafe(48)))
+    if not completed.get("REGISTRY_LOG_KEY") and not completed.get("REGISTRY_LOG_KEY_FILE"):
+        completed["REGISTRY_LOG_KEY_FILE"] = str(_secret_file(data / "log-key", encode(make_seed())))
     return completed
 
 
@@ -115,19 +118,18 @@ def _write_addresses(file: Path, completed: Mapping[str, str], stack: contextlib
     """Writes the addresses to `file` while the servers run, for commands that use the same data folder."""
     wanted = (
         "REGISTRY_DB_URL", "REGISTRY_ES_URL", "REGISTRY_ES_PREFIX", "REGISTRY_STORAGE_PATH", "REGISTRY_SPOOL_PATH",
-        "REGISTRY_PORT",
+        "REGISTRY_PORT", "REGISTRY_LOG_KEY_FILE",
     )  # fmt: skip
     file.touch(mode=0o600)
     file.write_text(json.dumps({name: completed[name] for name in wanted if name in completed}), encoding="utf-8")
     stack.callback(file.unlink, missing_ok=True)
 
 
-def _secret_file(data: Path) -> Path:
-    """The file of the signing key. It is created once, so that logins stay valid after a restart."""
-    file = data / "secret-key"
+def _secret_file(file: Path, secret: str) -> Path:
+    """A file with `secret`, or with the secret of the first start, so that logins and signatures stay valid."""
     if not file.exists():
         file.touch(mode=0o600)
-        file.write_text(secrets.token_urlsafe(48), encoding="ascii")
+        file.write_text(secret, encoding="ascii")
     return file
 
 

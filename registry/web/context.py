@@ -1,6 +1,6 @@
 """What the middleware knows about one request, and about all requests in flight."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,7 +38,18 @@ class InFlight:
     def __init__(self) -> None:
         self.count = 0
         self.closing = False
+        self._on_close: list[Callable[[], None]] = []
         metrics.IN_FLIGHT.set_function(lambda: self.count)
+
+    def on_close(self, call: Callable[[], None]) -> None:
+        """Calls `call` when the process begins to stop. It must end requests that would not end by themselves."""
+        self._on_close.append(call)
+
+    def close(self) -> None:
+        """Sets `closing`, and ends requests that wait."""
+        self.closing = True
+        for call in self._on_close:
+            call()
 
 
 IN_FLIGHT = web.AppKey("in_flight", InFlight)

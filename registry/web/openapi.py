@@ -20,7 +20,7 @@ STATUS_TEXT = {
     400: "Invalid input", 401: "Credentials missing or not valid", 403: "Not allowed", 404: "Not found",
     408: "The body came too slowly", 409: "Conflict", 412: "A precondition is not met", 413: "Too large",
     415: "Wrong content type", 416: "No such range", 429: "Too many requests",
-    501: "Not configured", 503: "A required server is unavailable", 504: "Not reached in time",
+    501: "Not configured in this registry", 503: "A required server is unavailable", 504: "Not reached in time",
 }  # fmt: skip
 RATE_HEADERS = {
     name: {"schema": {"type": "string"}, "description": text}

@@ -116,6 +116,10 @@ ROWS: dict[str, Row] = {
     f"POST {OF_PACKAGE}/report": SIGNED_IN,
     f"GET {API}/admin/reports": ADMINS,
     f"PATCH {API}/admin/reports/{{id}}": ADMINS,
+    f"GET {API}/changes": READERS,
+    f"GET {API}/changes/stream": READERS,
+    f"GET {API}/changes/checkpoint": READERS,
+    f"GET {API}/changes/keys": READERS,
     **{
         f"GET {base}{path}": READERS if path == "/metrics" else ANYONE
         for base in (API, "")

@@ -35,3 +35,11 @@ def map_body(context: Any, body: Any) -> Any:
         return body
     about = {field: body.get(field) for field in ("name", "version", "description")}
     return {**body, "tarball": base64.b64encode(tarball(about)).decode()}
+
+
+@schemathesis.hook
+def map_query(context: Any, query: Any) -> Any:
+    """Requests for changes don't wait for any, because nothing changes while schemathesis waits."""
+    if query and context.operation.path == "/api/v1/changes" and str(query.get("wait", "")).isdecimal():
+        return {**query, "wait": 0}
+    return query

@@ -1,0 +1,20 @@
+"""The consumer of the event log that chains new changes."""
+
+from collections.abc import Sequence
+
+from registry.changes.log import ChangeLog
+from registry.db.engine import Database
+from registry.events import consumer
+from registry.events.announcements import Announcements
+from registry.events.log import Event
+
+CONSUMER = "changes"
+
+
+async def follow(db: Database, announcements: Announcements, log: ChangeLog) -> None:
+    """Chains new changes for ever. Ends only by cancellation."""
+
+    async def handle(_: Sequence[Event]) -> None:
+        await log.extend()
+
+    await consumer.follow(db, announcements, CONSUMER, handle)
