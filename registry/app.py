@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -9,6 +10,7 @@ from aiohttp_cors import CorsConfig
 
 from registry import __version__
 from registry.accounts import handlers as accounts
+from registry.accounts.authenticate import authenticate
 from registry.accounts.identity import Principal
 from registry.accounts.requests import BearerHeader
 from registry.audit import handlers as audit
@@ -182,7 +184,9 @@ def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterat
             log = ChangeLog(db)
             app[changes.FEED] = feed = Feed(log, announcements)
             app[IN_FLIGHT].on_close(feed.close)
-            app[changes.ACCESS] = Access(db, settings.accounts)
+            app[changes.ACCESS] = Access(
+                partial(authenticate, db, settings.accounts), private=settings.accounts.access == "private"
+            )
             app[changes.CHECKPOINTS] = Checkpoints(db, log, settings.log.keys)
             await stack.enter_async_context(running({"announcements": announcements.listen, "changes": feed.run}))
             app[SEARCH] = index = await stack.enter_async_context(open_search(settings.search))

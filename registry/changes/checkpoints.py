@@ -5,7 +5,7 @@ A checkpoint is made for everybody who asks. A periodic job also stores one afte
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from typing_extensions import TypedDict
@@ -37,7 +37,7 @@ class Checkpoint(TypedDict):
 
 
 class ListedKey(TypedDict):
-    """A public key, in base64. It signs checkpoints from `valid_from` until `valid_to`, None for the present key.
+    """A public key, in base64. It signs checkpoints from `valid_from` until `valid_to`, None unless it was replaced.
 
     `voucher` is the signature of the object {"key_id", "public_key"} by the older key `vouched_by`; both are None for
     the first key.
@@ -78,19 +78,8 @@ class Checkpoints:
         await self._store_keys()
         async with self._db.read() as conn:
             rows = await store.keys(conn)
-        newer: list[Row | None] = [*rows[1:], None]
-        return [self._listed(row, after) for row, after in zip(rows, newer, strict=True)]
-
-    def _listed(self, row: Row, newer: Row | None) -> ListedKey:
-        is_present = newer is None or (self._keys and row.key_id == self._keys[0].key_id)
-        return {
-            "key_id": row.key_id,
-            "public_key": encode(bytes(row.public_key)),
-            "valid_from": timestamp(row.valid_from),
-            "valid_to": None if is_present or newer is None else timestamp(newer.valid_from + OVERLAP),
-            "vouched_by": row.vouched_by,
-            "voucher": None if row.voucher is None else encode(bytes(row.voucher)),
-        }
+        replaced_at = {row.vouched_by: row.valid_from for row in rows if row.vouched_by}
+        return [_listed(row, replaced_at.get(row.key_id)) for row in rows]
 
     async def store_if_due(self) -> None:
         """Stores a checkpoint if the last stored one is old enough. For a periodic job."""
@@ -118,7 +107,18 @@ class Checkpoints:
         self._are_keys_stored = True
 
 
-def _is_due(last: Row, seq: int, now: Any) -> bool:
+def _listed(row: Row, replaced_at: datetime | None) -> ListedKey:
+    return {
+        "key_id": row.key_id,
+        "public_key": encode(bytes(row.public_key)),
+        "valid_from": timestamp(row.valid_from),
+        "valid_to": None if replaced_at is None else timestamp(replaced_at + OVERLAP),
+        "vouched_by": row.vouched_by,
+        "voucher": None if row.voucher is None else encode(bytes(row.voucher)),
+    }
+
+
+def _is_due(last: Row, seq: int, now: datetime) -> bool:
     return bool(seq - last.seq >= EVERY_CHANGES or (seq > last.seq and now - last.at >= EVERY))
 
 

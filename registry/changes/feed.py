@@ -1,10 +1,10 @@
 """Passes new changes to everybody in this process who waits for them: to streams and to requests with `wait`.
 
-One task per process reads the new changes, once for each announcement, and keeps the newest ones in memory. A listener
-takes them from there, so a thousand listeners cost one query. While nothing is announced, nothing is read.
+One task per process reads the new changes, once for each announcement, and keeps the newest ones in memory. Listeners
+take them from there, so a thousand listeners cost one query. While nothing is announced, nothing is read.
 
-A listener that has not taken the changes before they leave the memory is too slow and is cut off. It can continue later
-from the last seq that it received.
+A listener that is behind the changes in memory reads from the database. If it is behind because its client does not
+read, it is cut off. The client can continue later from the last seq that it received.
 """
 
 import asyncio
@@ -32,6 +32,8 @@ CUT_OFF = Counter("registry_changes_cut_off_total", "Streams that were cut off b
 
 # The number of newest changes that are kept in memory.
 KEPT = 1000
+# A client that is behind these changes and has read nothing for so long is cut off.
+STALLED_SECONDS = 10.0
 BATCH = 200
 # Listeners of one process. Each costs tens of kilobytes.
 MOST_LISTENERS = 5000
@@ -57,10 +59,10 @@ class Listener:
     """Waits for changes after `position`. Only one task may use it.
 
     `packages` names the packages whose changes it gets; None means all. `position` is the seq up to which it has taken
-    the changes. It has `caught_up` once it has waited for new changes, and gets them from memory since then.
+    the changes, and `taken_at` the time at which it did so.
     """
 
-    __slots__ = ("_feed", "caught_up", "cut_off", "packages", "position")
+    __slots__ = ("_feed", "cut_off", "packages", "position", "taken_at")
 
     def __init__(
         self, feed: "Feed", position: int, packages: frozenset[str] | None, cut_off: Callable[[], None]
@@ -69,7 +71,7 @@ class Listener:
         self.position = position
         self.packages = packages
         self.cut_off = cut_off
-        self.caught_up = False
+        self.taken_at = feed.clock()
 
     async def next(self, seconds: float) -> list[Entry]:
         """The next changes. Empty if there is none within `seconds`, or if the feed closes. Raises Unavailable."""
@@ -81,10 +83,10 @@ class Listener:
             left = deadline - self._feed.clock()
             if found or left <= 0 or self._feed.is_closed:
                 return found
-            self.caught_up = True
             await wait(news, left)
 
     async def _take(self) -> list[Entry]:
+        self.taken_at = self._feed.clock()
         found = self._feed.after(self.position)
         if found is None:
             return await self._read()
@@ -94,7 +96,7 @@ class Listener:
         return [_without_hash(entry) for entry in found if entry.change["package"] in self.packages]
 
     async def _read(self) -> list[Entry]:
-        """Reads changes that are no longer in memory."""
+        """Reads changes that are not in memory."""
         page = await self._feed.log.read(self.position, BATCH, self.packages)
         self.position = page.end
         return [Entry(change, frame_of(change)) for change in page.changes]
@@ -135,7 +137,7 @@ class Feed:
     def listening(
         self, position: int, packages: frozenset[str] | None = None, cut_off: Callable[[], None] = lambda: None
     ) -> Iterator[Listener]:
-        """A listener for the changes after `position`. If it is too slow, `cut_off` is called.
+        """A listener for the changes after `position`. `cut_off` is called if it does not take them.
 
         Raises Unavailable if this process has too many listeners.
         """
@@ -203,8 +205,9 @@ class Feed:
         self._kept.extend(Entry(change, frame_of(change)) for change in changes)
         while len(self._kept) > KEPT:
             self._kept_from = self._kept.popleft().change["seq"]
+        stalled_at = self.clock() - STALLED_SECONDS
         for listener in list(self._listeners):
-            if listener.caught_up and listener.position < (self._kept_from or 0):
+            if listener.position < (self._kept_from or 0) and listener.taken_at < stalled_at:
                 del self._listeners[listener]
                 CUT_OFF.inc()
                 listener.cut_off()
