@@ -27,6 +27,7 @@ in production, with REGISTRY_DB_URL and the other settings in the environment:
   synapse-registry serve                    run the API and the background work
   synapse-registry user create ada --admin  create the first admin
   synapse-registry doctor                   check everything that is stored
+  synapse-registry log key FILE             make a key that signs the log of changes
 
 `synapse-registry COMMAND --help` explains a command.
 """

@@ -133,14 +133,16 @@ def _read_token(file: Path | None) -> str:
 
 
 def _checked_key(text: str | None) -> str | None:
-    """Raises SettingsError unless `text` is a public key or None."""
+    """A public key in base64. Raises SettingsError for another text."""
+    from registry.changes.keys import encode
+
+    if text is None:
+        return None
     try:
-        keys = [] if text is None else log_keys(text)
+        [key] = log_keys(text)
     except ValueError:
-        keys = []
-    if text is not None and len(keys) != 1:
-        raise SettingsError("--key wants one public key: 32 bytes in base64.")
-    return text
+        raise SettingsError("--key wants one public key: 32 bytes in base64.") from None
+    return encode(key)
 
 
 def _read_state(file: Path | None) -> Mapping[str, Any] | None:

@@ -12,6 +12,7 @@ Parsed = TypeVar("Parsed")
 
 MAX_TEXT = 4096
 MAX_MAILBOX = 254
+LOG_KEY_BYTES = 32
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
@@ -93,14 +94,18 @@ def words(value: str) -> tuple[str, ...]:
 
 
 def log_keys(value: str) -> tuple[bytes, ...]:
-    """Ed25519 keys of 32 bytes in base64."""
+    """Ed25519 keys: 32 bytes each, in base64 or hexadecimal."""
     try:
-        keys = tuple(base64.b64decode(word, validate=True) for word in words(value))
+        keys = tuple(_key(word) for word in words(value))
     except ValueError:
         keys = (b"",)
-    if any(len(key) != 32 for key in keys):
+    if any(len(key) != LOG_KEY_BYTES for key in keys):
         raise ValueError("keys that `synapse-registry log key` made, with commas between")
     return keys
+
+
+def _key(word: str) -> bytes:
+    return bytes.fromhex(word) if len(word) == 2 * LOG_KEY_BYTES else base64.b64decode(word, validate=True)
 
 
 def networks(value: str) -> tuple[str, ...]:

@@ -18,8 +18,10 @@ import pytest
 from aiohttp import web
 from ephemeral_port_reserve import reserve
 
+from registry.changes.handlers import FEED
 from registry.devstack.processes import hand_over, unprivileged_user
 from registry.keys import STORAGE
+from tests.changes.reading import streaming
 from tests.client import Registry, sha256, tarball
 from tests.deploy.nginx_server import Nginx
 from tests.deploy.stack import FILES, services
@@ -190,6 +192,32 @@ async def test_json_is_compressed_on_request_and_still_answers_304(through):
     assert gzip.decompress(small.body) == plain.body
     again = await through.get("/packages/demo/1.0.0", headers={"If-None-Match": small.headers["ETag"]})
     assert again.status == 304
+
+
+async def test_each_change_passes_through_at_once(through, behind):
+    behind.app[FEED].comment_seconds = 0.05
+    ada = await through.user()
+    for _ in range(2):
+        async with streaming(through, {"Accept-Encoding": "gzip"}) as stream:
+            assert "Content-Encoding" not in stream.response.headers
+            assert (await stream.block())[0].startswith(":")
+            published = await ada.publish(f"demo-{uuid.uuid4().hex}")
+            while (await stream.event())[0] < published["seq"]:
+                pass
+
+
+async def test_a_stream_goes_on_after_a_restart_of_the_registry(through, behind):
+    ada = await through.user()
+    async with streaming(through) as stream:
+        published = await ada.publish("demo", data=PACKED)
+        while (last := (await stream.event())[0]) < published["seq"]:
+            pass
+        behind.app[FEED].close()
+        assert await stream.ended()
+    await ada.publish("other")
+    behind.app[FEED].is_closed = False
+    async with streaming(through, {"Last-Event-ID": str(last)}) as stream:
+        assert (await stream.event())[2]["package"] == "other"
 
 
 async def test_answers_about_accounts_are_never_compressed(through):

@@ -192,7 +192,10 @@ SURPLUS: Round = {
 }
 LOST: Round = {
     "an event that is lost": (
-        statement("DELETE FROM events WHERE type = 'version.published' AND package = 'beta-two' AND version = '1.1.0'"),
+        statement(
+            "DELETE FROM events WHERE type = 'version.published' AND package = 'beta-two' AND version = '1.1.0'",
+            "DELETE FROM changes",  # a chain without these events does not fit any more, and nothing can repair it
+        ),
         {"event numbers": 1, "events": 1},
     ),
     "events that said what is no more": (
@@ -261,7 +264,7 @@ STARTED_OVER: Round = {
     "the search indices": (lose_the_index, {"search indices": 1}),
     "a consumer beyond its log": (
         statement("UPDATE consumers SET seq = seq + 1000"),
-        {"cursors": 3},
+        {"cursors": 4},
     ),
 }
 
@@ -300,6 +303,8 @@ async def test_faults_without_a_repair_are_reported_until_somebody_fixes_them(re
         "INSERT INTO events (seq, type, package_id, package, version, data) SELECT (SELECT max(seq) + 1 FROM events), "
         "'version.published', id, name, '7.0.0', '{}' FROM packages WHERE name = 'alpha'",
     )
+    chained = await value(resting, "SELECT encode(hash, 'hex') FROM changes WHERE seq = 2")
+    await sql(resting, "UPDATE changes SET hash = sha256('x') WHERE seq = 2")
     await sql(
         resting,
         "INSERT INTO packages (name, similarity_key, owner_id) "
@@ -310,14 +315,23 @@ async def test_faults_without_a_repair_are_reported_until_somebody_fixes_them(re
     of_gamma = f"WHERE id = {version('gamma', '2.0.0-rc.1')}"
     await sql(resting, f"UPDATE package_versions SET tarball_path = '../' || tarball_path {of_gamma}")
     expected = {
-        "schema objects": 1, "tarballs": 3, "contents": 2, "owners": 1, "published rows": 1, "damaged downloads": 1,
+        "schema objects": 1, "tarballs": 3, "contents": 2, "owners": 1, "published rows": 1, "change chain": 1,
+        "damaged downloads": 1,
     }  # fmt: skip
     report = await look(resting, repair=True)
     assert found(report) == expected
     assert report.status == WRONG
     assert {result.name: result.left for result in report.results if result.left} == expected
     text = as_text(report)
-    for part in ("alpha 1.0.0", "is missing", f"has {len(kept[1]) - 1} bytes", "gamma 1.1.0", index, "To do by hand"):
+    for part in (
+        "alpha 1.0.0",
+        "is missing",
+        f"has {len(kept[1]) - 1} bytes",
+        "gamma 1.1.0",
+        index,
+        "Change 2",
+        "To do by hand",
+    ):
         assert part in text
     assert found(await look(resting, deep=False)).get("contents") is None
     for file, content in zip((lost, cut, changed), kept, strict=True):
@@ -328,6 +342,7 @@ async def test_faults_without_a_repair_are_reported_until_somebody_fixes_them(re
     await sql(resting, "DELETE FROM events WHERE version = '7.0.0'")
     [add_owner] = re.findall("INSERT INTO package_owners .*;", text)
     await sql(resting, add_owner.replace("PACKAGE", "alpha").replace("USER", "ada"))
+    await sql(resting, f"UPDATE changes SET hash = decode('{chained}', 'hex') WHERE seq = 2")
     assert found(await look(resting)) == {}
 
 
