@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from registry.changes import store
 from registry.changes.chain import timestamp
-from registry.changes.keys import SigningKey, decode, encode
+from registry.changes.keys import SigningKey, decode, encode, signed_part
 from registry.changes.log import ChangeLog
 from registry.db.engine import Database, Row
 from registry.errors import NotConfigured
@@ -70,8 +70,15 @@ class Checkpoints:
             raise NotConfigured(NO_KEY)
         await self._store_keys()
         head, key = await self._log.head(), self._keys[0]
-        content = {"seq": head.seq, "hash": head.hash.hex(), "at": timestamp(head.now), "key_id": key.key_id}
-        return Checkpoint(**content, signature=encode(key.sign(content)))  # type: ignore[typeddict-item]
+        made: Checkpoint = {
+            "seq": head.seq,
+            "hash": head.hash.hex(),
+            "at": timestamp(head.now),
+            "key_id": key.key_id,
+            "signature": "",
+        }
+        made["signature"] = encode(key.sign(signed_part(made)))
+        return made
 
     async def keys(self) -> list[ListedKey]:
         """All keys that ever signed checkpoints, oldest first."""
@@ -102,7 +109,7 @@ class Checkpoints:
         async with self._db.transaction() as conn:
             for key in reversed(self._keys):
                 voucher = None if older is None else older.vouch_for(key.public_key)
-                await store.add_key(conn, key.key_id, key.public_key, older and older.key_id, voucher)
+                await store.add_key(conn, key.key_id, key.public_key, older.key_id if older else None, voucher)
                 older = key
         self._are_keys_stored = True
 

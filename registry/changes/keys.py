@@ -56,6 +56,11 @@ class SigningKey:
         return self.sign(_introduction(public_key))
 
 
+def signed_part(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What the signature of a checkpoint covers."""
+    return {name: checkpoint[name] for name in ("seq", "hash", "at", "key_id")}
+
+
 def is_signed(content: Mapping[str, Any], signature: bytes, public_key: bytes) -> bool:
     """Whether the key signed the canonical JSON of `content`."""
     try:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from registry.changes.chain import FIRST, link
-from registry.changes.keys import decode, encode, is_signed, vouched_for
+from registry.changes.keys import decode, encode, is_signed, signed_part, vouched_for
 
 
 class DoesNotFit(Exception):
@@ -128,7 +128,7 @@ async def verify(source: Source, *, key: str | None = None, state: Mapping[str, 
 
 def _check(checkpoint: Mapping[str, Any], keys: Mapping[str, bytes]) -> None:
     """Checks the signature of a checkpoint by one of `keys`. Raises DoesNotFit."""
-    content = {name: checkpoint[name] for name in ("seq", "hash", "at", "key_id")}
+    content = signed_part(checkpoint)
     key = keys.get(content["key_id"])
     where = f"The checkpoint at {content['seq']}"
     if key is None:

@@ -1,6 +1,7 @@
 """Who may read the log in a private registry, and for how long."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,15 +18,16 @@ from tests.web.shape import check_error
 PATHS = ("/changes", "/changes/stream", "/changes/checkpoint", "/changes/keys")
 
 
-@pytest.fixture
-async def private(make_registry: MakeRegistry) -> Registry:
-    registry = await make_registry(REGISTRY_ACCESS="private")
+async def opened(make_registry: MakeRegistry, kind: str) -> tuple[Registry, User]:
+    """A public or private registry, and a user of it. Nobody can register in the private one."""
+    ada = await (await make_registry()).user()
+    registry = await make_registry(REGISTRY_ACCESS=kind)
     registry.app[handlers.FEED].comment_seconds = 0.05
-    return registry
+    return registry, replace(ada, registry=registry)
 
 
-async def test_reading_needs_the_right_to_read(private: Registry):
-    ada = await private.user()
+async def test_reading_needs_the_right_to_read(make_registry: MakeRegistry):
+    private, ada = await opened(make_registry, "private")
     publishing, reading = await scoped(ada, "publish"), await scoped(ada, "read")
     for path in PATHS:
         check_error(await private.get(path), 401)
@@ -33,17 +35,17 @@ async def test_reading_needs_the_right_to_read(private: Registry):
         assert (await private.get(path, headers=reading)).status == 200
 
 
-async def bound(private: Registry) -> tuple[User, dict[str, str]]:
-    """Publishes `mine` and `other` by turns. Returns their owner and headers of a token bound to `mine`."""
-    ada = await private.user()
+async def bound(make_registry: MakeRegistry, kind: str = "private") -> tuple[Registry, User, dict[str, str]]:
+    """Publishes `mine` and `other` by turns. Returns the registry, their owner and headers of a token for `mine`."""
+    registry, ada = await opened(make_registry, kind)
     for number in range(3):
         await ada.publish("mine", f"1.0.{number}")
         await ada.publish("other", f"1.0.{number}")
-    return ada, await scoped(ada, "read", packages=["mine"])
+    return registry, ada, await scoped(ada, "read", packages=["mine"])
 
 
-async def test_a_bound_token_reads_its_packages_alone_and_no_hashes(private: Registry):
-    ada, headers = await bound(private)
+async def test_a_bound_token_reads_its_packages_alone_and_no_hashes(make_registry: MakeRegistry):
+    private, ada, headers = await bound(make_registry)
     everything = await read_all(private, headers=ada.headers)
     mine = [change for change in everything if change["package"] == "mine"]
     expected = [{name: value for name, value in change.items() if name != "hash"} for change in mine]
@@ -53,8 +55,8 @@ async def test_a_bound_token_reads_its_packages_alone_and_no_hashes(private: Reg
     assert page["last_seq"] == page["next"] == mine[-1]["seq"] < everything[-1]["seq"]
 
 
-async def test_a_bound_token_waits_for_its_packages_alone(private: Registry):
-    ada, headers = await bound(private)
+async def test_a_bound_token_waits_for_its_packages_alone(make_registry: MakeRegistry):
+    private, ada, headers = await bound(make_registry)
     since = (await private.get("/changes", headers=headers)).json["next"]
     waiting = asyncio.create_task(private.get(f"/changes?since={since}&wait=60", headers=headers))
     feed = private.app[handlers.FEED]
@@ -68,15 +70,15 @@ async def test_a_bound_token_waits_for_its_packages_alone(private: Registry):
     assert (await waiting).json["changes"] == [change]
 
 
-async def test_a_bound_stream_resumes_with_its_packages_alone(private: Registry):
-    _, headers = await bound(private)
+async def test_a_bound_stream_resumes_with_its_packages_alone(make_registry: MakeRegistry):
+    private, _, headers = await bound(make_registry)
     async with streaming(private, {**headers, "Last-Event-ID": "0"}) as stream:
         mine = await read_all(private, headers=headers)
         assert [(await stream.event())[2] for _ in mine] == mine
 
 
-async def test_a_bound_token_reads_everything_in_a_public_registry(registry: Registry):
-    ada, headers = await bound(registry)
+async def test_a_bound_token_reads_everything_in_a_public_registry(make_registry: MakeRegistry):
+    registry, ada, headers = await bound(make_registry, "public")
     assert await read_all(registry, headers=headers) == await read_all(registry)
     async with streaming(registry, headers) as stream:
         await ada.publish("other", "2.0.0")
@@ -99,9 +101,7 @@ async def change_password(ada: User, _: Any) -> None:
 @pytest.mark.parametrize("end", [log_out, delete_token, change_password])
 @pytest.mark.parametrize("kind", ["private", "public"])
 async def test_a_stream_ends_with_its_credentials(make_registry: MakeRegistry, kind: str, end: Any):
-    registry = await make_registry(REGISTRY_ACCESS=kind)
-    registry.app[handlers.FEED].comment_seconds = 0.05
-    ada = await registry.user()
+    registry, ada = await opened(make_registry, kind)
     made = (await ada.call("POST", "/auth/tokens", json={"name": "ci", "scopes": ["read"]})).json
     token = {"Authorization": f"Bearer {made['token']}"}
     async with streaming(registry, token if end is delete_token else ada.headers) as stream:

@@ -11,9 +11,10 @@ from registry.changes import feed as feeds
 from registry.changes import handlers
 from registry.changes.feed import Feed
 from registry.changes.log import ChangeLog, Head, Page
-from registry.db.engine import Database
+from registry.db.engine import Database, open_database
 from registry.events.announcements import Announcements
 from registry.keys import DB
+from registry.settings import Settings
 from registry.tasks import running
 from registry.web.context import IN_FLIGHT
 from tests.changes.events import append
@@ -164,16 +165,21 @@ class CountingLog(ChangeLog):
         return await super().head()
 
 
-async def test_a_thousand_listeners_cost_one_read_for_each_announcement(db: Database, announcements: Announcements):
+async def test_a_thousand_listeners_cost_one_read_for_each_announcement(
+    db: Database, database_url: str, announcements: Announcements
+):
     log = CountingLog(db)
     feed = Feed(log, announcements)
     async with AsyncExitStack() as stack:
+        other_process = await stack.enter_async_context(
+            open_database(Settings.read({"REGISTRY_DB_URL": database_url}).database)
+        )
         await stack.enter_async_context(running({"changes": feed.run}))
         listeners = [stack.enter_context(feed.listening(0)) for _ in range(1000)]
-        await until(lambda: feed._kept_from is not None)
+        await until(lambda: log.asked == 2)  # the head, and what came after it
         waiting = [asyncio.create_task(each.next(60)) for each in listeners]
         log.asked = 0
-        await append(db, 3)
+        await append(other_process, 3)
         for found in await asyncio.gather(*waiting):
             assert [entry.change["seq"] for entry in found] == [1, 2, 3]
         assert log.asked == 1

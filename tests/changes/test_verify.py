@@ -178,9 +178,9 @@ async def test_a_mirror_verifies_by_address(registry: Registry, verify: Verify, 
 
 
 async def test_a_private_registry_is_verified_with_a_token(make_registry: MakeRegistry, verify: Verify, tmp_path: Path):
-    private = await make_registry(REGISTRY_ACCESS="private")
-    ada = await private.user()
+    ada = await (await make_registry()).user()
     await ada.publish("demo")
+    private = await make_registry(REGISTRY_ACCESS="private")
     assert (await verify("--url", private.url))[0] == 2
     file = tmp_path / "token"
     for packages, expected in ((None, 0), (["demo"], 2)):
