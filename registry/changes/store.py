@@ -30,33 +30,48 @@ _ADD = statement(
 )
 
 _LAST_CHAINED = sa.select(sa.func.coalesce(sa.func.max(changes.c.seq), 0)).scalar_subquery()
-_IS_BEHIND = sa.exists().where(events.c.seq > _LAST_CHAINED, _IS_CHANGE)
+# The order makes PostgreSQL use the index. It does not know that few events are beyond the end of the chain.
+_FIRST_UNCHAINED = (
+    sa.select(events.c.seq).where(events.c.seq > _LAST_CHAINED, _IS_CHANGE).order_by(events.c.seq).limit(1)
+)
+_IS_BEHIND = _FIRST_UNCHAINED.scalar_subquery().is_not(None)
 _JOINED = sa.select(*_CONTENT, changes.c.hash).join(changes, changes.c.seq == events.c.seq)
-_OF_READER = events.c.package_id.in_(
-    sa.select(packages.c.id).where(packages.c.name == sa.any_(p("names", type_=sa.ARRAY(sa.Text))))
+# The changes of some packages. It is used twice in a statement, so PostgreSQL reads it once, by package. It does not
+# search the whole log for them.
+_OF_READER = (
+    sa.select(events.c.seq)
+    .where(
+        events.c.package_id
+        == sa.any_(
+            sa.func.array(
+                sa.select(packages.c.id)
+                .where(packages.c.name == sa.any_(p("names", type_=sa.ARRAY(sa.Text))))
+                .scalar_subquery()
+            )
+        ),
+        events.c.seq <= _LAST_CHAINED,
+        _IS_CHANGE,
+    )
+    .cte("of_reader")
 )
-_LAST_OF_READER = (
-    sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0))
-    .select_from(events.join(changes, changes.c.seq == events.c.seq))
-    .where(_OF_READER)
-    .scalar_subquery()
-)
+_LAST_OF_READER = sa.select(sa.func.coalesce(sa.func.max(_OF_READER.c.seq), 0)).scalar_subquery()
 
 
 def _reading(chained: sa.Select[Any], last: sa.ScalarSelect[Any]) -> Statement:
-    """Reads a page and the state of the log in one statement, so that both are of one moment.
+    """Reads a page of `chained` and the state of the log in one statement, so that both are of one moment.
 
     The state is repeated in each row. An empty page has one row, whose columns of the page are NULL.
     """
-    # PostgreSQL does not derive one of the two comparisons from the other.
-    page = chained.where(events.c.seq > _AFTER, changes.c.seq > _AFTER).order_by(events.c.seq).limit(p("count"))
-    rows = page.subquery("page")
+    page = chained.order_by(events.c.seq).limit(p("count")).subquery("page")
     state = sa.select(_LAST_CHAINED.label("head"), last.label("last_seq"), _IS_BEHIND.label("behind")).subquery("state")
-    return statement(sa.select(state, rows).select_from(state.outerjoin(rows, sa.true())).order_by(rows.c.seq))
+    return statement(sa.select(state, page).select_from(state.outerjoin(page, sa.true())).order_by(page.c.seq))
 
 
-_READ = prepared("read_changes", _reading(_JOINED, _LAST_CHAINED))
-_READ_OF = _reading(_JOINED.where(_OF_READER), _LAST_OF_READER)
+# PostgreSQL does not derive one of the two comparisons from the other.
+_READ = prepared("read_changes", _reading(_JOINED.where(events.c.seq > _AFTER, changes.c.seq > _AFTER), _LAST_CHAINED))
+_READ_OF = _reading(
+    _JOINED.join(_OF_READER, _OF_READER.c.seq == events.c.seq).where(_OF_READER.c.seq > _AFTER), _LAST_OF_READER
+)
 _newest = _LAST.subquery("newest")
 _state = sa.select(_IS_BEHIND.label("behind"), sa.func.now().label("now")).subquery("state")
 _HEAD = statement(
