@@ -15,8 +15,11 @@ ZERO = "0" * 64
 
 
 def canonical(value: Any) -> bytes:
-    """RFC 8785 for objects whose names are ASCII and whose numbers are whole."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    """RFC 8785 for values whose numbers are whole. Names are in the order of their UTF-16 code units."""
+    if isinstance(value, dict):
+        ordered = sorted(value.items(), key=lambda item: item[0].encode("utf-16-be"))
+        return b"{" + b",".join(canonical(name) + b":" + canonical(each) for name, each in ordered) + b"}"
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def linked(previous: str, change: Mapping[str, Any]) -> str:

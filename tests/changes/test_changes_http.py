@@ -1,6 +1,7 @@
 """GET /changes: what it tells, page by page, and how it waits."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -202,11 +203,19 @@ async def test_many_publishes_at_once_give_one_chain(make_registry: MakeRegistry
 async def test_the_hash_is_made_of_what_is_served(registry: Registry):
     """Also for texts that JSON libraries write in different ways, and a time without a fraction of a second."""
     db = registry.app[DB]
-    await append(db, reason='\u20ac \U0001f600 \x7f \\ " / \u2028 <b>', size=2**53 - 1, none=None, yes=True)
+    insert = (
+        "INSERT INTO events (seq, type, package, data, created_at) "
+        "VALUES (1, 'version.published', 'demo', '{details}', '2026-01-02 03:04:05+00')"
+    )
+    details = {
+        "reason": '\u20ac \U0001f600 \x7f \\ " / \u2028 <b>', "\U0001f600": "a name beyond the first plane",
+        "\ufb33": "a name before it in RFC 8785, after it in UTF-8", "size": 2**53 - 1, "none": None, "yes": True,
+    }  # fmt: skip
+    assert await sql(db, insert.format(details=json.dumps(details))) == 1
     await append(db)
-    assert await sql(db, "UPDATE events SET created_at = '2026-01-02 03:04:05+00' WHERE seq = 1") == 1
     first, second = (await page(registry))["changes"]
     assert first["at"] == "2026-01-02T03:04:05.000000Z"
+    assert first["details"] == details
     with case(first):
         assert first["hash"] == linked("0" * 64, first)
     assert second["hash"] == linked(first["hash"], second)
