@@ -60,9 +60,13 @@ class Client:
         return int(answer["seq"])
 
 
+def is_complete(seen: list[Any]) -> bool:
+    return bool(seen) and (seen[-1]["package"], seen[-1]["type"]) == (LAST, "version.published")
+
+
 async def follow(client: Client, seen: list[Any]) -> None:
-    """Adds all changes to `seen` until that of the package LAST. Uses streams and, in between, waiting requests."""
-    while not seen or seen[-1]["package"] != LAST:
+    """Adds all changes to `seen` until LAST is published. Uses streams and, in between, waiting requests."""
+    while not is_complete(seen):
         last = seen[-1]["seq"] if seen else 0
         page = await client.call("GET", f"/changes?since={last}&wait=5&limit=50")
         seen += page["changes"]
@@ -70,7 +74,7 @@ async def follow(client: Client, seen: list[Any]) -> None:
         with contextlib.suppress(aiohttp.ClientError, TimeoutError, AssertionError):
             async with client.session.get(f"{await client.url()}/changes/stream", headers=headers) as response:
                 stream = Stream(response)
-                while not seen or seen[-1]["package"] != LAST:
+                while not is_complete(seen):
                     seen.append((await stream.event())[2])
 
 
