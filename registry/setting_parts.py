@@ -283,7 +283,11 @@ class LogSettings:
     """The log of changes."""
 
     keys: tuple[bytes, ...] = var(
-        "REGISTRY_LOG_KEY", "", "Keys that sign it, newest first", types.log_keys, secret=True
+        "REGISTRY_LOG_KEY",
+        "",
+        "Keys that sign the log of changes, newest first; `synapse-registry log key` makes them",
+        types.log_keys,
+        secret=True,
     )
 
 
