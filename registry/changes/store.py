@@ -10,16 +10,14 @@ from sqlalchemy.sql import bindparam as p
 from registry.changes.chain import FIRST, TYPES
 from registry.db.change_tables import change_checkpoints, change_keys, changes
 from registry.db.engine import Connection, Row, Statement, prepared, statement, together
+from registry.db.lock_numbers import EXTEND_CHAIN
 from registry.db.tables import events, packages
-
-# Any number, as long as nothing else uses it for an advisory lock.
-CHAIN_LOCK = 4_202_251_105
 
 _AFTER = p("after", type_=sa.BigInteger)
 _IS_CHANGE = events.c.type.in_([sa.literal_column(f"'{each}'") for each in TYPES])
 _CONTENT = (events.c.seq, events.c.created_at, events.c.type, events.c.package, events.c.version, events.c.data)
 
-_LOCK = statement(sa.select(sa.func.pg_advisory_xact_lock(p("chain_lock", CHAIN_LOCK, type_=sa.BigInteger))))
+_LOCK = statement(sa.select(sa.func.pg_advisory_xact_lock(p("chain_lock", EXTEND_CHAIN, type_=sa.BigInteger))))
 _LAST = sa.select(changes.c.seq, changes.c.hash).order_by(changes.c.seq.desc()).limit(1)
 _LOCKED_LAST = together(_LOCK, statement(_LAST))
 _UNCHAINED = statement(
