@@ -42,6 +42,8 @@ class Kind:
     With `every` the kind is periodic: it has a single job, which is due again `every` after each run and is never dead.
     In a new registry it first runs after `first_after`. To end a periodic kind for good, delete its row in a migration.
 
+    A `run` that returns a timedelta has more to do: its job stays in the queue and is due again after that time.
+
     `delays` are the pauses after each failed attempt; the last one repeats. Without them, pauses double up to an hour.
     """
 

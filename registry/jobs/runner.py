@@ -154,7 +154,7 @@ class Runner:
     async def _work(self, kind: Kind, job: Job, held: UUID) -> None:
         began = self._clock()
         try:
-            error = await self._handle(kind, job)
+            result = await self._handle(kind, job)
         except asyncio.CancelledError:
             if self._leased.pop(held, None) is None:
                 self._count(kind, job, LOST, began)
@@ -164,7 +164,7 @@ class Runner:
         self._leased.pop(held, None)
         outcome = LOST
         try:
-            outcome = await self._save_result(kind, job, held, error)
+            outcome = await self._save_result(kind, job, held, result)
         except Unavailable as unavailable:
             log.warning("the result of a job can't be saved", extra={"job": kind.name, "reason": unavailable.detail})
         self._count(kind, job, outcome, began)
@@ -175,22 +175,26 @@ class Runner:
         RUNS.labels(kind.name, outcome).inc()
         SECONDS.labels(kind.name).observe(self._clock() - began)
 
-    async def _handle(self, kind: Kind, job: Job) -> Exception | None:
+    async def _handle(self, kind: Kind, job: Job) -> Exception | timedelta | None:
+        """Runs a job. Returns its error, or the time after which it wants to run again."""
         try:
-            await kind.run(job)
+            again = await kind.run(job)
         except Unavailable as error:
             log.warning("job can't run now", extra={"job": kind.name, "id": job.id, "reason": error.detail})
             return error
         except Exception as error:  # a bug in one job must not end the others
             log.exception("job failed", extra={"job": kind.name, "id": job.id, "attempt": job.attempt})
             return error
-        return None
+        return again if isinstance(again, timedelta) else None
 
-    async def _save_result(self, kind: Kind, job: Job, held: UUID, error: Exception | None) -> str:
+    async def _save_result(self, kind: Kind, job: Job, held: UUID, result: Exception | timedelta | None) -> str:
         """Saves the result of a run and returns its outcome."""
-        if error is None:
+        if not isinstance(result, Exception):
             async with self._db.transaction() as conn:
-                return DONE if await store.finish(conn, job.id, held, kind.every) else LOST
+                return (
+                    DONE if await store.finish(conn, job.id, held, kind.every if result is None else result) else LOST
+                )
+        error = result
         delay = back_off(job.attempt, self._chance(), kind.delays)
         if kind.every is not None:
             delay = min(delay, kind.every)

@@ -365,3 +365,18 @@ async def test_a_shorter_interval_brings_the_next_run_forward(db, announcements)
             return bool((await rows(db))[0].run_at < before.run_at - 22 * HOUR)
 
         await until(is_earlier)
+
+
+async def test_a_job_that_has_more_to_do_stays_and_runs_again(db: Database, announcements: Announcements):
+    seen: list[Job] = []
+
+    async def work(job: Job) -> timedelta | None:
+        seen.append(job)
+        return timedelta(0) if len(seen) < 3 else None
+
+    first = await enqueue(db, key="host")
+    async with running({"jobs": Runner(db, announcements, [Kind("test", work)]).run}):
+        async with asyncio.timeout(30):
+            while await rows(db):
+                await asyncio.sleep(0.02)
+    assert [(job.id, job.attempt) for job in seen] == [(first, 1)] * 3
