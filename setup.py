@@ -29,6 +29,7 @@ TEST = [
     "ruff>=0.17,<0.18",
     "schemathesis>=4.30,<5",
     "semver>=3,<4",
+    "standardwebhooks>=1,<2",
     "time-machine>=3,<4",
     "trustme>=1.2,<2",
     "types-cachetools>=6,<8",

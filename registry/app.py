@@ -41,6 +41,7 @@ from registry.packages.upload import Receiver
 from registry.publishers import handlers as publishers
 from registry.publishers.issuers import open_issuers
 from registry.reports import handlers as reports
+from registry.sealing import Sealer
 from registry.search import handlers as search
 from registry.search.index import open_search
 from registry.search.keys import SEARCH
@@ -61,6 +62,9 @@ from registry.web.parsing import MAX_JSON_BODY
 from registry.web.problems import install_error_handlers
 from registry.web.route import BEARER, Limit, Route
 from registry.web.spool import Spool
+from registry.webhooks import handlers as webhooks
+from registry.webhooks import hooks
+from registry.webhooks.guard import open_guard
 from registry.worker import CHANNELS, background
 
 # The router tries the routes in this order, so the most frequent ones come first.
@@ -77,6 +81,7 @@ ROUTES: tuple[Route, ...] = (
     *publishers.ROUTES,
     *reports.ROUTES,
     *audit.ROUTES,
+    *webhooks.ROUTES,
     *operations.ROUTES,
 )
 # The classes of REGISTRY_RATE_LIMITS, by name.
@@ -189,6 +194,8 @@ def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterat
             )
             app[changes.CHECKPOINTS] = Checkpoints(db, log, settings.log.keys)
             await stack.enter_async_context(running({"announcements": announcements.listen, "changes": feed.run}))
+            app[webhooks.GUARD] = await stack.enter_async_context(open_guard(settings.webhooks))
+            app[webhooks.SEALER] = Sealer(settings.accounts.secret_keys, hooks.PURPOSE)
             app[SEARCH] = index = await stack.enter_async_context(open_search(settings.search))
             app[downloads.RECORDER] = await stack.enter_async_context(open_recorder(db, settings.limits.spool_path))
             if with_background:

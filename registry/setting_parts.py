@@ -163,6 +163,25 @@ class MailSettings:
 
 
 @dataclass(frozen=True)
+class WebhookSettings:
+    """Where webhooks may be sent, and how long deliveries are kept."""
+
+    allow: tuple[str, ...] = var(
+        "REGISTRY_WEBHOOK_ALLOW",
+        "",
+        "Networks that are not public, but to which webhooks may be sent, such as 10.0.0.0/8",
+        types.networks,
+    )
+    http: bool = var("REGISTRY_WEBHOOK_HTTP", "false", "Whether webhooks may use http instead of https", types.flag)
+    retention: timedelta = var(
+        "REGISTRY_WEBHOOK_RETENTION",
+        "30d",
+        "How long deliveries of webhooks are listed and can be repeated",
+        types.duration("1d", "3650d"),
+    )
+
+
+@dataclass(frozen=True)
 class DatabaseSettings:
     """PostgreSQL."""
 

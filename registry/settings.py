@@ -24,6 +24,7 @@ from registry.setting_parts import (
     SearchSettings,
     StackSettings,
     StorageSettings,
+    WebhookSettings,
     WebSettings,
 )
 from registry.setting_source import read_part, unknown
@@ -46,6 +47,7 @@ class Settings:
     oidc: OidcSettings
     audit: AuditSettings
     mail: MailSettings
+    webhooks: WebhookSettings
     database: DatabaseSettings
     storage: StorageSettings
     search: SearchSettings

@@ -31,6 +31,7 @@ from registry.owners import invite
 from registry.packages import sweep
 from registry.packages.cached import DOWNLOADED
 from registry.publishers import manage as publishers
+from registry.sealing import Sealer
 from registry.search import consumer, counts
 from registry.search.index import SearchIndex, open_search
 from registry.search.reconcile import reconcile
@@ -38,6 +39,12 @@ from registry.settings import Settings
 from registry.storage.base import Storage
 from registry.storage.opened import open_storage
 from registry.tasks import Task, running
+from registry.webhooks import hooks
+from registry.webhooks.deliveries import fanout
+from registry.webhooks.deliveries.deliver import Deliverer
+from registry.webhooks.deliveries.purge import purge as purge_deliveries
+from registry.webhooks.guard import open_guard
+from registry.webhooks.sender import open_sender
 
 CHANNELS = (event_log.CHANNEL, event_consumer.PROGRESS, DOWNLOADED, queue.CHANNEL)
 """The channels that a process listens on."""
@@ -57,7 +64,11 @@ async def background(
     gather_seconds: float = analytics.GATHER_SECONDS,
 ) -> AsyncIterator[None]:
     """Runs the consumers and the jobs during the block. Dashboards lag behind by about `gather_seconds`."""
-    async with open_analytics(settings.search) as dashboards:
+    async with (
+        open_analytics(settings.search) as dashboards,
+        open_guard(settings.webhooks) as guard,
+        open_sender(guard) as sender,
+    ):
         kinds = _maintenance(settings, db, storage, dashboards)
         changes = ChangeLog(db)
         checkpoints = Checkpoints(db, changes, settings.log.keys)
@@ -65,7 +76,10 @@ async def background(
         tasks: dict[str, Task] = {
             "index": lambda: consumer.follow(db, announcements, index),
             "changes": lambda: chaining.follow(db, announcements, changes),
+            "webhooks": lambda: fanout.follow(db, announcements, changes),
         }
+        sealer = Sealer(settings.accounts.secret_keys, hooks.PURPOSE)
+        kinds += Deliverer(db, sender, sealer).kinds()
         if dashboards is not None:
             kinds += _search_maintenance(settings, db, index, dashboards)
             tasks["dashboards"] = lambda: analytics.follow(db, announcements, dashboards, gather_seconds=gather_seconds)
@@ -95,6 +109,8 @@ def _maintenance(settings: Settings, db: Database, storage: Storage, dashboards:
         _periodic("purge audit log", HOUR * 24, lambda: purge_audit(db, settings.audit.retention)),
         _periodic("purge links of mails", HOUR, lambda: send.purge(db)),
         Kind(notices.KIND, send.Mailer(db, configuration(settings)).run, concurrency=MAILS_AT_ONCE),
+        _periodic("wake webhooks", SECOND * 2, lambda: fanout.wake_due(db)),
+        _periodic("purge deliveries", HOUR * 6, lambda: purge_deliveries(db, settings.webhooks.retention)),
         _periodic("purge dead jobs", HOUR * 24, lambda: queue.purge(db)),
         _periodic("keep downloads", HOUR * 12, lambda: analytics.retain(db, dashboards, retention)),
     ]

@@ -15,7 +15,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import registry.db.change_tables
-import registry.db.mail_tables  # noqa: F401 - adds its table to the metadata
+import registry.db.mail_tables
+import registry.db.webhook_tables  # noqa: F401 - adds its tables to the metadata
 from registry.db import lock_numbers
 from registry.db.connecting import connect_blocking
 from registry.db.factor_tables import metadata

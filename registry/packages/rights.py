@@ -35,6 +35,7 @@ class Action(Enum):
     TRUST = _Rule("manage", frozenset((OWNER,)), admins=False, phrase="add trusted publishers to")
     LIST_PUBLISHERS = _Rule("manage", frozenset((OWNER,)), admins=True, phrase="see or remove trusted publishers of")
     AUDIT = _Rule("manage", frozenset((OWNER,)), admins=True, phrase="read the audit log of")
+    WEBHOOK = _Rule("manage", frozenset((OWNER, MAINTAINER)), admins=False, phrase="make webhooks of")
     SET_OWNERS = _Rule("admin", frozenset(), admins=True, phrase="set the owners of")
     RESTORE = _Rule("admin", frozenset(), admins=True, phrase="restore versions of")
     QUARANTINE = _Rule("admin", frozenset(), admins=True, phrase="quarantine")

@@ -14,7 +14,8 @@ from registry.web.route import OPEN, Route
 _REFS = "#/components/schemas/{model}"
 DESCRIPTION = "Publish, find and install packages. Every error has the shape `Problem`; its `code` is stable."
 STATUS_TEXT = {
-    200: "OK", 201: "Created", 202: "Accepted", 204: "Done, no body", 206: "The requested range of bytes",
+    200: "OK", 201: "Created", 202: "Accepted, done in a moment", 204: "Done, no body",
+    206: "The requested range of bytes",
     301: "The package has another spelling: see Location", 302: "The tarball is at Location", 304: "Unchanged",
     308: "The package has another spelling: repeat the request at Location",
     400: "Invalid input", 401: "Credentials missing or not valid", 403: "Not allowed", 404: "Not found",

@@ -1,0 +1,212 @@
+"""HTTP handlers of webhooks."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from aiohttp import web
+from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
+from typing_extensions import TypedDict
+
+from registry.accounts.requests import principal_of
+from registry.errors import InvalidInput, NotFound
+from registry.keys import DB
+from registry.sealing import Sealer
+from registry.web import paging
+from registry.web.parsing import Body, read_body
+from registry.web.responses import json_response
+from registry.web.route import READS, SIGNED_IN, Limit, Route
+from registry.webhooks import hooks, store
+from registry.webhooks.deliveries import log
+from registry.webhooks.guard import MAX_URL, Guard
+
+GUARD = web.AppKey("webhook_guard", Guard)
+SEALER = web.AppKey("webhook_sealer", Sealer)
+
+MAX_DESCRIPTION = 500
+MAX_SEQ = (1 << 53) - 1
+WEBHOOKS = Limit("webhook", "200/hour")
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+def _check_events(events: list[str]) -> list[str]:
+    unknown = [each for each in events if each not in hooks.EVENTS]
+    if unknown:
+        raise ValueError(f"has unknown events; known are {', '.join(sorted(hooks.EVENTS))}")
+    return events
+
+
+Url = Annotated[str, Field(min_length=1, max_length=MAX_URL)]
+Events = Annotated[
+    list[str],
+    Field(min_length=1, max_length=100, json_schema_extra={"items": {"type": "string", "enum": sorted(hooks.EVENTS)}}),
+    AfterValidator(_check_events),
+]
+Description = Annotated[str, Field(max_length=MAX_DESCRIPTION)]
+Seq = Annotated[int, Field(ge=0, le=MAX_SEQ)]
+
+
+def _parse_scope(value: Any) -> tuple[str, str | None]:
+    """(scope in the store, name of the package or None)."""
+    if value == "all":
+        return store.ALL, None
+    if value == {"owner": "me"}:
+        return store.OWNED, None
+    if isinstance(value, dict) and value.keys() == {"package"} and isinstance(value["package"], str):
+        return store.PACKAGE, value["package"]
+    raise ValueError('must be {"package": "name"}, {"owner": "me"} or "all"')
+
+
+def _object(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "required": [name], "additionalProperties": False, "properties": {name: schema}}
+
+
+Scope = Annotated[
+    tuple[str, str | None],
+    PlainValidator(_parse_scope),
+    WithJsonSchema(
+        {
+            "oneOf": [
+                _object("package", {"type": "string"}),
+                _object("owner", {"type": "string", "enum": ["me"]}),
+                {"type": "string", "enum": ["all"]},
+            ]
+        }
+    ),
+]
+
+
+class NewWebhook(Body):
+    """Where to send which changes. The scope `all` is for admins."""
+
+    url: Url
+    scope: Scope
+    events: Annotated[Events, Field(default_factory=lambda: ["*"])]
+    description: Description = ""
+
+
+class WebhookChange(Body):
+    """The members to change."""
+
+    url: Url | None = None
+    events: Events | None = None
+    description: Description | None = None
+    enabled: bool | None = None
+
+
+class Redelivery(Body):
+    """Either one delivery, or the changes from one seq to another, both included."""
+
+    delivery: Annotated[str, Field(max_length=100)] | None = None
+    from_seq: Seq | None = None
+    to_seq: Seq | None = None
+
+
+class WebhooksPage(TypedDict):
+    webhooks: list[hooks.Hook]
+    next_cursor: str | None
+
+
+class DeliveriesPage(TypedDict):
+    deliveries: list[log.Delivery]
+    next_cursor: str | None
+
+
+async def post_webhook(request: web.Request) -> web.StreamResponse:
+    who = principal_of(request)
+    who.require("manage")
+    body = await read_body(request, NewWebhook)
+    wanted = hooks.Wanted(body.url, *body.scope, body.events, body.description)
+    made = await hooks.create(request.app[DB], request.app[SEALER], request.app[GUARD], who, wanted)
+    return json_response(made, status=201, headers=_NO_STORE)
+
+
+async def get_webhooks(request: web.Request) -> web.StreamResponse:
+    limit, after = paging.page_of(request, "webhooks")
+    found = await hooks.list_hooks(request.app[DB], principal_of(request), after, limit + 1)
+    return json_response(paging.page("webhooks", "webhooks", found, limit), headers=_NO_STORE)
+
+
+async def get_webhook(request: web.Request) -> web.StreamResponse:
+    found = await hooks.get(request.app[DB], principal_of(request), _id_of(request))
+    return json_response(found, headers=_NO_STORE)
+
+
+async def patch_webhook(request: web.Request) -> web.StreamResponse:
+    who, webhook = principal_of(request), _id_of(request)
+    who.require("manage")
+    body = await read_body(request, WebhookChange)
+    wanted = hooks.Change(body.url, body.events, body.description, body.enabled)
+    changed = await hooks.change(request.app[DB], request.app[GUARD], who, webhook, wanted)
+    return json_response(changed, headers=_NO_STORE)
+
+
+async def delete_webhook(request: web.Request) -> web.StreamResponse:
+    await hooks.delete(request.app[DB], principal_of(request), _id_of(request))
+    return web.Response(status=204)
+
+
+async def post_rotate(request: web.Request) -> web.StreamResponse:
+    rotated = await hooks.rotate(request.app[DB], request.app[SEALER], principal_of(request), _id_of(request))
+    return json_response(rotated, headers=_NO_STORE)
+
+
+async def post_ping(request: web.Request) -> web.StreamResponse:
+    queued = await log.ping(request.app[DB], principal_of(request), _id_of(request))
+    return json_response(queued, status=202)
+
+
+async def get_deliveries(request: web.Request) -> web.StreamResponse:
+    limit, before = paging.page_of(request, "deliveries", start=log.NEWEST)
+    found = await log.deliveries(request.app[DB], principal_of(request), _id_of(request), before, limit + 1)
+    page = paging.page("deliveries", "deliveries", found, limit, key="number")
+    page["deliveries"] = log.without_numbers(page["deliveries"])
+    return json_response(page, headers=_NO_STORE)
+
+
+async def post_redeliver(request: web.Request) -> web.StreamResponse:
+    who, webhook, db = principal_of(request), _id_of(request), request.app[DB]
+    who.require("manage")
+    body = await read_body(request, Redelivery)
+    is_range = body.from_seq is not None or body.to_seq is not None
+    if (body.delivery is not None) == is_range:
+        raise InvalidInput.field("delivery", "or from_seq and to_seq must be given, but not both")
+    if body.delivery is not None:
+        queued = await log.redeliver(db, who, webhook, body.delivery)
+    elif body.from_seq is None or body.to_seq is None:
+        raise InvalidInput.field("from_seq", "and to_seq must be given together")
+    else:
+        queued = await log.redeliver_range(db, who, webhook, body.from_seq, body.to_seq)
+    return json_response(queued, status=202)
+
+
+def _id_of(request: web.Request) -> int:
+    given = request.match_info["id"]
+    if not (given.isascii() and given.isdigit() and len(given) <= 18):
+        raise NotFound("There is no webhook with this id.")
+    return int(given)
+
+
+def _json(model: type[Body]) -> dict[str, type[Body]]:
+    return {"application/json": model}
+
+
+def _route(method: str, path: str, handler: Callable[..., Any], summary: str, answers: Any, **more: Any) -> Route:
+    limit = READS if method == "GET" else WEBHOOKS
+    return Route(method, f"/api/v1/webhooks{path}", handler, summary, SIGNED_IN, limit, answers=answers, **more)
+
+
+ROUTES = (
+    _route("POST", "", post_webhook, "Make a webhook", {201: hooks.Hook}, body=_json(NewWebhook), errors=(409,)),
+    _route("GET", "", get_webhooks, "Your webhooks", {200: WebhooksPage}, parameters=paging.PARAMETERS),
+    _route("GET", "/{id}", get_webhook, "One of your webhooks", {200: hooks.Hook}),
+    _route("PATCH", "/{id}", patch_webhook, "Change, disable or enable a webhook", {200: hooks.Hook},
+           body=_json(WebhookChange)),
+    _route("DELETE", "/{id}", delete_webhook, "Delete a webhook", {204: None}),
+    _route("POST", "/{id}/rotate", post_rotate, "Make a new secret; the old one also signs for 24 hours",
+           {200: hooks.Rotated}),
+    _route("POST", "/{id}/ping", post_ping, "Send a ping to the webhook", {202: log.Queued}, errors=(409,)),
+    _route("GET", "/{id}/deliveries", get_deliveries, "What was sent to the webhook, newest first",
+           {200: DeliveriesPage}, parameters=paging.PARAMETERS),
+    _route("POST", "/{id}/redeliver", post_redeliver, "Send one delivery, or a range of changes, again",
+           {202: log.Queued}, body=_json(Redelivery), errors=(409,)),
+)  # fmt: skip
