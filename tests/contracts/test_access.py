@@ -34,6 +34,7 @@ PUBLISHERS: Row = {**SIGNED_IN, READING: 403, YANKING: 403, BOUND: 403}
 # Not even an admin may publish versions of somebody else's package.
 OWN_PUBLISHERS: Row = {**PUBLISHERS, USER: 403, ADMIN: 403}
 YANKERS: Row = {**SIGNED_IN, USER: 403, READING: 403, PUBLISHING: 403, BOUND: 403}
+MANAGERS: Row = {**SIGNED_IN, READING: 403, YANKING: 403, PUBLISHING: 403, BOUND: 403}
 ADMINS: Row = {**BY_PASSWORD, USER: 403, OWNER: 403}
 
 OWNERS: Row = {**BY_PASSWORD, USER: 403, ADMIN: 403}
@@ -116,6 +117,20 @@ ROWS: dict[str, Row] = {
     f"POST {OF_PACKAGE}/report": SIGNED_IN,
     f"GET {API}/admin/reports": ADMINS,
     f"PATCH {API}/admin/reports/{{id}}": ADMINS,
+    f"POST {API}/webhooks": MANAGERS,
+    f"GET {API}/webhooks": MANAGERS,
+    **{
+        f"{method} {API}/webhooks/{{id}}{path}": MANAGERS
+        for method, path in (
+            ("GET", ""),
+            ("PATCH", ""),
+            ("DELETE", ""),
+            ("POST", "/rotate"),
+            ("POST", "/ping"),
+            ("GET", "/deliveries"),
+            ("POST", "/redeliver"),
+        )
+    },
     f"GET {API}/changes": READERS,
     f"GET {API}/changes/stream": READERS,
     f"GET {API}/changes/checkpoint": READERS,
@@ -153,6 +168,9 @@ BODIES: dict[str, Any] = {
     f"PATCH {API}/packages/{{name}}/{{version}}": {"yanked": False},
     f"POST {API}/auth/publishers": {**PUBLISHER, "package": f"unborn-{SERIAL}"},
     f"POST {OF_PACKAGE}/report": {"kind": "spam", "text": "Spam"},
+    "webhooks": {"url": "https://ci.example.invalid/", "scope": {"owner": "me"}},
+    "redeliver": {"delivery": "msg_x"},
+    f"PATCH {API}/webhooks/{{id}}": {"description": "x"},
 }
 
 

@@ -1,0 +1,110 @@
+"""How many requests run at once, and that receivers that fail or hang delay nobody else's."""
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from registry.db.engine import Database, Statement
+from registry.jobs.queue import Job
+from registry.keys import DB, SETTINGS
+from registry.sealing import Sealer
+from registry.webhooks.deliveries import deliver, fanout
+from registry.webhooks.deliveries.deliver import Deliverer
+from registry.webhooks.deliveries.purge import purge
+from registry.webhooks.hooks import PURPOSE
+from registry.webhooks.sender import Outcome
+from tests.changes.events import append, sql, value
+from tests.client import Registry
+from tests.conftest import MakeRegistry
+from tests.until import until
+from tests.webhooks.receiver import LOCAL, Receiver, hanging, hook, receiving
+
+EVENTS = 30
+
+
+async def test_at_most_four_requests_run_at_once_to_a_host(sending: Registry, receiver: Receiver):
+    """With several webhooks of the host, a retried one among them."""
+    root = await sending.user("root", admin=True)
+
+    async def slow(_: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(0.01)
+        return web.Response()
+
+    for number in range(6):
+        await hook(root, receiver.url(f"/{number}"))
+        receiver.answers[f"/{number}"] = slow
+    await sql(sending.app[DB], "UPDATE webhooks SET is_slow = true WHERE id = (SELECT max(id) FROM webhooks)")
+    await append(sending.app[DB], EVENTS)
+    await until(lambda: len(receiver.received) >= 6 * EVENTS)
+    assert 1 < receiver.most <= 4
+
+
+async def test_a_dead_receiver_delays_nobody_elses(sending: Registry, receiver: Receiver):
+    """Not even that of another webhook on the same host, once it has failed. One that hangs keeps hanging."""
+    root = await sending.user("root", admin=True)
+    receiver.answers["/hanging"] = hanging
+    await hook(root, receiver.url("/hanging"))
+    await sql(sending.app[DB], "UPDATE webhooks SET is_slow = true")
+    async with receiving() as other:
+        await hook(root, receiver.url("/living"))
+        await hook(root, other.url("/living"))
+        await append(sending.app[DB], EVENTS)
+        await until(lambda: min(len(each.of("/living")) for each in (receiver, other)) == EVENTS, seconds=10)
+    assert len(receiver.of("/hanging")) == 1
+
+
+async def test_a_webhook_that_fails_moves_to_jobs_of_its_own_and_back(make_registry: MakeRegistry):
+    registry = await make_registry(**LOCAL, with_background=False)
+    db: Database = registry.app[DB]
+    root = await registry.user("root", admin=True)
+    await hook(root, "http://127.0.0.1:9/")
+    outcomes = [Outcome(500, 1, "The receiver answered 500.", ""), Outcome(200, 1, None, "")]
+
+    class Scripted:
+        async def send(self, *_: Any) -> Outcome:
+            return outcomes.pop(0)
+
+    sealer = Sealer(registry.app[SETTINGS].accounts.secret_keys, PURPOSE)
+    deliverer = Deliverer(db, Scripted(), sealer, chance=lambda: 0.5)  # type: ignore[arg-type]
+    await sql(db, "INSERT INTO webhook_deliveries (webhook_id, type) SELECT id, 'ping' FROM webhooks")
+    job = Job(1, fanout.FAST, {"host": "127.0.0.1:9"}, 1)
+    assert await deliverer.run(job) is None
+    assert await value(db, "SELECT is_slow FROM webhooks")
+    seconds = await value(db, "SELECT extract(epoch FROM due_at - now()) FROM webhook_deliveries")
+    assert 0 < seconds <= deliver.DELAYS[0].total_seconds()
+    await sql(db, "UPDATE webhook_deliveries SET due_at = now()")
+    assert await deliverer.run(job) is None
+    assert len(outcomes) == 1
+    assert await deliverer.run(Job(2, fanout.SLOW, {"host": "127.0.0.1:9"}, 1)) is None
+    assert not await value(db, "SELECT is_slow FROM webhooks")
+    assert await value(db, "SELECT state FROM webhook_deliveries") == "delivered"
+
+
+async def test_old_deliveries_and_ended_webhooks_are_purged(make_registry: MakeRegistry):
+    registry = await make_registry(**LOCAL, with_background=False)
+    db: Database = registry.app[DB]
+    root = await registry.user("root", admin=True)
+    made = [await hook(root, "http://127.0.0.1:9/") for _ in range(2)]
+    await sql(db, "INSERT INTO webhook_deliveries (webhook_id, type) SELECT id, 'ping' FROM webhooks")
+    await sql(
+        db, "INSERT INTO webhook_deliveries (webhook_id, type, created_at) "
+        "SELECT id, 'ping', now() - interval '31 days' FROM webhooks"
+    )  # fmt: skip
+    assert (await root.call("DELETE", f"/webhooks/{made[0]['id']}")).status == 204
+    assert await purge(db, registry.app[SETTINGS].webhooks.retention) == 3
+    assert await value(db, "SELECT count(*) FROM webhook_deliveries") == 1
+    assert await value(db, "SELECT count(*) FROM webhooks") == 1
+
+
+async def test_deliveries_are_made_once_however_often_a_batch_is_handled(sending: Registry, receiver: Receiver):
+    root = await sending.user("root", admin=True)
+    await hook(root, receiver.url())
+    await append(sending.app[DB], EVENTS)
+    await until(lambda: len(receiver.received) == EVENTS)
+    await sql(sending.app[DB], "UPDATE consumers SET seq = 0 WHERE name = 'webhooks'")
+    await append(sending.app[DB])
+    await until(lambda: len(receiver.received) > EVENTS)
+    assert len(receiver.received) == EVENTS + 1
+    async with sending.app[DB].read() as conn:
+        assert await conn.value(Statement("SELECT count(*) FROM webhook_deliveries", {})) == EVENTS + 1
