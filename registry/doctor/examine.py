@@ -9,7 +9,20 @@ from typing import Any
 
 from registry.analytics.index import open_analytics
 from registry.db.engine import open_database
-from registry.doctor import blobs, changes, dashboards, event_log, factors, jobs, mail, rows, schema, search, spool
+from registry.doctor import (
+    blobs,
+    changes,
+    dashboards,
+    event_log,
+    factors,
+    jobs,
+    mail,
+    rows,
+    schema,
+    search,
+    spool,
+    webhooks,
+)
 from registry.doctor.check import Check, Progress, Registry
 from registry.doctor.counts import checks as counts
 from registry.errors import Unavailable
@@ -66,7 +79,7 @@ def all_checks(registry: Registry, *, deep: bool) -> list[Check]:
     With `deep`, one check reads all tarballs.
     """
     checks = [*schema.CHECKS, *blobs.CHECKS, *(blobs.DEEP if deep else ()), *rows.CHECKS, *event_log.CHECKS]
-    checks += [*changes.CHECKS, *spool.CHECKS, *counts.CHECKS, *jobs.CHECKS, *factors.CHECKS]
+    checks += [*changes.CHECKS, *spool.CHECKS, *counts.CHECKS, *jobs.CHECKS, *factors.CHECKS, *webhooks.CHECKS]
     if configuration(registry.settings) is not None:
         checks += mail.CHECKS
     if registry.index.is_configured:

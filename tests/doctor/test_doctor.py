@@ -264,7 +264,7 @@ STARTED_OVER: Round = {
     "the search indices": (lose_the_index, {"search indices": 1}),
     "a consumer beyond its log": (
         statement("UPDATE consumers SET seq = seq + 1000"),
-        {"cursors": 4},
+        {"cursors": 5},
     ),
 }
 
