@@ -5,7 +5,7 @@ import asyncio
 import json
 from pathlib import Path
 
-from tests.bench import changes, inspection, plans, reads, searches, writes
+from tests.bench import changes, inspection, plans, reads, searches, webhooks, writes
 from tests.bench.catalogue import read_catalogue
 from tests.bench.relevance_corpus import of_debian
 from tests.bench.stack import brought_up
@@ -21,6 +21,7 @@ FIGURES = {
     "plans": plans.plans,
     "changes": changes.pages,
     "listeners": changes.listeners,
+    "webhooks": webhooks.deliveries,
 }
 
 

@@ -21,6 +21,7 @@ from registry.settings import Settings
 from tests.bench.catalogue import Entry, load
 from tests.client import PASSWORD, Registry, User
 from tests.deploy.outside import running
+from tests.webhooks.receiver import LOCAL
 
 # Counted as ever, refused never.
 LIMITS = ",".join(f"{name}=999999999/minute" for name in LIMIT_CLASSES)
@@ -56,6 +57,7 @@ async def brought_up(data: Path, entries: Sequence[Entry], copies: int = 1) -> A
         "REGISTRY_PORT": str(reserve()),
         "REGISTRY_RATE_LIMITS": LIMITS,
         "REGISTRY_LOG_LEVEL": "warning",
+        **LOCAL,
     }
     url = f"http://127.0.0.1:{environ['REGISTRY_PORT']}"
     with _folder() as folder:
