@@ -18,6 +18,7 @@ from registry.owners import store as invitations
 from registry.packages.owners import store as roles
 from registry.publishers import store as publishers
 from registry.setting_parts import AccountSettings
+from registry.webhooks import store as webhooks
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ async def end(db: Database, settings: AccountSettings, principal: Principal, giv
         await roles.remove_user(conn, user.id)
         await invitations.end_of_account(conn, user.id, user.email)
         await publishers.end_of_account(conn, user.id)
+        await webhooks.end_of_account(conn, user.id)
         await store.delete_all(conn, user.id)
         await sessions.end_all(conn, user.id)
         await attempt.forget(conn, settings, user)

@@ -70,6 +70,9 @@ _DISABLE = statement(
     _one.where(_c.disabled_at.is_(None)).values(disabled_at=_now, disabled_reason=p("reason"), updated_at=_now)
 )
 _DELETE = statement(_one.values(deleted_at=_now))
+_END_OF_USER = statement(
+    sa.update(webhooks).where(_c.user_id == p("of_user"), _c.deleted_at.is_(None)).values(deleted_at=_now)
+)
 _ROTATE = statement(
     _one.values(
         old_secret=_c.secret,
@@ -101,10 +104,7 @@ _SAVE_RESULTS = statement(
 _SECRETS = statement(
     sa.select(_c.id, _c.secret).where(_c.deleted_at.is_(None), _c.id > p("after")).order_by(_c.id).limit(p("count"))
 )
-_ended_user = sa.exists().where(users.c.id == _c.user_id, users.c.deleted_at.is_not(None))
-_ENDED = statement(
-    sa.select(_c.id).where(sa.or_(_c.deleted_at.is_not(None), _ended_user)).order_by(_c.id).limit(p("count"))
-)
+_ENDED = statement(sa.select(_c.id).where(_c.deleted_at.is_not(None)).order_by(_c.id).limit(p("count")))
 _REMOVE = statement(sa.delete(webhooks).where(_c.id == p("webhook")))
 
 
@@ -151,6 +151,11 @@ async def delete(conn: Connection, webhook: int) -> None:
     await conn.run(_DELETE, webhook=webhook)
 
 
+async def end_of_account(conn: Connection, user_id: int) -> None:
+    """Ends all webhooks of a user. `ended` finds them from then on."""
+    await conn.run(_END_OF_USER, of_user=user_id)
+
+
 async def rotate(conn: Connection, webhook: int, sealed: str, overlap: timedelta) -> Any:
     """Sets a new encrypted secret. Returns until when the old one signs as well."""
     return await conn.value(_ROTATE, webhook=webhook, to_secret=sealed, overlap=overlap)
@@ -176,7 +181,7 @@ async def secrets(conn: Connection, after: int, count: int) -> list[Row]:
 
 
 async def ended(conn: Connection, count: int) -> list[int]:
-    """Ids of webhooks that were deleted, or whose maker's account has ended."""
+    """Ids of webhooks that were deleted, or that ended with the account of their maker."""
     return [row.id for row in await conn.all(_ENDED, count=count)]
 
 
