@@ -32,8 +32,8 @@ from registry.mail import handlers as mail
 from registry.operations import handlers as operations
 from registry.operations.readiness import Readiness
 from registry.owners import handlers as owners
+from registry.package_format import names, versions
 from registry.packages import handlers as packages
-from registry.packages import names, versions
 from registry.packages.cached import PackageCache
 from registry.packages.inspection import InspectionPool
 from registry.packages.requests import CACHE

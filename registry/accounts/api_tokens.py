@@ -18,7 +18,7 @@ MAX_NAME = 100
 MAX_PACKAGES = 100
 MAX_DAYS = 3650
 
-# The grammar of packages/names.py. This room is below that one and can't import it.
+# The grammar of package_format/names.py. This room is below that one and can't import it.
 _PACKAGE = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,212}[a-z0-9])?")
 
 

@@ -7,8 +7,8 @@ from registry.db.engine import ConstraintViolated, Row
 from registry.doctor import store
 from registry.doctor.check import Check, Found, Registry, pages, reading
 from registry.errors import InvalidInput
-from registry.packages import versions
-from registry.packages.names import similarity_key
+from registry.package_format import versions
+from registry.package_format.names import similarity_key
 
 PAGE = 5_000
 REFRESHED_AT_ONCE = 100

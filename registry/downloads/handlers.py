@@ -17,7 +17,8 @@ from registry.downloads.store import Download
 from registry.downloads.tarballs import Tarballs
 from registry.errors import DatabaseUnavailable, PreconditionFailed, RangeNotSatisfiable, RegistryError
 from registry.keys import SETTINGS, STORAGE
-from registry.packages import names, read, versions
+from registry.package_format import names, versions
+from registry.packages import read
 from registry.packages.requests import VERSION, name_of, redirect_look_alikes, version_of
 from registry.web.addresses import network_of
 from registry.web.answers import send_headers

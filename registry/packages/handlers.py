@@ -8,7 +8,8 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 from registry.accounts.requests import principal_of, visible_packages
 from registry.errors import FieldError, InvalidInput, UnsupportedMediaType
 from registry.keys import DB, STORAGE
-from registry.packages import fields, manage, manifest, names, publish, read, versions
+from registry.package_format import fields, manifest, names, versions
+from registry.packages import manage, publish, read
 from registry.packages.inspection import InspectionPool
 from registry.packages.listing import page as listing
 from registry.packages.listing.store import SORTS

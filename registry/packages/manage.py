@@ -11,7 +11,8 @@ from registry.db.engine import Connection, Database
 from registry.errors import Conflict, InvalidInput
 from registry.events import audit
 from registry.events import log as event_log
-from registry.packages import names, store
+from registry.package_format import names
+from registry.packages import store
 from registry.packages.read import canonical_of, check_name, is_address_of, no_package, no_version
 from registry.packages.rights import Action, authorize, check_quarantine
 from registry.packages.status import store as status

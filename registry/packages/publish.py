@@ -30,14 +30,15 @@ from registry.errors import (
     VersionExists,
 )
 from registry.events import audit
-from registry.packages import archive, manifest, names, rights, store, versions
+from registry.package_format import archive, manifest, names, versions
+from registry.package_format.manifest import Metadata
+from registry.package_format.member_names import ArchiveWarning
+from registry.package_format.versions import Version
+from registry.packages import rights, store
 from registry.packages.inspection import InspectionPool
-from registry.packages.manifest import Metadata
-from registry.packages.member_names import ArchiveWarning
 from registry.packages.owners import store as owners
 from registry.packages.provenance import provenance_of
 from registry.packages.rights import Action
-from registry.packages.versions import Version
 from registry.storage.base import Storage
 from registry.web.spool import Spooled
 

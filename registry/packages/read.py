@@ -10,8 +10,9 @@ from typing_extensions import TypedDict
 
 from registry.db.engine import Connection, Database, Row
 from registry.errors import InvalidInput, NotFound
-from registry.packages import names, rights, store, versions
-from registry.packages.manifest import manifest_text_of_jsonb
+from registry.package_format import names, versions
+from registry.package_format.manifest import manifest_text_of_jsonb
+from registry.packages import rights, store
 from registry.packages.provenance import Provenance
 from registry.packages.status import store as status
 from registry.packages.totals import store as totals_store

@@ -3,7 +3,8 @@
 from aiohttp import web
 
 from registry.accounts.requests import visible_packages
-from registry.packages import names, read
+from registry.package_format import names
+from registry.packages import read
 from registry.packages.cached import PackageCache
 from registry.web.route import Handler
 

@@ -10,8 +10,8 @@ from sqlalchemy.sql import bindparam as p
 from registry.db.engine import Connection, Row, json, prepared, statement, together
 from registry.db.tables import download_days, idempotency_keys, package_versions, packages
 from registry.events import log as event_log
-from registry.packages.manifest import Metadata
-from registry.packages.names import similarity_key
+from registry.package_format.manifest import Metadata
+from registry.package_format.names import similarity_key
 from registry.packages.owners.store import OWNERS, role_of
 from registry.packages.status.store import DEPRECATION, NOT_QUARANTINED
 

@@ -20,9 +20,9 @@ from aiohttp import (
 from aiohttp.http_exceptions import HttpProcessingError
 
 from registry.errors import InvalidInput, TooLarge, UnsupportedMediaType
-from registry.packages.fields import escaped
+from registry.package_format.fields import escaped
+from registry.package_format.manifest import REQUIRED, request_problems
 from registry.packages.inspection import InspectionPool
-from registry.packages.manifest import REQUIRED, request_problems
 from registry.packages.publish import Upload
 from registry.web.parsing import MAX_JSON_BODY, flag_of, parse_object
 from registry.web.problems import send_continue

@@ -15,7 +15,7 @@ from registry.db.engine import Connection, Database, Row
 from registry.errors import OidcRefused
 from registry.events import audit
 from registry.events.audit import Actor, Origin
-from registry.packages import names
+from registry.package_format import names
 from registry.publishers import id_tokens, matching, store
 from registry.publishers.id_tokens import IdToken, refused
 from registry.publishers.issuers import Issuer, Issuers

@@ -14,7 +14,7 @@ from registry.db.engine import Connection, Database, Row
 from registry.errors import Conflict, InvalidInput, NameReserved, NameTooSimilar, NotFound, Unauthorized
 from registry.events import audit
 from registry.owners.members import lock_package
-from registry.packages import names
+from registry.package_format import names
 from registry.packages import store as packages
 from registry.packages.publish import check_publishable
 from registry.packages.read import check_name

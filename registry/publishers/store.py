@@ -9,7 +9,7 @@ from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Row, json, statement
 from registry.db.tables import api_tokens, package_owners, packages, publishers, used_id_tokens, users
-from registry.packages.names import similarity_key
+from registry.package_format.names import similarity_key
 from registry.packages.rights import OWNER
 from registry.publishers.matching import Publisher
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from typing_extensions import TypedDict
 
 from registry.db.engine import Database
-from registry.packages.names import similarity_key
+from registry.package_format.names import similarity_key
 from registry.search import page, query, store
 from registry.search.documents import PACKAGES, Document
 from registry.search.index import SearchIndex

@@ -13,8 +13,8 @@ from registry.db.engine import Connection, Database, Row
 from registry.errors import Conflict, Forbidden, InvalidInput, NotFound
 from registry.events import audit
 from registry.events import log as event_log
+from registry.package_format.names import fold_name
 from registry.packages import store as packages
-from registry.packages.names import fold_name
 from registry.packages.read import no_package
 from registry.packages.rights import Action, authorize
 from registry.sealing import Sealer

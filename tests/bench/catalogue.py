@@ -36,7 +36,7 @@ from registry.db.engine import open_database
 from registry.db.lock_numbers import APPEND_EVENT
 from registry.devstack.up import ADDRESSES
 from registry.events.log import CHANNEL, VERSION_PUBLISHED
-from registry.packages.versions import parse
+from registry.package_format.versions import parse
 from registry.search.index import open_search
 from registry.search.indexing import CONSUMER
 from registry.search.rebuild import rebuild

@@ -21,7 +21,7 @@ from typing import Any
 import psycopg2
 from elasticsearch import AsyncElasticsearch
 
-from registry.packages.names import PATTERN
+from registry.package_format.names import PATTERN
 from registry.search.index import SearchIndex
 from registry.search.query import build_with_spelling
 from registry.search.request import SearchRequest

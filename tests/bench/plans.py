@@ -22,7 +22,8 @@ from registry.db.engine import Connection, Statement
 from registry.downloads import store as downloads
 from registry.downloads.statistics import store as statistics
 from registry.events import log as event_log
-from registry.packages import manifest, store
+from registry.package_format import manifest
+from registry.packages import store
 from registry.packages.listing import page
 from registry.packages.listing import store as listing
 from registry.packages.totals import store as totals

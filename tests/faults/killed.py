@@ -40,7 +40,7 @@ _END = "aiohttp.web:Response.write_eof"
 # Each list is in the order of the work. Up to a commit nothing was done, from it on all of it.
 PUBLISH = [
     f"before {_PUBLISH}",
-    "before registry.packages.archive:inspect",
+    "before registry.package_format.archive:inspect",
     f"before {_PUT}",
     "after registry.storage.local:_link_or_copy",
     "before registry.storage.local:_sync",

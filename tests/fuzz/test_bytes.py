@@ -29,14 +29,14 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from registry.errors import FieldError, InvalidInput, RegistryError, TooLarge
-from registry.packages.archive import inspect
-from registry.packages.gunzip import Gunzip
+from registry.package_format.archive import inspect
+from registry.package_format.gunzip import Gunzip
+from registry.package_format.manifest import REQUIRED, Manifest, Metadata, merge, parse_manifest, request_problems
+from registry.package_format.ranges import range_problem
+from registry.package_format.tar import BLOCK, read_members
+from registry.package_format.versions import MAX_VERSION, parse
 from registry.packages.inspection import InspectionPool
-from registry.packages.manifest import REQUIRED, Manifest, Metadata, merge, parse_manifest, request_problems
-from registry.packages.ranges import range_problem
-from registry.packages.tar import BLOCK, read_members
 from registry.packages.upload import Receiver
-from registry.packages.versions import MAX_VERSION, parse
 from registry.search.query import build, build_relaxed, build_suggest, build_with_spelling
 from registry.search.request import PARAMETERS, SORTS, SearchRequest, parse_explain, parse_suggest
 from registry.web import cursor

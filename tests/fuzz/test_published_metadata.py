@@ -9,7 +9,7 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.packages.fields import json_problem
+from registry.package_format.fields import json_problem
 from tests.client import Registry, User, tarball
 from tests.packages.test_manifest_http import read_everything
 

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from registry.errors import InvalidArchive, InvalidManifest
-from registry.packages.archive import inspect
-from registry.packages.manifest import MAX_MANIFEST, MAX_README
-from registry.packages.member_names import Names
+from registry.package_format.archive import inspect
+from registry.package_format.manifest import MAX_MANIFEST, MAX_README
+from registry.package_format.member_names import Names
 
 MANIFEST = {"name": "my-library", "version": "1.0.0", "description": "A library"}
 SYNAPSE = json.dumps(MANIFEST).encode()

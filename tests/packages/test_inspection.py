@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from registry.packages import archive
+from registry.package_format import archive
 from registry.packages.inspection import THREADS, InspectionPool
 from tests.client import Registry
 from tests.until import until

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.errors import InvalidInput, InvalidManifest
-from registry.packages import manifest as manifests
-from registry.packages.fields import json_problem
-from registry.packages.manifest import (
+from registry.package_format import manifest as manifests
+from registry.package_format.fields import json_problem
+from registry.package_format.manifest import (
     MAX_ERRORS,
     MAX_README,
     Manifest,

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.errors import InvalidInput
-from registry.packages.names import RESERVED, fold_name, similarity_key, validate_name
+from registry.package_format.names import RESERVED, fold_name, similarity_key, validate_name
 
 CONTRACT = re.compile(r"^[a-z0-9](?:[a-z0-9_-]{0,212}[a-z0-9])?\Z")
 

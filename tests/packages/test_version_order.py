@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from registry.db.engine import Database, Statement
-from registry.packages.versions import parse
+from registry.package_format.versions import parse
 
 ORDERED = Statement(
     'SELECT version FROM unnest(%(versions)s::text[], %(keys)s::text[]) AS t (version, key) ORDER BY key COLLATE "C"',

@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from registry.errors import InvalidInput
-from registry.packages.ranges import MAX_RANGE, range_problem
-from registry.packages.versions import parse
+from registry.package_format.ranges import MAX_RANGE, range_problem
+from registry.package_format.versions import parse
 from tests.deadline import deadline
 
 # The examples of section 11 of SemVer, and cases that a comparison as text or as integers gets wrong.

@@ -15,8 +15,8 @@ from registry.events import log as event_log
 from registry.events.announcements import Announcements
 from registry.events.consumer import PROGRESS
 from registry.events.log import VERSION_DELETED, VERSION_PUBLISHED
+from registry.package_format import versions
 from registry.packages import store as packages_store
-from registry.packages import versions
 from registry.packages.status import store as status
 from registry.search.consumer import handler
 from registry.search.index import SearchIndex, open_search

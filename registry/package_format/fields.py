@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from registry.errors import FieldError, InvalidInput
-from registry.packages.names import name_problem, validate_name
-from registry.packages.ranges import range_problem
-from registry.packages.versions import Version, parse
+from registry.package_format.names import name_problem, validate_name
+from registry.package_format.ranges import range_problem
+from registry.package_format.versions import Version, parse
 
 MAX_DESCRIPTION = 2_000
 MAX_LINE = 255

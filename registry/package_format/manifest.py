@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from registry.errors import FieldError, InvalidInput, InvalidManifest
-from registry.packages import fields
-from registry.packages.versions import Version
+from registry.package_format import fields
+from registry.package_format.versions import Version
 
 MAX_MANIFEST = 1024 * 1024
 MAX_README = 512 * 1024

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from registry.errors import InvalidArchive, InvalidManifest
-from registry.packages.gunzip import Gunzip
-from registry.packages.manifest import MAX_MANIFEST, MAX_README, Manifest, clip_readme, parse_manifest
-from registry.packages.member_names import ArchiveWarning, Names
-from registry.packages.tar import BLOCK, Member, read_members
+from registry.package_format.gunzip import Gunzip
+from registry.package_format.manifest import MAX_MANIFEST, MAX_README, Manifest, clip_readme, parse_manifest
+from registry.package_format.member_names import ArchiveWarning, Names
+from registry.package_format.tar import BLOCK, Member, read_members
 
 _MANIFEST = "synapse.json"
 # The README is the first of these that the folder contains.

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from registry.errors import InvalidArchive
-from registry.packages.gunzip import Gunzip
-from registry.packages.member_names import refusal, safe_parts
+from registry.package_format.gunzip import Gunzip
+from registry.package_format.member_names import refusal, safe_parts
 
 BLOCK = 512
 MAX_EXTENSION = 1024 * 1024
