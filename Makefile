@@ -72,7 +72,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --python-ve
     --custom-compile-command "make lock"
 
 lock: $(VENV)/.supply
-	@$(COMPILE) setup.py --output-file deploy/requirements.lock
+	@$(COMPILE) setup.py --extra server --output-file deploy/requirements.lock
 	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 	    | $(COMPILE) - --output-file deploy/build.lock
 

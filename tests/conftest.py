@@ -57,6 +57,11 @@ STARTERS = (
     "tests/deploy/",
     "tests/devstack/",
     "tests/faults/",
+    "tests/registry_client/test_help.py",
+    "tests/registry_client/test_stand_in.py",
+    "tests/registry_client/test_terminal.py",
+    "tests/registry_client/test_transport.py",
+    "tests/registry_client/test_wheel.py",
     "tests/test_supervisor.py",
     "tests/web/test_middleware.py",
 )

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def test_rooms_import_only_as_the_contracts_say():
     assert " 0 broken" in ran.stdout
 
 
-def test_only_settings_read_the_environment():
+def test_only_two_modules_read_the_environment():
     names = {"environ", "environb", "getenv", "getenvb", "putenv"}
     readers = {
         path
@@ -45,7 +46,7 @@ def test_only_settings_read_the_environment():
         and node.value.id == "os"
         and node.attr in names
     }
-    assert readers == {"settings.py"}
+    assert readers == {"client/environment.py", "settings.py"}
 
 
 def test_only_the_command_line_reads_arguments():
@@ -56,8 +57,19 @@ def test_only_the_command_line_reads_arguments():
         if (isinstance(node, ast.Import) and any(name.name == "argparse" for name in node.names))
         or (isinstance(node, ast.Attribute) and node.attr == "argv")
     }
-    assert readers <= {"cli.py", "cli_log.py", "devstack/__main__.py", "devstack/guard.py"}
-    assert "cli.py" in readers
+    readers = {path for path in readers if not path.startswith("client/")}  # its functions get parsed options
+    assert readers == {
+        "cli.py", "devstack/__main__.py", "devstack/guard.py", "log_commands.py", "service_commands.py",
+    }  # fmt: skip
+
+
+def test_the_client_imports_only_what_it_may():
+    """It is installed without the service's dependencies."""
+    shared = {"client", "errors", "package_format"}
+    rooms = {path.partition("/")[0].removesuffix(".py") for path, _ in modules()} - {"__init__", "__main__", "cli"}
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    [contract] = [each for each in contracts if each.get("source_modules") == ["registry.client"]]
+    assert set(contract["forbidden_modules"]) == {f"registry.{room}" for room in rooms - shared} | {"es_mappings"}
 
 
 def test_stores_never_commit():

@@ -28,7 +28,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]):
         parser().parse_args(["--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    for command in ("up", "serve", "worker", "migrate", "reindex", "doctor", "config", "user"):
+    for command in ("login", "publish", "up", "serve", "worker", "migrate", "reindex", "doctor", "config", "user"):
         assert f"\n    {command}" in text
     assert "synapse-registry up" in text
 

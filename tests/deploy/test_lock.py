@@ -33,10 +33,9 @@ def wanted(file: str) -> list[Requirement]:
     if file == "build.lock":
         texts = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
     else:
-        keywords = [
-            node for node in ast.walk(ast.parse((ROOT / "setup.py").read_text())) if isinstance(node, ast.keyword)
-        ]
-        (texts,) = [ast.literal_eval(word.value) for word in keywords if word.arg == "install_requires"]
+        lists = [node for node in ast.parse((ROOT / "setup.py").read_text()).body if isinstance(node, ast.Assign)]
+        named = {node.targets[0].id: node.value for node in lists if isinstance(node.targets[0], ast.Name)}
+        texts = ast.literal_eval(named["CLIENT"]) + ast.literal_eval(named["SERVER"])
     return [Requirement(text) for text in texts]
 
 

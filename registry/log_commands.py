@@ -1,7 +1,6 @@
 """The commands `log key` and `log verify`."""
 
 import argparse
-import asyncio
 import contextlib
 import sys
 import tempfile
@@ -9,13 +8,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from registry import preflight
 from registry.errors import SettingsError, StackError
 from registry.setting_files import read_secret
 from registry.setting_types import log_keys
-from registry.settings import environment
 
 KEY_HELP = """\
 Without FILE, the command uses the file that REGISTRY_LOG_KEY_FILE names. Without
@@ -61,6 +56,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser], commands: Any) -> 
 
 def make_key(options: argparse.Namespace) -> None:
     from registry.changes.keys import SigningKey, encode, make_seed
+    from registry.settings import environment
 
     seed = make_seed()
     named = environment().get("REGISTRY_LOG_KEY_FILE")
@@ -85,6 +81,10 @@ def read_keys(file: Path) -> tuple[bytes, ...]:
 
 
 def verify(options: argparse.Namespace) -> int:
+    import asyncio  # the client's commands start without it
+
+    import orjson
+
     from registry.changes import verify as verification
 
     state = _read_state(options.state)
@@ -117,6 +117,7 @@ async def _source(options: argparse.Namespace) -> AsyncIterator[Any]:
         async with open_remote(options.url, _read_token(options.token_file)) as remote:
             yield remote
         return
+    from registry import preflight
     from registry.changes.stored import StoredLog
     from registry.db.engine import open_database
 
@@ -149,6 +150,8 @@ def _read_state(file: Path | None) -> Mapping[str, Any] | None:
     """What an earlier verification remembered; None at the first time. Raises StackError."""
     if file is None or not file.exists():
         return None
+    import orjson
+
     try:
         state = orjson.loads(file.read_bytes())
         return {**state, "seq": int(state["seq"]), "hash": str(state["hash"])}

@@ -1,0 +1,108 @@
+"""login, logout and whoami."""
+
+import argparse
+import getpass
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from registry.client import environment
+from registry.client.api import LOGIN, Api
+from registry.client.client import Client
+from registry.client.credentials import Login
+from registry.client.failures import ClientError, NotAllowed, WrongUsage
+
+# The registry ends a challenge after as many wrong codes.
+CODE_ATTEMPTS = 5
+
+
+def login(client: Client, options: argparse.Namespace) -> None:
+    ask = sys.stdin.isatty() and not options.password_stdin
+    if not ask and not (options.username and options.password_stdin):
+        raise WrongUsage("There is no terminal to ask on. Use --username NAME and --password-stdin.")
+    username = options.username or _ask("User name or e-mail address: ")
+    password = getpass.getpass() if ask else sys.stdin.readline().rstrip("\r\n")
+    api = client.api_with("")
+    answer = sign_in(api, username, password, options.code, _ask_code if ask else None)
+    known = answer["user"]["username"]
+    in_keyring = client.credentials.write(Login(client.url, known, answer["token"], str(answer.get("expires_at", ""))))
+    if answer.get("password_breached"):
+        client.out.note("Your password is known from a breach at another service. Change it.")
+    if environment.token():
+        client.out.note(f"{environment.TOKEN} is set, so commands use its token instead of this login.")
+    where = "the system's keyring" if in_keyring else "a file that only you can read"
+    data = {"url": client.url, "user": answer["user"], "expires_at": answer.get("expires_at"), "keyring": in_keyring}
+    client.out.result(data, f"Signed in to {client.url} as {known}. The token is in {where}.")
+
+
+def sign_in(api: Api, username: str, password: str, code: str | None, ask: Callable[[], str] | None) -> Any:
+    """The answer to a login. The code of a second factor is `code`, or else `ask` gets it from the user.
+
+    Raises NotAllowed for wrong credentials and wrong codes, and when a code is needed and there is none.
+    """
+    try:
+        return api.call("POST", LOGIN, {"username": username, "password": password})
+    except NotAllowed as refused:
+        if refused.code != "second_factor_required":
+            raise
+        challenge, methods = refused.body.get("challenge"), refused.body.get("methods") or []
+    if not {"totp", "recovery_code"}.intersection(methods):
+        raise NotAllowed(
+            "This account has only a passkey as its second factor, and a terminal can't use it. Create an API token on "
+            f"the registry's pages and set {environment.TOKEN}.",
+            code="second_factor_required",
+        )
+    if code is None and ask is None:
+        raise NotAllowed(
+            "This account has a second factor. Pass the code of your authenticator app, or a recovery code, as --code.",
+            code="second_factor_required",
+        )
+    return _second_factor(api, challenge, code, ask)
+
+
+def _second_factor(api: Api, challenge: object, code: str | None, ask: Callable[[], str] | None) -> Any:
+    for attempt in range(1, CODE_ATTEMPTS + 1):
+        given = code or (ask() if ask else "")
+        try:
+            return api.call("POST", LOGIN, {"challenge": challenge, "code": given.strip()})
+        except NotAllowed as refused:
+            if refused.code != "wrong_code" or ask is None or attempt == CODE_ATTEMPTS:
+                raise
+            sys.stderr.write(f"{refused}\n")
+        code = None
+    raise AssertionError("unreachable")
+
+
+def logout(client: Client, _: argparse.Namespace) -> None:
+    login = client.credentials.read(client.url)
+    data = {"url": client.url, "signed_out": login is not None}
+    if login is None:
+        client.out.result(data, f"You are not signed in to {client.url}.")
+        return
+    try:
+        client.api_with(login.token).call("POST", "/auth/logout")
+    except NotAllowed:
+        pass  # the token has ended already
+    except ClientError:
+        client.out.note("The token is deleted here, but the registry could not be told to end it.")
+        raise
+    finally:
+        client.credentials.remove(client.url)
+    client.out.result(data, f"Signed out of {client.url}.")
+
+
+def whoami(client: Client, _: argparse.Namespace) -> None:
+    client.require_token()
+    user = client.api.get("/auth/me")["user"]
+    role = " (admin)" if user.get("role") == "admin" else ""
+    client.out.result({"url": client.url, "user": user}, f"{user['username']}{role} at {client.url}")
+
+
+def _ask(question: str) -> str:
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    return sys.stdin.readline().strip()
+
+
+def _ask_code() -> str:
+    return _ask("Code of your authenticator app, or a recovery code: ")

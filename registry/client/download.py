@@ -1,0 +1,112 @@
+"""download: a tarball, continued where an earlier download stopped, and checked against its SHA-256."""
+
+import argparse
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import IO, Any
+
+from urllib3 import BaseHTTPResponse
+
+from registry.client.address import api_path
+from registry.client.api import Api
+from registry.client.client import Client
+from registry.client.failures import ClientError, TryLater
+from registry.client.output import size
+from registry.client.spec import parse
+from registry.client.transport import BLOCK
+
+LATEST = "latest"
+# A name or a version with anything else can't be part of a file name.
+_FILE_NAME = re.compile(r"[A-Za-z0-9._+-]{1,240}\.tar\.gz")
+
+
+def download(client: Client, options: argparse.Namespace) -> None:
+    spec = parse(options.package)
+    about = client.api.get(api_path("packages", spec.name, spec.version or LATEST))
+    target = _target(about, options.output)
+    if about["yanked"]:
+        client.out.note(f"warning: {about['name']} {about['version']} is yanked: {about['yank_reason'] or 'no reason'}")
+    if about["deprecated"]:
+        client.out.note(f"warning: {about['name']} is deprecated: {about['deprecated']}")
+    data = {"file": str(target), "name": about["name"], "version": about["version"], "checksum": about["checksum"]}
+    if target.exists():
+        if _sha256(target) != about["checksum"]:
+            raise ClientError(f"{target} exists and has other content. Move it away first.", code="file_exists")
+        client.out.result(data, f"{target} is here already.")
+        return
+    _fetch(client, about, target)
+    client.out.result(data, f"{target}: {size(about['tarball_size'])}, SHA-256 {about['checksum']}")
+
+
+def _target(about: dict[str, Any], output: str | None) -> Path:
+    name = f"{about['name']}-{about['version']}.tar.gz"
+    if not _FILE_NAME.fullmatch(name):
+        raise ClientError(f"The registry calls the file {name!r}, which is no file name.")
+    if output is None:
+        return Path(name)
+    return Path(output) / name if Path(output).is_dir() else Path(output)
+
+
+def _fetch(client: Client, about: dict[str, Any], target: Path) -> None:
+    # The name has the checksum, so that only a download of the same bytes is continued.
+    part = target.with_name(f".{target.name}.{about['checksum'][:16]}.part")
+    part.touch()
+    with part.open("r+b") as file:
+        if file.seek(0, os.SEEK_END) > about["tarball_size"]:
+            _empty(file)
+        client.transport.retry(lambda: _fetch_rest(client, about, file))
+    if _sha256(part) != about["checksum"]:
+        part.unlink()
+        raise ClientError(
+            f"The SHA-256 of the downloaded bytes is not {about['checksum']}. They are deleted; download again.",
+            code="checksum_mismatch",
+        )
+    part.replace(target)
+
+
+def _fetch_rest(client: Client, about: dict[str, Any], file: IO[bytes]) -> None:
+    """Appends what is missing at the end of `file`. Raises TryLater when the connection breaks off."""
+    total = int(about["tarball_size"])
+    start = file.tell()
+    if start == total:
+        return
+    api: Api = client.api
+    request = api.request(
+        "GET",
+        api_path("packages", about["name"], about["version"], "tarball"),
+        headers={"Accept": "*/*", **({"Range": f"bytes={start}-"} if start else {})},
+        elsewhere=True,
+    )
+
+    def write(response: BaseHTTPResponse) -> None:
+        nonlocal start
+        if start and response.status != 206:
+            _empty(file)  # the server sends everything again
+            start = 0
+        elif start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            raise ClientError("The server sent another part of the file than the client asked for.")
+        with client.out.progress("Downloading", total, start) as bar:
+            while block := response.read(BLOCK, decode_content=False):
+                if file.tell() + len(block) > total:
+                    raise ClientError(f"The server sends more than the {total:,} bytes of the tarball.")
+                file.write(block)
+                bar.update(len(block))
+
+    try:
+        api.send(request, write)
+    finally:
+        file.flush()
+    if file.tell() < total:
+        raise TryLater("The download stopped early.", code="no_connection")
+
+
+def _empty(file: IO[bytes]) -> None:
+    file.seek(0)
+    file.truncate()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

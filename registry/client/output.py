@@ -1,0 +1,97 @@
+"""What the commands print: text for people, or one JSON value for scripts."""
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, TextIO
+
+from registry.client.failures import ClientError
+
+# Texts come from strangers. These characters could move the cursor, change colours or reorder the text.
+_CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_WIDEST = 60
+
+
+class Bar(Protocol):
+    """A progress bar in bytes."""
+
+    def update(self, count: int, /) -> object: ...
+
+
+class _NoBar:
+    def update(self, _: int, /) -> None:
+        pass
+
+
+class Output:
+    """Prints results on stdout, and notes, questions and progress on stderr."""
+
+    def __init__(self, *, as_json: bool, out: TextIO | None = None, err: TextIO | None = None) -> None:
+        self.as_json = as_json
+        self._out = out or sys.stdout
+        self._err = err or sys.stderr
+
+    @property
+    def is_terminal(self) -> bool:
+        return self._out.isatty()
+
+    def result(self, data: Any, text: str) -> None:
+        """Prints `text`, or `data` with --json."""
+        self._write(self._out, json.dumps(data) if self.as_json else text)
+
+    def note(self, text: str) -> None:
+        self._write(self._err, text)
+
+    def failure(self, error: ClientError) -> None:
+        """Prints why a command failed: on stderr, or as an object on stdout with --json."""
+        if self.as_json:
+            about = {"error": str(error), "code": error.code, "status": error.status, "errors": error.errors}
+            self._write(self._out, json.dumps({**error.body, **about}))
+            return
+        # With errors of single fields, the text only repeats them in one line.
+        for line in [f"{problem['field']}: {problem['message']}" for problem in error.errors] or [str(error)]:
+            self._write(self._err, f"error: {line}")
+
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+        """The rows in columns, each row in one line. On a terminal the last column is cut to the width."""
+        lines = [[" ".join(str(cell).split()) for cell in row] for row in (*([headings] if headings else []), *rows)]
+        widths = [min(_WIDEST, max(map(len, column))) for column in zip(*lines, strict=True)][:-1]
+        width = shutil.get_terminal_size().columns if self.is_terminal else None
+        return "\n".join(_row(line, widths, width) for line in lines)
+
+    @contextmanager
+    def progress(self, label: str, total: int, done: int = 0) -> Iterator[Bar]:
+        """A bar with the rate, on a terminal. `total` and `done` are bytes."""
+        if not self._err.isatty():
+            yield _NoBar()
+            return
+        from tqdm import tqdm
+
+        with tqdm(desc=label, total=total, initial=done, unit="B", unit_scale=True, file=self._err, leave=False) as bar:
+            yield bar
+
+    @staticmethod
+    def _write(stream: TextIO, text: str) -> None:
+        safe = _CONTROL.sub("\ufffd", text)
+        encoding = stream.encoding or "utf-8"
+        stream.write(safe.encode(encoding, "replace").decode(encoding) + "\n")
+
+
+def size(count: int) -> str:
+    """A number of bytes for people, such as 1.2 kB."""
+    if count < 1000:
+        return f"{count} B"
+    value = float(count)
+    for unit in ("kB", "MB", "GB"):
+        value /= 1000
+        if value < 999.5 or unit == "GB":
+            break
+    return f"{value:.1f} {unit}"
+
+
+def _row(cells: Sequence[str], widths: Sequence[int], limit: int | None) -> str:
+    text = "  ".join([*(cell.ljust(width) for cell, width in zip(cells, widths, strict=False)), cells[-1]]).rstrip()
+    return text if limit is None or len(text) <= limit else f"{text[: limit - 1]}…"

@@ -1,0 +1,71 @@
+"""Trusted publishing: a CI job proves what it is by an identity token, and gets a short-lived token of the registry."""
+
+import json
+from urllib.parse import quote
+
+from urllib3 import BaseHTTPResponse
+
+from registry.client import environment
+from registry.client.api import Api
+from registry.client.failures import ClientError, NotAllowed, TryLater
+from registry.client.transport import Request, Transport, read_bounded
+
+MAX_IDENTITY = 64 << 10
+
+
+def has_identity() -> bool:
+    """Whether this is a CI job that can prove what it is."""
+    return bool(environment.gitlab_identity() or environment.github_identity_source())
+
+
+def exchange(api: Api, package: str) -> str:
+    """A token of the registry that may publish `package` for 15 minutes. Raises NotAllowed with the reason."""
+    identity = environment.gitlab_identity()
+    if not identity and (source := environment.github_identity_source()):
+        identity = _github_identity(api.transport, source, audience=api.url)
+    try:
+        answer = api.call("POST", "/auth/oidc/token", {"token": identity, "package": package})
+    except NotAllowed as refused:
+        raise NotAllowed(
+            _explanation(refused, api.url), code=refused.code, status=refused.status, body=refused.body
+        ) from refused
+    return str(answer["token"])
+
+
+def _github_identity(transport: Transport, source: tuple[str, str], audience: str) -> str:
+    address, bearer = source
+    separator = "&" if "?" in address else "?"
+    request = Request(
+        "GET",
+        f"{address}{separator}audience={quote(audience, safe='')}",
+        {"Authorization": f"Bearer {bearer}", "Accept": "application/json"},
+    )
+
+    def read(response: BaseHTTPResponse) -> str:
+        data = read_bounded(response, MAX_IDENTITY)
+        if response.status >= 500:
+            raise TryLater(f"GitHub's identity service answered with status {response.status}.")
+        try:
+            return str(json.loads(data)["value"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ClientError(
+                f"GitHub gave this job no identity token (status {response.status}). The job needs "
+                "`permissions: id-token: write`."
+            ) from error
+
+    return transport.retry(lambda: transport.send(request, read))
+
+
+def _explanation(refused: NotAllowed, url: str) -> str:
+    text = str(refused)
+    reason, differs = refused.body.get("reason"), refused.body.get("differs")
+    if reason == "audience":
+        text += f" The identity token must be made for {url}; use the registry's public address as --url."
+    if isinstance(differs, list) and differs:
+        text += f" The trusted publisher differs in: {', '.join(map(str, differs))}."
+    if refused.body.get("hint") == "case":
+        text += " Only upper and lower case differ."
+    claims = refused.body.get("claims")
+    if isinstance(claims, dict) and claims:
+        text += " This job is: " + ", ".join(f"{name}={value}" for name, value in claims.items()) + "."
+    return text
