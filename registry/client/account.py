@@ -3,11 +3,10 @@
 import argparse
 import getpass
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from registry.client import environment
-from registry.client.api import LOGIN, Api
+from registry.client.api import LOGIN
 from registry.client.client import Client
 from registry.client.credentials import Login
 from registry.client.failures import ClientError, NotAllowed, WrongUsage
@@ -22,8 +21,7 @@ def login(client: Client, options: argparse.Namespace) -> None:
         raise WrongUsage("There is no terminal to ask on. Use --username NAME and --password-stdin.")
     username = options.username or _ask("User name or e-mail address: ")
     password = getpass.getpass() if ask else sys.stdin.readline().rstrip("\r\n")
-    api = client.api_with("")
-    answer = sign_in(api, username, password, options.code, _ask_code if ask else None)
+    answer = _sign_in(client, username, password, options.code, ask=ask)
     known = answer["user"]["username"]
     in_keyring = client.credentials.write(Login(client.url, known, answer["token"], str(answer.get("expires_at", ""))))
     if answer.get("password_breached"):
@@ -35,13 +33,13 @@ def login(client: Client, options: argparse.Namespace) -> None:
     client.out.result(data, f"Signed in to {client.url} as {known}. The token is in {where}.")
 
 
-def sign_in(api: Api, username: str, password: str, code: str | None, ask: Callable[[], str] | None) -> Any:
-    """The answer to a login. The code of a second factor is `code`, or else `ask` gets it from the user.
+def _sign_in(client: Client, username: str, password: str, code: str | None, *, ask: bool) -> Any:
+    """The registry's answer to a login. The code of a second factor is `code`; without one, the user is asked.
 
     Raises NotAllowed for wrong credentials and wrong codes, and when a code is needed and there is none.
     """
     try:
-        return api.call("POST", LOGIN, {"username": username, "password": password})
+        return client.api_with("").call("POST", LOGIN, {"username": username, "password": password})
     except NotAllowed as refused:
         if refused.code != "second_factor_required":
             raise
@@ -52,25 +50,26 @@ def sign_in(api: Api, username: str, password: str, code: str | None, ask: Calla
             f"the registry's pages and set {environment.TOKEN}.",
             code="second_factor_required",
         )
-    if code is None and ask is None:
+    if code is None and not ask:
         raise NotAllowed(
             "This account has a second factor. Pass the code of your authenticator app, or a recovery code, as --code.",
             code="second_factor_required",
         )
-    return _second_factor(api, challenge, code, ask)
+    return _second_factor(client, challenge, code, ask=ask)
 
 
-def _second_factor(api: Api, challenge: object, code: str | None, ask: Callable[[], str] | None) -> Any:
-    for attempt in range(1, CODE_ATTEMPTS + 1):
-        given = code or (ask() if ask else "")
+def _second_factor(client: Client, challenge: object, code: str | None, *, ask: bool) -> Any:
+    left = CODE_ATTEMPTS
+    while True:
+        given = code or _ask("Code of your authenticator app, or a recovery code: ")
         try:
-            return api.call("POST", LOGIN, {"challenge": challenge, "code": given.strip()})
+            return client.api_with("").call("POST", LOGIN, {"challenge": challenge, "code": given.strip()})
         except NotAllowed as refused:
-            if refused.code != "wrong_code" or ask is None or attempt == CODE_ATTEMPTS:
+            left -= 1
+            if refused.code != "wrong_code" or not ask or not left:
                 raise
-            sys.stderr.write(f"{refused}\n")
+            client.out.note(str(refused))
         code = None
-    raise AssertionError("unreachable")
 
 
 def logout(client: Client, _: argparse.Namespace) -> None:
@@ -102,7 +101,3 @@ def _ask(question: str) -> str:
     sys.stderr.write(question)
     sys.stderr.flush()
     return sys.stdin.readline().strip()
-
-
-def _ask_code() -> str:
-    return _ask("Code of your authenticator app, or a recovery code: ")

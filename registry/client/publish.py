@@ -25,15 +25,16 @@ FOUND_SECONDS = 60.0
 def publish(client: Client, options: argparse.Namespace) -> None:
     with _tarball(Path(options.source)) as tarball:
         api = client.api_with(_token(client, tarball.name))
-        answer = _upload(client, api, tarball, "Checking", "?dry_run=true")
+        answer = _upload(client, api, tarball, dry_run=True)
         show_warnings(client.out, answer.get("warnings", []))
         if not options.dry_run:
-            answer = _upload(client, api, tarball, "Publishing")
+            answer = _upload(client, api, tarball, dry_run=False)
     what = f"{tarball.name} {tarball.version} ({size(tarball.size)}, SHA-256 {tarball.sha256})"
     if options.dry_run:
         client.out.result(answer, f"{what} can be published to {client.url}.")
         return
     if options.wait:
+        client.out.note(f"Published {tarball.name} {tarball.version}. Waiting until search finds it.")
         wait_until_found(api, tarball, answer["seq"])
         answer["found"] = True
     client.out.result(answer, f"Published {what} to {client.url}.")
@@ -58,15 +59,19 @@ def _token(client: Client, package: str) -> str:
     return client.token
 
 
-def _upload(client: Client, api: Api, tarball: Tarball, label: str, query: str = "") -> Any:
+def _upload(client: Client, api: Api, tarball: Tarball, *, dry_run: bool) -> Any:
     """The registry's answer. A repeated attempt has the same Idempotency-Key, so it can't publish twice."""
     headers = {
         "Content-Type": "application/gzip",
         "Content-Length": str(tarball.size),
         "X-Checksum-SHA256": tarball.sha256,
-        "Idempotency-Key": secrets.token_hex(16),
     }
-    path = api_path("packages", tarball.name, tarball.version) + query
+    path = api_path("packages", tarball.name, tarball.version)
+    if dry_run:
+        path += "?dry_run=true"
+    else:
+        headers["Idempotency-Key"] = secrets.token_hex(16)
+    label = "Checking" if dry_run else "Publishing"
 
     def attempt() -> Any:
         with client.out.progress(label, tarball.size) as bar, _CountedFile(tarball.path, bar) as file:
@@ -93,9 +98,9 @@ class _CountedFile(io.FileIO):
         return block
 
 
-def wait_until_found(api: Api, tarball: Tarball, seq: int) -> None:
-    """Returns when a search finds the published version. Raises TryLater after a minute."""
-    deadline = time.monotonic() + FOUND_SECONDS
+def wait_until_found(api: Api, tarball: Tarball, seq: int, seconds: float = FOUND_SECONDS) -> None:
+    """Returns when a search finds the published version. Raises TryLater after `seconds`."""
+    deadline = time.monotonic() + seconds
     while True:
         # The registry answers when its index has `seq`, at the latest after a few seconds.
         page = api.get("/search", q=f'"{tarball.name}"', min_seq=seq, limit=100)
@@ -104,8 +109,7 @@ def wait_until_found(api: Api, tarball: Tarball, seq: int) -> None:
             return
         if time.monotonic() > deadline:
             raise TryLater(
-                f"{tarball.name} {tarball.version} is published, but search does not find it after "
-                f"{FOUND_SECONDS:.0f} s.",
+                f"{tarball.name} {tarball.version} is published, but search does not find it after {seconds:.0f} s.",
                 code="not_found_yet",
             )
         time.sleep(0.5)

@@ -2,12 +2,17 @@
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
 
-from registry.client.failures import FAILED, NOT_ALLOWED, WRONG_USAGE
+from registry.client.api import Api
+from registry.client.failures import FAILED, NOT_ALLOWED, WRONG_USAGE, TryLater
+from registry.client.pack import Tarball
+from registry.client.publish import wait_until_found
+from registry.client.transport import Transport
 from tests.registry_client.commands import Ran, User
 from tests.registry_client.conftest import MakeStandIn, MakeUser
 from tests.registry_client.stand_in import Answer, Received, error
@@ -89,6 +94,20 @@ class Pipeline:
     @property
     def uploads(self) -> list[Received]:
         return [request for request in self.registry.received if request.method == "PUT"]
+
+
+def test_waiting_for_search_ends(stand_in: MakeStandIn):
+    """The version that search finds is not the latest one yet."""
+    found = {"name": "demo", "version": "0.9.0"}
+    answers = {"/search": {"results": [found]}, "/packages/demo": {"latest_version": "1.0.0"}}
+    server = stand_in(lambda request: Answer(body=answers[request.path.removeprefix(API)]))
+    tarball = Tarball(Path("demo.tgz"), "demo", "1.0.0", "", 0, [])
+    api = Api(Transport("test"), server.url, "")
+    with pytest.raises(TryLater, match="is published, but search does not find it"):
+        wait_until_found(api, tarball, 7, seconds=0)
+    assert "min_seq=7" in server.received[0].query
+    found["version"] = "1.0.0"
+    wait_until_found(api, tarball, 7, seconds=0)
 
 
 async def publish(user: User, **environ: str) -> Ran:
