@@ -12,6 +12,7 @@ from registry.client.failures import ClientError, NotAllowed, NotFound, TryLater
 from registry.client.transport import Request, Transport, read_bounded
 
 LOGIN = "/auth/login"
+NO_REGISTRY = "Is this the address of a registry? Check --url."
 MAX_ANSWER = 32 << 20
 MAX_ERROR = 1 << 20
 _CLASSES: dict[int, type[ClientError]] = {401: NotAllowed, 403: NotAllowed, 404: NotFound}
@@ -32,10 +33,13 @@ class Api:
         """The JSON of a route, with retries. Query parameters that are None are left out."""
         given = {name: value for name, value in query.items() if value is not None}
         request = self.request("GET", path + (f"?{urlencode(given)}" if given else ""))
-        return self.transport.retry(lambda: self.send(request, read_json))
+        found = self.transport.retry(lambda: self.send(request, read_json))
+        if found is None:
+            raise ClientError(f"The answer is empty. {NO_REGISTRY}")
+        return found
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """The JSON of a route that changes something, in one attempt. None when the answer has no body."""
+        """The JSON of a route that changes something, in one attempt. None when the answer is empty."""
         return self.send(self.request(method, path, body), read_json)
 
     def request(self, method: str, path: str, body: Mapping[str, Any] | None = None, **options: Any) -> Request:
@@ -60,20 +64,32 @@ class Api:
         return self.transport.send(request, read_success)
 
 
+class Members(dict[str, Any]):
+    """A JSON object of an answer. A missing member is a failure with a text, not a KeyError."""
+
+    def __missing__(self, name: str) -> Any:
+        raise ClientError(f"The answer has no member {name!r}. {NO_REGISTRY}")
+
+
 def read_json(response: BaseHTTPResponse) -> Any:
-    """The body as JSON; None when it is empty. Raises ClientError when it is something else."""
+    """The body as a JSON object; None when it is empty. Raises ClientError when it is something else."""
     data = read_bounded(response, MAX_ANSWER)
+    if not data:
+        return None
     try:
-        return json.loads(data) if data else None
-    except ValueError as error:
-        raise ClientError("The answer is not JSON. Is this the address of a registry? Check --url.") from error
+        found = json.loads(data, object_hook=Members)
+    except (ValueError, RecursionError) as error:
+        raise ClientError(f"The answer is not JSON. {NO_REGISTRY}") from error
+    if not isinstance(found, dict):
+        raise ClientError(f"The answer is not a JSON object. {NO_REGISTRY}")
+    return found
 
 
 def _failure(response: BaseHTTPResponse, *, is_login: bool) -> ClientError:
     status = response.status
     try:
         body = json.loads(read_bounded(response, MAX_ERROR))
-    except ValueError:  # a proxy's page, for one
+    except (ValueError, RecursionError):  # a proxy's page, for one
         body = None
     if not isinstance(body, dict):
         body = {}

@@ -18,7 +18,7 @@ from registry.client.spec import parse
 from registry.client.transport import BLOCK
 
 LATEST = "latest"
-# A name or a version with anything else can't be part of a file name.
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _FILE_NAME = re.compile(r"[A-Za-z0-9._+-]{1,240}\.tar\.gz")
 
 
@@ -42,8 +42,11 @@ def download(client: Client, options: argparse.Namespace) -> None:
 
 def _target(about: dict[str, Any], output: str | None) -> Path:
     name = f"{about['name']}-{about['version']}.tar.gz"
-    if not _FILE_NAME.fullmatch(name):
-        raise ClientError(f"The registry calls the file {name!r}, which is no file name.")
+    # Both become part of a file's name.
+    if not _FILE_NAME.fullmatch(name) or not _SHA256.fullmatch(about["checksum"]):
+        raise ClientError(
+            f"The registry names a file {name!r} with the SHA-256 {about['checksum']!r}, which is refused."
+        )
     if output is None:
         return Path(name)
     return Path(output) / name if Path(output).is_dir() else Path(output)

@@ -239,6 +239,28 @@ async def test_owners_are_managed(command: str, sent: Any, said: str, stand_in: 
     assert said in ran.out
 
 
+@pytest.mark.parametrize("wrong", [{"checksum": "../../x"}, {"name": "../x"}, {"version": "1/../../x"}])
+async def test_a_registry_can_not_choose_another_place_for_a_file(
+    wrong: dict[str, str], stand_in: MakeStandIn, make_user: MakeUser
+):
+    about = {"name": "demo", "version": "1.0.0", "checksum": "0" * 64, "tarball_size": 1, "yanked": False} | wrong
+    server = stand_in(lambda _: Answer(body={**about, "yank_reason": "", "deprecated": ""}))
+    user = make_user(server.url)
+    refused = await user.run("download", "demo")
+    assert refused.status == FAILED
+    assert "refused" in refused.err
+    assert [path for path in user.home.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("body", [b"", {}, [], {"versions": []}, b"[" * 100_000])
+async def test_an_answer_of_something_else_is_explained(body: object, stand_in: MakeStandIn, make_user: MakeUser):
+    user = make_user(stand_in(lambda _: Answer(body=body)).url)
+    for command in (["info", "demo"], ["search", "demo"], ["download", "demo"]):
+        ran = await user.run(*command)
+        assert ran.status == FAILED
+        assert "Is this the address of a registry" in ran.err
+
+
 async def test_all_pages_of_invitations_are_read(stand_in: MakeStandIn, make_user: MakeUser):
     user = make_user(stand_in(owners).url, SYNAPSE_REGISTRY_TOKEN="syn_x")
     ran = await user.done("owners", "invitations", "--json")
