@@ -27,6 +27,10 @@ first steps with a registry that runs already:
   synapse-registry search matrix
   synapse-registry publish ./my-package
 
+environment of the commands for packages:
+  SYNAPSE_REGISTRY_URL                      the registry's address, for commands without --url
+  SYNAPSE_REGISTRY_TOKEN                    an API token to use instead of a login
+
 first steps with a registry of your own, on this computer:
   synapse-registry up                       start PostgreSQL, Elasticsearch and the service
   synapse-registry config                   list every setting, with its environment variable and default

@@ -13,6 +13,7 @@ from registry.client.failures import ClientError, NotAllowed, WrongUsage
 
 # The registry ends a challenge after as many wrong codes.
 CODE_ATTEMPTS = 5
+MAX_LINE = 10_000
 
 
 def login(client: Client, options: argparse.Namespace) -> None:
@@ -20,7 +21,7 @@ def login(client: Client, options: argparse.Namespace) -> None:
     if not ask and not (options.username and options.password_stdin):
         raise WrongUsage("There is no terminal to ask on. Use --username NAME and --password-stdin.")
     username = options.username or _ask("User name or e-mail address: ")
-    password = getpass.getpass() if ask else sys.stdin.readline().rstrip("\r\n")
+    password = getpass.getpass() if ask else sys.stdin.readline(MAX_LINE).rstrip("\r\n")
     answer = _sign_in(client, username, password, options.code, ask=ask)
     known = answer["user"]["username"]
     in_keyring = client.credentials.write(Login(client.url, known, answer["token"], str(answer.get("expires_at", ""))))
@@ -100,4 +101,4 @@ def whoami(client: Client, _: argparse.Namespace) -> None:
 def _ask(question: str) -> str:
     sys.stderr.write(question)
     sys.stderr.flush()
-    return sys.stdin.readline().strip()
+    return sys.stdin.readline(MAX_LINE).strip()

@@ -2,6 +2,7 @@
 
 import argparse
 import platform
+from datetime import UTC, datetime
 from functools import cached_property
 
 from registry import __version__
@@ -51,7 +52,8 @@ class Client:
         if token := environment.token():
             return token
         login = self.credentials.read(self.url)
-        return login.token if login else ""
+        # A registry refuses an expired token, also where none is needed.
+        return login.token if login and not login.has_expired(datetime.now(UTC)) else ""
 
     def require_token(self) -> None:
         """Raises NotAllowed if the user has no token."""

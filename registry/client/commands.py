@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
+from registry.client.address import DEFAULT
 from registry.client.failures import EXIT_STATUSES
 from registry.client.run import run
 from registry.client.spec import ROLES
@@ -14,10 +15,6 @@ SHELLS = ("bash", "zsh", "fish")
 SORTS = ("relevance", "downloads", "recently-updated", "recently-created", "name")
 SCOPES = ("publish", "yank", "read", "manage", "admin")
 PACKAGE = "NAME[@VERSION]"
-
-HELP = """\
-The registry is --url, or else SYNAPSE_REGISTRY_URL, or else the only registry that you are signed in to, or else
-http://127.0.0.1:8080. SYNAPSE_REGISTRY_TOKEN is an API token to use instead of a login."""
 
 Parser = argparse.ArgumentParser
 Commands = Any
@@ -38,7 +35,11 @@ class Adder:
         command.epilog = f"examples:\n{textwrap.indent(examples.strip(), '  ')}\n\n{EXIT_STATUSES}"
         command.set_defaults(run=run, function=function)
         about = command.add_argument_group("which registry, and how to print")
-        about.add_argument("--url", help="the registry's address, such as https://registry.example.com")
+        about.add_argument(
+            "--url",
+            help="the registry's address (default: SYNAPSE_REGISTRY_URL, else the only registry that you are signed in "
+            f"to, else {DEFAULT})",
+        )
         about.add_argument("--json", action="store_true", help="print one JSON value, also for a failure")
         about.add_argument(
             "--allow-http", action="store_true", help="accept an unencrypted connection to another computer"

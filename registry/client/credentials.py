@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,21 @@ SERVICE = "synapse-registry"
 
 @dataclass(frozen=True)
 class Login:
-    """A login at the registry `url`. `token` is "" in the file when the keyring has it."""
+    """A login at the registry `url`. `token` is "" in the file when the keyring has it.
+
+    `expires_at` is the registry's text, in RFC 3339; "" when it named no time.
+    """
 
     url: str
     username: str
     token: str
     expires_at: str
+
+    def has_expired(self, now: datetime) -> bool:
+        try:
+            return datetime.fromisoformat(self.expires_at) <= now
+        except (ValueError, TypeError):  # not a time, or one without a zone: the registry decides
+            return False
 
 
 class Credentials:

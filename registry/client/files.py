@@ -11,6 +11,7 @@ from pathspec import GitIgnoreSpec
 from registry.client.failures import ClientError
 from registry.errors import FieldError
 
+MANIFEST = "synapse.json"
 IGNORE_FILE = ".synapseignore"
 # The first one that exists is read.
 IGNORE_FILES = (IGNORE_FILE, ".gitignore")
@@ -42,7 +43,7 @@ def choose(folder: Path, also_ignored: tuple[str, ...] = ()) -> tuple[list[Found
     ignored = _ignore_rules(folder, also_ignored)
     files: dict[str, Found] = {}
     problems: list[FieldError] = []
-    for entry, relative in _walk(folder, "", ignored):
+    for entry, relative in _walk(folder, ignored):
         # macOS may write an accent as a character of its own. The same file gets the same name everywhere.
         name = unicodedata.normalize("NFC", relative)
         if not entry.is_file(follow_symlinks=False):
@@ -59,24 +60,27 @@ def _ignore_rules(folder: Path, also_ignored: tuple[str, ...]) -> GitIgnoreSpec:
     file = next((file for name in IGNORE_FILES if (file := folder / name).is_file()), None)
     try:
         lines = file.read_text("utf-8-sig").splitlines() if file else []
-        # The last rule that matches decides, so no rule of the file can bring these back.
-        return GitIgnoreSpec.from_lines([*lines, *ALWAYS_IGNORED, *also_ignored])
+        # The last rule that matches decides, so the file can change nothing about these.
+        return GitIgnoreSpec.from_lines([*lines, *ALWAYS_IGNORED, *also_ignored, f"!/{MANIFEST}"])
     except ValueError as error:  # a pattern that means nothing, or a file that is not UTF-8
         raise ClientError(f"{file} can't be read: {error}.", code="invalid_package") from error
 
 
-def _walk(folder: Path, prefix: str, ignored: GitIgnoreSpec) -> Iterator[tuple[os.DirEntry[str], str]]:
-    """(entry, its path below the first folder) of everything but folders, which a package has only with files."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            relative = f"{prefix}{entry.name}"
-            is_folder = entry.is_dir(follow_symlinks=False)
-            if ignored.match_file(f"{relative}/" if is_folder else relative):
-                continue
-            if is_folder:
-                yield from _walk(Path(entry.path), f"{relative}/", ignored)
-            else:
-                yield entry, relative
+def _walk(folder: Path, ignored: GitIgnoreSpec) -> Iterator[tuple[os.DirEntry[str], str]]:
+    """(entry, its path below `folder`) of everything but folders, which a package has only with files in them."""
+    pending = [(str(folder), "")]
+    while pending:
+        current, prefix = pending.pop()
+        with os.scandir(current) as entries:
+            for entry in entries:
+                relative = f"{prefix}{entry.name}"
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if ignored.match_file(f"{relative}/" if is_folder else relative):
+                    continue
+                if is_folder:
+                    pending.append((entry.path, f"{relative}/"))
+                else:
+                    yield entry, relative
 
 
 def _problem(name: str, message: str) -> FieldError:

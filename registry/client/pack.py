@@ -15,17 +15,16 @@ from zlib_ng import gzip_ng
 
 from registry.client.client import Client
 from registry.client.failures import ClientError, WrongUsage
-from registry.client.files import TEMPORARY, Found, choose
+from registry.client.files import MANIFEST, TEMPORARY, Found, choose
 from registry.client.output import Output, size
 from registry.errors import FieldError, InvalidInput
 from registry.package_format import archive
 from registry.package_format.manifest import MAX_MANIFEST, merge, parse_manifest
 from registry.package_format.member_names import ArchiveWarning
 
-MANIFEST = "synapse.json"
 # 1980-01-01. tar warns about earlier times, and other archives can't store them.
 TIME = 315_532_800
-# Every system writes a release of zlib-ng the same bytes. Python's own zlib differs between systems.
+# A release of zlib-ng compresses to the same bytes on every system. Python's own zlib differs between systems.
 LEVEL = 9
 
 

@@ -3,6 +3,8 @@
 import stat
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import keyring
@@ -124,6 +126,13 @@ def test_each_registry_has_its_own_login(memory: Memory, tmp_path: Path):
     assert sorted(credentials.urls()) == sorted([URL, other.url])
     assert (credentials.read(URL), credentials.read(other.url)) == (LOGIN, other)
     assert credentials.read("https://elsewhere.example") is None
+
+
+def test_an_expired_login_is_known():
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    assert LOGIN.has_expired(now)
+    assert not LOGIN.has_expired(now - timedelta(seconds=1))
+    assert not any(replace(LOGIN, expires_at=text).has_expired(now) for text in ("", "soon", "2020-01-01T00:00:00"))
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"url": "x"}', "\ud800".encode("utf-8", "surrogatepass")])

@@ -151,6 +151,20 @@ def test_all_problems_are_named_at_once(tmp_path: Path):
     assert "neither a file nor a folder" in found["pipe"]
 
 
+def test_the_manifest_is_always_packed(tmp_path: Path):
+    folder = write(tmp_path, __synapseignore="*.json\n")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "synapse.json").write_text("")
+    assert names_in(folder) == ["synapse.json"]
+
+
+def test_folders_may_be_deep(tmp_path: Path):
+    deep = write(tmp_path).joinpath(*"a" * 500)
+    deep.mkdir(parents=True)
+    (deep / "x").write_text("")
+    assert names_in(tmp_path) == ["a/" * 500 + "x", "synapse.json"]
+
+
 def test_an_ignored_link_is_no_problem(tmp_path: Path):
     folder = write(tmp_path, __synapseignore="link\n")
     (folder / "link").symlink_to("/etc/passwd")
