@@ -11,7 +11,7 @@ from registry.client.client import Client
 from registry.client.credentials import Login
 from registry.client.failures import ClientError, NotAllowed, WrongUsage
 
-# The registry ends a challenge after as many wrong codes.
+# The registry ends a challenge after this many wrong codes.
 CODE_ATTEMPTS = 5
 MAX_LINE = 10_000
 

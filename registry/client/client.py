@@ -2,6 +2,7 @@
 
 import argparse
 import platform
+import re
 from datetime import UTC, datetime
 from functools import cached_property
 
@@ -50,6 +51,8 @@ class Client:
     def token(self) -> str:
         """The token of the environment or of the login; "" without one."""
         if token := environment.token():
+            if not re.fullmatch("[!-~]+", token):
+                raise WrongUsage(f"{environment.TOKEN} has blanks or characters that no token has.")
             return token
         login = self.credentials.read(self.url)
         # A registry refuses an expired token, also where none is needed.

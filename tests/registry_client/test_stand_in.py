@@ -65,6 +65,12 @@ async def test_an_expired_login_is_not_sent(stand_in: MakeStandIn, make_user: Ma
         assert ((await user.run("token", "list")).status == NOT_ALLOWED) is not is_sent
 
 
+@pytest.mark.parametrize("token", ["two words", "line\nbreak", "größe"])
+async def test_a_token_that_is_none_is_explained(token: str, make_user: MakeUser):
+    ran = await make_user("http://127.0.0.1:9", SYNAPSE_REGISTRY_TOKEN=token).run("whoami")
+    assert (ran.status, token in ran.err) == (WRONG_USAGE, False)
+
+
 async def test_a_passkey_alone_can_not_be_used_here(stand_in: MakeStandIn, make_user: MakeUser):
     user = make_user(stand_in(second_factor(["passkey"])).url)
     refused = await user.run(*LOGIN, "--code", "123456", stdin="secret")
