@@ -33,6 +33,7 @@ class User:
             "PATH": os.environ["PATH"],
             "HOME": str(home),
             "XDG_CONFIG_HOME": str(home / "config"),
+            "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
             **({"SYNAPSE_REGISTRY_URL": url} if url else {}),
             **environ,
         }

@@ -24,7 +24,7 @@ LOGIN = Login(URL, "ada", "secret-token", "2030-01-01T00:00:00Z")
 class Memory(keyring.backend.KeyringBackend):
     """A keyring in memory. While `locked` it refuses everything."""
 
-    priority = 1  # type: ignore[assignment]
+    priority = -1  # type: ignore[assignment]  # only a test chooses it
 
     def __init__(self) -> None:
         super().__init__()

@@ -9,7 +9,6 @@ from urllib.parse import parse_qs
 import pytest
 
 from registry.client.api import Api
-from registry.client.credentials import Credentials, Login
 from registry.client.failures import FAILED, NOT_ALLOWED, WRONG_USAGE, TryLater
 from registry.client.pack import Tarball
 from registry.client.publish import wait_until_found
@@ -55,11 +54,17 @@ async def test_a_code_is_the_second_factor_of_a_script(stand_in: MakeStandIn, ma
 
 
 async def test_an_expired_login_is_not_sent(stand_in: MakeStandIn, make_user: MakeUser):
-    server = stand_in(lambda _: Answer(body={"results": [], "total": 0}))
+    expires_at = ["2020-01-01T00:00:00Z", "2999-01-01T00:00:00Z"]
+
+    def answer(request: Received) -> Answer:
+        if request.method == "GET":
+            return Answer(body={"results": [], "total": 0})
+        return Answer(body={"token": "jwt", "expires_at": expires_at.pop(0), "user": USER})
+
+    server = stand_in(answer)
     user = make_user(server.url)
-    for expires_at, is_sent in (("2020-01-01T00:00:00Z", False), ("2999-01-01T00:00:00Z", True)):
-        folder = user.home / "config" / "synapse-registry" / "logins"
-        Credentials(folder).write(Login(server.url, "ada", "jwt", expires_at))
+    for is_sent in (False, True):
+        await user.done(*LOGIN, stdin="secret")
         await user.done("search", "demo")
         assert ("Authorization" in server.received[-1].headers) is is_sent
         assert ((await user.run("token", "list")).status == NOT_ALLOWED) is not is_sent
