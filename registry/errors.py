@@ -36,9 +36,9 @@ RegistryError
 │   └── TooManyFailures         too_many_failures      too many wrong passwords; wait before the next attempt
 ├── NotReached 504              not_reached            a state was not reached in the time that the client waits
 ├── Internal 500                internal_error         a fault in the registry
-├── PasskeysNotConfigured 501   passkeys_not_configured
-├── MailNotConfigured 501       mail_not_configured    the registry sends no mail
 ├── NotConfigured 501           not_configured         the operator has not set what this needs
+│   ├── MailNotConfigured       mail_not_configured    the registry sends no mail
+│   └── PasskeysNotConfigured   passkeys_not_configured
 └── Unavailable 503             unavailable            a server that is needed is unavailable (+ Retry-After)
     ├── DatabaseUnavailable     database_unavailable
     ├── StorageUnavailable      storage_unavailable
@@ -237,16 +237,16 @@ class Internal(RegistryError):
     """A fault in the registry. The log has the details under the request id."""
 
 
-class PasskeysNotConfigured(RegistryError):
-    status, code, title = 501, "passkeys_not_configured", "Passkeys not configured"
-
-
-class MailNotConfigured(RegistryError):
-    status, code, title = 501, "mail_not_configured", "Mail not configured"
-
-
 class NotConfigured(RegistryError):
     status, code, title = 501, "not_configured", "Not configured"
+
+
+class MailNotConfigured(NotConfigured):
+    code, title = "mail_not_configured", "Mail not configured"
+
+
+class PasskeysNotConfigured(NotConfigured):
+    code, title = "passkeys_not_configured", "Passkeys not configured"
 
 
 class Unavailable(RegistryError):

@@ -10,8 +10,7 @@ from sqlalchemy.sql import bindparam as p
 
 from registry.accounts.identity import ApiToken, User
 from registry.db.engine import Connection, Row, json, prepared, statement
-from registry.db.factor_tables import sessions
-from registry.db.tables import api_tokens, revoked_tokens, users
+from registry.db.tables import api_tokens, revoked_tokens, sessions, users
 
 USERNAME_TAKEN = "users_username_key"
 EMAIL_TAKEN = "users_email_key"

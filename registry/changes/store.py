@@ -8,10 +8,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import bindparam as p
 
 from registry.changes.chain import FIRST, TYPES
-from registry.db.change_tables import change_checkpoints, change_keys, changes
 from registry.db.engine import Connection, Row, Statement, prepared, statement, together
 from registry.db.lock_numbers import EXTEND_CHAIN
-from registry.db.tables import events, packages
+from registry.db.tables import change_checkpoints, change_keys, changes, events, packages
 
 _AFTER = p("after", type_=sa.BigInteger)
 _IS_CHANGE = events.c.type.in_([sa.literal_column(f"'{each}'") for each in TYPES])

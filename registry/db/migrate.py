@@ -14,12 +14,9 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-import registry.db.change_tables
-import registry.db.mail_tables
-import registry.db.webhook_tables  # noqa: F401 - adds its tables to the metadata
 from registry.db import lock_numbers
 from registry.db.connecting import connect_blocking
-from registry.db.factor_tables import metadata
+from registry.db.tables import metadata
 from registry.errors import StackError
 from registry.setting_parts import DatabaseSettings
 

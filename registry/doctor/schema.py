@@ -31,7 +31,7 @@ CHECKS = (
     Check(
         "schema objects",
         "every table, column, index and constraint exists",
-        "create what is missing; registry/db/tables.py defines it",
+        "create what is missing; registry/db/tables/ defines it",
         _lacking,
     ),
 )

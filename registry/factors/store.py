@@ -11,15 +11,15 @@ from sqlalchemy.sql import bindparam as p
 from registry.accounts.identity import User
 from registry.accounts.store import user_by_id
 from registry.db.engine import Connection, Row, statement
-from registry.db.factor_tables import (
+from registry.db.tables import (
     login_challenges,
+    package_owners,
     passkeys,
     recovery_codes,
     spent_challenges,
     totp_secrets,
     used_totp_steps,
 )
-from registry.db.tables import package_owners
 
 CREDENTIAL_TAKEN = "passkeys_credential_id_key"
 

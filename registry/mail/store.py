@@ -9,8 +9,7 @@ from sqlalchemy.sql import bindparam as p
 
 from registry.accounts.store import SHOWN_NAME
 from registry.db.engine import Connection, Row, statement
-from registry.db.mail_tables import mail_tokens
-from registry.db.tables import invitations, packages, users
+from registry.db.tables import invitations, mail_tokens, packages, users
 
 _c = mail_tokens.c
 _now = sa.func.now()

@@ -35,6 +35,7 @@ from registry.package_format.manifest import Metadata
 from registry.package_format.member_names import ArchiveWarning
 from registry.package_format.versions import Version
 from registry.packages import rights, store
+from registry.packages.idempotency import store as idempotency
 from registry.packages.inspection import InspectionPool
 from registry.packages.owners import store as owners
 from registry.packages.provenance import provenance_of
@@ -243,7 +244,7 @@ async def _keep(db: Database, storage: Storage, who: Principal, upload: Upload, 
                 await owners.adopt_publisher(conn, package.id, who.publisher["id"])
             if not package.is_new:
                 await _check(conn, who, meta.name, meta.version, package)
-            if repeat_key and not await store.remember_key(conn, who.user_id, repeat_key, found.fingerprint):
+            if repeat_key and not await idempotency.remember_key(conn, who.user_id, repeat_key, found.fingerprint):
                 raise IdempotencyKeyReused(KEY_REUSED)
             audit.write_with_commit(
                 conn, "version.publish", who.actor, package_id=package.id, version=meta.version.text
@@ -261,7 +262,7 @@ async def _keep(db: Database, storage: Storage, who: Principal, upload: Upload, 
             )
             answer = _answer(package.id, found, tarball, seq, package.now)
             if repeat_key:
-                store.save_answer(conn, who.user_id, repeat_key, answer)
+                idempotency.save_answer(conn, who.user_id, repeat_key, answer)
     log.info("published", extra={"package": meta.name, "version": meta.version.text, "seq": seq})
     return answer
 
@@ -319,7 +320,7 @@ async def _earlier_answer(db: Database, who: Principal, upload: Upload, found: _
     if not upload.idempotency_key:
         return None
     async with db.read() as conn:
-        row = await store.answer_of(conn, who.user_id, upload.idempotency_key)
+        row = await idempotency.answer_of(conn, who.user_id, upload.idempotency_key)
     if row is None:
         return None
     if row.fingerprint != found.fingerprint:

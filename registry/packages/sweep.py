@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from registry.db.engine import Database
 from registry.packages import store
+from registry.packages.idempotency import store as idempotency
 from registry.storage.base import Storage
 
 log = logging.getLogger(__name__)
@@ -88,4 +89,4 @@ async def _unreferenced(db: Database, keys: list[str]) -> list[str]:
 async def forget_answers(db: Database) -> int:
     """Deletes idempotency keys that are older than a day. Returns how many."""
     async with db.transaction() as conn:
-        return await store.forget_answers(conn)
+        return await idempotency.forget_answers(conn)

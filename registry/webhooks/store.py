@@ -8,8 +8,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Row, statement
-from registry.db.tables import package_owners, packages, users
-from registry.db.webhook_tables import webhooks
+from registry.db.tables import package_owners, packages, users, webhooks
 
 PACKAGE, OWNED, ALL = "package", "owner", "all"
 

@@ -24,6 +24,7 @@ from registry.downloads.statistics import store as statistics
 from registry.events import log as event_log
 from registry.package_format import manifest
 from registry.packages import store
+from registry.packages.idempotency import store as idempotency
 from registry.packages.listing import page
 from registry.packages.listing import store as listing
 from registry.packages.totals import store as totals
@@ -104,7 +105,7 @@ async def hot_paths(conn: Connection) -> dict[str, Callable[[], Awaitable[Any]]]
         package = await store.claim(conn, meta.name, some.owner_id)
         await store.version_state(conn, package.id, meta.version.canonical)
         await store.add_version(conn, package.id, meta, checksum="", key="plan", size=1, user_id=some.owner_id)
-        await store.remember_key(conn, some.owner_id, "plan", "")
+        await idempotency.remember_key(conn, some.owner_id, "plan", "")
 
     async def listed() -> None:
         for sort in listing.SORTS:

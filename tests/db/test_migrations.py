@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from registry.db import migrate
-from registry.db.factor_tables import metadata
+from registry.db.tables import metadata
 from registry.devstack.postgres import Postgres
 from registry.errors import StackError
 from registry.setting_parts import DatabaseSettings

@@ -10,8 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Row, statement
-from registry.db.factor_tables import sessions
-from registry.db.tables import revoked_tokens, users
+from registry.db.tables import revoked_tokens, sessions, users
 
 _c = sessions.c
 _OF_USER = _c.user_id == p("of_user")

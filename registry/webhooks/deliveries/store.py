@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Row, Statement, statement
-from registry.db.webhook_tables import webhook_deliveries
+from registry.db.tables import webhook_deliveries
 
 PENDING, DELIVERED, FAILED = "pending", "delivered", "failed"
 KEPT_ATTEMPTS = 20

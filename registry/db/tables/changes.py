@@ -1,8 +1,8 @@
-"""The tables of the log of changes. The modules in registry/changes/ explain them."""
+"""The log of changes; the modules in registry/changes/ explain it."""
 
 import sqlalchemy as sa
 
-from registry.db.tables import metadata
+from registry.db.tables.base import metadata
 
 # The hash chain over those events that are changes of packages. It has no foreign key: if an event is removed, its link
 # must stay, so that the loss is found.

@@ -1,9 +1,9 @@
-"""The tables of webhooks. The modules in registry/webhooks/ explain them."""
+"""Webhooks and their deliveries; the modules in registry/webhooks/ explain them."""
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from registry.db.tables import metadata
+from registry.db.tables.base import metadata
 
 _NOW = sa.func.now()
 

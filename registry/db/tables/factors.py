@@ -1,14 +1,9 @@
-"""The tables of sessions and second factors. `metadata` has these tables and those of registry/db/tables.py."""
+"""Sessions and second factors."""
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, INET
 
-from registry.db.tables import metadata as metadata
-
-
-def _now(name: str) -> sa.Column[object]:
-    return sa.Column(name, sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now())
-
+from registry.db.tables.base import metadata, now
 
 # The logins that a user sees and can end. Whether a token is valid is decided by `revoked_tokens` and
 # `users.credentials_version`, which older releases know as well.
@@ -20,8 +15,8 @@ sessions = sa.Table(
     sa.Column("user_id", sa.BigInteger, sa.ForeignKey("users.id"), nullable=False, index=True),
     # That of the user at the login. The session is over when the user's is higher.
     sa.Column("credentials_version", sa.Integer, nullable=False),
-    _now("created_at"),
-    _now("last_used_at"),
+    now("created_at"),
+    now("last_used_at"),
     sa.Column("ip", INET),
     sa.Column("user_agent", sa.Text, nullable=False, server_default=""),
     sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False, index=True),
@@ -34,7 +29,7 @@ totp_secrets = sa.Table(
     sa.Column("user_id", sa.BigInteger, sa.ForeignKey("users.id"), primary_key=True),
     # Encrypted by registry/sealing.py.
     sa.Column("sealed", sa.Text, nullable=False),
-    _now("created_at"),
+    now("created_at"),
     sa.Column("confirmed_at", sa.DateTime(timezone=True)),
 )
 
@@ -65,7 +60,7 @@ passkeys = sa.Table(
     sa.Column("sign_count", sa.BigInteger, nullable=False),
     sa.Column("transports", ARRAY(sa.Text), nullable=False),
     sa.Column("name", sa.Text, nullable=False),
-    _now("created_at"),
+    now("created_at"),
     sa.Column("last_used_at", sa.DateTime(timezone=True)),
 )
 

@@ -1,8 +1,8 @@
-"""The table of links in mails. `metadata` has it and the tables of registry/db/tables.py."""
+"""Links in mails."""
 
 import sqlalchemy as sa
 
-from registry.db.tables import metadata as metadata
+from registry.db.tables.base import metadata
 
 # The tokens in links of mails. They are kept for a day after they are created, because they count as sent mails.
 mail_tokens = sa.Table(

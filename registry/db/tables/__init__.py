@@ -1,0 +1,69 @@
+"""Every table. Constraints have names, since the code derives named errors from them."""
+
+from registry.db.tables.accounts import api_tokens, password_failures, revoked_tokens, sign_in_networks, users
+from registry.db.tables.base import metadata
+from registry.db.tables.changes import change_checkpoints, change_keys, changes
+from registry.db.tables.downloads import dashboard_failures, download_batches, download_days, downloads, registry_days
+from registry.db.tables.events import audit_entries, consumers, events, index_failures, jobs
+from registry.db.tables.factors import (
+    login_challenges,
+    passkeys,
+    recovery_codes,
+    sessions,
+    spent_challenges,
+    totp_secrets,
+    used_totp_steps,
+)
+from registry.db.tables.mail import mail_tokens
+from registry.db.tables.packages import (
+    idempotency_keys,
+    invitations,
+    package_owners,
+    package_versions,
+    packages,
+    reports,
+    totals,
+)
+from registry.db.tables.publishers import publishers, used_id_tokens
+from registry.db.tables.webhooks import webhook_deliveries, webhooks
+
+__all__ = [
+    "api_tokens",
+    "audit_entries",
+    "change_checkpoints",
+    "change_keys",
+    "changes",
+    "consumers",
+    "dashboard_failures",
+    "download_batches",
+    "download_days",
+    "downloads",
+    "events",
+    "idempotency_keys",
+    "index_failures",
+    "invitations",
+    "jobs",
+    "login_challenges",
+    "mail_tokens",
+    "metadata",
+    "package_owners",
+    "package_versions",
+    "packages",
+    "passkeys",
+    "password_failures",
+    "publishers",
+    "recovery_codes",
+    "registry_days",
+    "reports",
+    "revoked_tokens",
+    "sessions",
+    "sign_in_networks",
+    "spent_challenges",
+    "totals",
+    "totp_secrets",
+    "used_id_tokens",
+    "used_totp_steps",
+    "users",
+    "webhook_deliveries",
+    "webhooks",
+]
