@@ -6,6 +6,7 @@ from pathlib import Path
 
 from registry import setting_files as files
 from registry import setting_types as types
+from registry import setting_urls as urls
 from registry.setting_source import var
 
 HEADER = types.matching(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", "the name of a header, such as CF-IPCountry")
@@ -15,7 +16,7 @@ ACCESS_KEY = types.matching(r"[!-~]{1,1024}", "an access key of printable ASCII 
 KEY_PREFIX = types.matching(
     r"[A-Za-z0-9_.-][A-Za-z0-9_./-]{0,199}", "a prefix such as registry/, without a slash first"
 )
-ES_URL = types.url("http", "https", example="http://localhost:9200", http_needs_port=True)
+ES_URL = urls.url("http", "https", example="http://localhost:9200", http_needs_port=True)
 ES_USER = types.matching(r"[^:\x00-\x1f\x7f]{1,255}", "a user name without a colon")
 ES_API_KEY = types.matching(r"[!-~]{1,4096}", "an API key of printable ASCII without blanks")
 INDEX_PREFIX = types.matching(r"[a-z0-9][a-z0-9._-]{0,99}", "lower-case letters, digits, dots, hyphens and underscores")
@@ -34,10 +35,10 @@ class WebSettings:
         "REGISTRY_PUBLIC_URL",
         "",
         "Address of the registry for its users, such as https://registry.example; http://localhost:PORT on loopback",
-        types.public_url,
+        urls.public_url,
     )
     cors_origins: tuple[str, ...] = var(
-        "REGISTRY_CORS_ORIGINS", "", "Origins whose pages may call the API, with commas between", types.origins
+        "REGISTRY_CORS_ORIGINS", "", "Origins whose pages may call the API, with commas between", urls.origins
     )
     cors_credentials: bool = var(
         "REGISTRY_CORS_CREDENTIALS", "false", "Whether pages of those origins may send credentials", types.flag
@@ -58,7 +59,7 @@ class WebSettings:
         "REGISTRY_REDIS_URL",
         "",
         "Redis that shares the rate limits between processes",
-        types.redis_url,
+        urls.redis_url,
         secret=True,
     )
     shutdown_grace: timedelta = var(
@@ -119,7 +120,7 @@ class OidcSettings:
         "REGISTRY_OIDC_ISSUERS",
         "",
         "Issuers besides GitHub and GitLab, with commas between: https://ci.example, or gitlab=https://gitlab.example",
-        types.issuers,
+        urls.issuers,
     )
     audience: str = var(
         "REGISTRY_OIDC_AUDIENCE",
@@ -150,7 +151,7 @@ class MailSettings:
         "REGISTRY_SMTP_URL",
         "",
         "Address of the mail server: smtps://, or smtp:// with STARTTLS if offered (?starttls=required or off)",
-        types.smtp_url,
+        urls.smtp_url,
         secret=True,
     )
     smtp_ca: str = var("REGISTRY_SMTP_CA", "", "CA file that the mail server's certificate is checked against")
@@ -185,7 +186,7 @@ class WebhookSettings:
 class DatabaseSettings:
     """PostgreSQL."""
 
-    url: str = var("REGISTRY_DB_URL", "", "postgresql:// address of the database", types.database_url, secret=True)
+    url: str = var("REGISTRY_DB_URL", "", "postgresql:// address of the database", urls.database_url, secret=True)
     password: str = var("REGISTRY_DB_PASSWORD", "", "Password, if REGISTRY_DB_URL has none", secret=True)
     sslmode: str = var(
         "REGISTRY_DB_SSLMODE",
@@ -224,13 +225,13 @@ class StorageSettings:
         "REGISTRY_S3_ENDPOINT",
         "",
         "Address of an S3 server other than AWS",
-        types.url("http", "https", example="https://s3.example:9000", login=False),
+        urls.url("http", "https", example="https://s3.example:9000", login=False),
     )
     s3_public_endpoint: str = var(
         "REGISTRY_S3_PUBLIC_ENDPOINT",
         "",
         "Address of the S3 server for clients, if they need another one; used in presigned addresses",
-        types.url("http", "https", login=False),
+        urls.url("http", "https", login=False),
     )
     s3_access_key: str = var(
         "REGISTRY_S3_ACCESS_KEY", "", "Access key; without it, AWS's credential chain is used", ACCESS_KEY, secret=True
