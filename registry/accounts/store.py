@@ -66,6 +66,7 @@ _USER_BY_EMAIL = statement(sa.select(*_USER, users.c.password_hash).where(_BY_EM
 _LOCK_USER = statement(
     sa.select(users.c.credentials_version).where(_BY_ID, users.c.is_active).with_for_update(key_share=True)
 )
+_LOCK_FOR_END = statement(sa.select(users.c.id).where(_BY_ID).with_for_update())
 _REHASH = statement(sa.update(users).where(_BY_ID, users.c.password_hash == p("seen")).values(password_hash=p("fresh")))
 _CHANGE_PASSWORD = statement(
     sa.update(users)
@@ -189,6 +190,14 @@ async def lock_user(conn: Connection, user_id: int) -> int | None:
     """Locks the user until the transaction ends. Returns credentials_version, None if there is no such active user."""
     version: int | None = await conn.value(_LOCK_USER, user=user_id)
     return version
+
+
+async def lock_for_end(conn: Connection, user_id: int) -> None:
+    """Like `lock_user`, but also waits for transactions that give the user a role or a package, and holds up new ones.
+
+    The check of their foreign keys locks the user's row. `lock_user` does not conflict with that lock.
+    """
+    await conn.run(_LOCK_FOR_END, user=user_id)
 
 
 async def rehash(conn: Connection, user_id: int, *, seen: str, fresh: str) -> None:

@@ -89,6 +89,8 @@ async def put_owners(request: web.Request) -> web.StreamResponse:
     name, who = name_of(request), principal_of(request)
     who.require("admin")
     body = await read_body(request, OwnersChange)
+    if not body.reason.strip():
+        raise InvalidInput.field("reason", "must not be blank")
     wanted = [members.Wanted(each.username, each.role) for each in body.owners]
     after = await members.set_members(request.app[DB], who, name, wanted, body.reason)
     return json_response({"owners": after, "next_cursor": None})

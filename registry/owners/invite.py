@@ -11,13 +11,14 @@ from typing_extensions import TypedDict
 
 from registry.accounts import store as accounts
 from registry.accounts.identity import Principal, User
+from registry.accounts.tokens import NOT_VALID
 from registry.db.engine import Connection, Database, Row
-from registry.errors import AlreadyOwner, Conflict, EmailNotVerified, NotFound
+from registry.errors import AlreadyOwner, Conflict, EmailNotVerified, NotFound, Unauthorized
 from registry.events import audit
 from registry.events import log as event_log
 from registry.owners import members, store
 from registry.packages.owners import store as roles
-from registry.packages.rights import OWNER, Action, authorize, check_credentials
+from registry.packages.rights import MAINTAINER, OWNER, Action, authorize, check_credentials
 
 VALID_FOR = timedelta(days=14)
 MAX_OPEN = 100
@@ -68,7 +69,8 @@ async def invite_user(
         current = await roles.members(conn, package.id)
         has = next((member.role for member in current if member.id == user.id), None)
         owners = sum(member.role == OWNER for member in current)
-        if has == role or (has == OWNER and not (is_transfer and owners > 1)):
+        shares = is_transfer and owners > 1 and user.id != who.user_id
+        if has == role == MAINTAINER or (has == OWNER and not shares):
             article = "an" if has == OWNER else "a"
             raise AlreadyOwner(f"{user.username} is {article} {has} of {package.name} already.")
         if has is None:
@@ -89,11 +91,14 @@ async def invite_email(db: Database, who: Principal, name: str, email: str, role
 
 
 async def my_invitations(db: Database, who: Principal, after: int, count: int) -> list[Invitation]:
-    """Up to `count` open invitations of the user with ids above `after`. Raises Forbidden."""
+    """Up to `count` open invitations of the user with ids above `after`. Raises Forbidden.
+
+    An API token that is bound to packages sees only invitations to these.
+    """
     who.require("manage")
     async with db.read() as conn:
-        rows = await store.for_user(conn, who.user_id, after, count)
-    return [_invitation(row) for row in rows if who.may("manage", row.package)]
+        rows = await store.for_user(conn, who.user_id, after, count, within=who.packages)
+    return [_invitation(row) for row in rows]
 
 
 async def package_invitations(db: Database, who: Principal, name: str, after: int, count: int) -> list[Invitation]:
@@ -108,7 +113,10 @@ async def package_invitations(db: Database, who: Principal, name: str, after: in
 
 
 async def accept(db: Database, who: Principal, invitation: int) -> Accepted:
-    """Gives the user the role of the invitation. Raises NotFound, Forbidden, EmailNotVerified, Conflict."""
+    """Gives the user the role of the invitation.
+
+    Raises NotFound, Forbidden, EmailNotVerified, Conflict, and Unauthorized if the account has ended meanwhile.
+    """
     async with db.transaction() as conn:
         found = await _mine(conn, who, invitation)
         package = await members.lock_package(conn, who, found.package)
@@ -123,7 +131,8 @@ async def accept(db: Database, who: Principal, invitation: int) -> Accepted:
             event = event_log.PACKAGE_TRANSFERRED
             former = [member for member in current if member.role == OWNER and member.id != who.user_id]
             await members.remove_roles(conn, package.id, former)
-        await members.give_role(conn, package.id, who.user_id, found.role)
+        if not await members.give_role(conn, package.id, who.user_id, found.role):
+            raise Unauthorized(NOT_VALID)
         await store.end(conn, found.id)
         details = {"inviter": {"user_id": found.inviter_id}, "role": found.role, "transfer": found.is_transfer}
         if former:
@@ -212,10 +221,12 @@ async def _mine(conn: Connection, who: Principal, invitation: int) -> Row:
     if found is None or user is None:
         raise NotFound(NO_INVITATION)
     if found.email is not None:
-        if (user[0].email or "").lower() != found.email.lower():
-            raise NotFound(NO_INVITATION)
-        if user[0].email_verified_at is None:
-            raise EmailNotVerified("The invitation was sent to your e-mail address. Verify the address first.")
+        is_theirs = (user[0].email or "").lower() == found.email.lower()
+        if not is_theirs or user[0].email_verified_at is None:
+            raise EmailNotVerified(
+                "The invitation was sent to an e-mail address. Your account must have this address, and it must be "
+                "verified."
+            )
     elif found.user_id != who.user_id:
         raise NotFound(NO_INVITATION)
     check_credentials(who, Action.MANAGE, found.package)

@@ -94,7 +94,7 @@ async def change_role(db: Database, who: Principal, name: str, username: str, ro
 async def set_members(db: Database, who: Principal, name: str, wanted: Sequence[Wanted], reason: str) -> list[Member]:
     """Replaces all owners and maintainers, also of a package that has no version left. Admins only.
 
-    Raises NotFound, OtherSpelling, Forbidden, and InvalidInput for unknown or repeated users.
+    Raises NotFound, OtherSpelling, Forbidden, Conflict, and InvalidInput for unknown or repeated users.
     """
     check_credentials(who, Action.SET_OWNERS)
     async with db.transaction() as conn:
@@ -108,7 +108,8 @@ async def set_members(db: Database, who: Principal, name: str, wanted: Sequence[
             if member.role == OWNER and chosen.get(member.id) == MAINTAINER:
                 await store.end_of_inviter(conn, package.id, member.id)
         for user_id, role in chosen.items():
-            await give_role(conn, package.id, user_id, role)
+            if not await give_role(conn, package.id, user_id, role):
+                raise Conflict("The account of one of these users has just ended. Name other users.")
         after = [_member(row) for row in await roles.members(conn, package.id)]
         details = {
             "owners": [{"user_id": user, "role": role} for user, role in chosen.items()],
@@ -120,13 +121,14 @@ async def set_members(db: Database, who: Principal, name: str, wanted: Sequence[
 
 
 async def find_package(conn: Connection, who: Principal | None, name: str) -> Any:
-    """The package with the role of `who`, who may be a stranger. Its members and admins see it in quarantine, too.
+    """The package with the role of `who`, who may be a stranger. Its owners and admins see it in quarantine, too.
 
     Raises NotFound, OtherSpelling, Quarantined.
     """
     package = await packages.find(conn, name, who.user_id if who else STRANGER)
     package = _visible(check_name(package, name), who)
-    if package.role is None and package.quarantine_reason is not None and not (who and who.is_admin):
+    may_see = package.role == OWNER or (who is not None and who.is_admin)
+    if package.quarantine_reason is not None and not may_see:
         raise quarantined(package.name, package.quarantine_reason)
     return package
 
@@ -141,13 +143,17 @@ async def lock_package(conn: Connection, who: Principal, name: str) -> Any:
     return _visible(package, who)
 
 
-async def give_role(conn: Connection, package_id: int, user_id: int, role: str) -> None:
-    """Gives a user a role, and ends the user's invitations to this role and to lower ones."""
+async def give_role(conn: Connection, package_id: int, user_id: int, role: str) -> bool:
+    """Gives a user a role, and ends the user's invitations to this role and to lower ones.
+
+    Returns False if the user's account has ended meanwhile. From here on, it can't end before this transaction does.
+    """
     await roles.set_role(conn, package_id, user_id, role)
     found = await accounts.user_by_id(conn, user_id)
     email = found[0].email if found else None
     lower = [OWNER, MAINTAINER] if role == OWNER else [MAINTAINER]
     await store.end_of_invited(conn, package_id, user_id, email, lower)
+    return found is not None and found[0].is_active
 
 
 async def remove_roles(conn: Connection, package_id: int, leaving: Sequence[Row]) -> None:

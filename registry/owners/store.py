@@ -1,5 +1,6 @@
 """The SQL of invitations. Every function runs on the caller's connection and commits nothing."""
 
+from collections.abc import Collection
 from datetime import timedelta
 
 import sqlalchemy as sa
@@ -42,10 +43,13 @@ _verified_email = (
     .where(users.c.id == p("invited"), users.c.email_verified_at.is_not(None))
     .scalar_subquery()
 )
+_within = sa.cast(p("within"), sa.ARRAY(sa.Text))
 _FOR_USER = statement(
-    _SHOWN.where(sa.or_(_c.user_id == p("invited"), sa.func.lower(_c.email) == _verified_email), _after).limit(
-        p("count")
-    )
+    _SHOWN.where(
+        sa.or_(_c.user_id == p("invited"), sa.func.lower(_c.email) == _verified_email),
+        sa.or_(_within.is_(None), packages.c.name == sa.any_(_within)),
+        _after,
+    ).limit(p("count"))
 )
 _OF_PACKAGE = statement(_SHOWN.where(_c.package_id == p("of_package"), _after).limit(p("count")))
 _FIND = statement(_SHOWN.where(_c.id == p("invitation")))
@@ -94,9 +98,15 @@ async def find(conn: Connection, invitation: int) -> Row | None:
     return await conn.one(_FIND, invitation=invitation)
 
 
-async def for_user(conn: Connection, user_id: int, after: int, count: int) -> list[Row]:
-    """Open invitations of a user, or of the user's verified address, with ids above `after`."""
-    return await conn.all(_FOR_USER, invited=user_id, after=after, count=count)
+async def for_user(
+    conn: Connection, user_id: int, after: int, count: int, *, within: Collection[str] | None = None
+) -> list[Row]:
+    """Open invitations of a user, or of the user's verified address, with ids above `after`.
+
+    With `within`, only those to packages with these names.
+    """
+    names = None if within is None else list(within)
+    return await conn.all(_FOR_USER, invited=user_id, after=after, count=count, within=names)
 
 
 async def of_package(conn: Connection, package_id: int, after: int, count: int) -> list[Row]:

@@ -13,6 +13,7 @@ from registry.events import audit
 from registry.events import log as event_log
 from registry.package_format import names
 from registry.packages import store
+from registry.packages.owners import store as owners
 from registry.packages.read import canonical_of, check_name, is_address_of, no_package, no_version
 from registry.packages.rights import Action, authorize, check_quarantine
 from registry.packages.status import store as status
@@ -44,7 +45,8 @@ async def delete_version(db: Database, who: Principal, name: str, version: str) 
 async def restore_version(db: Database, who: Principal, name: str, version: str) -> None:
     """Restores a deleted version within its grace period. Admins only.
 
-    Raises Forbidden, NotFound, OtherSpelling, and Conflict when it is not deleted or its tarball is gone.
+    Raises Forbidden, NotFound, OtherSpelling, and Conflict when it is not deleted, its tarball is gone or the package
+    has no owner.
     """
     authorize(who, Action.RESTORE, name, None)
     async with db.transaction() as conn:
@@ -54,6 +56,10 @@ async def restore_version(db: Database, who: Principal, name: str, version: str)
             raise no_version(name, version)
         if state.deleted_at is None:
             raise Conflict(f"{package.name} {state.version} is not deleted.")
+        if not await owners.has_owner(conn, package.id):
+            raise Conflict(
+                f"{package.name} has no owner. Set its owners first: PUT /api/v1/packages/{package.name}/owners."
+            )
         if not await store.restore_version(conn, state.id):
             raise Conflict(
                 f"{package.name} {state.version} can't be restored: its grace period is over and its tarball is gone."

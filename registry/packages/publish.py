@@ -14,6 +14,7 @@ import orjson
 from typing_extensions import TypedDict
 
 from registry.accounts.identity import Principal
+from registry.accounts.tokens import NOT_VALID
 from registry.db.engine import Connection, ConstraintViolated, Database
 from registry.errors import (
     ChecksumMismatch,
@@ -26,6 +27,7 @@ from registry.errors import (
     NameReserved,
     NameTooSimilar,
     RegistryError,
+    Unauthorized,
     VersionBurned,
     VersionExists,
 )
@@ -240,6 +242,8 @@ async def _keep(db: Database, storage: Storage, who: Principal, upload: Upload, 
     with _races_named(meta):
         async with db.transaction() as conn:
             package = await store.claim(conn, meta.name, who.user_id)
+            if not package.is_active:
+                raise Unauthorized(NOT_VALID)
             if package.is_new and who.publisher is not None:
                 await owners.adopt_publisher(conn, package.id, who.publisher["id"])
             if not package.is_new:

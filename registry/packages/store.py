@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Row, json, prepared, statement, together
-from registry.db.tables import download_days, package_versions, packages
+from registry.db.tables import download_days, package_versions, packages, users
 from registry.events import log as event_log
 from registry.package_format.manifest import Metadata
 from registry.package_format.names import similarity_key
@@ -38,7 +38,9 @@ _CREATE = prepared(
     statement(insert(packages).from_select(["name", "similarity_key", "owner_id"], _NEW).on_conflict_do_nothing()),
 )
 _IS_NEW = sa.literal_column("packages.xmin = pg_current_xact_id()::xid", sa.Boolean).label("is_new")
-_CLAIMED = statement(_OF_NAME.add_columns(_IS_NEW, sa.func.now().label("now")))
+# The foreign keys of a new package lock its owner's row. From then on, the account can't end before the transaction.
+_IS_ACTIVE = sa.select(users.c.is_active).where(users.c.id == _USER).scalar_subquery().label("is_active")
+_CLAIMED = statement(_OF_NAME.add_columns(_IS_NEW, _IS_ACTIVE, sa.func.now().label("now")))
 _CLAIM = together(_CREATE, _LOCK_PACKAGE, prepared("claim_package", _CLAIMED))
 _VERSION_STATE = prepared(
     "version_state",
@@ -187,7 +189,8 @@ async def find(conn: Connection, name: str, user_id: int, *, lock: bool = False)
 async def claim(conn: Connection, name: str, user_id: int) -> Row:
     """Like `find` with `lock`, but creates the package for the user if there is none. `is_new` says whether it did.
 
-    `now` is the transaction's time. The second of two concurrent claims waits and gets the row of the first.
+    `is_active` says whether the user's account has not ended, and `now` is the transaction's time. The second of two
+    concurrent claims waits and gets the row of the first.
     """
     return await conn.one(_CLAIM, name=name, key=similarity_key(name), user_id=user_id)
 

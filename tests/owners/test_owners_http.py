@@ -171,9 +171,14 @@ async def test_an_invitation_by_email_needs_the_verified_address(registry: Regis
     sent = await invited(ada, "demo", email="bob@EXAMPLE.org")
     assert (sent.status, sent.json["username"]) == (201, None)
     accept = f"/auth/invitations/{sent.json['id']}/accept"
-    assert (await ada.call("POST", accept)).status == 404
-    refused = await bob.call("POST", accept)
-    assert (refused.status, refused.json["code"]) == (403, "email_not_verified")
+    async with registry.app[DB].transaction() as conn:
+        await conn.command(
+            "UPDATE users SET email = 'ada@example.org', email_verified_at = now() WHERE username = 'ada'"
+        )
+    for path in (accept, accept.replace("accept", "decline")):
+        for user in (ada, bob):
+            refused = await user.call("POST", path)
+            assert (refused.status, refused.json["code"]) == (403, "email_not_verified")
     assert (await bob.call("GET", "/auth/invitations")).json["invitations"] == []
     async with registry.app[DB].transaction() as conn:
         await conn.command("UPDATE users SET email_verified_at = now() WHERE username = 'bob'")
@@ -198,6 +203,19 @@ async def test_a_transfer_leaves_one_owner_and_the_maintainers(registry: Registr
     assert (refused.status, refused.json["code"]) == (409, "already_owner")
 
 
+async def test_a_transfer_to_one_of_the_owners_removes_the_others(registry: Registry):
+    ada, bob, eve = await registry.user("ada"), await registry.user("bob"), await registry.user("eve")
+    await ada.publish("demo")
+    await join(ada, bob, "demo", "owner")
+    await join(ada, eve, "demo", "owner")
+    mine = await ada.call("POST", "/packages/demo/transfer", json={"username": "ada"})
+    assert (mine.status, mine.json["code"]) == (409, "already_owner")
+    sent = await ada.call("POST", "/packages/demo/transfer", json={"username": "bob"})
+    assert sent.status == 201, sent.body
+    assert (await bob.call("POST", f"/auth/invitations/{sent.json['id']}/accept")).status == 200
+    assert await members(registry, "demo") == {"bob": "owner"}
+
+
 async def test_an_admin_sets_owners_with_a_reason_also_of_a_package_without_versions(registry: Registry):
     ada, bob = await registry.user("ada"), await registry.user("bob")
     root = await registry.user("root", admin=True)
@@ -206,6 +224,7 @@ async def test_an_admin_sets_owners_with_a_reason_also_of_a_package_without_vers
     assert (await ada.call("PUT", "/packages/demo/owners", json=body)).status == 403
     for wrong, field in (
         ({**body, "reason": ""}, "reason"),
+        ({**body, "reason": " "}, "reason"),
         ({"owners": body["owners"]}, "reason"),
         ({**body, "owners": []}, "owners"),
         ({**body, "owners": [{"username": "bob", "role": "maintainer"}]}, "owners"),
@@ -236,6 +255,23 @@ async def test_a_token_needs_the_scope_manage_and_the_package(registry: Registry
     assert (await manager.call("GET", "/packages/demo/audit")).status == 200
     reader = await token_of(bob, scopes=["read"])
     assert (await reader.call("GET", "/auth/invitations")).status == 403
+
+
+async def test_a_token_that_is_bound_to_packages_sees_all_invitations_to_these(registry: Registry):
+    ada, bob = await registry.user("ada"), await registry.user("bob")
+    for package in ("demo", "first", "last"):
+        await ada.publish(package)
+    for package in ("first", "demo", "last"):
+        assert (await invited(ada, package, username="bob")).status == 201
+    bound = await token_of(bob, scopes=["manage"], packages=["first", "last"])
+    seen, address = [], "/auth/invitations?limit=1"
+    while True:
+        page = (await bound.call("GET", address)).json
+        seen += [each["package"] for each in page["invitations"]]
+        if page["next_cursor"] is None:
+            break
+        address = f"/auth/invitations?limit=1&cursor={page['next_cursor']}"
+    assert seen == ["first", "last"]
 
 
 async def test_wrong_invitations_name_their_fields(registry: Registry):
