@@ -18,7 +18,7 @@ from registry.package_format import names
 from registry.packages import store as packages
 from registry.packages.publish import check_publishable
 from registry.packages.read import check_name
-from registry.packages.rights import Action, authorize
+from registry.packages.rights import Action, authorize, check_quarantine
 from registry.publishers import store
 from registry.publishers.issuers import Issuers
 from registry.publishers.matching import MEMBERS
@@ -106,18 +106,22 @@ async def add_pending(db: Database, issuers: Issuers, who: Principal, name: str,
 
 
 async def list_of_package(db: Database, who: Principal, name: str, after: int, count: int) -> list[dict[str, Any]]:
-    """Publishers of a package with ids above `after`. Raises NotFound, OtherSpelling, Forbidden."""
+    """Publishers of a package with ids above `after`. Raises NotFound, OtherSpelling, Forbidden, Quarantined."""
     async with db.read() as conn:
         package = check_name(await packages.find(conn, name, who.user_id), name)
+        check_quarantine(who, package.name, package.quarantine_reason)
         authorize(who, Action.LIST_PUBLISHERS, package.name, package.role)
         return [shown(row) for row in await store.of_package(conn, package.id, after, count)]
 
 
 async def list_pending(db: Database, who: Principal, after: int, count: int) -> list[dict[str, Any]]:
-    """The user's pending publishers with ids above `after`. Raises Forbidden for an API token."""
-    who.require_login()
+    """The user's pending publishers with ids above `after`. Raises Forbidden.
+
+    An API token that is bound to packages sees only those for the names of these.
+    """
+    who.require("manage")
     async with db.read() as conn:
-        return [shown(row) for row in await store.pending_of(conn, who.user_id, after, count)]
+        return [shown(row) for row in await store.pending_of(conn, who.user_id, after, count, within=who.packages)]
 
 
 async def remove(db: Database, who: Principal, name: str, publisher: int) -> None:
@@ -132,11 +136,11 @@ async def remove(db: Database, who: Principal, name: str, publisher: int) -> Non
 
 
 async def remove_pending(db: Database, who: Principal, publisher: int) -> None:
-    """Removes a pending publisher of the user, and ends its tokens. Raises NotFound, Forbidden for an API token."""
-    who.require_login()
+    """Removes a pending publisher of the user, and ends its tokens. Raises NotFound, Forbidden."""
+    who.require("manage")
     async with db.transaction() as conn:
         row = await store.end_pending(conn, who.user_id, publisher)
-        if row is None:
+        if row is None or not who.may("manage", row.pending_name):
             raise NotFound(NO_PUBLISHER)
         _audit(conn, who, "publisher.delete", row)
 

@@ -67,7 +67,7 @@ def ids_of(kind: str, claims: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def nearest(publishers: Sequence[Publisher], claims: Mapping[str, Any], *, owned_only: bool) -> Differences | None:
-    """How the nearest publisher differs from the claims; None if there is none.
+    """How the nearest publisher differs from the claims; None if there is none. One of the same issuer is nearer.
 
     With `owned_only`, publishers of another repository owner than the token's don't count.
     """
@@ -75,7 +75,7 @@ def nearest(publishers: Sequence[Publisher], claims: Mapping[str, Any], *, owned
     if not near:
         return None
     candidates = [(each, _differing(each, publishers, claims)) for each in near]
-    publisher, members = min(candidates, key=lambda pair: (len(pair[1]), pair[0].id))
+    publisher, members = min(candidates, key=lambda pair: ("issuer" in pair[1], len(pair[1]), pair[0].id))
     seen = values(publisher.kind, claims, publisher.wanted)
     is_only_case = all(
         member in publisher.wanted and (seen.get(member) or "").casefold() == publisher.wanted[member].casefold()
@@ -139,10 +139,10 @@ def text_of(value: Any) -> str | None:
 
 def _differing(publisher: Publisher, publishers: Sequence[Publisher], claims: Mapping[str, Any]) -> list[str]:
     """The names of the members, or else of the claims, that keep the token from being this publisher's."""
-    if publisher.issuer != claims["iss"]:
-        return ["issuer", *sorted(publisher.wanted)]
     seen = values(publisher.kind, claims, sorted(publisher.wanted))
     differing = [name for name in seen if name in publisher.wanted and seen[name] != publisher.wanted[name]]
+    if publisher.issuer != claims["iss"]:
+        return ["issuer", *differing]
     if not differing and publisher.kind != OIDC:
         differing += _differing_ids(publisher, publishers, claims)
     requests = [name for name in _REQUEST_CLAIMS if text_of(claims.get(name)) in _REQUEST_EVENTS]

@@ -1,6 +1,6 @@
 """The SQL of trusted publishers. Every function runs on the caller's connection and commits nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -32,7 +32,8 @@ _ADD = statement(
     .returning(publishers)
 )
 _LIST_OF_PACKAGE = statement(_PAGE.where(_OF_PACKAGE))
-_LIST_OF_USER = statement(_PAGE.where(_OF_USER))
+_within = sa.cast(p("within"), sa.ARRAY(sa.Text))
+_LIST_OF_USER = statement(_PAGE.where(_OF_USER, sa.or_(_within.is_(None), _c.pending_name == sa.any_(_within))))
 _END_OF_PACKAGE = statement(sa.delete(publishers).where(_c.id == p("publisher"), _OF_PACKAGE).returning(publishers))
 _END_OF_USER = statement(sa.delete(publishers).where(_c.id == p("publisher"), _OF_USER).returning(publishers))
 _END_PENDING_OF_USER = statement(sa.delete(publishers).where(_OF_USER))
@@ -104,9 +105,12 @@ async def of_package(conn: Connection, package_id: int, after: int, count: int) 
     return await conn.all(_LIST_OF_PACKAGE, of_package=package_id, after=after, count=count)
 
 
-async def pending_of(conn: Connection, user_id: int, after: int, count: int) -> list[Row]:
-    """Up to `count` pending publishers of a user with ids above `after`."""
-    return await conn.all(_LIST_OF_USER, of_user=user_id, after=after, count=count)
+async def pending_of(
+    conn: Connection, user_id: int, after: int, count: int, *, within: Collection[str] | None = None
+) -> list[Row]:
+    """Up to `count` pending publishers of a user with ids above `after`. With `within`, only those for these names."""
+    names = None if within is None else list(within)
+    return await conn.all(_LIST_OF_USER, of_user=user_id, after=after, count=count, within=names)
 
 
 async def end_of_package(conn: Connection, package_id: int, publisher: int) -> Row | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.accounts.test_access_http import token_of
 from tests.client import Answer, Registry, User
 from tests.conftest import MakeRegistry
 from tests.contracts.test_access import scoped
@@ -232,6 +233,23 @@ async def test_a_publisher_stays_when_its_maker_leaves(trusting: Registry, issue
     assert entry["actor"]["username"] == "bob"
 
 
+async def test_a_token_with_the_scope_manage_lists_and_removes_pending_publishers_of_its_packages(trusting: Registry):
+    ada = await trusting.user("ada")
+    ids = {}
+    for name in ("other", "fresh"):
+        made = await ada.call("POST", "/auth/publishers", json={**TRUSTED, "package": name})
+        ids[name] = made.json["id"]
+    publishing = await token_of(ada, scopes=["publish", "read"])
+    check_error(await publishing.call("GET", "/auth/publishers"), 403)
+    check_error(await publishing.call("DELETE", f"/auth/publishers/{ids['fresh']}"), 403)
+    bound = await token_of(ada, scopes=["manage"], packages=["fresh"])
+    listed = (await bound.call("GET", "/auth/publishers?limit=1")).json
+    assert ([each["package"] for each in listed["publishers"]], listed["next_cursor"]) == (["fresh"], None)
+    check_error(await bound.call("DELETE", f"/auth/publishers/{ids['other']}"), 404)
+    assert (await bound.call("DELETE", f"/auth/publishers/{ids['fresh']}")).status == 204
+    assert [each["package"] for each in (await ada.call("GET", "/auth/publishers")).json["publishers"]] == ["other"]
+
+
 @pytest.fixture
 async def other_issuer(tmp_path: Path) -> AsyncIterator[Issuer]:
     async with running_issuer(tmp_path, tls=False, host="127.0.0.1") as running:
@@ -273,6 +291,10 @@ async def test_gitlab_and_other_issuers(make_registry: MakeRegistry, issuer: Iss
     provenance = (await registry.get("/packages/demo/3.0.0")).json["provenance"]
     assert (provenance["kind"], provenance["repository"], provenance["commit"]) == ("oidc", "r", "c")
     assert (provenance["ref"], provenance["workflow"], provenance["run_url"]) == (None, None, None)
+    # Only the issuer differs: the members with the right values are not named.
+    await ada.publish("other")
+    await trust(ada, "other", body)
+    assert (await exchange(registry, issuer.token(gitlab(**claims)), "other")).json["differs"] == ["issuer"]
     # A project of the same name at another issuer is another project.
     assert (await exchange(registry, other_issuer.token({**gitlab(), **claims, "pipeline": "x"}))).json["differs"] == [
         "pipeline"
