@@ -13,7 +13,6 @@ from registry.doctor import (
     blobs,
     changes,
     dashboards,
-    event_log,
     factors,
     jobs,
     mail,
@@ -25,6 +24,7 @@ from registry.doctor import (
 )
 from registry.doctor.check import Check, Progress, Registry
 from registry.doctor.counts import checks as counts
+from registry.doctor.events import checks as events
 from registry.errors import Unavailable
 from registry.mail.configuration import configuration
 from registry.search.index import open_search
@@ -78,7 +78,7 @@ def all_checks(registry: Registry, *, deep: bool) -> list[Check]:
 
     With `deep`, one check reads all tarballs.
     """
-    checks = [*schema.CHECKS, *blobs.CHECKS, *(blobs.DEEP if deep else ()), *rows.CHECKS, *event_log.CHECKS]
+    checks = [*schema.CHECKS, *blobs.CHECKS, *(blobs.DEEP if deep else ()), *rows.CHECKS, *events.CHECKS]
     checks += [*changes.CHECKS, *spool.CHECKS, *counts.CHECKS, *jobs.CHECKS, *factors.CHECKS, *webhooks.CHECKS]
     if configuration(registry.settings) is not None:
         checks += mail.CHECKS

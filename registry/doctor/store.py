@@ -7,7 +7,6 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.sql import bindparam as p
 
-from registry.analytics.documents import DOWNLOADS
 from registry.db.engine import Connection, Row, Statement, statement
 from registry.db.tables import package_versions, packages
 from registry.doctor.check import EXAMPLES, Found
@@ -109,92 +108,6 @@ _TOMBSTONES = first_of("""
     FROM package_versions v JOIN packages p ON p.id = v.package_id
     WHERE v.swept_at IS NULL AND v.deleted_at < now() - CAST(:grace AS interval)
 """)
-
-# The event log
-
-_GAPS = """
-    SELECT seq + 1 AS first, next - 1 AS last
-    FROM (SELECT seq, lead(seq) OVER (ORDER BY seq) AS next FROM (SELECT 0 AS seq UNION ALL SELECT seq FROM events) s) n
-    WHERE next > seq + 1
-"""
-_GAPS_FOUND = first_of(
-    f"SELECT CASE WHEN first = last THEN '' ELSE first || ' to ' END || last AS what FROM ({_GAPS}) g"
-)
-_FILL = statement(
-    sa.text(f"""
-    INSERT INTO events (seq, type, package, data)
-    SELECT missing, '{event_log.LOST}', '', CAST('{{}}' AS jsonb)
-    FROM ({_GAPS}) AS g, generate_series(first, last) AS missing
-    """)
-)
-_MISSING_EVENTS = """
-    WITH logged AS (
-        SELECT package_id, version, bool_or(type = 'version.published') AS published,
-               coalesce(max(seq) FILTER (WHERE type IN ('version.published', 'version.restored')), 0) AS made_live,
-               coalesce(max(seq) FILTER (WHERE type = 'version.deleted'), 0) AS deleted,
-               coalesce(max(seq) FILTER (WHERE type = 'version.yanked'), 0) AS yanked,
-               coalesce(max(seq) FILTER (WHERE type = 'version.unyanked'), 0) AS unyanked
-        FROM events WHERE version IS NOT NULL GROUP BY package_id, version
-    ), logged_packages AS (
-        SELECT package_id, coalesce(max(seq) FILTER (WHERE type = 'package.deprecated'), 0)
-                         > coalesce(max(seq) FILTER (WHERE type = 'package.undeprecated'), 0) AS deprecated,
-                           coalesce(max(seq) FILTER (WHERE type = 'package.quarantined'), 0)
-                         > coalesce(max(seq) FILTER (WHERE type = 'package.released'), 0) AS quarantined
-        FROM events WHERE version IS NULL GROUP BY package_id
-    )
-    SELECT v.package_id, p.name AS package, v.version, v.id AS version_id, w.nth, w.type, w.data
-    FROM package_versions v JOIN packages p ON p.id = v.package_id
-    LEFT JOIN logged t ON t.package_id = v.package_id AND t.version = v.version
-    CROSS JOIN LATERAL (VALUES
-        (1, 'version.published', t.published IS NOT TRUE,
-         jsonb_build_object('checksum', v.checksum, 'size', v.tarball_size)),
-        (2, 'version.deleted', v.deleted_at IS NOT NULL AND (t.published IS NOT TRUE OR t.deleted < t.made_live), '{}'),
-        (2, 'version.restored', v.deleted_at IS NULL AND t.published AND t.deleted > t.made_live, '{}'),
-        (3, 'version.yanked', v.yanked AND (t.version IS NULL OR t.yanked <= t.unyanked),
-         jsonb_build_object('reason', v.yank_reason)),
-        (3, 'version.unyanked', NOT v.yanked AND t.yanked > t.unyanked, '{}')
-    ) AS w (nth, type, missing, data)
-    WHERE w.missing
-    UNION ALL
-    SELECT p.id, p.name, NULL, NULL, 4, 'package.' || CASE WHEN wanted THEN 'deprecated' ELSE 'undeprecated' END,
-           CASE WHEN wanted THEN jsonb_build_object('message', p.deprecated, 'successor', p.deprecation_successor)
-                            ELSE '{}' END
-    FROM packages p LEFT JOIN logged_packages t ON t.package_id = p.id
-    CROSS JOIN LATERAL (SELECT coalesce(p.deprecated, '') <> '' AS wanted) AS w
-    WHERE wanted <> coalesce(t.deprecated, false)
-    UNION ALL
-    SELECT p.id, p.name, NULL, NULL, 5, 'package.' || CASE WHEN wanted THEN 'quarantined' ELSE 'released' END,
-           CASE WHEN wanted THEN jsonb_build_object('reason', p.quarantine_reason) ELSE '{}' END
-    FROM packages p LEFT JOIN logged_packages t ON t.package_id = p.id
-    CROSS JOIN LATERAL (SELECT p.quarantine_reason IS NOT NULL AS wanted) AS w
-    WHERE wanted <> coalesce(t.quarantined, false)
-"""
-_MISSING_EVENTS_FOUND = first_of(
-    f"SELECT type || ' of ' || package || coalesce(' ' || version, '') AS what FROM ({_MISSING_EVENTS}) AS u"
-)
-_APPEND_MISSING = statement(
-    sa.text(f"""
-    INSERT INTO events (seq, type, package_id, package, version, data)
-    SELECT (SELECT coalesce(max(seq), 0) FROM events) + row_number() OVER (ORDER BY version_id, nth, package_id),
-           type, package_id, package, version, data
-    FROM ({_MISSING_EVENTS}) AS u
-    """)
-)
-_ROWS_LOST = first_of("""
-    SELECT DISTINCT e.package || ' ' || e.version || ' is in the log' AS what FROM events e
-    WHERE e.type = 'version.published' AND NOT EXISTS (
-        SELECT FROM package_versions v WHERE v.package_id = e.package_id AND v.version = e.version
-    )
-""")
-# The last value of the sequence is the end of the downloads' log, even if the newest rows were removed.
-_CURSORS = statement(
-    sa.text(f"""
-    SELECT name, seq, last FROM consumers CROSS JOIN LATERAL (
-        SELECT CASE name WHEN '{DOWNLOADS}' THEN (SELECT last_value FROM downloads_id_seq)
-                         ELSE (SELECT coalesce(max(seq), 0) FROM events) END AS last
-    ) AS l WHERE seq > last ORDER BY name
-    """)
-)
 
 # Dashboards
 
@@ -302,39 +215,6 @@ async def tarballs_after(conn: Connection, after: str, count: int) -> list[Row]:
 async def overdue_tombstones(conn: Connection, grace: object) -> Found:
     """Versions that were deleted longer ago than `grace` (a timedelta) and are not swept."""
     return await found(conn, _TOMBSTONES, grace=grace)
-
-
-async def gaps(conn: Connection) -> Found:
-    """Ranges of numbers that are missing from the event log."""
-    return await found(conn, _GAPS_FOUND)
-
-
-async def fill_gaps(conn: Connection) -> None:
-    """Fills each gap with `log.lost` events."""
-    await event_log.lock(conn)
-    await conn.run(_FILL)
-
-
-async def missing_events(conn: Connection) -> Found:
-    """States of rows that no event explains."""
-    return await found(conn, _MISSING_EVENTS_FOUND)
-
-
-async def append_missing_events(conn: Connection) -> None:
-    """Appends the missing events to the log."""
-    await event_log.lock(conn)
-    await conn.run(_APPEND_MISSING)
-    conn.announce(event_log.CHANNEL, "")
-
-
-async def lost_rows(conn: Connection) -> Found:
-    """Versions that were published according to the log but have no row."""
-    return await found(conn, _ROWS_LOST)
-
-
-async def cursors_beyond(conn: Connection) -> list[Row]:
-    """name, seq and last of each consumer whose cursor `seq` is beyond `last`, the end of its log."""
-    return await conn.all(_CURSORS)
 
 
 async def events_written(conn: Connection, consumer: str) -> Row:

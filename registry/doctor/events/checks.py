@@ -1,8 +1,8 @@
 """Checks that the event log is complete, that it agrees with the rows, and that no consumer is ahead of it."""
 
 from registry.db.engine import Connection
-from registry.doctor import store
 from registry.doctor.check import Check, Found, reading, writing
+from registry.doctor.events import store
 from registry.events import consumer
 
 
@@ -28,7 +28,7 @@ CHECKS = (
     ),
     Check(
         "events",
-        "every publish, deletion, yank, deprecation and quarantine that the rows show has its event in the log",
+        "every new package, publish, deletion, yank, deprecation and quarantine that the rows show has its event",
         "append the missing events; consumers then handle them",
         reading(store.missing_events),
         writing(store.append_missing_events),
