@@ -9,10 +9,22 @@ from pathlib import Path
 import psutil
 from ephemeral_port_reserve import reserve
 
+from tests.conftest import ITERATIONS, SECRET
 from tests.service import Service, start_service
 
 # What follows an outage for a while: connections made anew, an index that catches up.
 AFTERMATH_SECONDS = 30.0
+
+
+def without_search(database_url: str) -> dict[str, str]:
+    """The settings of the processes of one registry that has no Elasticsearch."""
+    return {
+        "REGISTRY_DB_URL": database_url,
+        "REGISTRY_SECRET_KEY": SECRET,
+        "REGISTRY_PBKDF2_ITERATIONS": ITERATIONS,
+        "REGISTRY_RATE_LIMITS": "off",
+        "REGISTRY_SHUTDOWN_GRACE": "1s",
+    }
 
 
 class Outages:
