@@ -6,14 +6,19 @@ from typing import Any
 
 import pytest
 
-from registry.changes import handlers, log
+from registry.changes import chain, handlers, log
 from registry.keys import DB
 from tests.changes.events import append, sql
 from tests.changes.reading import check_chain, linked, read_all
-from tests.client import Registry, sha256, tarball
+from tests.client import PASSWORD, Registry, User, sha256, tarball
 from tests.conftest import MakeRegistry
 from tests.until import until
 from tests.web.shape import case, check_error
+
+OWNERS = [
+    {"username": "a-telling-name", "role": "owner"},
+    {"username": "another-telling-name", "role": "maintainer"},
+]
 
 
 async def page(registry: Registry, query: str = "") -> Any:
@@ -27,46 +32,67 @@ async def until_listening(registry: Registry, count: int = 1) -> None:
     await until(lambda: len(feed._listeners) == count)
 
 
-async def test_the_life_of_a_package_is_told_in_order(registry: Registry):
-    ada = await registry.user("ada", admin=True)
-    published = await ada.publish("demo", "1.0.0", data=tarball(name="demo", version="1.0.0"))
+async def live(registry: Registry) -> User:
+    """Does everything with a package that the log tells. Returns the user who has it at the end."""
+    ada = await registry.user("a-telling-name", admin=True)
+    bob = await registry.user("another-telling-name")
+    await ada.publish("demo", "1.0.0", data=tarball(name="demo", version="1.0.0"))
     for method, path, body in (
-        ("PATCH", "/packages/demo/1.0.0", {"yanked": True, "reason": "Brok\u00e9n"}),
-        ("PATCH", "/packages/demo/1.0.0", {"yanked": False}),
-        ("PATCH", "/packages/demo", {"deprecated": "Use other"}),
-        ("PATCH", "/packages/demo", {"deprecated": None}),
-        ("DELETE", "/packages/demo/1.0.0", None),
-        ("POST", "/packages/demo/1.0.0/restore", None),
+        ("PATCH", "/1.0.0", {"yanked": True, "reason": "Brok\u00e9n"}),
+        ("PATCH", "/1.0.0", {"yanked": False}),
+        ("PATCH", "", {"deprecated": True, "message": "Use other", "successor": "other"}),
+        ("PATCH", "", {"deprecated": None}),
+        ("DELETE", "/1.0.0", None),
+        ("POST", "/1.0.0/restore", None),
+        ("PATCH", "", {"quarantined": True, "reason": "Odd"}),
+        ("PATCH", "", {"quarantined": False}),
+        ("PUT", "/owners", {"owners": OWNERS, "reason": "a-telling-name"}),
+        ("POST", "/transfer", {"username": "another-telling-name"}),
     ):
-        assert (await ada.call(method, path, json=body)).status in (200, 204)
+        answer = await ada.call(method, f"/packages/demo{path}", json=body)
+        assert answer.status < 300, answer.body
+    assert (await bob.call("POST", f"/auth/invitations/{answer.json['id']}/accept")).status < 300
+    return bob
+
+
+async def test_the_life_of_a_package_is_told_in_order(registry: Registry):
+    await live(registry)
     found = await page(registry)
-    told = [change for change in found["changes"] if change["type"] != "package.created"]
-    assert [(change["type"], change["version"]) for change in told] == [
-        ("version.published", "1.0.0"),
-        ("version.yanked", "1.0.0"),
-        ("version.unyanked", "1.0.0"),
-        ("package.deprecated", None),
-        ("package.undeprecated", None),
-        ("version.deleted", "1.0.0"),
-        ("version.restored", "1.0.0"),
+    told = found["changes"]
+    data = tarball(name="demo", version="1.0.0")
+    assert [(change["type"], change["version"], change["details"]) for change in told] == [
+        ("package.created", None, {}),
+        ("version.published", "1.0.0", {"checksum": sha256(data), "size": len(data)}),
+        ("version.yanked", "1.0.0", {"reason": "Brok\u00e9n"}),
+        ("version.unyanked", "1.0.0", {}),
+        ("package.deprecated", None, {"message": "Use other", "successor": "other"}),
+        ("package.undeprecated", None, {}),
+        ("version.deleted", "1.0.0", {}),
+        ("version.restored", "1.0.0", {}),
+        ("package.quarantined", None, {"reason": "Odd"}),
+        ("package.released", None, {}),
+        ("package.owners_changed", None, {}),
+        ("package.transferred", None, {}),
     ]
-    first = told[0]
-    assert set(first) == {"seq", "at", "type", "package", "version", "details", "hash"}
-    assert first["seq"] == published["seq"]
-    assert first["package"] == "demo"
-    assert first["details"]["checksum"] == sha256(tarball(name="demo", version="1.0.0"))
-    assert told[1]["details"] == {"reason": "Brok\u00e9n"}
-    assert len(first["at"]) == len("2026-01-02T03:04:05.000000Z")
-    assert first["at"].endswith("Z")
-    check_chain(found["changes"])
+    assert {change["type"] for change in told} == set(chain.TYPES)
+    for change in told:
+        assert set(change) == {"seq", "at", "type", "package", "version", "details", "hash"}
+        assert change["package"] == "demo"
+        assert len(change["at"]) == len("2026-01-02T03:04:05.000000Z")
+        assert change["at"].endswith("Z")
+    check_chain(told)
     assert found["last_seq"] == found["next"] == told[-1]["seq"]
 
 
-async def test_nobody_is_named(registry: Registry):
-    ada = await registry.user("a-telling-name", admin=True)
-    await ada.publish("demo")
-    await ada.call("PATCH", "/packages/demo/1.0.0", json={"yanked": True})
-    assert b"a-telling-name" not in (await registry.get("/changes")).body
+async def test_nobody_is_named_even_when_an_account_ends(registry: Registry):
+    bob = await live(registry)
+    assert (await bob.call("DELETE", "/packages/demo/1.0.0")).status == 204
+    before = (await page(registry))["changes"]
+    assert (await bob.call("DELETE", "/auth/me", json={"password": PASSWORD})).status == 204
+    after = (await page(registry))["changes"]
+    check_chain(after)
+    assert after[: len(before)] == before
+    assert "telling" not in json.dumps(after)
 
 
 async def test_pages_follow_each_other_without_a_gap(registry: Registry):
