@@ -123,6 +123,7 @@ def _search_maintenance(settings: Settings, db: Database, index: SearchIndex, da
             "replay dashboards", MINUTE, lambda: analytics.replay_lost(db, dashboards, settings.downloads.retention)
         ),
         _periodic("sample lags", MINUTE, lambda: analytics.sample_lags(db, dashboards), first_after=MINUTE),
+        _periodic("sample webhooks", MINUTE, lambda: analytics.sample_webhooks(db, dashboards), first_after=MINUTE),
         _periodic("refresh downloads", MINUTE * 10, lambda: counts.refresh_downloads(db, index), first_after=MINUTE),
         _periodic("reconcile", HOUR * 24, lambda: reconcile(db, index), first_after=HOUR),
     ]

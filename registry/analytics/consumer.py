@@ -16,7 +16,8 @@ from registry.events import consumer
 from registry.events import log as event_log
 from registry.events.announcements import Announcements
 from registry.events.consumer import BATCH, Reader
-from registry.events.log import Event
+from registry.events.log import VERSION_PUBLISHED, Event
+from registry.webhooks import store as webhooks
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,12 @@ async def write_events(db: Database, index: AnalyticsIndex, logged: Sequence[Eve
     events = [each for each in logged if each.is_about_package]
     async with db.read() as conn:
         owners = await store.owners(conn, {each.package_id for each in events if each.package_id is not None})
-    await _write(db, index, [documents.event(each, owners.get(each.package_id)) for each in events])
+        publishers = await store.publishers(conn, [each.seq for each in events if each.type == VERSION_PUBLISHED])
+    await _write(
+        db,
+        index,
+        [documents.event(each, owners.get(each.package_id), publishers.get(each.seq)) for each in events],
+    )
 
 
 async def _write(db: Database, index: AnalyticsIndex, batch: Sequence[Document]) -> None:
@@ -76,6 +82,14 @@ async def sample_lags(db: Database, index: AnalyticsIndex) -> None:
         samples = await lags(conn)
     now = datetime.now(UTC)
     await index.write([documents.lag(name, behind, seconds, now) for name, behind, seconds in samples])
+
+
+async def sample_webhooks(db: Database, index: AnalyticsIndex) -> None:
+    """Writes for dashboards how many webhooks work, fail and are disabled."""
+    async with db.read() as conn:
+        states = await webhooks.states(conn)
+    now = datetime.now(UTC)
+    await index.write([documents.webhooks(state, number, now) for state, number in states.items()])
 
 
 def oldest_month(retention: timedelta) -> date:

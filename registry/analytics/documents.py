@@ -85,8 +85,11 @@ def download(row: Row) -> Document:
     return _document(download_place(row.id, row.downloaded_at), "registry.downloads", event, fields)
 
 
-def event(each: Event, owner: str | None) -> Document:
-    """The document of an event. `owner` is the username of the package's first owner."""
+def event(each: Event, owner: str | None, publisher: str | None = None) -> Document:
+    """The document of an event. `owner` is the username of the package's first owner.
+
+    `publisher` says who published a version: github, gitlab or oidc for a CI job, otherwise user.
+    """
     event_fields = {
         "category": ["package"],
         "type": ["deletion" if each.type == VERSION_DELETED else "change"],
@@ -98,6 +101,8 @@ def event(each: Event, owner: str | None) -> Document:
         fields["organization"] = {"name": owner}
     if each.actor_id is not None:
         fields["user"] = {"id": str(each.actor_id)}
+    if publisher is not None:
+        fields["registry"] = {"publisher": {"kind": publisher}}
     return _document(event_place(each.seq, each.created_at), "registry.events", event_fields, fields)
 
 
@@ -107,6 +112,15 @@ def lag(consumer: str, behind: int, seconds: float, at: datetime) -> Document:
     figures = {"name": consumer, "events_behind": behind, "seconds_behind": round(seconds, 3)}
     place = Place(EVENTS, f"lag-{consumer}-{int(at.timestamp() * 1000)}", at)
     return _document(place, "registry.consumers", event_fields, {"registry": {"consumer": figures}})
+
+
+def webhooks(state: str, number: int, at: datetime) -> Document:
+    """The document of a sample: at the time `at`, `number` webhooks are in `state`: working, failing or disabled."""
+    event_fields = {"kind": "metric", "category": ["package"], "type": ["info"], "action": "webhooks.state"}
+    place = Place(EVENTS, f"webhooks-{state}-{int(at.timestamp() * 1000)}", at)
+    return _document(
+        place, "registry.webhooks", event_fields, {"registry": {"webhooks": {"state": state, "number": number}}}
+    )
 
 
 def _document(place: Place, dataset: str, event_fields: Source, fields: Source) -> Document:

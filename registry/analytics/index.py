@@ -133,6 +133,13 @@ class AnalyticsIndex:
                     version=body["version"],
                     meta=body["_meta"],
                 )
+                # Indices that an older release made lack the fields that were added since.
+                await self._es.indices.put_mapping(
+                    index=f"{self._prefix}{kind}-*",
+                    properties=body["template"]["mappings"]["properties"],
+                    allow_no_indices=True,
+                    ignore_unavailable=True,
+                )
         self._has_templates = True
 
     def _refusals(self, failed: Mapping[str, dict[str, Any]], documents: Sequence[Document]) -> list[Refusal]:

@@ -16,6 +16,13 @@ _OWNERS = statement(
         packages.c.id == sa.any_(p("ids", type_=sa.ARRAY(sa.BigInteger)))
     )
 )
+_PUBLISHERS = statement(
+    sa.text("""
+    SELECT e.seq, coalesce(v.provenance ->> 'kind', 'user') AS kind
+    FROM events AS e JOIN package_versions AS v ON v.package_id = e.package_id AND v.version = e.version
+    WHERE e.seq = ANY (CAST(:seqs AS bigint[]))
+    """)
+)
 _SAVE_OUTCOME = together(
     statement(
         sa.delete(dashboard_failures).where(
@@ -76,6 +83,11 @@ _EVENT_ENDS = statement(
 async def owners(conn: Connection, package_ids: Iterable[int]) -> dict[int | None, str]:
     """The username of each package's first owner, by package id."""
     return {row.id: row.username for row in await conn.all(_OWNERS, ids=list(package_ids))}
+
+
+async def publishers(conn: Connection, seqs: Iterable[int]) -> dict[int, str]:
+    """Who published the versions of these events, by seq: github, gitlab or oidc for CI jobs, otherwise user."""
+    return {row.seq: row.kind for row in await conn.all(_PUBLISHERS, seqs=list(seqs))}
 
 
 async def save_outcome(conn: Connection, written: Sequence[str], refused: Sequence[dict[str, object]]) -> None:

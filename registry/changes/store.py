@@ -89,6 +89,16 @@ _ADD_CHECKPOINT = statement(
     insert(change_checkpoints).values({name: p(name) for name in _CHECKPOINT_NAMES}).on_conflict_do_nothing()
 )
 _LAST_CHECKPOINT = statement(sa.select(change_checkpoints).order_by(change_checkpoints.c.seq.desc()).limit(1))
+# The age of the oldest change after the last checkpoint. Without a key nothing is signed, and nothing is overdue.
+_UNSIGNED_SECONDS = statement(
+    sa.text("""
+    SELECT coalesce((
+        SELECT extract(epoch FROM now() - e.created_at) FROM changes AS c JOIN events AS e ON e.seq = c.seq
+        WHERE c.seq > (SELECT coalesce(max(seq), 0) FROM change_checkpoints) AND EXISTS (SELECT FROM change_keys)
+        ORDER BY c.seq LIMIT 1
+    ), 0)
+    """)
+)
 _CHECKPOINTS = statement(
     sa.select(change_checkpoints)
     .where(change_checkpoints.c.seq > _AFTER)
@@ -158,6 +168,11 @@ async def add_checkpoint(conn: Connection, **values: Any) -> None:
 async def last_checkpoint(conn: Connection) -> Row | None:
     """The stored checkpoint with the highest seq."""
     return await conn.one(_LAST_CHECKPOINT)
+
+
+async def unsigned_seconds(conn: Connection) -> float:
+    """The age in seconds of the oldest change that no stored checkpoint covers; 0 if there is none, or no key."""
+    return float(await conn.value(_UNSIGNED_SECONDS))
 
 
 async def checkpoints(conn: Connection, after: int, count: int) -> list[Row]:

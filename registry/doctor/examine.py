@@ -22,6 +22,7 @@ from registry.doctor import (
     spool,
     webhooks,
 )
+from registry.doctor.accounts import checks as accounts
 from registry.doctor.check import Check, Progress, Registry
 from registry.doctor.counts import checks as counts
 from registry.doctor.events import checks as events
@@ -78,8 +79,9 @@ def all_checks(registry: Registry, *, deep: bool) -> list[Check]:
 
     With `deep`, one check reads all tarballs.
     """
-    checks = [*schema.CHECKS, *blobs.CHECKS, *(blobs.DEEP if deep else ()), *rows.CHECKS, *events.CHECKS]
-    checks += [*changes.CHECKS, *spool.CHECKS, *counts.CHECKS, *jobs.CHECKS, *factors.CHECKS, *webhooks.CHECKS]
+    checks = [*schema.CHECKS, *blobs.CHECKS, *(blobs.DEEP if deep else ()), *accounts.CHECKS, *rows.CHECKS]
+    checks += [*events.CHECKS, *changes.CHECKS, *spool.CHECKS, *counts.CHECKS, *jobs.CHECKS]
+    checks += [*factors.CHECKS, *webhooks.CHECKS]
     if configuration(registry.settings) is not None:
         checks += mail.CHECKS
     if registry.index.is_configured:

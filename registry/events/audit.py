@@ -12,11 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from prometheus_client import Counter
 from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Statement, json, prepared, statement
 from registry.db.tables import audit_entries
 from registry.events import notices
+
+ENTRIES = Counter("registry_audit_entries_total", "Acts that the audit log records, by action", ["action"])
+for _action in ("login.succeed", "login.fail"):
+    ENTRIES.labels(_action)  # creates the series at 0, so that alerts see the first one as an increase
 
 MAX_USER_AGENT = 512
 
@@ -63,6 +68,7 @@ _WRITE = prepared(
 async def write(conn: Connection, action: str, actor: Actor, **subject: Any) -> None:
     """Adds an entry in the transaction of `conn`. `subject` is that of `write_with_commit`."""
     address = subject.pop("tell", None)
+    ENTRIES.labels(action).inc()
     await conn.run(_WRITE, **_values(action, actor, **subject))
     await notices.tell(conn, _mail(action, actor, address, **subject))
 
@@ -75,6 +81,7 @@ def write_with_commit(conn: Connection, action: str, actor: Actor, **subject: An
     e-mail address that is told of the act and not stored in the entry.
     """
     address = subject.pop("tell", None)
+    ENTRIES.labels(action).inc()
     conn.defer(_WRITE, **_values(action, actor, **subject))
     mail = _mail(action, actor, address, **subject)
     if mail is not None:

@@ -4,14 +4,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from registry.analytics import consumer as analytics
 from registry.db.engine import Database
-from registry.errors import DatabaseUnavailable
-from registry.jobs import store as job_store
 from registry.keys import DB, STORAGE
-from registry.operations import health
+from registry.operations import gauges, health
 from registry.operations.readiness import Readiness, Ready
 from registry.search.keys import SEARCH
 from registry.web import openapi
@@ -20,15 +17,6 @@ from registry.web.route import OPEN, READ, READS, Handler, Limit, Route
 
 READINESS = web.AppKey("readiness", Readiness)
 DOCUMENT: web.AppKey[Mapping[str, Any]] = web.AppKey("openapi", Mapping)
-
-LAG_EVENTS = Gauge("registry_consumer_lag_events", "Events that a consumer has not handled yet", ["consumer"])
-LAG_SECONDS = Gauge(
-    "registry_consumer_lag_seconds", "Age of the oldest event that a consumer has not handled yet", ["consumer"]
-)
-JOBS = Gauge("registry_job_queue", "Jobs in the queue", ["job", "state"])
-JOBS_LATE = Gauge("registry_job_late_seconds", "How long the first due job has waited", ["job"])
-POOL = Gauge("registry_db_connections", "Database connections of the pool", ["state"])
-DATABASE_UP = Gauge("registry_db_up", "Whether the database answered the last scrape")
 
 
 async def app_health(app: web.Application) -> health.Health:
@@ -55,31 +43,8 @@ async def get_metrics(request: web.Request) -> web.StreamResponse:
 
 async def metrics_response(db: Database) -> web.Response:
     """All metrics of the process. Reads the ones that come from the database first."""
-    await _update_gauges(db)
+    await gauges.update(db)
     return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-
-async def _update_gauges(db: Database) -> None:
-    used, size, most = db.use()
-    for state, value in (("used", used), ("open", size), ("most", most)):
-        POOL.labels(state).set(value)
-    try:
-        async with db.read() as conn:
-            lags = await analytics.lags(conn)
-            jobs = await job_store.figures(conn)
-    except DatabaseUnavailable:
-        DATABASE_UP.set(0)
-        return
-    DATABASE_UP.set(1)
-    for consumer, events, seconds in lags:
-        LAG_EVENTS.labels(consumer).set(events)
-        LAG_SECONDS.labels(consumer).set(seconds)
-    for gauge in (JOBS, JOBS_LATE):
-        gauge.clear()
-    for kind, state, number, late in jobs:
-        JOBS.labels(kind, state).set(number)
-        if state == job_store.QUEUED:
-            JOBS_LATE.labels(kind).set(late)
 
 
 async def get_openapi(request: web.Request) -> web.StreamResponse:

@@ -83,6 +83,10 @@ class Issuers:
         self._cached = {url: _Keys() for url in self._known}
         self._session = session
         self._clock = clock
+        for url in self._known:
+            FETCHES.labels(
+                url, "failed"
+            )  # creates the series at 0, so that alerts see the first failure as an increase
 
     def find(self, url: str) -> Issuer | None:
         return self._known.get(url)

@@ -39,6 +39,7 @@ _CLOSE = statement(
     .values(closed_at=sa.case((_closed, sa.func.now())))
     .returning(_c.closed_at)
 )
+_OPEN = statement(sa.select(sa.func.count()).select_from(reports).where(_c.closed_at.is_(None)))
 
 
 async def add(conn: Connection, package_id: int, user_id: int, kind: str, text: str) -> Row:
@@ -60,3 +61,8 @@ async def close(conn: Connection, report: int, closed: bool) -> datetime | None:
     """Closes a report, or opens it again. Returns when it was closed."""
     found: datetime | None = await conn.value(_CLOSE, report=report, closed=closed)
     return found
+
+
+async def count_open(conn: Connection) -> int:
+    """The number of reports that no admin has closed."""
+    return int(await conn.value(_OPEN))

@@ -105,6 +105,14 @@ _SECRETS = statement(
 )
 _ENDED = statement(sa.select(_c.id).where(_c.deleted_at.is_not(None)).order_by(_c.id).limit(p("count")))
 _REMOVE = statement(sa.delete(webhooks).where(_c.id == p("webhook")))
+_STATES = statement(
+    sa.text("""
+    SELECT count(*) FILTER (WHERE disabled_at IS NULL AND failing_since IS NULL) AS working,
+        count(*) FILTER (WHERE disabled_at IS NULL AND failing_since IS NOT NULL) AS failing,
+        count(*) FILTER (WHERE disabled_at IS NOT NULL) AS disabled
+    FROM webhooks WHERE deleted_at IS NULL
+    """)
+)
 
 
 async def add(conn: Connection, **values: Any) -> int:
@@ -187,3 +195,9 @@ async def ended(conn: Connection, count: int) -> list[int]:
 async def remove(conn: Connection, webhook: int) -> None:
     """Removes the row of an ended webhook that has no deliveries."""
     await conn.run(_REMOVE, webhook=webhook)
+
+
+async def states(conn: Connection) -> dict[str, int]:
+    """How many webhooks are "working", "failing" (the last attempt failed) and "disabled"."""
+    row = await conn.one(_STATES)
+    return {"working": row.working, "failing": row.failing, "disabled": row.disabled} if row else {}

@@ -15,6 +15,7 @@ from registry.analytics.index import AnalyticsIndex
 from registry.db.engine import Database, Statement
 from registry.downloads import store
 from registry.errors import SearchUnavailable
+from registry.events import log as event_log
 from registry.events.log import Event
 from registry.keys import DB
 from tests.client import Registry
@@ -85,8 +86,14 @@ def _empty(value: Any) -> bool:
 def test_documents_of_events_and_lags_have_exactly_the_fields_of_their_template():
     event = Event(42, "version.deleted", 7, "demo", "1.0.0", 1, {}, NOON)
     made = documents.event(event, "ada")
+    published = documents.event(Event(41, "version.published", 7, "demo", "1.0.0", 1, {}, NOON), "ada", "github")
     sample = documents.lag("search", 3, 0.4, NOON)
-    assert fields_of(dict(made.source)) | fields_of(dict(sample.source)) == set(properties("registry-events"))
+    hooks = documents.webhooks("failing", 2, NOON)
+    fields = set().union(*(fields_of(dict(each.source)) for each in (made, published, sample, hooks)))
+    assert fields == set(properties("registry-events"))
+    assert fields - fields_of(dict(made.source)) - fields_of(dict(sample.source)) - fields_of(dict(hooks.source)) == {
+        "registry.publisher.kind"
+    }
     assert (made.id, made.index, sample.index) == ("event-42", "registry-events-2026.11", "registry-events-2026.11")
     assert get(dict(made.source), "event.type") == ["deletion"]
     whole = documents.event(Event(43, "package.deprecated", None, "demo", None, None, {}, NOON), None)
@@ -148,6 +155,8 @@ async def test_downloads_and_events_are_indexed_once_even_after_a_replay(
             ]
             actions = ("package.created", "version.published", "version.deleted")
             assert shown == [(action, "ada") for action in actions]
+            kinds = [get(hit["_source"], "registry.publisher.kind") for hit in found["hits"]["hits"]]
+            assert kinds == [None, "user", None]
             assert (await es.count(index=f"{prefix}{DOWNLOADS}-*"))["count"] == 1
             await consumer.replay(registry.app[DB])
 
@@ -179,6 +188,53 @@ async def test_the_lag_of_each_consumer_is_sampled(
     assert lags["registry-downloads"][0] == 1
     assert lags["registry-downloads"][1] > 0
     assert lags["search"] == (0, 0.0)
+
+
+async def test_a_publish_by_a_ci_job_has_the_kind_of_its_publisher(
+    demo: Registry, index: AnalyticsIndex, es: AsyncElasticsearch, prefix: str
+):
+    db = demo.app[DB]
+    async with db.transaction() as conn:
+        await conn.run(Statement('UPDATE package_versions SET provenance = \'{"kind": "github"}\'', {}))
+    async with db.read() as conn:
+        await consumer.write_events(db, index, await event_log.read_after(conn, 0, 100))
+    await index.refresh()
+    found = await es.search(index=f"{prefix}{EVENTS}-*", query={"term": {"registry.publisher.kind": "github"}})
+    assert [get(hit["_source"], "event.action") for hit in found["hits"]["hits"]] == ["version.published"]
+
+
+async def test_the_states_of_webhooks_are_sampled(
+    demo: Registry, index: AnalyticsIndex, es: AsyncElasticsearch, prefix: str
+):
+    states = ("failing_since", "failing_since, disabled_at", "disabled_at")
+    async with demo.app[DB].transaction() as conn:
+        for number, columns in enumerate(states):
+            await conn.run(
+                Statement(
+                    f"INSERT INTO webhooks (user_id, url, host, scope, events, secret, since_seq, {columns}) "
+                    f"SELECT id, 'https://{number}.example/', 'x', 'owner', '{{*}}', 'x', 0"
+                    f"{', now()' * len(columns.split(','))} FROM users",
+                    {},
+                )
+            )
+    await consumer.sample_webhooks(demo.app[DB], index)
+    await index.refresh()
+    found = await es.search(index=f"{prefix}{EVENTS}-*")
+    shown = {
+        hit["_source"]["registry"]["webhooks"]["state"]: hit["_source"]["registry"]["webhooks"]["number"]
+        for hit in found["hits"]["hits"]
+    }
+    assert shown == {"working": 0, "failing": 1, "disabled": 2}
+
+
+async def test_indices_of_an_older_release_get_the_fields_that_were_added(
+    index: AnalyticsIndex, es: AsyncElasticsearch, prefix: str
+):
+    name = f"{prefix}{EVENTS}-{datetime.now(UTC):%Y.%m}"
+    await es.indices.create(index=name, mappings={"dynamic": False, "properties": {"@timestamp": {"type": "date"}}})
+    await index.write([documents.webhooks("failing", 2, datetime.now(UTC))])
+    await index.refresh()
+    assert (await es.count(index=name, query={"term": {"registry.webhooks.state": "failing"}}))["count"] == 1
 
 
 async def test_retention_removes_old_months_and_creates_the_next_partition(

@@ -96,6 +96,8 @@ def _log(chance: random.Random) -> Iterator[Document]:
             "dataset": "registry.events",
             "sequence": number,
         }
+        if action == "version.published":
+            document["registry"] = {"publisher": {"kind": chance.choices(["user", "github", "gitlab"], [3, 5, 1])[0]}}
         yield document | {
             "package": {"name": name, "version": chance.choice(VERSIONS), "type": "synapse"},
             "organization": {"name": PACKAGES[name]},
@@ -117,6 +119,16 @@ def _samples(chance: random.Random) -> Iterator[Document]:
             }
             behind = {"events_behind": chance.randrange(50), "seconds_behind": chance.randrange(1, 400) / 8}
             yield document | {"registry": {"consumer": {"name": consumer, **behind}}}
+        for state in ("working", "failing", "disabled"):
+            document = shared(at, f"webhooks-{state}-{number}")
+            document["event"] |= {
+                "kind": "metric",
+                "category": ["package"],
+                "type": ["info"],
+                "action": "webhooks.state",
+                "dataset": "registry.webhooks",
+            }
+            yield document | {"registry": {"webhooks": {"state": state, "number": chance.randrange(9)}}}
 
 
 def get(document: Document, field: str) -> Any:

@@ -130,6 +130,11 @@ PANELS: dict[str, Callable[[Shown], Rows]] = {
         top(s.events, "registry.consumer.name", 8),
         lambda group: max(get(sample, "registry.consumer.seconds_behind") for sample in group),
     ),
+    "overview-publishers": lambda s: daily(top(s.events, "registry.publisher.kind", 5)),
+    "overview-webhooks": lambda s: daily(
+        top(s.events, "registry.webhooks.state", 3),
+        lambda group: max(get(sample, "registry.webhooks.number") for sample in group),
+    ),
     "package-adoption": lambda s: daily(top_and_rest(s.served, "package.version", 10)),
     "package-versions": lambda s: table(top(s.served, "package.version", 100), len, clients, last),
 }

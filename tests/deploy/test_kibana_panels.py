@@ -125,7 +125,7 @@ async def test_every_panel_shows_the_figures_of_the_documents(indexed: Indexed):
 
 async def test_panels_of_the_whole_registry_ignore_filters(indexed: Indexed):
     by_mirrors = replace(indexed.asking, chosen={"registry.client.kind": "mirror"})
-    for panel in ("overview-publishes", "overview-lag"):
+    for panel in ("overview-publishes", "overview-publishers", "overview-webhooks", "overview-lag"):
         (attributes,) = [attributes for _, name, attributes in LENS if name == panel]
         everything = await indexed.asking.panel(attributes, PATTERNS["registry-events"])
         assert await by_mirrors.panel(attributes, PATTERNS["registry-events"]) == everything != []
