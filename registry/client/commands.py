@@ -14,6 +14,10 @@ from registry.client.spec import ROLES
 SHELLS = ("bash", "zsh", "fish")
 SORTS = ("relevance", "downloads", "recently-updated", "recently-created", "name")
 SCOPES = ("publish", "yank", "read", "manage", "admin")
+SCOPE_HELP = (
+    "what the token may do; repeatable. yank: also deprecate and delete. read: in a private registry. "
+    "manage: owners, webhooks and trusted publishers. admin: what admins may"
+)
 PACKAGE = "NAME[@VERSION]"
 
 Parser = argparse.ArgumentParser
@@ -239,7 +243,7 @@ def _add_tokens(adder: Adder) -> None:
         "You must be signed in with your password.",
     )
     creating.add_argument("name", metavar="NAME", help="what the token is for")
-    creating.add_argument("--scope", action="append", required=True, choices=SCOPES, help="what it may do; repeatable")
+    creating.add_argument("--scope", action="append", required=True, choices=SCOPES, help=SCOPE_HELP)
     creating.add_argument("--package", action="append", metavar="NAME", help="only this package; repeatable")
     creating.add_argument("--expires-in", type=_number(1, 3650), metavar="DAYS", help="ends after so many days")
     adder.add("list", "tokens.list_tokens", "list your API tokens", f"{run_as} list")

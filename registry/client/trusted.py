@@ -27,7 +27,7 @@ def exchange(api: Api, package: str) -> str:
         answer = api.call("POST", "/auth/oidc/token", {"token": identity, "package": package})
     except NotAllowed as refused:
         raise NotAllowed(
-            _explanation(refused, api.url), code=refused.code, status=refused.status, body=refused.body
+            _explanation(refused), code=refused.code, status=refused.status, body=refused.body
         ) from refused
     return str(answer["token"])
 
@@ -56,11 +56,11 @@ def _github_identity(transport: Transport, source: tuple[str, str], audience: st
     return transport.retry(lambda: transport.send(request, read))
 
 
-def _explanation(refused: NotAllowed, url: str) -> str:
+def _explanation(refused: NotAllowed) -> str:
     text = str(refused)
     reason, differs = refused.body.get("reason"), refused.body.get("differs")
     if reason == "audience":
-        text += f" The identity token must be made for {url}; use the registry's public address as --url."
+        text += " Use this address as --url, too."
     if isinstance(differs, list) and differs:
         text += f" The trusted publisher differs in: {', '.join(map(str, differs))}."
     if refused.body.get("hint") == "case":

@@ -118,7 +118,7 @@ def _write_addresses(file: Path, completed: Mapping[str, str], stack: contextlib
     """Writes the addresses to `file` while the servers run, for commands that use the same data folder."""
     wanted = (
         "REGISTRY_DB_URL", "REGISTRY_ES_URL", "REGISTRY_ES_PREFIX", "REGISTRY_STORAGE_PATH", "REGISTRY_SPOOL_PATH",
-        "REGISTRY_PORT", "REGISTRY_LOG_KEY_FILE",
+        "REGISTRY_PORT", "REGISTRY_SECRET_KEY_FILE", "REGISTRY_LOG_KEY_FILE",
     )  # fmt: skip
     file.touch(mode=0o600)
     file.write_text(json.dumps({name: completed[name] for name in wanted if name in completed}), encoding="utf-8")
