@@ -40,6 +40,7 @@ from registry.storage.base import Storage
 from registry.storage.opened import open_storage
 from registry.tasks import Task, running
 from registry.webhooks import hooks
+from registry.webhooks import secrets as webhook_secrets
 from registry.webhooks.deliveries import fanout
 from registry.webhooks.deliveries.deliver import Deliverer
 from registry.webhooks.deliveries.purge import purge as purge_deliveries
@@ -104,6 +105,7 @@ def _maintenance(settings: Settings, db: Database, storage: Storage, dashboards:
         _periodic("purge revoked tokens", HOUR, lambda: administer.purge_expired(db)),
         _periodic("purge challenges", HOUR, lambda: factors.purge(db)),
         _periodic("reseal factors", HOUR * 6, lambda: factors.reseal(db, settings.accounts)),
+        _periodic("reseal webhooks", HOUR * 6, lambda: webhook_secrets.reseal(db, settings.accounts.secret_keys)),
         _periodic("purge invitations", HOUR * 24, lambda: invite.purge(db)),
         _periodic("purge publisher tokens", HOUR, lambda: publishers.purge(db)),
         _periodic("purge audit log", HOUR * 24, lambda: purge_audit(db, settings.audit.retention)),

@@ -101,7 +101,15 @@ _SAVE_RESULTS = statement(
     """)
 )
 _SECRETS = statement(
-    sa.select(_c.id, _c.secret).where(_c.deleted_at.is_(None), _c.id > p("after")).order_by(_c.id).limit(p("count"))
+    sa.select(_c.id, _c.secret, _c.old_secret)
+    .where(_c.deleted_at.is_(None), _c.id > p("after"))
+    .order_by(_c.id)
+    .limit(p("count"))
+)
+_RESEAL = statement(
+    sa.update(webhooks)
+    .where(_c.id == p("webhook"), _c.secret == p("seen"))
+    .values(secret=p("to_secret"), old_secret=p("to_old_secret"))
 )
 _ENDED = statement(sa.select(_c.id).where(_c.deleted_at.is_not(None)).order_by(_c.id).limit(p("count")))
 _REMOVE = statement(sa.delete(webhooks).where(_c.id == p("webhook")))
@@ -183,8 +191,13 @@ async def save_results(conn: Connection, results: Any, patience: timedelta) -> l
 
 
 async def secrets(conn: Connection, after: int, count: int) -> list[Row]:
-    """(id, encrypted secret) of up to `count` webhooks with ids above `after`."""
+    """(id, secret, old_secret) of up to `count` webhooks with ids above `after`. The secrets are encrypted."""
     return await conn.all(_SECRETS, after=after, count=count)
+
+
+async def reseal(conn: Connection, webhook: int, *, seen: str, secret: str, old_secret: str | None) -> bool:
+    """Replaces the encrypted secrets, unless the secret is not `seen` any more. Returns whether it did."""
+    return await conn.run(_RESEAL, webhook=webhook, seen=seen, to_secret=secret, to_old_secret=old_secret) > 0
 
 
 async def ended(conn: Connection, count: int) -> list[int]:

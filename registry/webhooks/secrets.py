@@ -1,0 +1,39 @@
+"""Keeps the secrets of webhooks readable when REGISTRY_SECRET_KEY is replaced."""
+
+from collections.abc import Sequence
+
+from registry.db.engine import Database
+from registry.errors import SecretUnreadable
+from registry.sealing import Sealer
+from registry.webhooks import store
+from registry.webhooks.hooks import PURPOSE
+
+PAGE = 500
+
+
+async def reseal(db: Database, secret_keys: Sequence[str]) -> int:
+    """Encrypts secrets that an older key encrypted with the newest one. Returns of how many webhooks."""
+    sealer, newest = Sealer(secret_keys, PURPOSE), Sealer(secret_keys[:1], PURPOSE)
+    done = after = 0
+    while True:
+        async with db.transaction() as conn:
+            rows = await store.secrets(conn, after, PAGE)
+            for row in rows:
+                if _opens(newest, row.secret, row.old_secret) or not _opens(sealer, row.secret, row.old_secret):
+                    continue  # the doctor reports secrets that no key opens
+                old = None if row.old_secret is None else sealer.reseal(row.old_secret)
+                fresh = sealer.reseal(row.secret)
+                done += await store.reseal(conn, row.id, seen=row.secret, secret=fresh, old_secret=old)
+        if not rows:
+            return done
+        after = rows[-1].id
+
+
+def _opens(sealer: Sealer, *sealed: str | None) -> bool:
+    try:
+        for each in sealed:
+            if each is not None:
+                sealer.open(each)
+    except SecretUnreadable:
+        return False
+    return True
