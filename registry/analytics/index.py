@@ -133,14 +133,19 @@ class AnalyticsIndex:
                     version=body["version"],
                     meta=body["_meta"],
                 )
-                # Indices that an older release made lack the fields that were added since.
-                await self._es.indices.put_mapping(
-                    index=f"{self._prefix}{kind}-*",
-                    properties=body["template"]["mappings"]["properties"],
-                    allow_no_indices=True,
-                    ignore_unavailable=True,
-                )
+            await self._add_fields(kind, body["template"]["mappings"]["properties"])
         self._has_templates = True
+
+    async def _add_fields(self, kind: str, properties: Mapping[str, Any]) -> None:
+        """Adds the fields that the indices of an older release lack. An index of another form is left as it is."""
+        with errors_named():
+            answer = await self._es.options(ignore_status=400).indices.put_mapping(
+                index=f"{self._prefix}{kind}-*", properties=properties, allow_no_indices=True, ignore_unavailable=True
+            )
+        if answer.meta.status == 400:
+            log.warning(
+                "indices for dashboards lack new fields", extra={"kind": kind, "reason": reason_of(answer["error"])}
+            )
 
     def _refusals(self, failed: Mapping[str, dict[str, Any]], documents: Sequence[Document]) -> list[Refusal]:
         for item in failed.values():
