@@ -53,6 +53,7 @@ class AuditEntry(TypedDict):
 class AuditPage(TypedDict):
     entries: list[AuditEntry]
     next_cursor: str | None
+    limit: int
 
 
 Read = Callable[[Connection, int, int], Awaitable[list[Row]]]
@@ -119,6 +120,7 @@ async def _page(conn: Connection, who: Principal, before: int, limit: int, read:
     return {
         "entries": [_entry(row, who, names) for row in shown],
         "next_cursor": encode("audit", (shown[-1].id,)) if len(rows) > limit else None,
+        "limit": limit,
     }
 
 

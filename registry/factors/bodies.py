@@ -48,6 +48,7 @@ class PasskeyAdded(Passkey, total=False):
 class PasskeysPage(TypedDict):
     passkeys: list[Passkey]
     next_cursor: str | None
+    limit: int
 
 
 class Session(TypedDict):
@@ -64,6 +65,7 @@ class Session(TypedDict):
 class SessionsPage(TypedDict):
     sessions: list[Session]
     next_cursor: str | None
+    limit: int
 
 
 def _check_name(name: str) -> str:

@@ -31,11 +31,13 @@ Username = Annotated[str, Field(min_length=1, max_length=50)]
 class OwnersPage(TypedDict):
     owners: list[members.Member]
     next_cursor: str | None
+    limit: int
 
 
 class InvitationsPage(TypedDict):
     invitations: list[invite.Invitation]
     next_cursor: str | None
+    limit: int
 
 
 class InvitationRequest(Body):
@@ -79,9 +81,8 @@ async def get_owners(request: web.Request) -> web.StreamResponse:
     who = principal if isinstance(principal, Principal) else None
     found = await members.list_members(request.app[DB], who, name_of(request))
     shown, cursor = found[after : after + limit], after + limit
-    return metadata_response(
-        request, {"owners": shown, "next_cursor": encode("owners", (cursor,)) if cursor < len(found) else None}
-    )
+    next_cursor = encode("owners", (cursor,)) if cursor < len(found) else None
+    return metadata_response(request, {"owners": shown, "next_cursor": next_cursor, "limit": limit})
 
 
 @redirect_look_alikes
@@ -93,7 +94,7 @@ async def put_owners(request: web.Request) -> web.StreamResponse:
         raise InvalidInput.field("reason", "must not be blank")
     wanted = [members.Wanted(each.username, each.role) for each in body.owners]
     after = await members.set_members(request.app[DB], who, name, wanted, body.reason)
-    return json_response({"owners": after, "next_cursor": None})
+    return json_response({"owners": after, "next_cursor": None, "limit": members.MAX_MEMBERS})
 
 
 @redirect_look_alikes
@@ -204,7 +205,7 @@ ROUTES = (
     Route("GET", _MINE, get_my_invitations, "Your open invitations", SIGNED_IN, READS, paging.PARAMETERS,
           answers={200: InvitationsPage}),
     Route("POST", f"{_MINE}/{{id}}/accept", accept_invitation, "Accept an invitation", SIGNED_IN, INVITATIONS,
-          answers={200: invite.Accepted}, errors=(409,)),
+          answers={200: invite.Accepted}, errors=(409,), publishes=True),
     Route("POST", f"{_MINE}/{{id}}/decline", decline_invitation, "Decline an invitation", SIGNED_IN, INVITATIONS,
           answers={204: None}),
 )  # fmt: skip

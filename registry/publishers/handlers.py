@@ -109,6 +109,7 @@ _MODELS: dict[str, type[_New]] = {GITHUB: GitHubPublisher, GITLAB: GitLabPublish
 class Publishers(TypedDict):
     publishers: list[PublisherInfo]
     next_cursor: str | None
+    limit: int
 
 
 class ExchangeRequest(Body):

@@ -37,6 +37,7 @@ class ReportChange(Body):
 class ReportsPage(TypedDict):
     reports: list[report.Report]
     next_cursor: str | None
+    limit: int
 
 
 @redirect_look_alikes

@@ -47,6 +47,10 @@ def position_of(given: Mapping[str, str], sort: str, errors: list[FieldError], *
 
 
 def page(name: str, sort: str, found: Sequence[Mapping[str, Any]], limit: int, *, key: str = "id") -> dict[str, Any]:
-    """The answer `{name: [...], "next_cursor": ...}`. `found` has one row more than `limit` if there is a next page."""
+    """The answer `{name: [...], "next_cursor": ..., "limit": limit}`.
+
+    `found` has one row more than `limit` if there is a next page.
+    """
     shown = list(found[:limit])
-    return {name: shown, "next_cursor": encode(sort, (shown[-1][key],)) if len(found) > limit else None}
+    next_cursor = encode(sort, (shown[-1][key],)) if len(found) > limit else None
+    return {name: shown, "next_cursor": next_cursor, "limit": limit}

@@ -104,11 +104,13 @@ class Redelivery(Body):
 class WebhooksPage(TypedDict):
     webhooks: list[hooks.Hook]
     next_cursor: str | None
+    limit: int
 
 
 class DeliveriesPage(TypedDict):
     deliveries: list[log.Delivery]
     next_cursor: str | None
+    limit: int
 
 
 async def post_webhook(request: web.Request) -> web.StreamResponse:

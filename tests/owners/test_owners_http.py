@@ -53,7 +53,7 @@ async def test_an_invitation_is_listed_accepted_once_and_gives_the_role(registry
     assert timedelta(days=13, hours=23) < left <= timedelta(days=14)
     [mine] = (await bob.call("GET", "/auth/invitations")).json["invitations"]
     assert (mine["id"], mine["package"], mine["inviter"]) == (sent.json["id"], "demo", "ada")
-    assert (await eve.call("GET", "/auth/invitations")).json == {"invitations": [], "next_cursor": None}
+    assert (await eve.call("GET", "/auth/invitations")).json == {"invitations": [], "next_cursor": None, "limit": 20}
     accept = f"/auth/invitations/{mine['id']}/accept"
     assert (await eve.call("POST", accept)).status == 404
     assert (await bob.put("demo", "2.0.0")).status == 403

@@ -69,7 +69,7 @@ async def test_wrong_reports_are_refused(registry: Registry):
     assert (await ada.call("GET", "/packages/demo/report")).status == 405
     assert (await registry.call("POST", "/packages/demo/report", json=good)).status == 401
     assert (await ada.call("GET", "/admin/reports")).status == 403
-    assert (await admin.call("GET", "/admin/reports")).json == {"reports": [], "next_cursor": None}
+    assert (await admin.call("GET", "/admin/reports")).json == {"reports": [], "next_cursor": None, "limit": 20}
     for number in ("1", "x", "9" * 30):
         assert (await admin.call("PATCH", f"/admin/reports/{number}", json={"closed": True})).status == 404
     assert (await admin.call("GET", "/admin/reports?closed=maybe")).status == 400

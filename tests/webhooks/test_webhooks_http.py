@@ -34,7 +34,7 @@ async def test_a_new_webhook_shows_its_secret_once(registry: Registry):
     assert shown["scope"] == {"package": "demo"}
     assert (shown["enabled"], shown["disabled_at"], shown["disabled_reason"]) == (True, None, None)
     listed = (await ada.call("GET", "/webhooks")).json
-    assert listed == {"webhooks": [shown], "next_cursor": None}
+    assert listed == {"webhooks": [shown], "next_cursor": None, "limit": 20}
     async with registry.app[DB].read() as conn:
         stored = await conn.value(Statement("SELECT secret FROM webhooks", {}))
         audited = await conn.value(Statement("SELECT details FROM audit_entries WHERE action = 'webhook.create'", {}))
