@@ -158,6 +158,15 @@ def _production_problems(settings: Settings) -> Iterator[str]:
         yield "REGISTRY_DEBUG wants false in production"
     if any(url.startswith("http:") for _, url in settings.oidc.issuers):
         yield "REGISTRY_OIDC_ISSUERS wants https:// addresses in production"
+    yield from _mail_problems(settings)
     public = urlsplit(settings.web.public_url)
     if public.scheme == "http" and not is_loopback(public.hostname or ""):
         yield "REGISTRY_PUBLIC_URL wants an https:// address in production"
+
+
+def _mail_problems(settings: Settings) -> Iterator[str]:
+    mail = urlsplit(settings.mail.smtp_url)
+    if mail.scheme and not settings.web.public_url:
+        yield "REGISTRY_PUBLIC_URL wants an address in production, since mails have links and REGISTRY_SMTP_URL is set"
+    if mail.password and "starttls=off" in mail.query and not is_loopback(mail.hostname or ""):
+        yield "REGISTRY_SMTP_URL wants starttls=required in production, since it has a password"

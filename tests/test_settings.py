@@ -265,6 +265,16 @@ def test_production_starts_with_what_it_needs():
         ({"REGISTRY_STORAGE_TYPE": "s3"}, "REGISTRY_S3_BUCKET"),
         ({"REGISTRY_CORS_ORIGINS": "*", "REGISTRY_CORS_CREDENTIALS": "true"}, "REGISTRY_CORS_ORIGINS"),
         ({"REGISTRY_S3_ACCESS_KEY": "x"}, "REGISTRY_S3_SECRET_KEY"),
+        ({"REGISTRY_PUBLIC_URL": "http://registry.example"}, "REGISTRY_PUBLIC_URL"),
+        ({"REGISTRY_OIDC_ISSUERS": "http://127.0.0.1:9"}, "REGISTRY_OIDC_ISSUERS"),
+        ({"REGISTRY_SMTP_URL": "smtps://mail.example"}, "REGISTRY_PUBLIC_URL"),
+        (
+            {
+                "REGISTRY_SMTP_URL": "smtp://u:p@mail.example?starttls=off",
+                "REGISTRY_PUBLIC_URL": "https://registry.example",
+            },
+            "REGISTRY_SMTP_URL",
+        ),
     ],
 )
 def test_production_refuses_to_start(changes: dict[str, str], named: str):
