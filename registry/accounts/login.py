@@ -11,7 +11,7 @@ from registry.accounts.sessions import manage as sessions
 from registry.accounts.sessions import store as session_store
 from registry.accounts.sessions.manage import Login
 from registry.db.engine import Connection, Database
-from registry.errors import Conflict, FieldError, InvalidInput, RegistryError, Unauthorized
+from registry.errors import Conflict, FieldError, InvalidInput, SecondFactorRequired, Unauthorized
 from registry.events import audit
 from registry.events.audit import UNKNOWN_ORIGIN, Actor, Origin
 from registry.setting_parts import AccountSettings
@@ -21,11 +21,11 @@ log = logging.getLogger(__name__)
 # One text for every reason, so that it doesn't reveal which users exist.
 WRONG = "The user name or the password is wrong."
 
-SecondStep = Callable[[User], Awaitable[RegistryError | None]]
-"""Called once the password is right. Returns None, or an error that tells the client what else is needed."""
+SecondStep = Callable[[Connection, User], Awaitable[SecondFactorRequired | None]]
+"""Called once the password is right, while the user is locked. Returns an error if a second factor is needed."""
 
 
-async def _no_second_step(_: User) -> None:
+async def _no_second_step(_: Connection, __: User) -> None:
     """The default SecondStep."""
 
 
@@ -56,12 +56,11 @@ async def login(
         log.info("login failed", extra={"user_id": found[0].id if found else None, "client": address})
         await this_attempt.failed(note_failure(found[0].id if found else None, origin))
         raise Unauthorized(WRONG)
-    missing = await second_step(user)
-    if missing is None:
-        session = await sign_in(settings, this_attempt, user, address, origin, known=known)
-    else:
-        # The failures are not reset: they also count wrong second factors.
-        await this_attempt.succeeded([])
+    missing: SecondFactorRequired | None = None
+    try:
+        session = await sign_in(settings, this_attempt, user, address, origin, known=known, second_step=second_step)
+    except SecondFactorRequired as error:
+        missing = error
     if match is passwords.Match.OUTDATED:
         fresh = await passwords.hash_password(password, settings.pbkdf2_iterations)
         async with db.transaction() as conn:
@@ -80,16 +79,32 @@ async def sign_in(
     *,
     known: bool,
     method: str = "password",
+    second_step: SecondStep = _no_second_step,
 ) -> Login:
-    """Ends a right attempt and starts a session. `method` is what the user proved last. Raises TooManyFailures."""
-    session: list[Login] = []
+    """Ends a right attempt and starts a session. `method` is what the user proved last.
 
-    async def start(conn: Connection) -> None:
+    Raises TooManyFailures, the error of `second_step`, and Unauthorized if the password was changed or the account was
+    deactivated since `user` was read.
+    """
+    session: list[Login] = []
+    missing: list[SecondFactorRequired] = []
+
+    async def start(conn: Connection) -> bool:
+        # Without the lock, a session could start after the account has ended, or skip a factor that was just added.
+        if await store.lock_user(conn, user.id) != user.credentials_version:
+            raise Unauthorized(WRONG)
+        error = await second_step(conn, user)
+        if error is not None:
+            missing.append(error)
+            return False
         session.append(await sessions.start(conn, settings, user, origin))
         audit.write_with_commit(conn, "login.succeed", Actor(user.id, origin=origin), details={"method": method})
+        return True
 
     resets = attempt.of_user(settings, user, address, known=known)
     await this_attempt.succeeded(resets, attempt.sign_ins(settings, user, address), start)
+    if missing:
+        raise missing[0]
     return session[0]
 
 
@@ -106,10 +121,12 @@ async def logout(db: Database, principal: Principal) -> None:
     async with db.transaction() as conn:
         if principal.token_id is not None:
             await store.delete_api_token(conn, principal.user_id, principal.token_id)
+            details = {"token": principal.token_id}
+            audit.write_with_commit(conn, "token.delete", principal.actor, details=details)
         elif principal.jti is not None and principal.expires_at is not None:
             await store.revoke(conn, principal.jti, principal.expires_at)
-            await session_store.end_by_token(conn, principal.jti)
-        audit.write_with_commit(conn, "logout", principal.actor)
+            session = await session_store.end_by_token(conn, principal.jti)
+            audit.write_with_commit(conn, "session.end", principal.actor, details={"session": session})
 
 
 async def change_password(
@@ -132,7 +149,7 @@ async def change_password(
     if not await passwords.verify_password(current, stored, settings.pbkdf2_iterations):
         problems.append({"field": "current_password", "message": "is wrong"})
         log.info("current password wrong", extra={"user_id": user.id, "client": address})
-        await this_attempt.failed()
+        await this_attempt.failed(note_failure(user.id, principal.origin, "password change"))
     else:
         await this_attempt.succeeded([guesses])
     problems += await asyncio.to_thread(

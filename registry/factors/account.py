@@ -72,6 +72,9 @@ async def end(db: Database, settings: AccountSettings, principal: Principal, giv
         await accounts.end_account(conn, user.id)
         audit.write_with_commit(conn, "account.delete", principal.actor, tell=user.email)
         for package in held:
+            details = {"user_id": user.id, "role": package.role, "account_deleted": True}
+            await audit.write(conn, "owner.remove", principal.actor, package_id=package.id, details=details)
+        for package in held:
             await event_log.append(
                 conn,
                 event_log.PACKAGE_OWNERS_CHANGED,

@@ -25,6 +25,7 @@ async def reset_factors(db: Database, username: str) -> None:
         user = await accounts.user_by_username(conn, username)
         if user is None:
             raise NotFound(f"There is no user {username!r}.")
+        await accounts.lock_user(conn, user.id)  # so that no factor is being added meanwhile
         await store.delete_all(conn, user.id)
         audit.write_with_commit(conn, "factor.reset", OPERATOR, account_id=user.id)
     log.info("factors reset", extra={"user_id": user.id})

@@ -12,7 +12,8 @@ from registry.accounts.identity import User
 from registry.accounts.requests import id_of, no_store, origin_of, principal_of
 from registry.accounts.sessions import manage as sessions
 from registry.accounts.sessions.manage import Login
-from registry.errors import InvalidInput, PasskeysNotConfigured, RegistryError
+from registry.db.engine import Connection
+from registry.errors import InvalidInput, PasskeysNotConfigured, SecondFactorRequired
 from registry.factors import account, bodies, login, passkeys, totp
 from registry.factors.passkeys import Site
 from registry.keys import DB, SETTINGS
@@ -32,8 +33,8 @@ async def log_in(request: web.Request) -> web.StreamResponse:
     body = await asyncio.to_thread(check, account_bodies.Credentials, data)
     db, settings = request.app[DB], request.app[SETTINGS].accounts
 
-    async def second_step(user: User) -> RegistryError | None:
-        return await login.begin(db, settings, user, _site_or_none(request))
+    async def second_step(conn: Connection, user: User) -> SecondFactorRequired | None:
+        return await login.begin(conn, settings, user, _site_or_none(request))
 
     found = await accounts.login(
         db, settings, body.username, body.password, request[CONTEXT].client, origin_of(request), second_step

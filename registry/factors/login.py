@@ -32,18 +32,19 @@ Prove = Callable[[Connection, User], Awaitable[str | None]]
 """Returns the factor that the user proved, None for a wrong code. Raises Unauthorized for a wrong passkey."""
 
 
-async def begin(db: Database, settings: AccountSettings, user: User, site: Site | None) -> SecondFactorRequired | None:
+async def begin(
+    conn: Connection, settings: AccountSettings, user: User, site: Site | None
+) -> SecondFactorRequired | None:
     """Called when the user's password is right. Returns the error that asks for a second factor; None without one.
 
     Its members are `challenge`, `methods`, and with passkeys `passkey`, the options of WebAuthn.
     """
     challenge = secrets.token_urlsafe(32)
-    async with db.transaction() as conn:
-        factors = await store.summary(conn, user.id)
-        if not factors.has_factor:
-            return None
-        await store.add_login(conn, user, _digest(challenge), datetime.now(UTC) + VALID_FOR)
-        keys = await store.passkeys_of(conn, user.id) if site else []
+    factors = await store.summary(conn, user.id)
+    if not factors.has_factor:
+        return None
+    await store.add_login(conn, user, _digest(challenge), datetime.now(UTC) + VALID_FOR)
+    keys = await store.passkeys_of(conn, user.id) if site else []
     methods = [TOTP] * factors.totp + [RECOVERY_CODE] * bool(factors.recovery_codes) + [PASSKEY] * bool(keys)
     members: dict[str, Any] = {"challenge": challenge, "methods": methods}
     if site and keys:

@@ -6,8 +6,9 @@ from urllib.parse import urlsplit
 
 from typing_extensions import TypedDict
 
+from registry.accounts import login, tokens
 from registry.accounts import store as accounts
-from registry.accounts import tokens
+from registry.accounts.delays import attempt
 from registry.accounts.identity import Principal
 from registry.db.engine import Connection, Database
 from registry.errors import ConfirmationRequired, Conflict, Unauthorized, WrongCode
@@ -49,9 +50,20 @@ async def set_up(
 async def confirm(db: Database, settings: AccountSettings, principal: Principal, code: str) -> list[str]:
     """Makes the new app a factor, if `code` proves that it works. Returns new recovery codes.
 
-    Raises Forbidden, Conflict if no app waits for its first code, WrongCode.
+    Raises Forbidden, Conflict if no app waits for its first code, WrongCode, TooManyFailures after too many of them.
     """
     principal.require_login()
+    this_attempt = await attempt.begin(db, [attempt.of_session(settings, principal.user_id)])
+    try:
+        fresh = await _confirm(db, settings, principal, code)
+    except WrongCode:
+        await this_attempt.failed(login.note_failure(principal.user_id, principal.origin, "first code"))
+        raise
+    log.info("factor added", extra={"user_id": principal.user_id, "factor": proof.TOTP})
+    return fresh
+
+
+async def _confirm(db: Database, settings: AccountSettings, principal: Principal, code: str) -> list[str]:
     async with db.transaction() as conn:
         await lock(conn, principal)
         kept = await store.totp(conn, principal.user_id)
@@ -66,7 +78,6 @@ async def confirm(db: Database, settings: AccountSettings, principal: Principal,
         await store.confirm_totp(conn, principal.user_id, seen=kept.sealed)
         fresh = await renew_recovery_codes(conn, principal.user_id)
         audit.write_with_commit(conn, "factor.add", principal.actor, details={"factor": proof.TOTP})
-    log.info("factor added", extra={"user_id": principal.user_id, "factor": proof.TOTP})
     return fresh
 
 

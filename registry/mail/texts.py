@@ -161,9 +161,12 @@ def _accepted(facts: Facts) -> str:
 
 
 def _removed(facts: Facts) -> str:
-    return (
-        f"{_who(facts)} removed {facts.user(facts.details)} from the {facts.details.get('role')}s of {facts.package}."
-    )
+    role = facts.details.get("role")
+    if facts.details.get("account_deleted"):
+        return f"One of the {role}s of {facts.package} deleted their account, and is no longer one of the {role}s."
+    if facts.actor == facts.user(facts.details):
+        return f"{_who(facts)} is no longer one of the {role}s of {facts.package}."
+    return f"{_who(facts)} removed {facts.user(facts.details)} from the {role}s of {facts.package}."
 
 
 def _role(facts: Facts) -> str:

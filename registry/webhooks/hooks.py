@@ -7,10 +7,12 @@ from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
+from registry.accounts import store as accounts
 from registry.accounts.identity import Principal
+from registry.accounts.tokens import NOT_VALID
 from registry.changes.chain import TYPES
 from registry.db.engine import Connection, Database, Row
-from registry.errors import Conflict, Forbidden, InvalidInput, NotFound
+from registry.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthorized
 from registry.events import audit
 from registry.events import log as event_log
 from registry.package_format.names import fold_name
@@ -89,7 +91,10 @@ async def create(db: Database, sealer: Sealer, guard: Guard, who: Principal, wan
     secret = signing.new_secret()
     async with db.transaction() as conn:
         package_id = await _authorized_package(conn, who, wanted)
-        if await store.lock_and_count(conn, who.user_id) >= MAX_HOOKS:
+        # Without the lock, concurrent requests could exceed MAX_HOOKS, and the end of the account could miss this hook.
+        if await accounts.lock_user(conn, who.user_id) != who.credentials_version:
+            raise Unauthorized(NOT_VALID)
+        if await store.count(conn, who.user_id) >= MAX_HOOKS:
             raise Conflict(f"You have {MAX_HOOKS} webhooks, which is the limit. Delete one first.")
         made = await store.add(
             conn,

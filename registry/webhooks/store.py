@@ -31,8 +31,6 @@ _ADD = statement(
     .values({name: p(name, type_=ARRAY(sa.Text)) if name == "events" else p(name) for name in _NEW})
     .returning(_c.id)
 )
-# Two requests of one user at the same time must not exceed the limit together.
-_LOCK_USER = statement(sa.select(users.c.id).where(users.c.id == p("of_user")).with_for_update())
 _COUNT = statement(
     sa.select(sa.func.count()).select_from(webhooks).where(_c.user_id == p("of_user"), _c.deleted_at.is_(None))
 )
@@ -128,9 +126,8 @@ async def add(conn: Connection, **values: Any) -> int:
     return int(await conn.value(_ADD, **values))
 
 
-async def lock_and_count(conn: Connection, user_id: int) -> int:
-    """The number of a user's webhooks. The user can't add another one before the transaction ends."""
-    await conn.run(_LOCK_USER, of_user=user_id)
+async def count(conn: Connection, user_id: int) -> int:
+    """The number of a user's webhooks."""
     return int(await conn.value(_COUNT, of_user=user_id))
 
 

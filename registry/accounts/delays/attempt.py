@@ -38,11 +38,19 @@ IPV4_PREFIX = 24
 USE_TOKENS = "Programs should use API tokens, which this does not affect."
 
 Note = Callable[[Connection], Awaitable[object]]
-"""Writes the result of an attempt in the attempt's transaction: its audit entry, its session."""
+"""Writes the audit entry of a failure in the transaction that counts it."""
+
+Complete = Callable[[Connection], Awaitable[bool]]
+"""Does what a right attempt is for, such as starting a session. Returns False if more has to be proved first."""
 
 
 async def _note_nothing(_: Connection) -> None:
     """The default Note."""
+
+
+async def _is_complete(_: Connection) -> bool:
+    """The default Complete."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -81,20 +89,20 @@ class Attempt:
             raise _too_many(1)
 
     async def succeeded(
-        self, reset: Sequence[Counter], sign_ins: Sequence[store.SignIn] = (), note: Note = _note_nothing
+        self, reset: Sequence[Counter], sign_ins: Sequence[store.SignIn] = (), complete: Complete = _is_complete
     ) -> None:
-        """Deletes the counters `reset`, remembers the networks of `sign_ins`, and calls `note` in the same transaction.
+        """Calls `complete`. If it returns True, deletes the counters `reset` and remembers the networks of `sign_ins`.
 
+        All of that is one transaction. Raises what `complete` raises.
         Raises TooManyFailures if concurrent attempts have used up the free failures. So guesses that are sent at once
         get no more answers than guesses that are sent one by one.
         """
         async with self.db.transaction() as conn:
             rows = await store.delayed(conn, [counter.key for counter in self.counters])
             late = [row for row in rows if row.key not in self.claimed]
-            if not late:
+            if not late and await complete(conn):
                 await store.forget(conn, [counter.key for counter in reset])
                 await store.remember_networks(conn, sign_ins, most=MOST_NETWORKS)
-                await note(conn)
         if late:
             raise _too_many(1)  # the same answer as for a wrong password
 

@@ -38,7 +38,7 @@ _LIST = statement(
     .limit(p("count"))
 )
 _END = statement(sa.delete(sessions).where(_OF_USER, _c.id == p("session")).returning(_c.jti, _c.expires_at))
-_END_BY_TOKEN = statement(sa.delete(sessions).where(_c.jti == p("wanted")))
+_END_BY_TOKEN = statement(sa.delete(sessions).where(_c.jti == p("wanted")).returning(_c.id))
 _MARK_USED = statement(
     sa.update(sessions)
     .where(_c.id == p("session"), _c.last_used_at < p("before"))
@@ -86,8 +86,10 @@ async def end(conn: Connection, user_id: int, session: int) -> Row | None:
     return await conn.one(_END, of_user=user_id, session=session)
 
 
-async def end_by_token(conn: Connection, jti: str) -> None:
-    await conn.run(_END_BY_TOKEN, wanted=jti)
+async def end_by_token(conn: Connection, jti: str) -> int | None:
+    """Deletes a session. Returns its id, None for a login by a release without sessions."""
+    ended: int | None = await conn.value(_END_BY_TOKEN, wanted=jti)
+    return ended
 
 
 async def end_all(conn: Connection, user_id: int) -> None:

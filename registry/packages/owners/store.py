@@ -64,7 +64,7 @@ _ADOPT_PUBLISHER = statement(
 )
 _REMOVE_USER = statement(sa.delete(package_owners).where(_OF_USER))
 _LOCK_OF_USER = statement(
-    sa.select(packages.c.id, packages.c.name)
+    sa.select(packages.c.id, packages.c.name, package_owners.c.role)
     .join(package_owners, package_owners.c.package_id == packages.c.id)
     .where(_OF_USER)
     .order_by(packages.c.id)
@@ -117,7 +117,7 @@ async def remove_user(conn: Connection, user_id: int) -> None:
 
 
 async def lock_packages_of(conn: Connection, user_id: int) -> list[Row]:
-    """Locks the packages in which the user has a role. Returns their id and name."""
+    """Locks the packages in which the user has a role. Returns their id and name, and the role."""
     return await conn.all(_LOCK_OF_USER, of_user=user_id)
 
 
