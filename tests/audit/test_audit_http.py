@@ -139,6 +139,17 @@ async def test_pages(registry: Registry):
             break
         cursor = f"&cursor={page['next_cursor']}"
     assert seen == ["1.4.0", "1.3.0", "1.2.0", "1.1.0", "1.0.0"]
+    assert [(await ada.call("GET", f"/auth/audit?limit={limit}")).json["limit"] for limit in (2, 1000)] == [2, 100]
+
+
+async def test_every_action_is_dotted(registry: Registry):
+    ada = await registry.user("ada")
+    token = await token_of(ada, scopes=["read"])
+    for user in (token, ada):
+        assert (await user.call("POST", "/auth/logout")).status == 200
+    again = await registry.call("POST", "/auth/login", json={"username": "ada", "password": PASSWORD})
+    found = await actions(User(registry, ada.id, "ada", again.json["token"]), "/auth/audit")
+    assert found == ["login.succeed", "session.end", "token.delete", "token.create", "login.succeed", "user.create"]
 
 
 async def test_a_table_has_no_formulas(registry: Registry):

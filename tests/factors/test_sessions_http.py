@@ -45,12 +45,21 @@ async def test_sessions_are_listed_and_ended(registry: Registry):
     assert len(entries) == 1
 
 
+async def test_addresses_are_as_precise_as_those_of_downloads(make_registry: MakeRegistry):
+    registry = await make_registry(REGISTRY_DOWNLOAD_IP="full")
+    ada = await registry.user()
+    assert (await sessions_of(ada))[0]["ip"] == "127.0.0.1"
+    assert {entry["ip"] for entry in (await ada.call("GET", "/auth/audit")).json["entries"]} == {"127.0.0.1"}
+
+
 async def test_sign_out_and_a_new_password_end_sessions(registry: Registry):
     ada = await registry.user()
     token = (await log_in(registry)).json["token"]
     assert len(await sessions_of(ada)) == 2
+    ended = (await sessions_of(ada))[0]["id"]
     await registry.call("POST", "/auth/logout", headers={"Authorization": f"Bearer {token}"})
     assert len(await sessions_of(ada)) == 1
+    assert (await ada.call("GET", "/auth/audit")).json["entries"][0]["details"] == {"session": ended}
     leaked = (await log_in(registry)).json["token"]
     await registry.call("POST", "/auth/tokens/report", json={"token": leaked})
     assert len(await sessions_of(ada)) == 1
@@ -102,6 +111,8 @@ async def test_publishers_may_need_a_factor_while_others_do_not(make_registry: M
     assert (await eve.put("new", "1.0.0")).json["code"] == "second_factor_needed"
     body = {"name": "ci", "scopes": ["publish"]}
     assert (await eve.call("POST", "/auth/tokens", json=body)).json["code"] == "second_factor_needed"
+    assert (await eve.call("POST", "/auth/invitations/1/accept")).json["code"] == "second_factor_needed"
+    assert (await eve.call("POST", "/auth/invitations/1/decline")).json["code"] == "not_found"
     await add_app(eve)
     assert (await eve.put("new", "1.0.0")).status == 201
 
@@ -143,7 +154,8 @@ async def test_an_account_ends_with_everything_it_could_act_with(registry: Regis
     assert [each["username"] for each in owners] == ["eve"]
     assert (await registry.get("/packages/shared")).json["owners"] == ["eve"]
     audit = (await eve.call("GET", "/packages/shared/audit")).json["entries"]
-    assert "deleted" in {entry["actor"]["username"] for entry in audit}
+    assert (audit[0]["action"], audit[0]["actor"]) == ("owner.remove", {"username": "deleted"})
+    assert audit[0]["details"] == {"username": "deleted", "role": "owner", "account_deleted": True}
     assert "ada" not in str(audit)
     async with registry.app[DB].read() as conn:
         assert await conn.value(Statement("SELECT count(*) FROM publishers", {})) == 0

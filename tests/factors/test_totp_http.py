@@ -8,7 +8,7 @@ from registry.keys import DB, SETTINGS
 from registry.settings import Settings
 from tests.client import PASSWORD, Registry
 from tests.conftest import SECRET, MakeRegistry
-from tests.factors.conftest import add_app, answer, challenge, is_signed_in, log_in
+from tests.factors.conftest import App, add_app, answer, challenge, is_signed_in, log_in
 from tests.web.shape import check_error
 
 
@@ -122,6 +122,18 @@ async def test_wrong_confirmations_count_as_wrong_logins(registry: Registry):
     assert (await log_in(registry)).json["code"] == "too_many_failures"
     entries = (await ada.call("GET", "/auth/audit?action=login.fail&limit=1")).json["entries"]
     assert entries[0]["details"] == {"step": "confirmation"}
+
+
+async def test_first_codes_can_not_be_guessed(registry: Registry):
+    ada = await registry.user()
+    made = await ada.call("POST", "/auth/totp", json={"password": PASSWORD})
+    app = App(made.json["secret"])
+    for _ in range(FREE_OF_ACCOUNT):
+        wrong = await ada.call("POST", "/auth/totp/confirm", json={"code": app.wrong()})
+        assert wrong.json["code"] == "wrong_code"
+    right = await ada.call("POST", "/auth/totp/confirm", json={"code": app.code()})
+    assert right.json["code"] == "too_many_failures"
+    assert (await log_in(registry)).status == 200
 
 
 async def test_an_app_is_no_factor_before_its_first_code(registry: Registry):

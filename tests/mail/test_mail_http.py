@@ -1,5 +1,6 @@
 """Addresses and forgotten passwords over HTTP, with a real mail server."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,6 +10,7 @@ from registry.keys import DB
 from tests.accounts.test_access_http import token_of as api_token_of
 from tests.client import PASSWORD, Answer, Registry, User
 from tests.conftest import MakeRegistry
+from tests.factors.conftest import add_app
 from tests.mail.server import Mailbox, html_of, mail_server, text_of, token_of
 from tests.web.shape import check_error
 
@@ -43,8 +45,6 @@ async def change_email(user: User, email: str) -> Answer:
 
 async def jobs_done(registry: Registry) -> None:
     """Returns when no mail is queued."""
-    import asyncio
-
     async with asyncio.timeout(30):
         while True:
             async with registry.app[DB].read() as conn:
@@ -184,3 +184,38 @@ async def test_without_mail_its_routes_say_so_and_nothing_waits(make_registry: M
         check_error(answer, 501)
         assert answer.json["code"] == "mail_not_configured"
     await jobs_done(registry)
+
+
+async def test_a_stolen_session_does_not_change_the_address(registry: Registry, mailbox: Mailbox):
+    ada = await registry.user("ada", email=ADA)
+    app, codes = await add_app(ada)
+    for proof in ({}, {"password": "wrong-password"}, {"code": app.wrong()}, {"code": "no-such-code"}):
+        refused = await ada.call("POST", "/auth/email", json={"email": NEW, **proof})
+        assert (refused.status, refused.json["code"]) == (403, "confirmation_required"), proof
+    robot = await api_token_of(ada, name="robot", scopes=["read", "manage"])
+    check_error(await change_email(robot, NEW), 403)
+    assert (await ada.call("GET", "/auth/me")).json["user"]["email"] == ADA
+    for address, code in ((NEW, codes[0]), (ADA, app.code())):
+        changed = await ada.call("POST", "/auth/email", json={"email": address, "code": code})
+        assert (changed.status, changed.json["user"]["email"]) == (200, address)
+
+
+async def test_a_reset_keeps_the_factors(registry: Registry, mailbox: Mailbox):
+    ada = await registry.user("ada", email=ADA)
+    app, _ = await add_app(ada)
+    link = await reset_link(registry, mailbox)
+    done = await post(registry, "/auth/password/reset/confirm", token=link, password=FRESH)
+    assert done.status == 200, done.body
+    asked = await post(registry, "/auth/login", username="ada", password=FRESH)
+    assert (asked.status, asked.json["code"]) == (401, "second_factor_required")
+    signed_in = await post(registry, "/auth/login", challenge=asked.json["challenge"], code=app.code())
+    assert signed_in.status == 200, signed_in.body
+
+
+async def test_of_two_resets_with_one_link_one_succeeds(registry: Registry, mailbox: Mailbox):
+    await registry.user("ada", email=ADA)
+    link = await reset_link(registry, mailbox)
+    answers = await asyncio.gather(
+        *(post(registry, "/auth/password/reset/confirm", token=link, password=f"{FRESH}{n}") for n in range(3))
+    )
+    assert sorted(each.status for each in answers) == [200, 400, 400]

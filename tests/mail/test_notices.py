@@ -10,6 +10,7 @@ from registry.keys import DB
 from tests.accounts.test_access_http import token_of as api_token_of
 from tests.client import PASSWORD, Registry, User
 from tests.conftest import MakeRegistry
+from tests.factors.conftest import add_app
 from tests.mail.server import Mailbox, html_of, mail_server, text_of
 from tests.mail.test_mail_http import jobs_done
 
@@ -105,3 +106,37 @@ async def test_an_act_that_is_rolled_back_is_not_told(registry: Registry, mailbo
             await audit.write(conn, "factor.add", Actor(ada.id), details={"factor": "totp"})
             raise ZeroDivisionError
     assert await told(registry, mailbox, "second factor") == []
+
+
+async def test_the_end_of_an_account_is_told_to_its_address_and_to_the_other_owners(
+    registry: Registry, mailbox: Mailbox
+):
+    ada, bob = await users(registry, "ada", "bob")
+    await ada.publish("demo")
+    invited = await ada.call("POST", "/packages/demo/invitations", json={"username": "bob", "role": "owner"})
+    assert (await bob.call("POST", f"/auth/invitations/{invited.json['id']}/accept")).status == 200
+    assert await told(registry, mailbox, "owners of demo changed") == ["ada", "bob"]
+    mailbox.mails.clear()
+    assert (await ada.call("DELETE", "/auth/me", json={"password": PASSWORD})).status == 204
+    assert await told(registry, mailbox, "was deleted") == ["ada"]
+    assert await told(registry, mailbox, "owners of demo changed") == ["bob"]
+    assert "One of the owners of demo deleted their account" in text_of(mailbox.to(address(bob), "owners of demo")[0])
+    assert len(mailbox.mails) == 2
+
+
+async def test_a_member_who_leaves_is_named_once(registry: Registry, mailbox: Mailbox):
+    ada, bob = await users(registry, "ada", "bob")
+    await ada.publish("demo")
+    invited = await ada.call("POST", "/packages/demo/invitations", json={"username": "bob", "role": "maintainer"})
+    assert (await bob.call("POST", f"/auth/invitations/{invited.json['id']}/accept")).status == 200
+    assert (await bob.call("DELETE", "/packages/demo/owners/bob")).status == 204
+    assert await told(registry, mailbox, "owners of demo changed") == ["ada", "ada", "bob", "bob"]
+    assert "bob is no longer one of the maintainers of demo." in text_of(mailbox.to(address(ada), "owners of demo")[-1])
+
+
+async def test_factors_are_told_of_when_they_are_added_and_removed(registry: Registry, mailbox: Mailbox):
+    [ada] = await users(registry, "ada")
+    app, _ = await add_app(ada)
+    assert await told(registry, mailbox, "A second factor was added") == ["ada"]
+    assert (await ada.call("DELETE", "/auth/totp", json={"code": app.code()})).status == 204
+    assert await told(registry, mailbox, "A second factor was removed") == ["ada"]
