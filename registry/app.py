@@ -29,6 +29,7 @@ from registry.factors import handlers as factors
 from registry.factors import required
 from registry.keys import ANNOUNCEMENTS, DB, SETTINGS, SPOOL, STORAGE
 from registry.mail import handlers as mail
+from registry.mail.pages import handlers as mail_pages
 from registry.operations import handlers as operations
 from registry.operations.readiness import Readiness
 from registry.owners import handlers as owners
@@ -77,6 +78,7 @@ ROUTES: tuple[Route, ...] = (
     *accounts.ROUTES,
     *factors.ROUTES,
     *mail.ROUTES,
+    *mail_pages.ROUTES,
     *owners.ROUTES,
     *publishers.ROUTES,
     *reports.ROUTES,

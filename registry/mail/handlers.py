@@ -1,55 +1,21 @@
 """HTTP handlers of e-mail addresses and forgotten passwords. Without mail they answer 501."""
 
 import asyncio
-from typing import Annotated
 
 from aiohttp import web
-from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
 
 from registry.accounts import bodies
-from registry.accounts.register import MAX_EMAIL, check_email
 from registry.accounts.requests import origin_of, principal_of
-from registry.factors.bodies import Confirmation
 from registry.factors.proof import confirm
 from registry.keys import DB, SETTINGS
 from registry.mail import addresses, reset
+from registry.mail.bodies import MAIL, EmailChange, LinkToken, ResetConfirmation, ResetRequest
 from registry.mail.configuration import require
 from registry.web.context import CONTEXT
-from registry.web.parsing import Body, check, read_body, read_json
+from registry.web.parsing import check, read_body, read_json
 from registry.web.responses import json_response
-from registry.web.route import OPEN, SIGNED_IN, Limit, Route
-
-MAX_TOKEN = 128
-MAIL = Limit("mail", "20/hour")
-
-Email = Annotated[str, Field(json_schema_extra={"maxLength": MAX_EMAIL}), AfterValidator(check_email)]
-Token = Annotated[str, Field(min_length=1, max_length=MAX_TOKEN)]
-
-
-class LinkToken(Body):
-    """The token of the link in a mail."""
-
-    token: Token
-
-
-class EmailChange(Confirmation):
-    """The new address, and the password or a code as a confirmation."""
-
-    email: Email
-
-
-class ResetRequest(Body):
-    """The address of the account whose password was forgotten."""
-
-    email: Email
-
-
-class ResetConfirmation(Body):
-    """The token of the link in a mail, and the new password."""
-
-    token: Token
-    password: bodies.NewPassword
+from registry.web.route import OPEN, SIGNED_IN, Route
 
 
 class Done(TypedDict):

@@ -26,7 +26,7 @@ def compose(configuration: Configuration, recipient: str, name: str, text: Text)
     message["Message-ID"] = make_msgid(domain=configuration.sender.rpartition("@")[2])
     # Keeps other machines from answering (RFC 3834).
     message["Auto-Submitted"] = "auto-generated"
-    text_part, html_part = (_templates().get_template(f"mail.{kind}").render(values) for kind in ("txt", "html"))
+    text_part, html_part = (templates().get_template(f"mail.{kind}").render(values) for kind in ("txt", "html"))
     message.set_content(text_part, cte=_encoding(text_part))
     message.add_alternative(html_part, subtype="html", cte=_encoding(html_part))
     return message
@@ -39,7 +39,8 @@ def _encoding(part: str) -> str:
 
 
 @cache
-def _templates() -> Environment:
+def templates() -> Environment:
+    """The templates of mails and of the pages that they lead to."""
     return Environment(
         loader=PackageLoader("registry.mail"),
         autoescape=select_autoescape(("html",)),

@@ -96,6 +96,11 @@ async def read_json(request: web.Request) -> dict[str, Any]:
 async def read_raw_json(request: web.Request) -> bytes:
     """The bytes of a JSON body, at most 1 MiB. Raises UnsupportedMediaType, TooLarge or InvalidInput."""
     require_json(request)
+    return await read_raw(request)
+
+
+async def read_raw(request: web.Request) -> bytes:
+    """The bytes of a body, at most 1 MiB. Raises TooLarge or InvalidInput."""
     if (request.content_length or 0) > MAX_JSON_BODY:
         raise TooLarge("The request body is too large. This address takes at most 1 MiB.")
     try:

@@ -137,6 +137,8 @@ async def test_an_account_ends_with_everything_it_could_act_with(registry: Regis
     token = (await ada.call("POST", "/auth/tokens", json={"name": "ci", "scopes": ["read"]})).json["token"]
     pending = {"kind": "github", "repository": "ada/new", "workflow": "release.yml", "package": "new"}
     assert (await ada.call("POST", "/auth/publishers", json=pending)).status == 201
+    hook = {"url": "https://ci.example.invalid/", "scope": {"owner": "me"}, "events": ["*"]}
+    assert (await ada.call("POST", "/webhooks", json=hook)).status == 201
     for body in ({}, {"password": "wrong-password"}, {"code": "000000"}):
         assert (await ada.call("DELETE", "/auth/me", json=body)).json["code"] == "confirmation_required"
     refused = await ada.call("DELETE", "/auth/me", json={"password": PASSWORD})
@@ -159,6 +161,9 @@ async def test_an_account_ends_with_everything_it_could_act_with(registry: Regis
     assert "ada" not in str(audit)
     async with registry.app[DB].read() as conn:
         assert await conn.value(Statement("SELECT count(*) FROM publishers", {})) == 0
+        assert await conn.value(Statement("SELECT count(*) FROM webhooks WHERE deleted_at IS NULL", {})) == 0
+        assert await conn.value(Statement("SELECT count(*) FROM sessions WHERE user_id = %(id)s", {}), id=ada.id) == 0
+        assert await conn.value(Statement("SELECT count(*) FROM recovery_codes", {})) == 0
     with pytest.raises(NotFound):
         await reactivate(registry.app[DB], "ada")
     again = {"username": "Ada", "password": PASSWORD, "email": "ada@example.com"}
