@@ -43,13 +43,6 @@ async def test_a_code_counts_once_also_between_two_processes(make_registry: Make
     assert me.json["factors"]["recovery_codes"] == 9
 
 
-async def test_a_recovery_code_counts_once_also_when_it_comes_at_once(registry: Registry):
-    _, codes = await add_app(await registry.user())
-    challenges = [(await challenge(registry))["challenge"] for _ in range(4)]
-    answers = await asyncio.gather(*(answer(registry, each, code=codes[0]) for each in challenges))
-    assert sorted(each.status for each in answers) == [200, 401, 401, 401]
-
-
 async def test_codes_of_the_steps_before_and_after_are_good_and_older_ones_are_not(registry: Registry):
     ada = await registry.user()
     app, _ = await add_app(ada)
