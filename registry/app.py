@@ -89,7 +89,7 @@ ROUTES: tuple[Route, ...] = (
 # The classes of REGISTRY_RATE_LIMITS, by name.
 LIMITS: dict[str, Limit] = {route.limit.name: route.limit for route in ROUTES if route.limit is not None}
 # These words have routes of their own, so they must not match as parameters.
-TOKEN_ID_IN_PATH = "{id:(?!report$)[^{}/]+}"  # noqa: S105 - a pattern
+ID_IN_PATH = "{id:(?!(?:login|options|report)$)[^{}/]+}"
 VERSION_IN_PATH = "{version:(?!(?:audit|invitations|owners|publishers|report|stats|transfer|versions)$)[^{}/]+}"
 PATH_PARAMETERS: dict[str, Any] = {
     "name": {
@@ -222,4 +222,4 @@ def _add_routes(app: web.Application, cors: CorsConfig | None) -> Iterator[tuple
 
 
 def _pattern(route: Route) -> str:
-    return route.path.replace("{version}", VERSION_IN_PATH).replace("{id}", TOKEN_ID_IN_PATH)
+    return route.path.replace("{version}", VERSION_IN_PATH).replace("{id}", ID_IN_PATH)

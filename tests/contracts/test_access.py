@@ -283,27 +283,27 @@ async def test_a_private_registry_follows_the_matrix(make_registry: MakeRegistry
 async def test_only_the_account_itself_ends_its_logins_and_changes_its_password(registry: Registry):
     callers = await credentials(registry)
     change = BODIES["password"]
-    check_error(await registry.call("POST", "/auth/password", headers=callers[READING], **change), 403)
+    check_error(await registry.call("POST", "/auth/password", headers=callers[READING], json=change), 403)
     for caller in (USER, OWNER, ADMIN):
-        assert (await registry.call("POST", "/auth/password", headers=callers[caller], **change)).status == 200
+        assert (await registry.call("POST", "/auth/password", headers=callers[caller], json=change)).status == 200
         check_error(await registry.call("POST", "/auth/logout", headers=callers[caller]), 401)
 
 
 async def test_a_private_registry_tells_strangers_nothing(make_registry: MakeRegistry):
     open_ = await make_registry()
     ada = await open_.user("ada")
-    await ada.publish("secret-weapon", description="Very secret")
+    await ada.publish("zeppelin-weapon", description="A zeppelin")
     await open_.drain()
     private = await make_registry(REGISTRY_ACCESS="private")
     for route in ROUTES:
         with case(route.id):
-            answer = await ask(private, route.id.replace("{name}", "secret-weapon"), {}, 1)
-            assert b"secret" not in answer.body
+            answer = await ask(private, route.id.replace("{name}", "zeppelin-weapon"), {}, 1)
+            assert b"zeppelin" not in answer.body
             if route.method == "GET" and route.access == "read":
                 check_error(answer, 401)
     reader = await scoped(ada, "read")
     found = await private.get("/search?q=weapon", headers=reader)
-    assert [result["name"] for result in found.json["results"]] == ["secret-weapon"]
-    tarball_ = await private.get("/packages/secret-weapon/1.0.0/tarball", headers=reader)
+    assert [result["name"] for result in found.json["results"]] == ["zeppelin-weapon"]
+    tarball_ = await private.get("/packages/zeppelin-weapon/1.0.0/tarball", headers=reader)
     assert tarball_.status == 200
     assert tarball_.headers["Cache-Control"].startswith("private")
