@@ -18,10 +18,14 @@ def public_url(value: str) -> str:
     """The origin that users open, without a trailing slash. Empty text is none."""
     if not value:
         return ""
+    wanted = "an address such as https://registry.example, without a path"
     try:
-        return _origin(value.removesuffix("/"))
+        origin = _origin(value.removesuffix("/"))
     except ValueError:
-        raise ValueError("an address such as https://registry.example, without a path") from None
+        raise ValueError(wanted) from None
+    if not origin.startswith(("https://", "http://")):
+        raise ValueError(wanted)
+    return origin
 
 
 def issuers(value: str) -> tuple[tuple[str, str], ...]:
