@@ -85,8 +85,8 @@ async def test_the_page_shows_every_operation_without_a_script(registry: Registr
     assert "script" not in page.tags
     assert page.tags.count("details") == sum(route.documented for route in ROUTES)
     text = " ".join(page.text)
-    for route in ROUTES:
-        assert route.path in text or not route.documented
+    for route in (each for each in ROUTES if each.documented):
+        assert route.path in text
         assert route.summary in text
 
 
