@@ -196,6 +196,7 @@ def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterat
             )
             app[changes.CHECKPOINTS] = Checkpoints(db, log, settings.log.keys)
             await stack.enter_async_context(running({"announcements": announcements.listen, "changes": feed.run}))
+            app[webhooks.CHANGES] = log
             app[webhooks.GUARD] = await stack.enter_async_context(open_guard(settings.webhooks))
             app[webhooks.SEALER] = Sealer(settings.accounts.secret_keys, hooks.PURPOSE)
             app[SEARCH] = index = await stack.enter_async_context(open_search(settings.search))

@@ -23,7 +23,7 @@ PUBLISH = "version.publish"
 INVITED = frozenset({"owner.invite", "package.transfer"})
 ACCOUNT = frozenset({
     "account.delete", "factor.add", "factor.recovery_codes", "factor.remove", "factor.reset", "password.change",
-    "password.reset", "token.create", "user.create",
+    "password.reset", "token.create", "user.create", "webhook.disable",
 })  # fmt: skip
 OWNERS = frozenset({"owner.accept", "owner.remove", "owner.role", "owner.set", "publisher.create", "publisher.delete"})
 

@@ -135,6 +135,19 @@ def _old_address(facts: Facts) -> Text:
     )
 
 
+def _webhook(facts: Facts) -> Text:
+    which = f"webhook {facts.details.get('webhook', '')} to {facts.details.get('host', '')}"
+    return Text(
+        f"A webhook was disabled at {facts.registry}",
+        [
+            f"The registry disabled your {which}. The reason: {facts.details.get('reason', '')}",
+            "It sends nothing until you enable it again.",
+        ],
+        f"{facts.url}/account",
+        "Open your account",
+    )
+
+
 def _package(subject: str, sentence: Callable[[Facts], str]) -> Callable[[Facts], Text]:
     def text(facts: Facts) -> Text:
         package = facts.package or facts.details.get("package", "")  # the package of a pending publisher
@@ -211,5 +224,6 @@ NOTICES: Mapping[str, Callable[[Facts], Text]] = {
     "publisher.delete": _package("The trusted publishers of", _publisher("removed")),
     "token.create": _token,
     "version.publish": _first_publish,
+    "webhook.disable": _webhook,
 }
 """The texts of notices, by the action of the audit entry."""

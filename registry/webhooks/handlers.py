@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 from typing_extensions import TypedDict
 
 from registry.accounts.requests import principal_of
+from registry.changes.log import ChangeLog
 from registry.errors import InvalidInput, NotFound
 from registry.keys import DB
 from registry.sealing import Sealer
@@ -19,6 +20,7 @@ from registry.webhooks import hooks, store
 from registry.webhooks.deliveries import log
 from registry.webhooks.guard import MAX_URL, Guard
 
+CHANGES = web.AppKey("webhook_changes", ChangeLog)
 GUARD = web.AppKey("webhook_guard", Guard)
 SEALER = web.AppKey("webhook_sealer", Sealer)
 
@@ -177,7 +179,7 @@ async def post_redeliver(request: web.Request) -> web.StreamResponse:
     elif body.from_seq is None or body.to_seq is None:
         raise InvalidInput.field("from_seq", "and to_seq must be given together")
     else:
-        queued = await log.redeliver_range(db, who, webhook, body.from_seq, body.to_seq)
+        queued = await log.redeliver_range(db, request.app[CHANGES], who, webhook, body.from_seq, body.to_seq)
     return json_response(queued, status=202)
 
 

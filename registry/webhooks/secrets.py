@@ -19,9 +19,11 @@ async def reseal(db: Database, secret_keys: Sequence[str]) -> int:
         async with db.transaction() as conn:
             rows = await store.secrets(conn, after, PAGE)
             for row in rows:
-                if _opens(newest, row.secret, row.old_secret) or not _opens(sealer, row.secret, row.old_secret):
+                if _opens(newest, row.secret, row.old_secret) or not _opens(sealer, row.secret):
                     continue  # the doctor reports secrets that no key opens
-                old = None if row.old_secret is None else sealer.reseal(row.old_secret)
+                # An old secret that no key opens signs nothing, so it is removed.
+                is_kept = row.old_secret is not None and _opens(sealer, row.old_secret)
+                old = sealer.reseal(row.old_secret) if is_kept else None
                 fresh = sealer.reseal(row.secret)
                 done += await store.reseal(conn, row.id, seen=row.secret, secret=fresh, old_secret=old)
         if not rows:

@@ -94,7 +94,7 @@ _SAVE_RESULTS = statement(
     FROM jsonb_to_recordset(CAST(:results AS jsonb))
         AS r (id bigint, succeeds boolean, any_success boolean, is_slow boolean)
     WHERE h.id = r.id AND NOT (r.succeeds AND h.failing_since IS NULL AND h.is_slow = r.is_slow)
-    RETURNING h.id, h.user_id, h.package_id, h.disabled_at,
+    RETURNING h.id, h.user_id, h.host, h.package_id, h.disabled_at,
         coalesce(h.failing_since <= now() - CAST(:patience AS interval), false) AS failed_long
     """)
 )
@@ -181,8 +181,8 @@ async def update_roles(conn: Connection, package_ids: list[int]) -> None:
 async def save_results(conn: Connection, results: Any, patience: timedelta) -> list[Row]:
     """Saves how webhooks do, from `results` as JSON: objects with id, succeeds, any_success, is_slow.
 
-    Returns (id, user_id, package_id, disabled_at, failed_long) of those that changed or fail. `failed_long`: for longer
-    than `patience`.
+    Returns (id, user_id, host, package_id, disabled_at, failed_long) of those that changed or fail. `failed_long` says
+    whether they have failed for longer than `patience`.
     """
     return await conn.all(_SAVE_RESULTS, results=results, patience=patience)
 

@@ -57,11 +57,14 @@ class Receiver:
     def ids(self, path: str) -> Counter[str]:
         return Counter(each.id for each in self.of(path))
 
+    def record(self, received: Received) -> None:
+        self.received.append(received)
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.now += 1
         self.most = max(self.most, self.now)
         try:
-            self.received.append(Received(request.path, dict(request.headers), await request.read()))
+            self.record(Received(request.path, dict(request.headers), await request.read()))
             answer = self.answers.get(request.path)
             return web.Response() if answer is None else await answer(request)
         finally:
@@ -69,8 +72,9 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiving() -> AsyncIterator[Receiver]:
-    receiver = Receiver(reserve())
+async def receiving(receiver: Receiver | None = None) -> AsyncIterator[Receiver]:
+    """Serves a receiver, a new one unless it is given."""
+    receiver = receiver or Receiver(reserve())
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", receiver.handle)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)

@@ -12,6 +12,7 @@ from registry.sealing import Sealer
 from registry.webhooks.deliveries import deliver, fanout
 from registry.webhooks.deliveries.deliver import Deliverer
 from registry.webhooks.deliveries.purge import purge
+from registry.webhooks.deliveries.store import due
 from registry.webhooks.hooks import PURPOSE
 from registry.webhooks.sender import Outcome
 from tests.changes.events import append, sql, value
@@ -41,17 +42,80 @@ async def test_at_most_four_requests_run_at_once_to_a_host(sending: Registry, re
 
 
 async def test_a_dead_receiver_delays_nobody_elses(sending: Registry, receiver: Receiver):
-    """Not even that of another webhook on the same host, once it has failed. One that hangs keeps hanging."""
+    """Not even that of another webhook on the same host, and not even at its first attempt."""
     root = await sending.user("root", admin=True)
     receiver.answers["/hanging"] = hanging
     await hook(root, receiver.url("/hanging"))
-    await sql(sending.app[DB], "UPDATE webhooks SET is_slow = true")
     async with receiving() as other:
         await hook(root, receiver.url("/living"))
         await hook(root, other.url("/living"))
         await append(sending.app[DB], EVENTS)
-        await until(lambda: min(len(each.of("/living")) for each in (receiver, other)) == EVENTS, seconds=10)
+        await until(lambda: min(len(each.of("/living")) for each in (receiver, other)) == EVENTS)
+        assert receiver.now == 1
     assert len(receiver.of("/hanging")) == 1
+
+
+async def test_webhooks_of_one_host_take_turns(make_registry: MakeRegistry):
+    """The newest delivery of one does not wait for the backlog of the others."""
+    registry = await make_registry(**LOCAL, with_background=False)
+    db: Database = registry.app[DB]
+    root = await registry.user("root", admin=True)
+    made = [(await hook(root, "http://127.0.0.1:9/"))["id"] for _ in range(3)]
+    backlog = "INSERT INTO webhook_deliveries (webhook_id, type, due_at) SELECT {}, 'ping', now() - interval '1 hour'"
+    for webhook in made[:2]:
+        await sql(db, f"{backlog.format(webhook)} FROM generate_series(1, 100)")
+    await sql(db, f"INSERT INTO webhook_deliveries (webhook_id, type) VALUES ({made[2]}, 'ping')")
+    async with db.read() as conn:
+        rows = await due(conn, "127.0.0.1:9", False, 30, 60)
+    assert sorted(row.webhook_id for row in rows[:3]) == made
+    assert len(rows) == 60
+
+
+class Scripted:
+    """A sender that gives these outcomes, and keeps the headers that it was to send."""
+
+    def __init__(self, *outcomes: Outcome) -> None:
+        self.outcomes = list(outcomes)
+        self.headers: list[Any] = []
+
+    async def send(self, url: str, body: bytes, headers: Any) -> Outcome:
+        self.headers.append(headers)
+        return self.outcomes.pop(0)
+
+
+def deliverer(registry: Registry, sender: Scripted) -> Deliverer:
+    sealer = Sealer(registry.app[SETTINGS].accounts.secret_keys, PURPOSE)
+    return Deliverer(registry.app[DB], sender, sealer, chance=lambda: 0.5)  # type: ignore[arg-type]
+
+
+async def test_a_dead_host_rests_between_attempts(make_registry: MakeRegistry):
+    """A backlog of deliveries to it must not keep a worker busy."""
+    registry = await make_registry(**LOCAL, with_background=False)
+    db: Database = registry.app[DB]
+    root = await registry.user("root", admin=True)
+    await hook(root, "http://127.0.0.1:9/")
+    await sql(db, "UPDATE webhooks SET is_slow = true")
+    backlog = "INSERT INTO webhook_deliveries (webhook_id, type) SELECT id, 'ping' FROM webhooks, generate_series(1, 9)"
+    await sql(db, backlog)
+    sender = Scripted(Outcome(None, 1, "refused", None), *[Outcome(200, 1, None, "")] * 9)
+    job = Job(1, fanout.SLOW, {"host": "127.0.0.1:9"}, 1)
+    assert await deliverer(registry, sender).run(job) == deliver.PAUSE
+    assert len(sender.headers) == 1
+    assert await deliverer(registry, sender).run(job) is None
+    assert len(sender.headers) == 9
+
+
+async def test_an_old_secret_that_can_not_be_decrypted_does_not_stop_deliveries(make_registry: MakeRegistry):
+    registry = await make_registry(**LOCAL, with_background=False)
+    db: Database = registry.app[DB]
+    root = await registry.user("root", admin=True)
+    made = await hook(root, "http://127.0.0.1:9/")
+    await sql(db, "UPDATE webhooks SET secret = 'sealed by a lost key'")
+    assert (await root.call("POST", f"/webhooks/{made['id']}/rotate")).status == 200
+    await root.call("POST", f"/webhooks/{made['id']}/ping")
+    sender = Scripted(Outcome(200, 1, None, ""))
+    assert await deliverer(registry, sender).run(Job(1, fanout.FAST, {"host": "127.0.0.1:9"}, 1)) is None
+    assert len(sender.headers[0]["webhook-signature"].split()) == 1
 
 
 async def test_a_webhook_that_fails_moves_to_jobs_of_its_own_and_back(make_registry: MakeRegistry):
@@ -59,24 +123,18 @@ async def test_a_webhook_that_fails_moves_to_jobs_of_its_own_and_back(make_regis
     db: Database = registry.app[DB]
     root = await registry.user("root", admin=True)
     await hook(root, "http://127.0.0.1:9/")
-    outcomes = [Outcome(500, 1, "The receiver answered 500.", ""), Outcome(200, 1, None, "")]
-
-    class Scripted:
-        async def send(self, *_: Any) -> Outcome:
-            return outcomes.pop(0)
-
-    sealer = Sealer(registry.app[SETTINGS].accounts.secret_keys, PURPOSE)
-    deliverer = Deliverer(db, Scripted(), sealer, chance=lambda: 0.5)  # type: ignore[arg-type]
+    sender = Scripted(Outcome(500, 1, "The receiver answered 500.", ""), Outcome(200, 1, None, ""))
+    some = deliverer(registry, sender)
     await sql(db, "INSERT INTO webhook_deliveries (webhook_id, type) SELECT id, 'ping' FROM webhooks")
     job = Job(1, fanout.FAST, {"host": "127.0.0.1:9"}, 1)
-    assert await deliverer.run(job) is None
+    assert await some.run(job) is None
     assert await value(db, "SELECT is_slow FROM webhooks")
     seconds = await value(db, "SELECT extract(epoch FROM due_at - now()) FROM webhook_deliveries")
     assert 0 < seconds <= deliver.DELAYS[0].total_seconds()
     await sql(db, "UPDATE webhook_deliveries SET due_at = now()")
-    assert await deliverer.run(job) is None
-    assert len(outcomes) == 1
-    assert await deliverer.run(Job(2, fanout.SLOW, {"host": "127.0.0.1:9"}, 1)) is None
+    assert await some.run(job) is None
+    assert len(sender.outcomes) == 1
+    assert await some.run(Job(2, fanout.SLOW, {"host": "127.0.0.1:9"}, 1)) is None
     assert not await value(db, "SELECT is_slow FROM webhooks")
     assert await value(db, "SELECT state FROM webhook_deliveries") == "delivered"
 

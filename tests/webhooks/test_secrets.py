@@ -14,7 +14,7 @@ async def test_secrets_follow_the_newest_key(registry: Registry):
     db, ada = registry.app[DB], await registry.user()
     old, new = Sealer([OLD], PURPOSE), Sealer([NEW], PURPOSE)
     lost = Sealer([OTHER], PURPOSE).seal(b"lost")
-    rows = [(old.seal(b"one"), old.seal(b"before")), (new.seal(b"two"), None), (old.seal(b"three"), None), (lost, None)]
+    rows = [(old.seal(b"one"), old.seal(b"before")), (new.seal(b"two"), None), (old.seal(b"three"), lost), (lost, None)]
     async with db.transaction() as conn:
         for secret, before in rows:
             await conn.run(
@@ -33,4 +33,5 @@ async def test_secrets_follow_the_newest_key(registry: Registry):
         found = await conn.all(Statement("SELECT secret, old_secret FROM webhooks ORDER BY id", {}))
     assert [new.open(row.secret) for row in found[:3]] == [b"one", b"two", b"three"]
     assert new.open(found[0].old_secret) == b"before"
+    assert found[2].old_secret is None
     assert found[3].secret == lost

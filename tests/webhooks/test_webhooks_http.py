@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from registry.accounts.administer import set_role
 from registry.db.engine import Statement
 from registry.keys import DB
+from registry.webhooks.deliveries import log
+from tests.changes.events import value
 from tests.client import Registry, User
 from tests.conftest import MakeRegistry
 from tests.contracts.test_access import scoped
@@ -207,45 +208,31 @@ async def test_redelivery_of_one_keeps_its_id_and_of_a_range_makes_new_ones(send
     assert sorted(receiver.seqs("/")[2:]) == [each["seq"] for each in changes]
     assert len({each.id for each in receiver.received[2:]} | {receiver.received[0].id}) == 5
     check_error(await ada.call("POST", path, json={"delivery": "msg_" + "0" * 32}), 404)
-    for wrong in ({}, {"from_seq": 1}, {"from_seq": 2, "to_seq": 1}, {"from_seq": 0, "to_seq": 1 << 40}):
+    for wrong in ({}, {"from_seq": 1}, {"from_seq": 2, "to_seq": 1}, {"delivery": "msg_1", "from_seq": 1, "to_seq": 1}):
         check_error(await ada.call("POST", path, json=wrong), 400)
 
 
-async def test_a_webhook_is_silent_once_the_role_ends(sending: Registry, receiver: Receiver):
-    ada, bob, root = await sending.user("ada"), await sending.user("bob"), await sending.user("root", admin=True)
+async def test_a_range_ends_with_the_log_and_is_limited(registry: Registry, monkeypatch: pytest.MonkeyPatch):
+    ada = await registry.user("ada")
     await ada.publish("demo")
-    sent = await ada.call("POST", "/packages/demo/invitations", json={"username": "bob", "role": "maintainer"})
-    assert (await bob.call("POST", f"/auth/invitations/{sent.json['id']}/accept")).status == 200
-    of_bob = await hook(bob, receiver.url("/bob"), {"package": "demo"})
-    of_root = await hook(root, receiver.url("/root"), "all")
-    await hook(ada, receiver.url("/ada"), {"package": "demo"})
-    await ada.publish("demo", "1.1.0")
-    await until(lambda: all(receiver.of(path) for path in ("/bob", "/root", "/ada")))
-    await set_role(sending.app[DB], "root", "user")
-    assert (await ada.call("DELETE", "/packages/demo/owners/bob")).status == 204
-    await ada.publish("demo", "1.2.0")
-    await until(lambda: len(receiver.of("/ada")) == 3)
-    assert len(receiver.of("/bob")) == len(receiver.of("/root")) == 1
-    redelivery = {"delivery": receiver.of("/bob")[0].id}
-    check_error(await bob.call("POST", f"/webhooks/{of_bob['id']}/redeliver", json=redelivery), 403)
-    assert (await bob.call("GET", f"/webhooks/{of_bob['id']}")).json["silent"]
-    assert of_root["silent"] is False
+    made = await hook(ada, URL, {"package": "demo"})
+    path = f"/webhooks/{made['id']}/redeliver"
+    wide = {"from_seq": 0, "to_seq": 1 << 40}
+    assert (await ada.call("POST", path, json=wide)).json["queued"] == 2
+    assert (await ada.call("POST", path, json={"from_seq": 1 << 39, "to_seq": 1 << 40})).json["queued"] == 0
+    monkeypatch.setattr(log, "MAX_RANGE", 2)
+    check_error(await ada.call("POST", path, json=wide), 400)
 
 
-async def test_a_former_owner_hears_of_the_transfer_and_nothing_after_it(sending: Registry, receiver: Receiver):
-    ada, bob = await sending.user("ada"), await sending.user("bob")
+async def test_a_redelivered_change_has_its_hash_although_no_worker_has_chained_it(make_registry: MakeRegistry):
+    registry = await make_registry(with_background=False)
+    ada = await registry.user("ada")
     await ada.publish("demo")
-    await hook(ada, receiver.url("/ada"), {"package": "demo"})
-    sent = await ada.call("POST", "/packages/demo/transfer", json={"username": "bob"})
-    assert (await bob.call("POST", f"/auth/invitations/{sent.json['id']}/accept")).status == 200
-    await hook(bob, receiver.url("/bob"), {"package": "demo"})
-    await bob.publish("demo", "2.0.0")
-    await until(lambda: bool(receiver.of("/bob") and receiver.of("/ada")))
-    assert [each.json["type"] for each in receiver.of("/ada")] == ["package.transferred"]
-    assert (await bob.call("DELETE", "/packages/demo/1.0.0")).status < 300
-    assert (await bob.call("DELETE", "/packages/demo/2.0.0")).status < 300
-    await until(lambda: len(receiver.of("/bob")) == 3)
-    assert [each.json["type"] for each in receiver.of("/bob")][1:] == ["version.deleted"] * 2
+    made = await hook(ada, URL, {"package": "demo"})
+    queued = await ada.call("POST", f"/webhooks/{made['id']}/redeliver", json={"from_seq": 0, "to_seq": 1 << 40})
+    assert queued.json["queued"] == 2
+    unchained = "SELECT count(*) FROM webhook_deliveries LEFT JOIN changes USING (seq) WHERE hash IS NULL"
+    assert await value(registry.app[DB], unchained) == 0
 
 
 async def test_a_failure_is_retried_under_the_same_id_and_the_last_one_is_final(sending: Registry, receiver: Receiver):

@@ -1,7 +1,8 @@
 """The jobs that deliver. One job at a time delivers to a host, in slices of a few seconds.
 
 A receiver that fails or is slow is moved to jobs of the other kind, so that it does not delay others. Together, the two
-jobs of a host have at most four requests at the same time in the whole registry.
+jobs of a host have at most four requests at the same time in the whole registry. A receiver that hangs for the first
+time occupies one of them; the others go on meanwhile.
 
 A delivery that was sent, but whose result could not be saved, is sent again with the same id.
 """
@@ -11,6 +12,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -29,6 +31,7 @@ from registry.webhooks import signing
 from registry.webhooks import store as webhooks
 from registry.webhooks.deliveries import store
 from registry.webhooks.deliveries.fanout import FAST, SLOW
+from registry.webhooks.deliveries.turns import Turns
 from registry.webhooks.sender import Outcome, Sender
 
 log = logging.getLogger(__name__)
@@ -46,14 +49,20 @@ DELAYS = tuple(timedelta(seconds=each) for each in (10, 60, 300, 1800, 7200, 180
 JITTER = 0.1
 PATIENCE = timedelta(days=5)
 SLICE_SECONDS = 10.0
+# A host with a receiver that fails rests for so long. Otherwise a long backlog would keep the workers busy.
+PAUSE = timedelta(seconds=1)
 # Requests to one host at the same time, by kind of job. Together four.
 PARALLEL = {FAST: 3, SLOW: 1}
 # Jobs of a kind that run at the same time in the whole registry.
 JOBS = {FAST: 16, SLOW: 8}
-BATCH = 60
+BATCH = 200
 BATCH_OF_WEBHOOK = 30
 # A receiver that takes longer is slow.
-SLOW_MS = 5000
+SLOW_MS = 2000
+# While attempts run and connections are free, new deliveries are looked for after so long.
+POLL_SECONDS = 0.25
+# Results are saved at least this often.
+SAVE_SECONDS = 1.0
 GONE = 410
 GONE_REASON = "The receiver answered 410 Gone."
 PATIENCE_REASON = "No delivery succeeded for 5 days."
@@ -74,6 +83,11 @@ class _Result:
     state: str
     delay: float
     at: datetime
+
+    @property
+    def has_trouble(self) -> bool:
+        """Whether the receiver failed or was slow. A delivery that must not be sent says nothing about it."""
+        return self.row.allowed and (self.outcome.error is not None or self.outcome.ms > SLOW_MS)
 
 
 @dataclass
@@ -104,43 +118,58 @@ class Deliverer:
         return [Kind(kind, self.run, concurrency=JOBS[kind]) for kind in (FAST, SLOW)]
 
     async def run(self, job: Job) -> timedelta | None:
-        """Delivers what is due to the host of the job. Runs again at once if a slice was not enough."""
+        """Delivers what is due to the host of the job. Returns when the job must run again; None if nothing is due.
+
+        A slice ends after SLICE_SECONDS, so that other hosts have their turn.
+        """
         deadline = self.clock() + SLICE_SECONDS
-        host = str(job.payload["host"])
-        while True:
-            async with self.db.read() as conn:
-                rows = await store.due(conn, host, job.kind == SLOW, BATCH_OF_WEBHOOK, BATCH)
-            if not rows:
-                return None
-            await self._save(await self._attempt_all(rows, PARALLEL[job.kind]))
-            if self.clock() >= deadline:
-                return timedelta(0)
+        has_failed = await self._deliver(str(job.payload["host"]), job.kind, deadline)
+        if job.kind == SLOW and has_failed:
+            return PAUSE
+        return timedelta(0) if self.clock() >= deadline else None
 
-    async def _attempt_all(self, rows: Sequence[Row], parallel: int) -> list[_Result]:
-        """Attempts deliveries in order. After a webhook has failed or was slow, the rest of it is left for later."""
-        results: list[_Result] = []
-        waiting = iter(rows)
-        troubled: set[int] = set()
-
-        async def work() -> None:
-            for row in waiting:
-                if row.webhook_id not in troubled:
-                    result = await self._attempt(row)
-                    results.append(result)
-                    if result.outcome.error is not None or result.outcome.ms > SLOW_MS:
-                        troubled.add(row.webhook_id)
-
+    async def _deliver(self, host: str, kind: str, deadline: float) -> bool:
+        """Begins attempts until `deadline`, or until nothing is due. Returns whether any of them failed."""
+        turns, unsaved, has_failed, saved_at = Turns(), list[_Result](), False, self.clock()
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(parallel):
-                tasks.create_task(work())
-        return results
+            running: set[asyncio.Task[_Result]] = set()
+            while True:
+                is_loaded = False
+                while len(running) < PARALLEL[kind] and self.clock() < deadline:
+                    row = turns.next()
+                    if row is not None:
+                        running.add(tasks.create_task(self._attempt(row)))
+                    elif is_loaded:
+                        break
+                    else:
+                        # Results are saved first, because what was delivered must not be loaded again.
+                        await self._save(unsaved)
+                        unsaved, saved_at = [], self.clock()
+                        turns.load(await self._due(host, kind == SLOW))
+                        is_loaded = True
+                if not running:
+                    break
+                done, running = await asyncio.wait(running, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                for result in map(asyncio.Task.result, done):
+                    unsaved.append(result)
+                    turns.finish(result.row, has_trouble=result.has_trouble)
+                    has_failed |= result.outcome.error is not None
+                if self.clock() - saved_at >= SAVE_SECONDS:
+                    await self._save(unsaved)
+                    unsaved, saved_at = [], self.clock()
+        await self._save(unsaved)
+        return has_failed
+
+    async def _due(self, host: str, is_slow: bool) -> list[Row]:
+        async with self.db.read() as conn:
+            return await store.due(conn, host, is_slow, BATCH_OF_WEBHOOK, BATCH)
 
     async def _attempt(self, row: Row) -> _Result:
         at = self.now()
         if not row.allowed:
             return _Result(row, Outcome(None, 0, ROLE_ENDED, None), store.FAILED, 0, at)
         try:
-            secrets = [self.sealer.open(each).decode() for each in (row.secret, row.old_secret) if each is not None]
+            secrets = self._secrets(row)
         except SecretUnreadable as error:
             outcome = Outcome(None, 0, error.detail, None)
         else:
@@ -152,6 +181,14 @@ class Deliverer:
         ATTEMPTS.labels(state).inc()
         return _Result(row, outcome, state, delay, at)
 
+    def _secrets(self, row: Row) -> list[str]:
+        """The secrets that sign. Raises SecretUnreadable. An old secret that can't be decrypted is left out."""
+        secrets = [self.sealer.open(row.secret).decode()]
+        if row.old_secret is not None:
+            with suppress(SecretUnreadable):
+                secrets.append(self.sealer.open(row.old_secret).decode())
+        return secrets
+
     def _next(self, attempt: int, outcome: Outcome) -> tuple[str, float]:
         """(state, seconds until the next attempt) after the attempt of this number, which counts from 1."""
         if outcome.error is None:
@@ -161,6 +198,8 @@ class Deliverer:
         return store.PENDING, DELAYS[attempt - 1].total_seconds() * (1 + JITTER * (2 * self.chance() - 1))
 
     async def _save(self, results: Sequence[_Result]) -> None:
+        if not results:
+            return
         health: dict[int, _Health] = {}
         for result in results:
             if not result.row.allowed:
@@ -168,7 +207,7 @@ class Deliverer:
             seen = health.setdefault(result.row.webhook_id, _Health())
             seen.succeeds = result.outcome.error is None
             seen.any_success |= seen.succeeds
-            seen.is_slow = not seen.succeeds or result.outcome.ms > SLOW_MS
+            seen.is_slow = result.has_trouble
             seen.is_gone |= result.outcome.status == GONE
         async with self.db.transaction() as conn:
             await store.save(conn, json([_saved(result) for result in results]))
@@ -194,7 +233,7 @@ async def _disable(conn: Connection, webhook: Row, reason: str) -> None:
         audit.OPERATOR,
         account_id=webhook.user_id,
         package_id=webhook.package_id,
-        details={"webhook": webhook.id, "reason": reason},
+        details={"webhook": webhook.id, "host": webhook.host, "reason": reason},
     )
 
 

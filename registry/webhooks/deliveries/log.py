@@ -10,6 +10,7 @@ from typing_extensions import TypedDict
 
 from registry.accounts.identity import Principal
 from registry.changes.chain import TYPES
+from registry.changes.log import ChangeLog
 from registry.db.engine import Connection, Database, Row
 from registry.errors import InvalidInput, NotFound
 from registry.events import audit
@@ -90,16 +91,23 @@ async def redeliver(db: Database, who: Principal, webhook: int, delivery: str) -
     return {"queued": 1, "delivery": delivery}
 
 
-async def redeliver_range(db: Database, who: Principal, webhook: int, low: int, high: int) -> Queued:
+async def redeliver_range(
+    db: Database, changes: ChangeLog, who: Principal, webhook: int, low: int, high: int
+) -> Queued:
     """Makes new deliveries of the changes from seq `low` to `high` that the webhook wants.
 
     Raises InvalidInput, NotFound, Forbidden, Conflict.
     """
-    if not low <= high < low + MAX_RANGE:
-        raise InvalidInput.field("to_seq", f"must be at least from_seq and less than from_seq + {MAX_RANGE}")
+    await hooks.find(db, who, webhook)
+    # Each delivery contains the hash of its change, so the newest changes must have one. It also limits the range.
+    high_known = min(high, (await changes.head()).seq)
+    if high < low:
+        raise InvalidInput.field("to_seq", "must be at least from_seq")
+    if high_known >= low + MAX_RANGE:
+        raise InvalidInput.field("to_seq", f"must be less than from_seq + {MAX_RANGE}. Ask for several ranges.")
     async with db.transaction() as conn:
         row = await hooks.find_sending(conn, who, webhook)
-        added = await store.add_again(conn, webhook, low, high, TYPES)
+        added = await store.add_again(conn, webhook, low, high_known, TYPES)
         await wake(conn, row.host, is_slow=row.is_slow)
         await _audit(conn, who, row, {"from_seq": low, "to_seq": high})
     return {"queued": sum(each.number for each in added), "delivery": None}

@@ -68,25 +68,32 @@ _AGAIN = statement(
     .where(_c.webhook_id == p("webhook"), _c.message_id == p("message", type_=sa.Uuid))
     .values(state=PENDING, tries=0, due_at=_now)
 )
-# The due deliveries of one host, a few for each webhook. `allowed` is false if the maker has lost the right.
+# The due deliveries of one host. Webhooks take turns: the first delivery of each, then the second of each, and so on.
+# So none waits for the backlog of another. `allowed` is false if the maker has lost the right.
 _DUE = statement(
     sa.text(f"""
+    WITH d AS (
+        SELECT one.*, h.url, h.secret, CASE WHEN h.old_secret_until > now() THEN h.old_secret END AS old_secret
+        FROM webhooks AS h CROSS JOIN LATERAL (
+            SELECT first.*, row_number() OVER (ORDER BY due_at, id) AS turn FROM (
+                SELECT id, message_id, webhook_id, seq, type, tries, due_at, created_at FROM webhook_deliveries
+                WHERE webhook_id = h.id AND state = 'pending' AND due_at <= now() ORDER BY due_at, id LIMIT :each
+            ) AS first
+        ) AS one
+        WHERE h.host = :host AND h.is_slow = :is_slow AND h.disabled_at IS NULL AND h.deleted_at IS NULL
+        ORDER BY turn, due_at, one.id
+        LIMIT :count
+    )
     SELECT d.id, d.message_id, d.webhook_id, d.tries, d.created_at AS queued_at, d.type AS delivery_type,
-        h.url, h.secret, CASE WHEN h.old_secret_until > now() THEN h.old_secret END AS old_secret,
-        e.seq, e.created_at, e.type, e.package, e.version, e.data, c.hash,
+        d.url, d.secret, d.old_secret, e.seq, e.created_at, e.type, e.package, e.version, e.data, c.hash,
         CASE WHEN d.seq IS NOT NULL THEN {_MAY_HEAR.format(had_role="true")}
             ELSE u.is_active AND u.deleted_at IS NULL END AS allowed
-    FROM webhooks AS h
+    FROM d
+    JOIN webhooks AS h ON h.id = d.webhook_id
     JOIN users AS u ON u.id = h.user_id
-    CROSS JOIN LATERAL (
-        SELECT * FROM webhook_deliveries
-        WHERE webhook_id = h.id AND state = 'pending' AND due_at <= now() ORDER BY due_at, id LIMIT :each
-    ) AS d
     LEFT JOIN events AS e ON e.seq = d.seq
     LEFT JOIN changes AS c ON c.seq = d.seq
-    WHERE h.host = :host AND h.is_slow = :is_slow AND h.disabled_at IS NULL AND h.deleted_at IS NULL
-    ORDER BY d.due_at, d.id
-    LIMIT :count
+    ORDER BY d.turn, d.due_at, d.id
     """)  # noqa: S608 - made of constants
 )
 _HOSTS = statement(
@@ -160,7 +167,7 @@ async def deliver_again(conn: Connection, webhook: int, message: UUID) -> bool:
 
 
 async def due(conn: Connection, host: str, is_slow: bool, each: int, count: int) -> list[Row]:
-    """Up to `count` due deliveries to a host, at most `each` of one webhook, those that are due longest first.
+    """Up to `count` due deliveries to a host, at most `each` of one webhook. The webhooks take turns.
 
     The row has the columns of a change, which are None for a ping.
     """
