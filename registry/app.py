@@ -13,6 +13,7 @@ from registry.accounts import handlers as accounts
 from registry.accounts.authenticate import authenticate
 from registry.accounts.identity import Principal
 from registry.accounts.requests import BearerHeader
+from registry.api_description import PATH_PARAMETERS, SECURITY_SCHEMES, TAGS
 from registry.audit import handlers as audit
 from registry.changes import handlers as changes
 from registry.changes.access import Access
@@ -33,7 +34,6 @@ from registry.mail.pages import handlers as mail_pages
 from registry.operations import handlers as operations
 from registry.operations.readiness import Readiness
 from registry.owners import handlers as owners
-from registry.package_format import names, versions
 from registry.packages import handlers as packages
 from registry.packages.cached import PackageCache
 from registry.packages.inspection import InspectionPool
@@ -91,37 +91,6 @@ LIMITS: dict[str, Limit] = {route.limit.name: route.limit for route in ROUTES if
 # These words have routes of their own, so they must not match as parameters.
 ID_IN_PATH = "{id:(?!(?:login|options|report)$)[^{}/]+}"
 VERSION_IN_PATH = "{version:(?!(?:audit|invitations|owners|publishers|report|stats|transfer|versions)$)[^{}/]+}"
-PATH_PARAMETERS: dict[str, Any] = {
-    "name": {
-        "name": "name", "in": "path", "required": True, "description": "Package name", "example": "hello-world",
-        "schema": {"type": "string", "pattern": names.PATTERN},
-    },
-    "version": {
-        "name": "version", "in": "path", "required": True, "description": "A version; `latest` works for reading",
-        "example": "1.0.0",
-        "schema": {"type": "string", "maxLength": versions.MAX_VERSION, "pattern": r"^[0-9A-Za-z.+-]+$"},
-    },
-    "badge": {
-        "name": "badge", "in": "path", "required": True, "description": "What the badge shows",
-        "schema": {"type": "string", "enum": list(statistics.BADGES)},
-    },
-    "username": {
-        "name": "username", "in": "path", "required": True, "description": "User name, in any case",
-        "schema": {"type": "string", "minLength": 3, "maxLength": 50},
-    },
-    "id": {
-        "name": "id", "in": "path", "required": True, "description": "Number of the resource",
-        "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999_999_999_999},
-    },
-}  # fmt: skip
-
-SECURITY_SCHEMES = {
-    BEARER: {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "A token of POST /api/v1/auth/login, or an API token (syn_…)",
-    }
-}
 
 
 def create_app(
@@ -148,13 +117,23 @@ def create_app(
     app[operations.READINESS] = Readiness(settings.database, in_flight)
     app[CREDENTIAL_CHECK] = CredentialCheck(limiter)
     app[CACHE_POLICY] = CachePolicy(private=private, cors=bool(origins))
-    app[operations.DOCUMENT] = openapi.document(
-        ROUTES, version=__version__, private=private, parameters=PATH_PARAMETERS, security=SECURITY_SCHEMES
-    )
+    app[operations.DOCUMENT] = description(private=private)
     app.cleanup_ctx.append(_resources(with_background))
     cors = allow_origins(app, origins, credentials=settings.web.cors_credentials) if origins else None
     routes.update(_add_routes(app, cors))
     return app
+
+
+def description(*, private: bool) -> dict[str, Any]:
+    """The OpenAPI description of a registry whose reads need credentials if it is `private`."""
+    return openapi.document(
+        ROUTES,
+        version=__version__,
+        private=private,
+        tags=TAGS,
+        parameters=PATH_PARAMETERS,
+        security=SECURITY_SCHEMES,
+    )
 
 
 def rate_limits(settings: WebSettings) -> Rates:

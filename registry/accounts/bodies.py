@@ -1,7 +1,7 @@
 """The request and response bodies of accounts, as types that validate and document them."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 from typing_extensions import TypedDict
@@ -167,21 +167,18 @@ class TokenRequest(Body):
 
 
 TOKEN_TYPE = "synapse_registry_token"  # noqa: S105 - a type of token
-TOKEN_SCHEMA = {"type": "object", "properties": {"token": {"type": "string"}}}
-_ALERT = LeakedToken.model_json_schema()
-ALERTS = {"anyOf": [_ALERT, {"type": "array", "items": _ALERT, "minItems": 1, "maxItems": MAX_ALERTS}]}
-LABELS = {
-    "type": "array",
-    "items": {
-        "type": "object",
-        "properties": {
-            "token_hash": {"type": "string", "description": "SHA-256 of the token, in hex"},
-            "token_type": {"type": "string"},
-            "label": {"type": "string", "enum": ["true_positive", "false_positive"]},
-        },
-        "required": ["token_hash", "token_type", "label"],
-    },
-}
+TOKEN_SCHEMA = {"title": "TokenCheck", "type": "object", "properties": {"token": {"type": "string"}}}
+LeakReport = Annotated[
+    LeakedToken | Annotated[list[LeakedToken], Field(min_length=1, max_length=MAX_ALERTS)], Field(title="LeakReport")
+]
+
+
+class LeakLabel(TypedDict):
+    """`token_hash` is the SHA-256 of the token in hex. `label` is `true_positive` if this registry issued the token."""
+
+    token_hash: str
+    token_type: str
+    label: Literal["true_positive", "false_positive"]
 
 
 def user_info(user: User) -> UserInfo:

@@ -10,7 +10,7 @@ from registry.accounts import api_tokens, authenticate, bodies, leaks, login, re
 from registry.accounts.delays import attempt
 from registry.accounts.identity import Principal
 from registry.accounts.requests import NEEDS_CREDENTIALS, id_of, no_store, origin_of, principal_of
-from registry.errors import InvalidInput, Unauthorized
+from registry.errors import Conflict, InvalidInput, TooManyFailures, Unauthorized, UserExists
 from registry.events.audit import Actor
 from registry.keys import DB, SETTINGS
 from registry.web.context import CONTEXT
@@ -25,13 +25,14 @@ from registry.web.parsing import (
     require_json,
 )
 from registry.web.responses import json_response
-from registry.web.route import OPEN, OPTIONAL, READS, SIGNED_IN, Limit, Route
+from registry.web.route import OPEN, OPTIONAL, READS, SIGNED_IN, Limit, Route, group
 
 Found = TypeVar("Found")
 WithPassword = TypeVar("WithPassword", bodies.Registration, bodies.PasswordChange)
 
 
 async def register_user(request: web.Request) -> web.StreamResponse:
+    """Creates a user. Where registration is closed, only an admin may do this."""
     settings = request.app[SETTINGS].accounts
     principal = request[CONTEXT].principal
     register.require_open(settings, principal if isinstance(principal, Principal) else None)
@@ -42,12 +43,13 @@ async def register_user(request: web.Request) -> web.StreamResponse:
 
 
 async def log_out(request: web.Request) -> web.StreamResponse:
+    """Ends the session whose token the request carries. The token is not valid any more."""
     await login.logout(request.app[DB], principal_of(request))
     return json_response({"success": True})
 
 
-async def verify(request: web.Request) -> web.StreamResponse:
-    """Checks the token in the body. If the body has none, checks the token in the header Authorization.
+async def verify_token(request: web.Request) -> web.StreamResponse:
+    """Checks the token in the body, or without one the token in the header `Authorization`.
 
     An invalid token in the body is answered 200 with `"valid": false`, an invalid token in the header is answered 401.
     """
@@ -67,7 +69,13 @@ async def verify(request: web.Request) -> web.StreamResponse:
     return no_store({"valid": True, "user": bodies.user_info(user)})
 
 
+async def verify_credentials(request: web.Request) -> web.StreamResponse:
+    """Checks the token in the header `Authorization`. An invalid one is answered 401."""
+    return await verify_token(request)
+
+
 async def change_password(request: web.Request) -> web.StreamResponse:
+    """Sets a new password and ends all sessions and API tokens. The answer has a new session."""
     body = await _read_with_password(request, bodies.PasswordChange)
     user, token, expires_at = await login.change_password(
         request.app[DB],
@@ -81,6 +89,9 @@ async def change_password(request: web.Request) -> web.StreamResponse:
 
 
 async def create_token(request: web.Request) -> web.StreamResponse:
+    """Creates an API token with scopes, and optionally with packages and an expiry. Only this answer has the token's
+    text.
+    """
     body = await read_body(request, bodies.TokenRequest)
     kept, text = await api_tokens.create_api_token(
         request.app[DB],
@@ -95,18 +106,23 @@ async def create_token(request: web.Request) -> web.StreamResponse:
 
 
 async def list_tokens(request: web.Request) -> web.StreamResponse:
+    """Your API tokens, without their texts."""
     kept = await api_tokens.list_api_tokens(request.app[DB], principal_of(request))
     return no_store({"tokens": [bodies.token_info(token) for token in kept]})
 
 
 async def delete_token(request: web.Request) -> web.StreamResponse:
+    """Revokes one of your API tokens at once."""
     token = id_of(request, "You have no API token with this id.")
     await api_tokens.delete_api_token(request.app[DB], principal_of(request), token)
     return web.Response(status=204)
 
 
 async def report_tokens(request: web.Request) -> web.StreamResponse:
-    """Accepts one alert or a list of alerts. The answer has a label for each alert, in the same order."""
+    """Revokes API tokens that a scanner found in public. Takes one alert or a list of alerts.
+
+    The answer has a label for each alert, in the same order: whether this registry issued the token.
+    """
     data = parse_json(await read_raw_json(request))
     if isinstance(data, list):
         alerts = check(bodies.LeakedTokens, {"alerts": data}).alerts
@@ -149,25 +165,30 @@ LOGIN = Limit("login", "10/hour", attempt.USE_TOKENS)
 REPORTS = Limit("report", "100/hour")
 
 AUTH = "/api/v1/auth"
-ROUTES = (
+ROUTES = group(
+    "Accounts",
     Route("POST", f"{AUTH}/register", register_user, "Create a user", OPTIONAL, REGISTER,
-          body={"application/json": bodies.Registration}, answers={201: bodies.Registered}, errors=(409,)),
+          body={"application/json": bodies.Registration}, answers={201: bodies.Registered}, errors=(UserExists,),
+          example={"username": "ada", "password": "correct horse battery", "email": "ada@example.com"}),
     Route("POST", f"{AUTH}/logout", log_out, "Sign out: revoke the token of the request", SIGNED_IN,
           answers={200: bodies.Done}, needs_factor=False),
-    Route("POST", f"{AUTH}/verify", verify, "Check the token of the body or the header", OPEN, READS,
+    Route("POST", f"{AUTH}/verify", verify_token, "Check the token of the body or the header", OPEN, READS,
           body={"application/json": bodies.TOKEN_SCHEMA, "x-required": False}, answers={200: bodies.Verified},
-          errors=(401,)),
-    Route("GET", f"{AUTH}/verify", verify, "Check the token of the header", OPEN, READS,
+          errors=(401,), example={"token": "syn_a1b2c3"}),
+    Route("GET", f"{AUTH}/verify", verify_credentials, "Check the token of the header", OPEN, READS,
           answers={200: bodies.Verified}, errors=(401,)),
     Route("POST", f"{AUTH}/password", change_password, "Change the password and end all other tokens", SIGNED_IN,
-          LOGIN, body={"application/json": bodies.PasswordChange}, answers={200: bodies.LoggedIn}, errors=(409,)),
+          LOGIN, body={"application/json": bodies.PasswordChange}, answers={200: bodies.LoggedIn},
+          errors=(Conflict, TooManyFailures),
+          example={"current_password": "correct horse battery", "new_password": "wrong donkey charger"}),
     Route("POST", f"{AUTH}/tokens", create_token, "Create an API token", SIGNED_IN,
-          body={"application/json": bodies.TokenRequest}, answers={201: bodies.TokenCreated}, errors=(409,),
-          publishes=True),
+          body={"application/json": bodies.TokenRequest}, answers={201: bodies.TokenCreated}, errors=(Conflict,),
+          publishes=True, example={"name": "ci", "scopes": ["publish"], "packages": ["hello-world"]}),
     Route("GET", f"{AUTH}/tokens", list_tokens, "List your API tokens", SIGNED_IN, READS,
           answers={200: bodies.TokenList}),
     Route("POST", f"{AUTH}/tokens/report", report_tokens, "Revoke tokens that were found in public", OPEN, REPORTS,
-          body={"application/json": bodies.ALERTS}, answers={200: bodies.LABELS}),
+          body={"application/json": bodies.LeakReport}, answers={200: list[bodies.LeakLabel]},
+          example=[{"token": "syn_a1b2c3", "type": "synapse_registry_token", "url": "https://example.com/leak"}]),
     Route("DELETE", f"{AUTH}/tokens/{{id}}", delete_token, "Delete an API token", SIGNED_IN,
           answers={204: None}),
 )  # fmt: skip

@@ -15,7 +15,7 @@ from registry.packages.requests import PACKAGE, name_of, redirect_look_alikes
 from registry.web import paging
 from registry.web.parsing import DEFAULT_LIMIT, MAX_LIMIT, parse_number
 from registry.web.responses import json_response
-from registry.web.route import READS, SIGNED_IN, Route, query
+from registry.web.route import READS, SIGNED_IN, Route, group, query
 
 MAX_FILTER = 214
 MAX_CSV_ROWS = 10_000
@@ -26,18 +26,21 @@ _ZONED = TypeAdapter(AwareDatetime)
 
 @redirect_look_alikes
 async def get_package_audit(request: web.Request) -> web.StreamResponse:
+    """Who did what with a package, newest first, as JSON or as CSV. Owners and admins may read it."""
     filters, before, limit = _wanted(request)
     page = await read.package_audit(request.app[DB], principal_of(request), name_of(request), filters, before, limit)
     return _answer(request, page)
 
 
-async def get_user_audit(request: web.Request) -> web.StreamResponse:
+async def get_my_audit(request: web.Request) -> web.StreamResponse:
+    """What the signed-in user did, and what happened to the account, newest first, as JSON or as CSV."""
     filters, before, limit = _wanted(request)
     page = await read.user_audit(request.app[DB], principal_of(request), filters, before, limit)
     return _answer(request, page)
 
 
 async def get_registry_audit(request: web.Request) -> web.StreamResponse:
+    """Everything that was done in the registry, newest first, as JSON or as CSV. Only admins may read it."""
     filters, before, limit = _wanted(request)
     return _answer(request, await read.registry_audit(request.app[DB], principal_of(request), filters, before, limit))
 
@@ -113,10 +116,11 @@ _PARAMETERS = (
 )  # fmt: skip
 _ANSWER = (read.AuditPage, "text/csv")
 
-ROUTES = (
+ROUTES = group(
+    "Audit",
     Route("GET", f"{PACKAGE}/audit", get_package_audit, "What happened to a package (owners)", SIGNED_IN, READS,
           _PARAMETERS, answers={200: _ANSWER, 301: None}),
-    Route("GET", "/api/v1/auth/audit", get_user_audit, "What you did, and what happened to your account", SIGNED_IN,
+    Route("GET", "/api/v1/auth/audit", get_my_audit, "What you did, and what happened to your account", SIGNED_IN,
           READS, _PARAMETERS, answers={200: _ANSWER}),
     Route("GET", "/api/v1/admin/audit", get_registry_audit, "Everything that happened (admins)", SIGNED_IN, READS,
           _PARAMETERS, answers={200: _ANSWER}),

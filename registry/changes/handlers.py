@@ -12,12 +12,12 @@ from registry.changes.chain import Change
 from registry.changes.checkpoints import Checkpoint, Checkpoints, ListedKey
 from registry.changes.feed import Entry, Feed, Listener
 from registry.changes.log import Page
-from registry.errors import FieldError, Forbidden, InvalidInput, Unauthorized
+from registry.errors import FieldError, Forbidden, InvalidInput, NotConfigured, Unauthorized
 from registry.web.answers import NO_STORE, send_headers
 from registry.web.context import CONTEXT
 from registry.web.parsing import parse_number
 from registry.web.responses import json_response, metadata_response
-from registry.web.route import READS, Route, header, query
+from registry.web.route import READS, Route, group, header, query
 
 FEED = web.AppKey("changes_feed", Feed)
 ACCESS = web.AppKey("changes_access", Access)
@@ -45,7 +45,10 @@ class Keys(TypedDict):
     keys: list[ListedKey]
 
 
-async def get_changes(request: web.Request) -> web.StreamResponse:
+async def list_changes(request: web.Request) -> web.StreamResponse:
+    """The changes after `since`, ascending and without gaps. With `wait`, the request is held until there is a change.
+    `hash` chains each change to the one before.
+    """
     since, limit, seconds = _parameters(request)
     packages = visible_packages(request)
     page = await request.app[FEED].log.read(since, limit, packages)
@@ -87,7 +90,10 @@ def _parameters(request: web.Request) -> tuple[int, int, int]:
     return since, limit, seconds
 
 
-async def get_stream(request: web.Request) -> web.StreamResponse:
+async def stream_changes(request: web.Request) -> web.StreamResponse:
+    """Sends each change as a server-sent event whose id is the change's seq. A client that reconnects with
+    `Last-Event-ID` misses nothing.
+    """
     feed = request.app[FEED]
     position = _last_event_id(request)
     if position is None:
@@ -144,10 +150,12 @@ def _last_event_id(request: web.Request) -> int | None:
 
 
 async def get_checkpoint(request: web.Request) -> web.StreamResponse:
+    """The newest seq and hash of the log, signed with Ed25519. It proves that the log was not rewritten."""
     return json_response(await request.app[CHECKPOINTS].sign())
 
 
-async def get_keys(request: web.Request) -> web.StreamResponse:
+async def list_log_keys(request: web.Request) -> web.StreamResponse:
+    """The public keys that sign checkpoints, with the time in which each is valid."""
     keys: Keys = {"keys": await request.app[CHECKPOINTS].keys()}
     return metadata_response(request, keys)
 
@@ -158,20 +166,21 @@ def _integer(low: int, high: int | None, default: int) -> dict[str, Any]:
 
 
 CHANGES = "/api/v1/changes"
-ROUTES = (
-    Route("GET", CHANGES, get_changes, "Changes of packages, in the order in which they happened", limit=READS,
+ROUTES = group(
+    "Changes",
+    Route("GET", CHANGES, list_changes, "Changes of packages, in the order in which they happened", limit=READS,
           parameters=(
               query("since", _integer(0, None, 0), "Only changes after this seq"),
               query("limit", _integer(1, MAX_LIMIT, DEFAULT_LIMIT), "Most changes in the answer"),
               query("wait", _integer(0, MAX_WAIT, 0), "Seconds to wait if there is no change yet"),
           ), answers={200: ChangePage, 304: None}),
-    Route("GET", f"{CHANGES}/stream", get_stream, "Changes as server-sent events, as soon as they happen", limit=READS,
-          parameters=(
+    Route("GET", f"{CHANGES}/stream", stream_changes, "Changes as server-sent events, as soon as they happen",
+          limit=READS, parameters=(
               header("Last-Event-ID", {"type": "integer", "minimum": 0},
                      "The seq after which the stream starts; without it, it starts with the next change"),
           ), answers={200: "text/event-stream"}),
     Route("GET", f"{CHANGES}/checkpoint", get_checkpoint, "The signed end of the log of changes", limit=READS,
-          answers={200: Checkpoint}, errors=(501,)),
-    Route("GET", f"{CHANGES}/keys", get_keys, "The public keys that sign checkpoints", limit=READS,
+          answers={200: Checkpoint}, errors=(NotConfigured,)),
+    Route("GET", f"{CHANGES}/keys", list_log_keys, "The public keys that sign checkpoints", limit=READS,
           answers={200: Keys, 304: None}),
 )  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.helpers import ETAG_ANY
 
 from registry.db.engine import Row
@@ -15,7 +15,14 @@ from registry.downloads import agents
 from registry.downloads.record import DownloadRecorder, client_hash
 from registry.downloads.store import Download
 from registry.downloads.tarballs import Tarballs
-from registry.errors import DatabaseUnavailable, PreconditionFailed, RangeNotSatisfiable, RegistryError
+from registry.errors import (
+    DatabaseUnavailable,
+    PreconditionFailed,
+    Quarantined,
+    RangeNotSatisfiable,
+    RegistryError,
+    StorageUnavailable,
+)
 from registry.keys import SETTINGS, STORAGE
 from registry.package_format import names, versions
 from registry.packages import read
@@ -23,13 +30,13 @@ from registry.packages.requests import VERSION, name_of, redirect_look_alikes, v
 from registry.web.addresses import network_of
 from registry.web.answers import send_headers
 from registry.web.context import CONTEXT
-from registry.web.responses import matches
-from registry.web.route import Limit, Route, header
+from registry.web.responses import accepts, matches
+from registry.web.route import Limit, Route, group, header
 
 RECORDER = web.AppKey("recorder", DownloadRecorder)
 TARBALLS = web.AppKey("tarballs", Tarballs)
 PRESIGNED_SECONDS = 300
-TARBALL_TYPE = "application/gzip"
+TARBALL_TYPE, ANY_BYTES = "application/gzip", "application/octet-stream"
 IMMUTABLE = "max-age=31536000, immutable"
 MAX_USER_AGENT = 512
 # Requests with these headers are not handed over to nginx. It would compare them with its file instead of with the
@@ -39,7 +46,11 @@ _ONE_RANGE = re.compile(r"bytes=(?=[0-9-]*[0-9])([0-9]{0,18})-([0-9]{0,18})", re
 
 
 @redirect_look_alikes
-async def get_tarball(request: web.Request) -> web.StreamResponse:
+async def download_version(request: web.Request) -> web.StreamResponse:
+    """The exact bytes that were published. A request that starts at the first byte counts as one download. Ranges and
+    conditional requests work. The media type is `application/octet-stream` if `Accept` names it and not
+    `application/gzip`.
+    """
     try:
         return await _serve(request)
     except DatabaseUnavailable:
@@ -62,6 +73,7 @@ async def _serve(request: web.Request) -> web.StreamResponse:
     _check_preconditions(request, row)
     if _is_unmodified(request, row):
         return web.Response(status=304, headers=headers)
+    headers[hdrs.CONTENT_TYPE] = _type_for(request)
     part = _part(request, row)
     if request.method == "HEAD":
         return _prepared(row, headers, part)
@@ -91,6 +103,11 @@ def _headers(request: web.Request, row: Row, version: str) -> dict[str, str]:
     if version != row.version:
         headers["Content-Location"] = read.tarball_url(row.name, row.version)
     return headers
+
+
+def _type_for(request: web.Request) -> str:
+    """The usual type, or the one for any bytes, for clients that accept no other: generated ones know no gzip."""
+    return ANY_BYTES if accepts(request, ANY_BYTES) and not accepts(request, TARBALL_TYPE) else TARBALL_TYPE
 
 
 def _check_preconditions(request: web.Request, row: Row) -> None:
@@ -191,13 +208,11 @@ async def _hand_over(request: web.Request, row: Row, headers: dict[str, str]) ->
     await request.app[TARBALLS].check_size(row)
     await _count(request, _download(request, row, 200, row.tarball_size))
     address = request.app[SETTINGS].storage.accel_location + row.tarball_path
-    return web.Response(headers={**headers, "Content-Type": TARBALL_TYPE, "X-Accel-Redirect": address})
+    return web.Response(headers={**headers, "X-Accel-Redirect": address})
 
 
 def _prepared(row: Row, headers: dict[str, str], part: Part) -> web.StreamResponse:
-    response = web.StreamResponse(
-        status=206 if part.partial else 200, headers={**headers, "Content-Type": TARBALL_TYPE}
-    )
+    response = web.StreamResponse(status=206 if part.partial else 200, headers=headers)
     response.content_length = part.size
     if part.partial:
         response.headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{row.tarball_size}"
@@ -291,10 +306,12 @@ def _storable(text: str) -> str:
 
 _RANGE = header("Range", {"type": "string"}, "One range of bytes")
 
+_BYTES = (TARBALL_TYPE, ANY_BYTES)
 DOWNLOADS = Limit("download", "1000/minute")
 
-ROUTES = (
-    Route("GET", f"{VERSION}/tarball", get_tarball, "Download a version", limit=DOWNLOADS, parameters=(_RANGE,),
-          answers={200: "application/gzip", 206: "application/gzip", 301: None, 302: None, 304: None},
-          errors=(412, 416)),
+ROUTES = group(
+    "Downloads",
+    Route("GET", f"{VERSION}/tarball", download_version, "Download a version", limit=DOWNLOADS, parameters=(_RANGE,),
+          answers={200: _BYTES, 206: _BYTES, 301: None, 302: None, 304: None},
+          errors=(412, 416, Quarantined, StorageUnavailable)),
 )  # fmt: skip

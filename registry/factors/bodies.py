@@ -137,19 +137,41 @@ class PasskeyName(Body):
     name: Annotated[str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(_check_name)] = DEFAULT_NAME
 
 
-CREATION_OPTIONS = {"type": "object", "description": "PublicKeyCredentialCreationOptionsJSON of WebAuthn"}
-REQUEST_OPTIONS = {"type": "object", "description": "PublicKeyCredentialRequestOptionsJSON of WebAuthn"}
+CREATION_OPTIONS = {
+    "title": "PasskeyCreationOptions",
+    "type": "object",
+    "description": "PublicKeyCredentialCreationOptionsJSON of WebAuthn",
+}
+REQUEST_OPTIONS = {
+    "title": "PasskeyRequestOptions",
+    "type": "object",
+    "description": "PublicKeyCredentialRequestOptionsJSON of WebAuthn",
+}
 REGISTRATION = {
+    "title": "PasskeyRegistration",
     "type": "object",
     "description": "RegistrationResponseJSON of WebAuthn, with a name for the passkey",
     "properties": {"id": {"type": "string"}, "name": {"type": "string", "maxLength": MAX_NAME}},
     "required": ["id"],
+    "additionalProperties": True,
 }
 AUTHENTICATION = {
+    "title": "PasskeyAuthentication",
     "type": "object",
     "description": "AuthenticationResponseJSON of WebAuthn",
     "properties": {"id": {"type": "string"}},
     "required": ["id"],
+    "additionalProperties": True,
+}
+_CREDENTIAL = {"id": "cGFzc2tleQ", "rawId": "cGFzc2tleQ", "type": "public-key", "clientExtensionResults": {}}
+REGISTRATION_EXAMPLE = {
+    **_CREDENTIAL,
+    "name": "Laptop",
+    "response": {"clientDataJSON": "eyJ0eXBlIjoi…", "attestationObject": "o2NmbXRk…"},
+}
+AUTHENTICATION_EXAMPLE = {
+    **_CREDENTIAL,
+    "response": {"clientDataJSON": "eyJ0eXBlIjoi…", "authenticatorData": "SZYN5YgO…", "signature": "MEUCIQ…"},
 }
 
 

@@ -13,7 +13,7 @@ from registry.operations.readiness import Readiness, Ready
 from registry.search.keys import SEARCH
 from registry.web import openapi
 from registry.web.responses import json_response, metadata_response
-from registry.web.route import OPEN, READ, READS, Handler, Limit, Route
+from registry.web.route import OPEN, READ, READS, Handler, Limit, Route, group
 
 READINESS = web.AppKey("readiness", Readiness)
 DOCUMENT: web.AppKey[Mapping[str, Any]] = web.AppKey("openapi", Mapping)
@@ -24,20 +24,24 @@ async def app_health(app: web.Application) -> health.Health:
 
 
 async def get_health(request: web.Request) -> web.StreamResponse:
+    """The state of each server that the registry uses. The status is 503 while packages can't be served."""
     found = await app_health(request.app)
     return json_response(found, status=503 if found["status"] == health.UNHEALTHY else 200)
 
 
-async def get_live(_: web.Request) -> web.StreamResponse:
+async def get_liveness(_: web.Request) -> web.StreamResponse:
+    """Answers while the process runs. It asks no server."""
     return json_response({"status": "alive"})
 
 
-async def get_ready(request: web.Request) -> web.StreamResponse:
+async def get_readiness(request: web.Request) -> web.StreamResponse:
+    """Whether this process takes requests: it has started, fits the database's schema and is not shutting down."""
     found = await request.app[READINESS].check()
     return json_response(found, status=200 if found["status"] == "ready" else 503)
 
 
 async def get_metrics(request: web.Request) -> web.StreamResponse:
+    """The metrics of this process in the text format of Prometheus."""
     return await metrics_response(request.app[DB])
 
 
@@ -48,10 +52,12 @@ async def metrics_response(db: Database) -> web.Response:
 
 
 async def get_openapi(request: web.Request) -> web.StreamResponse:
+    """The description of this API in OpenAPI 3.1, for people, linters and generators of clients."""
     return metadata_response(request, request.app[DOCUMENT])
 
 
 async def get_docs(request: web.Request) -> web.StreamResponse:
+    """The description of this API as a page for people."""
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     page = openapi.page(request.app[DOCUMENT])
     return web.Response(text=page, content_type="text/html", headers={"Content-Security-Policy": policy})
@@ -73,10 +79,11 @@ def _everywhere(
 _HEALTH = {200: health.Health, 503: health.Health}
 _READY = {200: Ready, 503: Ready}
 # Health has no rate limit: a balancer must not lose a healthy process because its own address asks too often.
-ROUTES = (
+ROUTES = group(
+    "Operations",
     *_everywhere("/health", get_health, "Health of each server", _HEALTH, limit=None),
-    *_everywhere("/health/live", get_live, "Whether the process runs", {200: health.Alive}, limit=None),
-    *_everywhere("/health/ready", get_ready, "Whether this process takes requests", _READY, limit=None),
+    *_everywhere("/health/live", get_liveness, "Whether the process runs", {200: health.Alive}, limit=None),
+    *_everywhere("/health/ready", get_readiness, "Whether this process takes requests", _READY, limit=None),
     *_everywhere("/metrics", get_metrics, "Metrics for Prometheus", {200: "text/plain"}, access=READ),
     *_everywhere("/openapi.json", get_openapi, "This description", {200: dict[str, Any], 304: None}),
     *_everywhere("/docs", get_docs, "This description as a page", {200: "text/html"}),

@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 from registry.accounts.identity import Principal
 from registry.accounts.register import MAX_EMAIL, check_email
 from registry.accounts.requests import principal_of
-from registry.errors import InvalidInput, NotFound
+from registry.errors import AlreadyOwner, Conflict, EmailNotVerified, InvalidInput, LastOwner, NotFound, Quarantined
 from registry.keys import DB
 from registry.owners import invite, members
 from registry.packages.requests import PACKAGE, name_of, redirect_look_alikes
@@ -19,7 +19,7 @@ from registry.web.context import CONTEXT
 from registry.web.cursor import encode
 from registry.web.parsing import Body, read_body
 from registry.web.responses import json_response, metadata_response
-from registry.web.route import READS, SIGNED_IN, Limit, Route
+from registry.web.route import READS, SIGNED_IN, Limit, Route, group
 
 MAX_REASON = 1000
 INVITATIONS = Limit("invite", "50/hour")
@@ -75,7 +75,8 @@ class OwnersChange(Body):
 
 
 @redirect_look_alikes
-async def get_owners(request: web.Request) -> web.StreamResponse:
+async def list_owners(request: web.Request) -> web.StreamResponse:
+    """The owners and maintainers of a package, and since when they are."""
     limit, after = paging.page_of(request, "owners")
     principal = request[CONTEXT].principal
     who = principal if isinstance(principal, Principal) else None
@@ -86,7 +87,8 @@ async def get_owners(request: web.Request) -> web.StreamResponse:
 
 
 @redirect_look_alikes
-async def put_owners(request: web.Request) -> web.StreamResponse:
+async def set_owners(request: web.Request) -> web.StreamResponse:
+    """Replaces all owners and maintainers. Only admins may do this, and they give a reason."""
     name, who = name_of(request), principal_of(request)
     who.require("admin")
     body = await read_body(request, OwnersChange)
@@ -98,20 +100,25 @@ async def put_owners(request: web.Request) -> web.StreamResponse:
 
 
 @redirect_look_alikes
-async def patch_owner(request: web.Request) -> web.StreamResponse:
+async def change_role(request: web.Request) -> web.StreamResponse:
+    """Makes a maintainer an owner, or an owner a maintainer. A package keeps at least one owner."""
     name, who, username = name_of(request), principal_of(request), _username_of(request)
     body = await read_body(request, RoleChange)
     return json_response(await members.change_role(request.app[DB], who, name, username, body.role))
 
 
 @redirect_look_alikes
-async def delete_owner(request: web.Request) -> web.StreamResponse:
+async def remove_owner(request: web.Request) -> web.StreamResponse:
+    """Removes an owner or a maintainer. Everybody may remove themselves, but the last owner stays."""
     await members.remove_member(request.app[DB], principal_of(request), name_of(request), _username_of(request))
     return web.Response(status=204)
 
 
 @redirect_look_alikes
-async def post_invitation(request: web.Request) -> web.StreamResponse:
+async def invite_owner(request: web.Request) -> web.StreamResponse:
+    """Invites a user by name or by e-mail address to become an owner or a maintainer. The invitation is valid for 14
+    days.
+    """
     name, who, db = name_of(request), principal_of(request), request.app[DB]
     body = await read_body(request, InvitationRequest)
     if (body.username is None) == (body.email is None):
@@ -124,7 +131,10 @@ async def post_invitation(request: web.Request) -> web.StreamResponse:
 
 
 @redirect_look_alikes
-async def post_transfer(request: web.Request) -> web.StreamResponse:
+async def transfer_package(request: web.Request) -> web.StreamResponse:
+    """Invites a user to become the only owner. When the invitation is accepted, the former owners are removed;
+    maintainers stay.
+    """
     name, who = name_of(request), principal_of(request)
     body = await read_body(request, TransferRequest)
     sent = await invite.invite_user(request.app[DB], who, name, body.username, "owner", is_transfer=True)
@@ -132,29 +142,34 @@ async def post_transfer(request: web.Request) -> web.StreamResponse:
 
 
 @redirect_look_alikes
-async def get_package_invitations(request: web.Request) -> web.StreamResponse:
+async def list_package_invitations(request: web.Request) -> web.StreamResponse:
+    """The open invitations to a package, for its owners."""
     limit, after = paging.page_of(request, "invitations")
     found = await invite.package_invitations(request.app[DB], principal_of(request), name_of(request), after, limit + 1)
     return _invitations(found, limit)
 
 
 @redirect_look_alikes
-async def delete_invitation(request: web.Request) -> web.StreamResponse:
+async def withdraw_invitation(request: web.Request) -> web.StreamResponse:
+    """Withdraws an open invitation to a package."""
     await invite.withdraw(request.app[DB], principal_of(request), name_of(request), _id_of(request))
     return web.Response(status=204)
 
 
-async def get_my_invitations(request: web.Request) -> web.StreamResponse:
+async def list_invitations(request: web.Request) -> web.StreamResponse:
+    """The open invitations that were sent to you."""
     limit, after = paging.page_of(request, "invitations")
     found = await invite.my_invitations(request.app[DB], principal_of(request), after, limit + 1)
     return _invitations(found, limit)
 
 
 async def accept_invitation(request: web.Request) -> web.StreamResponse:
+    """Accepts an invitation that was sent to you. You then have the role."""
     return json_response(await invite.accept(request.app[DB], principal_of(request), _id_of(request)))
 
 
 async def decline_invitation(request: web.Request) -> web.StreamResponse:
+    """Declines an invitation that was sent to you."""
     await invite.decline(request.app[DB], principal_of(request), _id_of(request))
     return web.Response(status=204)
 
@@ -185,27 +200,32 @@ def _json(model: type[Body]) -> dict[str, type[Body]]:
     return {"application/json": model}
 
 
-ROUTES = (
-    Route("GET", _OWNERS, get_owners, "Owners and maintainers of a package", limit=READS, parameters=paging.PARAMETERS,
-          answers={200: OwnersPage, 301: None, 304: None}),
-    Route("PUT", _OWNERS, put_owners, "Set all owners and maintainers (admins)", SIGNED_IN, INVITATIONS,
-          body=_json(OwnersChange), answers={200: OwnersPage, 308: None}),
-    Route("PATCH", f"{_OWNERS}/{{username}}", patch_owner, "Change the role of an owner or maintainer (owners)",
-          SIGNED_IN, INVITATIONS, body=_json(RoleChange), answers={200: members.Member, 308: None}, errors=(409,)),
-    Route("DELETE", f"{_OWNERS}/{{username}}", delete_owner, "Remove an owner or maintainer, or yourself", SIGNED_IN,
-          INVITATIONS, answers={204: None, 308: None}, errors=(409,)),
-    Route("POST", _INVITATIONS, post_invitation, "Invite an owner or maintainer (owners)", SIGNED_IN, INVITATIONS,
-          body=_json(InvitationRequest), answers=_INVITED, errors=(409,)),
-    Route("GET", _INVITATIONS, get_package_invitations, "Open invitations to a package (owners)", SIGNED_IN, READS,
+ROUTES = group(
+    "Owners",
+    Route("GET", _OWNERS, list_owners, "Owners and maintainers of a package", limit=READS, parameters=paging.PARAMETERS,
+          answers={200: OwnersPage, 301: None, 304: None}, errors=(Quarantined,)),
+    Route("PUT", _OWNERS, set_owners, "Set all owners and maintainers (admins)", SIGNED_IN, INVITATIONS,
+          body=_json(OwnersChange), answers={200: OwnersPage, 308: None},
+          example={"owners": [{"username": "ada", "role": "owner"}], "reason": "Its owner has left."}),
+    Route("PATCH", f"{_OWNERS}/{{username}}", change_role, "Change the role of an owner or maintainer (owners)",
+          SIGNED_IN, INVITATIONS, body=_json(RoleChange), answers={200: members.Member, 308: None},
+          errors=(LastOwner, Quarantined), example={"role": "maintainer"}),
+    Route("DELETE", f"{_OWNERS}/{{username}}", remove_owner, "Remove an owner or maintainer, or yourself", SIGNED_IN,
+          INVITATIONS, answers={204: None, 308: None}, errors=(LastOwner, Quarantined)),
+    Route("POST", _INVITATIONS, invite_owner, "Invite an owner or maintainer (owners)", SIGNED_IN, INVITATIONS,
+          body=_json(InvitationRequest), answers=_INVITED, errors=(AlreadyOwner, Conflict, Quarantined),
+          example={"username": "grace", "role": "maintainer"}),
+    Route("GET", _INVITATIONS, list_package_invitations, "Open invitations to a package (owners)", SIGNED_IN, READS,
           paging.PARAMETERS, answers={200: InvitationsPage, 301: None}),
-    Route("DELETE", f"{_INVITATIONS}/{{id}}", delete_invitation, "Withdraw an invitation (owners)", SIGNED_IN,
-          INVITATIONS, answers={204: None, 308: None}),
-    Route("POST", f"{PACKAGE}/transfer", post_transfer, "Invite a user to become the only owner (owners)", SIGNED_IN,
-          INVITATIONS, body=_json(TransferRequest), answers=_INVITED, errors=(409,)),
-    Route("GET", _MINE, get_my_invitations, "Your open invitations", SIGNED_IN, READS, paging.PARAMETERS,
+    Route("DELETE", f"{_INVITATIONS}/{{id}}", withdraw_invitation, "Withdraw an invitation (owners)", SIGNED_IN,
+          INVITATIONS, answers={204: None, 308: None}, errors=(Quarantined,)),
+    Route("POST", f"{PACKAGE}/transfer", transfer_package, "Invite a user to become the only owner (owners)", SIGNED_IN,
+          INVITATIONS, body=_json(TransferRequest), answers=_INVITED,
+          errors=(AlreadyOwner, Conflict, Quarantined), example={"username": "grace"}),
+    Route("GET", _MINE, list_invitations, "Your open invitations", SIGNED_IN, READS, paging.PARAMETERS,
           answers={200: InvitationsPage}),
     Route("POST", f"{_MINE}/{{id}}/accept", accept_invitation, "Accept an invitation", SIGNED_IN, INVITATIONS,
-          answers={200: invite.Accepted}, errors=(409,), publishes=True),
+          answers={200: invite.Accepted}, errors=(Conflict, EmailNotVerified, Quarantined), publishes=True),
     Route("POST", f"{_MINE}/{{id}}/decline", decline_invitation, "Decline an invitation", SIGNED_IN, INVITATIONS,
           answers={204: None}),
 )  # fmt: skip

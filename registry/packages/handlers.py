@@ -6,7 +6,22 @@ from aiohttp import web
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 from registry.accounts.requests import principal_of, visible_packages
-from registry.errors import FieldError, InvalidInput, UnsupportedMediaType
+from registry.errors import (
+    ChecksumMismatch,
+    FieldError,
+    IdempotencyKeyReused,
+    InvalidArchive,
+    InvalidInput,
+    InvalidManifest,
+    NameClosed,
+    NameReserved,
+    NameTooSimilar,
+    Quarantined,
+    StorageUnavailable,
+    UnsupportedMediaType,
+    VersionBurned,
+    VersionExists,
+)
 from registry.keys import DB, STORAGE
 from registry.package_format import fields, manifest, names, versions
 from registry.packages import manage, publish, read
@@ -15,10 +30,10 @@ from registry.packages.listing import page as listing
 from registry.packages.listing.store import SORTS
 from registry.packages.requests import CACHE, PACKAGE, PACKAGES, VERSION, name_of, redirect_look_alikes, version_of
 from registry.packages.rights import Action, check_credentials
-from registry.packages.upload import MAX_IDEMPOTENCY_KEY, TARBALL_TYPES, Receiver, continue_later
+from registry.packages.upload import MAX_IDEMPOTENCY_KEY, Receiver, continue_later
 from registry.web.parsing import PAGE_PARAMETERS, Body, flag_of, parse_page, read_body
 from registry.web.responses import json_response, metadata_response, render, rendered_response
-from registry.web.route import READS, SIGNED_IN, Limit, Route, header, query
+from registry.web.route import READS, SIGNED_IN, Limit, Route, group, header, query
 
 RECEIVER = web.AppKey("receiver", Receiver)
 INSPECTIONS = web.AppKey("inspections", InspectionPool)
@@ -34,7 +49,11 @@ class Page(NamedTuple):
     package_id: int
 
 
-async def publish_body(request: web.Request) -> web.StreamResponse:
+async def publish_version(request: web.Request) -> web.StreamResponse:
+    """Publishes a version of a package; the first one also creates the package. The tarball comes as base64 in JSON,
+    or as a part of `multipart/form-data`. A published version never changes. `seq` of the answer can be given to a
+    search as `min_seq`.
+    """
     check_credentials(principal_of(request), Action.PUBLISH)
     receiver = request.app[RECEIVER]
     if request.content_type == "multipart/form-data":
@@ -48,6 +67,9 @@ async def publish_body(request: web.Request) -> web.StreamResponse:
 
 
 async def publish_tarball(request: web.Request) -> web.StreamResponse:
+    """Publishes a version from the bytes of its tarball, the fastest way. `synapse.json` in the tarball has the
+    metadata; its name and version must be those of the address.
+    """
     name, version = request.match_info["name"], request.match_info["version"]
     problems = manifest.request_problems({"name": name, "version": version})
     # A dry run continues, so that it can report problems of the tarball as well.
@@ -69,6 +91,9 @@ async def _publish(request: web.Request, upload: publish.Upload) -> web.StreamRe
 
 @redirect_look_alikes
 async def get_package(request: web.Request) -> web.StreamResponse:
+    """The package, its latest version and all other versions, newest first. A look-alike spelling is redirected to the
+    package.
+    """
     name = name_of(request)
 
     async def read_page() -> Page:
@@ -81,6 +106,7 @@ async def get_package(request: web.Request) -> web.StreamResponse:
 
 @redirect_look_alikes
 async def get_version(request: web.Request) -> web.StreamResponse:
+    """One version with its README and its manifest. `latest` is the highest stable version that is not yanked."""
     version = version_of(request)
     info = await read.version_info(request.app[DB], name_of(request), version)
     if version == info["version"]:
@@ -90,11 +116,13 @@ async def get_version(request: web.Request) -> web.StreamResponse:
 
 
 @redirect_look_alikes
-async def get_version_names(request: web.Request) -> web.StreamResponse:
+async def list_versions(request: web.Request) -> web.StreamResponse:
+    """The numbers of all versions, ascending by the precedence of SemVer."""
     return metadata_response(request, await read.version_names(request.app[DB], name_of(request)))
 
 
 async def list_packages(request: web.Request) -> web.StreamResponse:
+    """All packages, page by page. Beyond 10,000 entries, pages are reached by `cursor` only."""
     errors: list[FieldError] = []
     limit, offset = parse_page(request.query, errors)
     sort, cursor, after = request.query.get("sort", "name"), request.query.get("cursor"), None
@@ -113,6 +141,9 @@ async def list_packages(request: web.Request) -> web.StreamResponse:
 
 @redirect_look_alikes
 async def delete_version(request: web.Request) -> web.StreamResponse:
+    """Deletes a version for good; its number is never used again. Owners and admins may do this. An API token needs
+    the scope `yank`. The package ends with its last version.
+    """
     who = principal_of(request)
     await manage.delete_version(request.app[DB], who, name_of(request), version_of(request))
     return web.Response(status=204)
@@ -120,6 +151,7 @@ async def delete_version(request: web.Request) -> web.StreamResponse:
 
 @redirect_look_alikes
 async def restore_version(request: web.Request) -> web.StreamResponse:
+    """Restores a deleted version while its tarball is kept. Only admins may do this."""
     name, version = name_of(request), version_of(request)
     await manage.restore_version(request.app[DB], principal_of(request), name, version)
     return json_response(await read.version_info(request.app[DB], name, version, hidden=True))
@@ -159,7 +191,10 @@ class PackageChange(Body):
 
 
 @redirect_look_alikes
-async def patch_version(request: web.Request) -> web.StreamResponse:
+async def yank_version(request: web.Request) -> web.StreamResponse:
+    """Yanks a version, or ends the yank. A yanked version stays available, but `latest` passes over it. An API token
+    needs the scope `yank`.
+    """
     name, version, who = name_of(request), version_of(request), principal_of(request)
     body = await read_body(request, Yank)
     await manage.yank_version(request.app[DB], who, name, version, body.yanked, body.reason)
@@ -167,7 +202,10 @@ async def patch_version(request: web.Request) -> web.StreamResponse:
 
 
 @redirect_look_alikes
-async def patch_package(request: web.Request) -> web.StreamResponse:
+async def update_package(request: web.Request) -> web.StreamResponse:
+    """Deprecates a package, ends a deprecation, or puts the package in quarantine and releases it. Only admins may do
+    the last two. An API token needs the scope `yank`.
+    """
     name, who = name_of(request), principal_of(request)
     body = await read_body(request, PackageChange)
     given = body.model_fields_set & {"deprecated", "quarantined"}
@@ -200,7 +238,9 @@ def _reason_of(body: PackageChange) -> str | None:
 
 
 _TEXT = {"type": "string"}
+_TARBALL = {"type": "string", "format": "binary"}
 METADATA_SCHEMA: dict[str, Any] = {
+    "title": "Metadata",
     "type": "object",
     "required": list(manifest.REQUIRED),
     "properties": {
@@ -224,6 +264,7 @@ METADATA_SCHEMA: dict[str, Any] = {
 }  # fmt: skip
 _JSON_SCHEMA = {
     **METADATA_SCHEMA,
+    "title": "PublishRequest",
     "required": [*manifest.REQUIRED, "tarball"],
     "properties": {
         **METADATA_SCHEMA["properties"],
@@ -231,9 +272,10 @@ _JSON_SCHEMA = {
     },
 }
 _MULTIPART_SCHEMA = {
+    "title": "PublishForm",
     "type": "object",
     "required": ["metadata", "tarball"],
-    "properties": {"metadata": METADATA_SCHEMA, "tarball": {"type": "string", "format": "binary"}},
+    "properties": {"metadata": METADATA_SCHEMA, "tarball": _TARBALL},
 }
 _PUBLISH_PARAMETERS = (
     query("dry_run", {"type": "boolean", "default": False}, "Check everything, but store nothing"),
@@ -243,32 +285,45 @@ _PUBLISH_PARAMETERS = (
            "A repeated request with the same key within a day gets the first answer"),
 )  # fmt: skip
 
+_PUBLISH_EXAMPLE = {
+    "name": "hello-world", "version": "1.0.0", "description": "Says hello", "license": "MIT", "keywords": ["greeting"],
+    "dependencies": {"hello-core": "^1.2"}, "tarball": "H4sIAAAAAAAC/wMAAAAAAAAAAAA=",
+}  # fmt: skip
+_PUBLISH_ERRORS = (
+    InvalidArchive, InvalidManifest, ChecksumMismatch, NameReserved, NameClosed, Quarantined, VersionExists,
+    VersionBurned, NameTooSimilar, IdempotencyKeyReused, StorageUnavailable,
+)  # fmt: skip
+
 PUBLISHES = Limit("publish", "50/hour")
 DELETES = Limit("delete", "50/hour")
 
-ROUTES = (
+ROUTES = group(
+    "Packages",
     Route("GET", PACKAGE, get_package, "A package and its versions", limit=READS,
-          answers={200: read.PackageInfo, 301: None, 304: None}),
-    Route("POST", PACKAGES, publish_body, "Publish a version", SIGNED_IN, PUBLISHES, _PUBLISH_PARAMETERS,
+          answers={200: read.PackageInfo, 301: None, 304: None}, errors=(Quarantined,)),
+    Route("POST", PACKAGES, publish_version, "Publish a version", SIGNED_IN, PUBLISHES, _PUBLISH_PARAMETERS,
           {"application/json": _JSON_SCHEMA, "multipart/form-data": _MULTIPART_SCHEMA},
-          {201: publish.Published, 200: publish.Published}, (409,), expect=continue_later, publishes=True),
+          {201: publish.Published, 200: publish.Published}, _PUBLISH_ERRORS, expect=continue_later, publishes=True,
+          example=_PUBLISH_EXAMPLE),
     Route("PUT", VERSION, publish_tarball, "Publish a version from its tarball", SIGNED_IN, PUBLISHES,
-          _PUBLISH_PARAMETERS, {TARBALL_TYPES[0]: {"type": "string", "format": "binary"}},
-          {201: publish.Published, 200: publish.Published}, (409,), expect=continue_later, publishes=True),
+          _PUBLISH_PARAMETERS, {"application/gzip": _TARBALL, "application/octet-stream": _TARBALL},
+          {201: publish.Published, 200: publish.Published}, _PUBLISH_ERRORS, expect=continue_later, publishes=True),
     Route("GET", PACKAGES, list_packages, "List packages", limit=READS, parameters=(
         *PAGE_PARAMETERS, query("sort", {"type": "string", "enum": list(SORTS), "default": "name"}, "Order"),
         query("cursor", _TEXT, "`next_cursor` of the previous page"),
     ), answers={200: listing.PackagePage, 304: None}),
-    Route("PATCH", PACKAGE, patch_package, "Deprecate a package, or put it in quarantine (admins)", SIGNED_IN,
-          body={"application/json": PackageChange}, answers={200: read.PackageInfo, 308: None}),
-    Route("GET", f"{PACKAGE}/versions", get_version_names, "All version numbers, ascending", limit=READS,
-          answers={200: read.VersionNames, 301: None, 304: None}),
+    Route("PATCH", PACKAGE, update_package, "Deprecate a package, or put it in quarantine (admins)", SIGNED_IN,
+          body={"application/json": PackageChange}, answers={200: read.PackageInfo, 308: None}, errors=(Quarantined,),
+          example={"deprecated": True, "message": "Use hello-planet.", "successor": "hello-planet"}),
+    Route("GET", f"{PACKAGE}/versions", list_versions, "All version numbers, ascending", limit=READS,
+          answers={200: read.VersionNames, 301: None, 304: None}, errors=(Quarantined,)),
     Route("GET", VERSION, get_version, "One version, or the latest one with `latest`", limit=READS,
-          answers={200: read.VersionInfo, 301: None, 304: None}),
-    Route("PATCH", VERSION, patch_version, "Yank a version, or undo the yank", SIGNED_IN,
-          body={"application/json": Yank}, answers={200: read.VersionInfo, 308: None}),
+          answers={200: read.VersionInfo, 301: None, 304: None}, errors=(Quarantined,)),
+    Route("PATCH", VERSION, yank_version, "Yank a version, or undo the yank", SIGNED_IN,
+          body={"application/json": Yank}, answers={200: read.VersionInfo, 308: None}, errors=(Quarantined,),
+          example={"yanked": True, "reason": "It deletes files."}),
     Route("DELETE", VERSION, delete_version, "Delete a version", SIGNED_IN, DELETES,
-          answers={204: None, 308: None}),
+          answers={204: None, 308: None}, errors=(Quarantined,)),
     Route("POST", f"{VERSION}/restore", restore_version, "Restore a deleted version (admins)", SIGNED_IN,
           answers={200: read.VersionInfo, 308: None}, errors=(409,)),
 )  # fmt: skip

@@ -1,5 +1,7 @@
 """Reads package names and versions from the address of a request, for all handlers of routes with a package."""
 
+from functools import wraps
+
 from aiohttp import web
 
 from registry.accounts.requests import visible_packages
@@ -38,6 +40,7 @@ def version_of(request: web.Request) -> str:
 def redirect_look_alikes(handler: Handler) -> Handler:
     """A decorator that redirects from a look-alike name to the existing package: 301 for reads, 308 for writes."""
 
+    @wraps(handler)
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)

@@ -9,7 +9,17 @@ from pydantic import AfterValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from registry.accounts.requests import origin_of, principal_of
-from registry.errors import InvalidInput, NotFound
+from registry.errors import (
+    Conflict,
+    InvalidInput,
+    IssuerUnavailable,
+    NameClosed,
+    NameReserved,
+    NameTooSimilar,
+    NotFound,
+    OidcRefused,
+    Quarantined,
+)
 from registry.keys import DB, SETTINGS
 from registry.packages.requests import PACKAGE, name_of, redirect_look_alikes
 from registry.publishers import exchange, manage
@@ -19,7 +29,7 @@ from registry.publishers.matching import GITHUB, GITLAB, KINDS, OIDC
 from registry.web import paging
 from registry.web.parsing import Body, check, read_body, read_json
 from registry.web.responses import json_response
-from registry.web.route import OPEN, READS, SIGNED_IN, Limit, Route
+from registry.web.route import OPEN, READS, SIGNED_IN, Limit, Route, group
 
 ISSUERS = web.AppKey("issuers", Issuers)
 
@@ -106,6 +116,31 @@ class OidcPublisher(_New):
 _MODELS: dict[str, type[_New]] = {GITHUB: GitHubPublisher, GITLAB: GitLabPublisher, OIDC: OidcPublisher}
 
 
+class _Pending(_New):
+    package: Annotated[str, Field(max_length=MAX_VALUE)]
+
+
+class PendingGitHubPublisher(_Pending, GitHubPublisher):
+    """A workflow of GitHub Actions that may publish a package that doesn't exist yet."""
+
+
+class PendingGitLabPublisher(_Pending, GitLabPublisher):
+    """A project of GitLab that may publish a package that doesn't exist yet."""
+
+
+class PendingOidcPublisher(_Pending, OidcPublisher):
+    """Any other issuer that the operator allows, for a package that doesn't exist yet."""
+
+
+NewPublisher = Annotated[
+    GitHubPublisher | GitLabPublisher | OidcPublisher, Field(discriminator="kind", title="NewPublisher")
+]
+NewPendingPublisher = Annotated[
+    PendingGitHubPublisher | PendingGitLabPublisher | PendingOidcPublisher,
+    Field(discriminator="kind", title="NewPendingPublisher"),
+]
+
+
 class Publishers(TypedDict):
     publishers: list[PublisherInfo]
     next_cursor: str | None
@@ -127,7 +162,10 @@ class Exchanged(TypedDict):
 
 
 @redirect_look_alikes
-async def post_publisher(request: web.Request) -> web.StreamResponse:
+async def add_publisher(request: web.Request) -> web.StreamResponse:
+    """Lets a CI workflow publish a package without a stored token. Owners who are signed in may do this; an API token
+    can't.
+    """
     name, who, app = name_of(request), principal_of(request), request.app
     who.require_login()
     made = await manage.add(app[DB], app[ISSUERS], who, name, _wanted(await read_json(request)))
@@ -135,19 +173,24 @@ async def post_publisher(request: web.Request) -> web.StreamResponse:
 
 
 @redirect_look_alikes
-async def get_publishers(request: web.Request) -> web.StreamResponse:
+async def list_publishers(request: web.Request) -> web.StreamResponse:
+    """The trusted publishers of a package, for its owners."""
     limit, after = paging.page_of(request, "publishers")
     found = await manage.list_of_package(request.app[DB], principal_of(request), name_of(request), after, limit + 1)
     return _no_store(paging.page("publishers", "publishers", found, limit))
 
 
 @redirect_look_alikes
-async def delete_publisher(request: web.Request) -> web.StreamResponse:
+async def remove_publisher(request: web.Request) -> web.StreamResponse:
+    """Removes a trusted publisher. The tokens that it got are not valid any more."""
     await manage.remove(request.app[DB], principal_of(request), name_of(request), _id_of(request))
     return web.Response(status=204)
 
 
-async def post_pending(request: web.Request) -> web.StreamResponse:
+async def add_pending_publisher(request: web.Request) -> web.StreamResponse:
+    """Lets a CI workflow publish a package that doesn't exist yet. It reserves no name; the first publish takes the
+    name for you.
+    """
     who, app = principal_of(request), request.app
     who.require_login()
     body = await read_json(request)
@@ -158,18 +201,23 @@ async def post_pending(request: web.Request) -> web.StreamResponse:
     return _no_store(made, status=201)
 
 
-async def get_pending(request: web.Request) -> web.StreamResponse:
+async def list_pending_publishers(request: web.Request) -> web.StreamResponse:
+    """Your publishers of packages that don't exist yet."""
     limit, after = paging.page_of(request, "publishers")
     found = await manage.list_pending(request.app[DB], principal_of(request), after, limit + 1)
     return _no_store(paging.page("publishers", "publishers", found, limit))
 
 
-async def delete_pending(request: web.Request) -> web.StreamResponse:
+async def remove_pending_publisher(request: web.Request) -> web.StreamResponse:
+    """Removes one of your pending publishers."""
     await manage.remove_pending(request.app[DB], principal_of(request), _id_of(request))
     return web.Response(status=204)
 
 
-async def post_exchange(request: web.Request) -> web.StreamResponse:
+async def exchange_id_token(request: web.Request) -> web.StreamResponse:
+    """Exchanges the ID token of a CI job for an API token that publishes one package and is valid for 15 minutes. A
+    refusal names its `reason`.
+    """
     body = await read_body(request, ExchangeRequest)
     settings = request.app[SETTINGS]
     policy = exchange.Policy(settings.oidc_audience, settings.accounts.access == "private")
@@ -199,35 +247,30 @@ def _no_store(data: object, status: int = 200) -> web.Response:
     return json_response(data, status=status, headers={"Cache-Control": "no-store"})
 
 
-def _schema(*, pending: bool) -> dict[str, Any]:
-    schemas = [model.model_json_schema() for model in _MODELS.values()]
-    if pending:
-        for schema in schemas:
-            schema["properties"] = {"package": {"type": "string"}, **schema["properties"]}
-            schema["required"] = ["package", *schema["required"]]
-    return {"oneOf": schemas}
-
-
+_PUBLISHER = {"kind": "github", "repository": "org/hello-world", "workflow": "release.yml"}
 PUBLISHERS = Limit("publishers", "50/hour")
 EXCHANGES = Limit("exchange", "300/hour")
 _OF_PACKAGE = f"{PACKAGE}/publishers"
 _PENDING = "/api/v1/auth/publishers"
 
-ROUTES = (
-    Route("POST", _OF_PACKAGE, post_publisher, "Add a trusted publisher (owners)", SIGNED_IN, PUBLISHERS,
-          body={"application/json": _schema(pending=False)}, answers={201: PublisherInfo, 308: None}, errors=(409,),
-          publishes=True),
-    Route("GET", _OF_PACKAGE, get_publishers, "Trusted publishers of a package (owners)", SIGNED_IN, READS,
+ROUTES = group(
+    "Trusted publishers",
+    Route("POST", _OF_PACKAGE, add_publisher, "Add a trusted publisher (owners)", SIGNED_IN, PUBLISHERS,
+          body={"application/json": NewPublisher}, answers={201: PublisherInfo, 308: None},
+          errors=(Conflict, Quarantined), publishes=True, example=_PUBLISHER),
+    Route("GET", _OF_PACKAGE, list_publishers, "Trusted publishers of a package (owners)", SIGNED_IN, READS,
           paging.PARAMETERS, answers={200: Publishers, 301: None}),
-    Route("DELETE", f"{_OF_PACKAGE}/{{id}}", delete_publisher, "Remove a trusted publisher and end its tokens (owners)",
+    Route("DELETE", f"{_OF_PACKAGE}/{{id}}", remove_publisher, "Remove a trusted publisher and end its tokens (owners)",
           SIGNED_IN, PUBLISHERS, answers={204: None, 308: None}),
-    Route("POST", _PENDING, post_pending, "Add a trusted publisher for a package that doesn't exist yet", SIGNED_IN,
-          PUBLISHERS, body={"application/json": _schema(pending=True)}, answers={201: PublisherInfo}, errors=(409,),
-          publishes=True),
-    Route("GET", _PENDING, get_pending, "Your pending trusted publishers", SIGNED_IN, READS, paging.PARAMETERS,
-          answers={200: Publishers}),
-    Route("DELETE", f"{_PENDING}/{{id}}", delete_pending, "Remove a pending trusted publisher", SIGNED_IN, PUBLISHERS,
-          answers={204: None}),
-    Route("POST", "/api/v1/auth/oidc/token", post_exchange, "Exchange the ID token of a CI job for an API token", OPEN,
-          EXCHANGES, body={"application/json": ExchangeRequest}, answers={200: Exchanged}, errors=(401,)),
+    Route("POST", _PENDING, add_pending_publisher, "Add a trusted publisher for a package that doesn't exist yet",
+          SIGNED_IN, PUBLISHERS, body={"application/json": NewPendingPublisher}, answers={201: PublisherInfo},
+          errors=(Conflict, NameReserved, NameTooSimilar, NameClosed, Quarantined), publishes=True,
+          example={"package": "hello-world", **_PUBLISHER}),
+    Route("GET", _PENDING, list_pending_publishers, "Your pending trusted publishers", SIGNED_IN, READS,
+          paging.PARAMETERS, answers={200: Publishers}),
+    Route("DELETE", f"{_PENDING}/{{id}}", remove_pending_publisher, "Remove a pending trusted publisher", SIGNED_IN,
+          PUBLISHERS, answers={204: None}),
+    Route("POST", "/api/v1/auth/oidc/token", exchange_id_token, "Exchange the ID token of a CI job for an API token",
+          OPEN, EXCHANGES, body={"application/json": ExchangeRequest}, answers={200: Exchanged},
+          errors=(OidcRefused, IssuerUnavailable), example={"token": "eyJhbGciOi…", "package": "hello-world"}),
 )  # fmt: skip

@@ -14,7 +14,7 @@ from registry.reports import report
 from registry.web import paging
 from registry.web.parsing import Body, flag_of, read_body
 from registry.web.responses import json_response
-from registry.web.route import READS, SIGNED_IN, Limit, Route, query
+from registry.web.route import READS, SIGNED_IN, Limit, Route, group, query
 
 MAX_TEXT = 5000
 NEWEST = 2**62 - 1
@@ -41,7 +41,8 @@ class ReportsPage(TypedDict):
 
 
 @redirect_look_alikes
-async def post_report(request: web.Request) -> web.StreamResponse:
+async def report_package(request: web.Request) -> web.StreamResponse:
+    """Reports a package as malware, as spam or for another reason. Admins read the reports."""
     name, who = name_of(request), principal_of(request)
     body = await read_body(request, ReportRequest)
     if not body.text.strip():
@@ -50,14 +51,16 @@ async def post_report(request: web.Request) -> web.StreamResponse:
     return json_response(received, status=202)
 
 
-async def get_reports(request: web.Request) -> web.StreamResponse:
+async def list_reports(request: web.Request) -> web.StreamResponse:
+    """The reports of packages, newest first. Only admins may read them."""
     limit, before = paging.page_of(request, "reports", start=NEWEST)
     closed = flag_of(request, "closed") if "closed" in request.query else None
     found = await report.list_reports(request.app[DB], principal_of(request), closed, before, limit + 1)
     return json_response(paging.page("reports", "reports", found, limit), headers={"Cache-Control": "no-store"})
 
 
-async def patch_report(request: web.Request) -> web.StreamResponse:
+async def close_report(request: web.Request) -> web.StreamResponse:
+    """Closes a report, or opens it again. Only admins may do this."""
     given, who = request.match_info["id"], principal_of(request)
     who.require("admin")
     body = await read_body(request, ReportChange)
@@ -69,11 +72,13 @@ async def patch_report(request: web.Request) -> web.StreamResponse:
 _REPORTS = "/api/v1/admin/reports"
 _CLOSED = query("closed", {"type": "boolean"}, "Only closed or only open reports. Without it, all reports.")
 
-ROUTES = (
-    Route("POST", f"{PACKAGE}/report", post_report, "Report a package to the admins", SIGNED_IN, PACKAGE_REPORTS,
-          body={"application/json": ReportRequest}, answers={202: report.Received, 308: None}),
-    Route("GET", _REPORTS, get_reports, "Reports of packages (admins)", SIGNED_IN, READS,
+ROUTES = group(
+    "Reports",
+    Route("POST", f"{PACKAGE}/report", report_package, "Report a package to the admins", SIGNED_IN, PACKAGE_REPORTS,
+          body={"application/json": ReportRequest}, answers={202: report.Received, 308: None},
+          example={"kind": "malware", "text": "Its install script sends your keys away."}),
+    Route("GET", _REPORTS, list_reports, "Reports of packages (admins)", SIGNED_IN, READS,
           (_CLOSED, *paging.PARAMETERS), answers={200: ReportsPage}),
-    Route("PATCH", f"{_REPORTS}/{{id}}", patch_report, "Close a report, or open it again (admins)", SIGNED_IN,
-          body={"application/json": ReportChange}, answers={200: report.Report}),
+    Route("PATCH", f"{_REPORTS}/{{id}}", close_report, "Close a report, or open it again (admins)", SIGNED_IN,
+          body={"application/json": ReportChange}, answers={200: report.Report}, example={"closed": True}),
 )  # fmt: skip

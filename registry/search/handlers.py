@@ -6,7 +6,7 @@ from aiohttp import web
 from typing_extensions import TypedDict
 
 from registry.accounts.requests import visible_packages
-from registry.errors import FieldError, InvalidInput
+from registry.errors import FieldError, InvalidInput, NotReached, Quarantined
 from registry.keys import ANNOUNCEMENTS, DB
 from registry.packages.requests import VERSION, name_of, redirect_look_alikes, version_of
 from registry.search import explain as explaining
@@ -24,23 +24,28 @@ from registry.search.request import (
 )
 from registry.web.parsing import parse_number
 from registry.web.responses import json_response
-from registry.web.route import READS, Limit, Route, query
+from registry.web.route import READS, Limit, Route, group, query
 
 
-async def search(request: web.Request) -> web.StreamResponse:
+async def search_packages(request: web.Request) -> web.StreamResponse:
+    """Finds packages by words in their names, descriptions, keywords and authors. The best results come first. A
+    result is a package with its latest version.
+    """
     wanted = replace(SearchRequest.parse(list(request.query.items())), within=visible_packages(request))
     app = request.app
     return json_response(await use_case.search(app[DB], app[SEARCH], app[ANNOUNCEMENTS], wanted))
 
 
-async def suggest(request: web.Request) -> web.StreamResponse:
+async def suggest_names(request: web.Request) -> web.StreamResponse:
+    """Completes the beginning of a name: up to ten names, the most popular first."""
     q = parse_suggest(list(request.query.items()))
     return json_response(
         await use_case.suggest(request.app[DB], request.app[SEARCH], q, within=visible_packages(request))
     )
 
 
-async def explain(request: web.Request) -> web.StreamResponse:
+async def explain_search(request: web.Request) -> web.StreamResponse:
+    """Shows what the score of a package consists of for a query, or why the query doesn't find the package."""
     wanted, name = parse_explain(list(request.query.items()))
     wanted = replace(wanted, within=visible_packages(request))
     return json_response(await explaining.explain(request.app[DB], request.app[SEARCH], wanted, name))
@@ -56,6 +61,7 @@ class Reached(TypedDict):
 
 @redirect_look_alikes
 async def wait_for_version(request: web.Request) -> web.StreamResponse:
+    """Answers as soon as searches find a version that was just published, or 504 when the time is up."""
     name, app, errors = name_of(request), request.app, list[FieldError]()
     seconds = parse_number(request.query, "timeout", errors, DEFAULT_WAIT)
     if seconds > MAX_WAIT:
@@ -76,17 +82,18 @@ INDEXED = "indexed"
 DEFAULT_WAIT, MAX_WAIT = 30, 60
 SEARCHES = Limit("search", "1000/minute")
 
-ROUTES = (
-    Route("GET", "/api/v1/search", search, "Search packages", limit=SEARCHES, parameters=PARAMETERS,
+ROUTES = group(
+    "Search",
+    Route("GET", "/api/v1/search", search_packages, "Search packages", limit=SEARCHES, parameters=PARAMETERS,
           answers={200: Page}),
-    Route("GET", "/api/v1/search/suggest", suggest, "Complete a name as it is typed", limit=SEARCHES,
+    Route("GET", "/api/v1/search/suggest", suggest_names, "Complete a name as it is typed", limit=SEARCHES,
           parameters=SUGGEST_PARAMETERS, answers={200: use_case.Suggestions}),
-    Route("GET", "/api/v1/search/explain", explain, "Why a package ranks where it does, or isn't found", limit=SEARCHES,
-          parameters=EXPLAIN_PARAMETERS, answers={200: explaining.Explanation}),
+    Route("GET", "/api/v1/search/explain", explain_search, "Why a package ranks where it does, or isn't found",
+          limit=SEARCHES, parameters=EXPLAIN_PARAMETERS, answers={200: explaining.Explanation}),
     Route("GET", f"{VERSION}/wait", wait_for_version, "Wait until searches find a version", limit=READS,
           parameters=(
               query("state", {"type": "string", "enum": [INDEXED], "default": INDEXED}, "The state to wait for"),
               query("timeout", {"type": "integer", "minimum": 0, "maximum": MAX_WAIT, "default": DEFAULT_WAIT},
                     "Seconds until the answer is 504"),
-          ), answers={200: Reached, 301: None}, errors=(504,)),
+          ), answers={200: Reached, 301: None}, errors=(NotReached, Quarantined)),
 )  # fmt: skip

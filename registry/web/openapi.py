@@ -13,6 +13,7 @@ from registry.web.route import OPEN, Route
 
 _REFS = "#/components/schemas/{model}"
 DESCRIPTION = "Publish, find and install packages. Every error has the shape `Problem`; its `code` is stable."
+_BYTES = {"type": "string", "format": "binary"}
 STATUS_TEXT = {
     200: "OK", 201: "Created", 202: "Accepted, done in a moment", 204: "Done, no body",
     206: "The requested range of bytes",
@@ -37,11 +38,13 @@ def document(
     *,
     version: str,
     private: bool,
+    tags: Mapping[str, str],
     parameters: Mapping[str, Any],
     security: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The API description.
 
+    `tags` has the description of each `Route.tag`, in the order in which readers see them.
     `parameters` holds the OpenAPI parameter of each `{name}` in a path. `security` holds the OpenAPI security scheme
     of each name in `Route.credentials`.
     """
@@ -58,8 +61,10 @@ def document(
             "version": version,
             "description": DESCRIPTION,
             "license": {"name": "MIT", "identifier": "MIT"},
+            "contact": {"name": "The operator of this registry"},
         },
         "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": text} for name, text in tags.items()],
         "paths": paths,
         "components": {
             "schemas": dict(sorted(schemas.items())),
@@ -71,25 +76,33 @@ def document(
 def _operation(route: Route, schemas: dict[str, Any], private: bool, shared: Mapping[str, Any]) -> dict[str, Any]:
     inside = [shared[name] for name in re.findall(r"\{(\w+)", route.path)]
     operation: dict[str, Any] = {
-        "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{route.path.removeprefix('/api/v1')}").strip("_"),
+        "operationId": route.name,
+        "tags": [route.tag],
         "summary": route.summary,
+        "description": route.description,
+        "security": _security(route, private),
         "parameters": [*inside, *route.parameters],
         "responses": {str(status): _answer(status, kind, schemas) for status, kind in sorted(route.answers.items())},
     }
     if route.body:
         operation["requestBody"] = {"required": route.body.get("x-required", True), "content": _content(route, schemas)}
-    if route.access != OPEN:
-        needed = needs_credentials(route, private=private)
-        operation["security"] = [{route.credentials: []}] if needed else [{}, {route.credentials: []}]
-    for status in sorted(_errors(route)):
-        operation["responses"].setdefault(str(status), _problem(status))
+    for status, codes in sorted(_errors(route).items()):
+        operation["responses"].setdefault(str(status), _problem(status, codes))
     if route.limit is not None:
         for answer in operation["responses"].values():
             answer["headers"] = RATE_HEADERS
     return operation
 
 
-def _errors(route: Route) -> set[int]:
+def _security(route: Route, private: bool) -> list[dict[str, list[str]]]:
+    if route.access == OPEN:
+        return []
+    needed = [{route.credentials: []}]
+    return needed if needs_credentials(route, private=private) else [{}, *needed]
+
+
+def _errors(route: Route) -> dict[int, list[str]]:
+    """The statuses of the errors of a route, each with the codes that only some routes have."""
     always = {400, 503}
     if route.limit is not None:
         always.add(429)
@@ -99,19 +112,29 @@ def _errors(route: Route) -> set[int]:
         always.add(404)
     if route.method in ("POST", "PUT", "PATCH"):
         always |= {408, 413, 415}
-    return always | set(route.errors)
+    found: dict[int, list[str]] = {status: [] for status in always}
+    for error in route.errors:
+        if isinstance(error, int):
+            found.setdefault(error, [])
+        else:
+            found.setdefault(error.status, []).append(error.code)
+    return found
 
 
-def _problem(status: int) -> dict[str, Any]:
+def _problem(status: int, codes: list[str]) -> dict[str, Any]:
     ref = {"$ref": _REFS.format(model="Problem")}
+    named = f"; the code may be {', '.join(f'`{code}`' for code in codes)}" if codes else ""
     return {
-        "description": STATUS_TEXT[status],
+        "description": f"{STATUS_TEXT[status]}{named}",
         "content": {"application/json": {"schema": ref}, "application/problem+json": {"schema": ref}},
     }
 
 
 def _content(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
-    return {media: {"schema": _schema(kind, schemas)} for media, kind in (route.body or {}).items() if "/" in media}
+    content = {media: {"schema": _schema(kind, schemas)} for media, kind in (route.body or {}).items() if "/" in media}
+    if route.example is not None:
+        content["application/json"]["example"] = route.example
+    return content
 
 
 def _answer(status: int, kind: Any, schemas: dict[str, Any]) -> dict[str, Any]:
@@ -120,41 +143,64 @@ def _answer(status: int, kind: Any, schemas: dict[str, Any]) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for each in kind if isinstance(kind, tuple) else (kind,):
         if isinstance(each, str):
-            content[each] = {"schema": {} if each.startswith("application/") else {"type": "string"}}
+            content[each] = {"schema": _BYTES if each.startswith("application/") else {"type": "string"}}
         elif each is not None:
             content["application/json"] = {"schema": _schema(each, schemas)}
     return {**answer, "content": content} if content else answer
 
 
 def _schema(kind: Any, schemas: dict[str, Any]) -> dict[str, Any]:
-    """A `$ref` to the schema of `kind`, which is added to `schemas`. A dict is a schema itself."""
+    """A `$ref` to the schema of `kind`, which is added to `schemas` under the name of the type or its title.
+
+    A dict is a schema itself. A schema without a name is returned as it is.
+    """
     if isinstance(kind, dict):
-        return kind
-    is_model = isinstance(kind, type) and issubclass(kind, BaseModel)
-    described = TypeAdapter(kind).json_schema(ref_template=_REFS, mode="validation" if is_model else "serialization")
-    schemas.update(described.pop("$defs", {}))
-    schemas[kind.__name__] = described
-    return {"$ref": _REFS.format(model=kind.__name__)}
+        described, name = kind, kind.get("title")
+    else:
+        is_typed_dict = isinstance(kind, type) and not issubclass(kind, BaseModel)
+        mode: Any = "serialization" if is_typed_dict else "validation"
+        described = TypeAdapter(kind).json_schema(ref_template=_REFS, mode=mode)
+        for nested, schema in described.pop("$defs", {}).items():
+            _add(nested, schema, schemas)
+        name = described.get("title")
+    if name is None:
+        return described
+    _add(name, described, schemas)
+    return {"$ref": _REFS.format(model=name)}
+
+
+def _add(name: str, schema: dict[str, Any], schemas: dict[str, Any]) -> None:
+    if schemas.setdefault(name, schema) != schema:
+        raise ValueError(f"Two schemas of the API have the name {name}.")
 
 
 def page(spec: Mapping[str, Any]) -> str:
-    """The description as one HTML page without scripts."""
-    rows = []
+    """The description as one HTML page without scripts, with a section for each tag."""
+    rows: dict[str, list[str]] = {tag["name"]: [] for tag in spec["tags"]}
     for path, operations in spec["paths"].items():
         for method, operation in operations.items():
-            named = "".join(
-                f"<li><code>{escape(p['name'])}</code> <i>{escape(p['in'])}</i> {escape(p.get('description', ''))}</li>"
-                for p in operation["parameters"]
-            )
-            answers = ", ".join(
-                f"<code>{status}</code> {escape(answer['description'])}"
-                for status, answer in operation["responses"].items()
-            )
-            rows.append(
-                f"<details><summary><b class={method}>{method.upper()}</b> <code>{escape(path)}</code> "
-                f"<span>{escape(operation['summary'])}</span></summary><ul>{named}</ul><p>{answers}</p></details>"
-            )
-    return PAGE.format(title=escape(spec["info"]["title"]), version=escape(spec["info"]["version"]), rows="".join(rows))
+            rows[operation["tags"][0]].append(_row(method, path, operation))
+    sections = "".join(
+        f"<h2>{escape(tag['name'])}</h2><p>{escape(tag['description'])}</p>{''.join(rows[tag['name']])}"
+        for tag in spec["tags"]
+    )
+    info = spec["info"]
+    return PAGE.format(title=escape(info["title"]), version=escape(info["version"]), sections=sections)
+
+
+def _row(method: str, path: str, operation: Mapping[str, Any]) -> str:
+    parameters = "".join(
+        f"<li><code>{escape(p['name'])}</code> <i>{escape(p['in'])}</i> {escape(p.get('description', ''))}</li>"
+        for p in operation["parameters"]
+    )
+    answers = ", ".join(
+        f"<code>{status}</code> {escape(answer['description'])}" for status, answer in operation["responses"].items()
+    )
+    return (
+        f"<details><summary><b class={method}>{method.upper()}</b> <code>{escape(path)}</code> "
+        f"<span>{escape(operation['summary'])}</span></summary><p>{escape(operation['description'])}</p>"
+        f"<ul>{parameters}</ul><p>{answers}</p></details>"
+    )
 
 
 PAGE = """<!doctype html>
@@ -171,6 +217,6 @@ code {{ font: 13px ui-monospace, monospace }}
 </style></head><body>
 <h1>{title} <small>{version}</small></h1>
 <p>The machine-readable description is <a href="/openapi.json">/openapi.json</a> (OpenAPI 3.1).</p>
-{rows}
+{sections}
 </body></html>
 """

@@ -1,7 +1,8 @@
 """A route as data: its handler, its access rule, its rate limit, and its part of the API description."""
 
+import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -43,9 +44,13 @@ READS = Limit("read", "1000/minute")
 class Route:
     """One method of one path.
 
+    In the API description, the handler's name is the name of the operation, and the handler's docstring describes it.
+    `tag` is the operation's group. `example` is a JSON body that the route accepts.
+
     `limit` is None for a route without a rate limit. `credentials` names the source of the caller's credentials.
-    `body` and `answers` hold JSON Schemas, or types that pydantic can describe. `errors` lists the statuses of errors
-    that only this route has. `expect` decides when a client that sent `Expect: 100-continue` may send its body.
+    `body` and `answers` hold JSON Schemas, or types that pydantic can describe.
+    `errors` lists the errors that only some routes have: their statuses, or their classes, which also have a code.
+    `expect` decides when a client that sent `Expect: 100-continue` may send its body.
     `needs_factor` is false if a user who lacks a required second factor may call the route. `publishes` is true if a
     user without packages can become a publisher by it.
     """
@@ -59,13 +64,23 @@ class Route:
     parameters: Sequence[Mapping[str, Any]] = ()
     body: Mapping[str, Any] | None = None
     answers: Mapping[int, Any] = field(default_factory=dict)
-    errors: Sequence[int] = ()
+    errors: Sequence[int | type[RegistryError]] = ()
     documented: bool = True
     credentials: str = BEARER
     needs_factor: bool = True
     publishes: bool = False
     render_error: ErrorRenderer = problems.render
     expect: ExpectHandler | None = None
+    tag: str = ""
+    example: Any = None
+
+    @property
+    def name(self) -> str:
+        return self.handler.__name__
+
+    @property
+    def description(self) -> str:
+        return inspect.getdoc(self.handler) or ""
 
     @cached_property
     def id(self) -> str:
@@ -81,6 +96,11 @@ class Route:
     def is_negotiated(self) -> bool:
         """Whether the request's Accept header chooses one of several media types."""
         return any(isinstance(kind, tuple) for kind in self.answers.values())
+
+
+def group(tag: str, *routes: Route) -> tuple[Route, ...]:
+    """The routes with `tag`, the name of their group in the API description."""
+    return tuple(replace(route, tag=tag) for route in routes)
 
 
 def query(name: str, schema: Mapping[str, Any], description: str, **more: Any) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from typing_extensions import TypedDict
 
 from registry.accounts.requests import principal_of
 from registry.changes.log import ChangeLog
-from registry.errors import InvalidInput, NotFound
+from registry.errors import Conflict, InvalidInput, NotFound
 from registry.keys import DB
 from registry.sealing import Sealer
 from registry.web import paging
 from registry.web.parsing import Body, read_body
 from registry.web.responses import json_response
-from registry.web.route import READS, SIGNED_IN, Limit, Route
+from registry.web.route import READS, SIGNED_IN, Limit, Route, group
 from registry.webhooks import hooks, store
 from registry.webhooks.deliveries import log
 from registry.webhooks.guard import MAX_URL, Guard
@@ -115,7 +115,10 @@ class DeliveriesPage(TypedDict):
     limit: int
 
 
-async def post_webhook(request: web.Request) -> web.StreamResponse:
+async def create_webhook(request: web.Request) -> web.StreamResponse:
+    """Makes a webhook for one package, for all packages that you own, or (admins) for all packages. Only this answer
+    has the `secret` that signs its requests.
+    """
     who = principal_of(request)
     who.require("manage")
     body = await read_body(request, NewWebhook)
@@ -124,18 +127,21 @@ async def post_webhook(request: web.Request) -> web.StreamResponse:
     return json_response(made, status=201, headers=_NO_STORE)
 
 
-async def get_webhooks(request: web.Request) -> web.StreamResponse:
+async def list_webhooks(request: web.Request) -> web.StreamResponse:
+    """Your webhooks, page by page, without their secrets."""
     limit, after = paging.page_of(request, "webhooks")
     found = await hooks.list_hooks(request.app[DB], principal_of(request), after, limit + 1)
     return json_response(paging.page("webhooks", "webhooks", found, limit), headers=_NO_STORE)
 
 
 async def get_webhook(request: web.Request) -> web.StreamResponse:
+    """One of your webhooks, without its secret."""
     found = await hooks.get(request.app[DB], principal_of(request), _id_of(request))
     return json_response(found, headers=_NO_STORE)
 
 
-async def patch_webhook(request: web.Request) -> web.StreamResponse:
+async def update_webhook(request: web.Request) -> web.StreamResponse:
+    """Changes the address, the events or the description of a webhook, or disables and enables it."""
     who, webhook = principal_of(request), _id_of(request)
     who.require("manage")
     body = await read_body(request, WebhookChange)
@@ -145,21 +151,25 @@ async def patch_webhook(request: web.Request) -> web.StreamResponse:
 
 
 async def delete_webhook(request: web.Request) -> web.StreamResponse:
+    """Deletes a webhook and its deliveries."""
     await hooks.delete(request.app[DB], principal_of(request), _id_of(request))
     return web.Response(status=204)
 
 
-async def post_rotate(request: web.Request) -> web.StreamResponse:
+async def rotate_webhook_secret(request: web.Request) -> web.StreamResponse:
+    """Makes a new secret. For 24 hours, both secrets sign each request."""
     rotated = await hooks.rotate(request.app[DB], request.app[SEALER], principal_of(request), _id_of(request))
     return json_response(rotated, headers=_NO_STORE)
 
 
-async def post_ping(request: web.Request) -> web.StreamResponse:
+async def ping_webhook(request: web.Request) -> web.StreamResponse:
+    """Sends a request of the type `ping` to the webhook, to try it out."""
     queued = await log.ping(request.app[DB], principal_of(request), _id_of(request))
     return json_response(queued, status=202)
 
 
-async def get_deliveries(request: web.Request) -> web.StreamResponse:
+async def list_deliveries(request: web.Request) -> web.StreamResponse:
+    """What was sent to a webhook, newest first, with every attempt and its answer."""
     limit, before = paging.page_of(request, "deliveries", start=log.NEWEST)
     found = await log.deliveries(request.app[DB], principal_of(request), _id_of(request), before, limit + 1)
     page = paging.page("deliveries", "deliveries", found, limit, key="number")
@@ -167,7 +177,8 @@ async def get_deliveries(request: web.Request) -> web.StreamResponse:
     return json_response(page, headers=_NO_STORE)
 
 
-async def post_redeliver(request: web.Request) -> web.StreamResponse:
+async def redeliver(request: web.Request) -> web.StreamResponse:
+    """Sends one delivery again, with the same id, or all changes of a range of seqs as new deliveries."""
     who, webhook, db = principal_of(request), _id_of(request), request.app[DB]
     who.require("manage")
     body = await read_body(request, Redelivery)
@@ -199,18 +210,22 @@ def _route(method: str, path: str, handler: Callable[..., Any], summary: str, an
     return Route(method, f"/api/v1/webhooks{path}", handler, summary, SIGNED_IN, limit, answers=answers, **more)
 
 
-ROUTES = (
-    _route("POST", "", post_webhook, "Make a webhook", {201: hooks.Hook}, body=_json(NewWebhook), errors=(409,)),
-    _route("GET", "", get_webhooks, "Your webhooks", {200: WebhooksPage}, parameters=paging.PARAMETERS),
+_HOOK = {"url": "https://example.com/hook", "scope": {"package": "hello-world"}, "events": ["version.published"]}
+ROUTES = group(
+    "Webhooks",
+    _route("POST", "", create_webhook, "Make a webhook", {201: hooks.Hook}, body=_json(NewWebhook),
+           errors=(Conflict,), example=_HOOK),
+    _route("GET", "", list_webhooks, "Your webhooks", {200: WebhooksPage}, parameters=paging.PARAMETERS),
     _route("GET", "/{id}", get_webhook, "One of your webhooks", {200: hooks.Hook}),
-    _route("PATCH", "/{id}", patch_webhook, "Change, disable or enable a webhook", {200: hooks.Hook},
-           body=_json(WebhookChange)),
+    _route("PATCH", "/{id}", update_webhook, "Change, disable or enable a webhook", {200: hooks.Hook},
+           body=_json(WebhookChange), example={"enabled": True}),
     _route("DELETE", "/{id}", delete_webhook, "Delete a webhook", {204: None}),
-    _route("POST", "/{id}/rotate", post_rotate, "Make a new secret; the old one also signs for 24 hours",
+    _route("POST", "/{id}/rotate", rotate_webhook_secret, "Make a new secret; the old one also signs for 24 hours",
            {200: hooks.Rotated}),
-    _route("POST", "/{id}/ping", post_ping, "Send a ping to the webhook", {202: log.Queued}, errors=(409,)),
-    _route("GET", "/{id}/deliveries", get_deliveries, "What was sent to the webhook, newest first",
+    _route("POST", "/{id}/ping", ping_webhook, "Send a ping to the webhook", {202: log.Queued}, errors=(Conflict,)),
+    _route("GET", "/{id}/deliveries", list_deliveries, "What was sent to the webhook, newest first",
            {200: DeliveriesPage}, parameters=paging.PARAMETERS),
-    _route("POST", "/{id}/redeliver", post_redeliver, "Send one delivery, or a range of changes, again",
-           {202: log.Queued}, body=_json(Redelivery), errors=(409,)),
+    _route("POST", "/{id}/redeliver", redeliver, "Send one delivery, or a range of changes, again",
+           {202: log.Queued}, body=_json(Redelivery), errors=(Conflict,),
+           example={"from_seq": 100, "to_seq": 120}),
 )  # fmt: skip

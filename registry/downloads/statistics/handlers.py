@@ -8,12 +8,12 @@ from anybadge import Badge
 from registry.accounts.requests import visible_packages
 from registry.downloads.statistics.series import GROUPS, INTERVALS, Series, SeriesRequest, as_csv, series
 from registry.downloads.statistics.store import TRAITS
-from registry.errors import NotFound
+from registry.errors import NotFound, Quarantined
 from registry.keys import DB
 from registry.packages import read
 from registry.packages.requests import PACKAGE, name_of, redirect_look_alikes
 from registry.web.responses import accepts, matches, metadata_response, rendered_response, tag_of
-from registry.web.route import READS, Route, query
+from registry.web.route import READS, Route, group, query
 
 BADGES = ("version", "downloads", "license")
 BADGE_MAX_AGE = 300
@@ -35,6 +35,9 @@ class RegistryStats(read.RegistryStats):
 
 @redirect_look_alikes
 async def get_package_stats(request: web.Request) -> web.StreamResponse:
+    """The downloads of a package. With a period, an interval or a group, the answer also has a series, as JSON or as
+    CSV.
+    """
     wanted = SeriesRequest.parse(request.query, GROUPS, csv=accepts(request, "text/csv"))
     stats = await read.package_stats(request.app[DB], name_of(request))
     if wanted is None:
@@ -44,6 +47,9 @@ async def get_package_stats(request: web.Request) -> web.StreamResponse:
 
 
 async def get_registry_stats(request: web.Request) -> web.StreamResponse:
+    """The totals of the registry. With a period, an interval or a group, the answer also has a series, as JSON or as
+    CSV.
+    """
     wanted = SeriesRequest.parse(request.query, tuple(TRAITS), csv=accepts(request, "text/csv"))
     visible = visible_packages(request)
     if wanted is None:
@@ -56,6 +62,7 @@ async def get_registry_stats(request: web.Request) -> web.StreamResponse:
 
 @redirect_look_alikes
 async def get_badge(request: web.Request) -> web.StreamResponse:
+    """A badge for a README: a small SVG image with the version, the downloads or the licence of a package."""
     kind = request.match_info["badge"]
     if kind not in BADGES:
         raise NotFound(f"There is no badge {kind[:MAX_BADGE_TEXT]!r}; there are {', '.join(BADGES)}.")
@@ -113,11 +120,13 @@ def _group_by(groups: tuple[str, ...]) -> dict[str, object]:
     return query("group_by", {"type": "string", "enum": list(groups)}, "What downloads are grouped by")
 
 
-ROUTES = (
+ROUTES = group(
+    "Downloads",
     Route("GET", f"{PACKAGE}/stats", get_package_stats, "Downloads of a package, and over time", limit=READS,
-          parameters=(*_SERIES, _group_by(GROUPS)), answers={200: (PackageStats, "text/csv"), 301: None, 304: None}),
+          parameters=(*_SERIES, _group_by(GROUPS)), answers={200: (PackageStats, "text/csv"), 301: None, 304: None},
+          errors=(Quarantined,)),
     Route("GET", "/api/v1/stats", get_registry_stats, "Totals of the registry, and downloads over time", limit=READS,
           parameters=(*_SERIES, _group_by(tuple(TRAITS))), answers={200: (RegistryStats, "text/csv"), 304: None}),
     Route("GET", f"{PACKAGE}/badge/{{badge}}.svg", get_badge, "A badge as SVG: version, downloads or license",
-          limit=READS, answers={200: "image/svg+xml", 301: None, 304: None}),
+          limit=READS, answers={200: "image/svg+xml", 301: None, 304: None}, errors=(Quarantined,)),
 )  # fmt: skip
