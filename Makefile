@@ -32,6 +32,7 @@ up: $(VENV)/.devstack
 test: lint
 	@echo "== servers for the tests (downloaded once into $(CACHE))"
 	@$(BIN)/python -m registry.devstack fetch --cache "$(CACHE)" --tests
+	@$(BIN)/python -m tests.api_clients.node --cache "$(CACHE)"
 	@echo "== tests"
 	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m pytest -n 2 --dist worksteal --durations 20
 

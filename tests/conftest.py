@@ -54,6 +54,7 @@ SERVERS = {
 }
 # These tests start programs themselves.
 STARTERS = (
+    "tests/api_clients/",
     "tests/deploy/",
     "tests/devstack/",
     "tests/faults/",

@@ -41,7 +41,7 @@ class ChangePage(TypedDict):
     next: int
 
 
-class Keys(TypedDict):
+class LogKeys(TypedDict):
     keys: list[ListedKey]
 
 
@@ -156,7 +156,7 @@ async def get_checkpoint(request: web.Request) -> web.StreamResponse:
 
 async def list_log_keys(request: web.Request) -> web.StreamResponse:
     """The public keys that sign checkpoints, with the time in which each is valid."""
-    keys: Keys = {"keys": await request.app[CHECKPOINTS].keys()}
+    keys: LogKeys = {"keys": await request.app[CHECKPOINTS].keys()}
     return metadata_response(request, keys)
 
 
@@ -182,5 +182,5 @@ ROUTES = group(
     Route("GET", f"{CHANGES}/checkpoint", get_checkpoint, "The signed end of the log of changes", limit=READS,
           answers={200: Checkpoint}, errors=(NotConfigured,)),
     Route("GET", f"{CHANGES}/keys", list_log_keys, "The public keys that sign checkpoints", limit=READS,
-          answers={200: Keys, 304: None}),
+          answers={200: LogKeys, 304: None}),
 )  # fmt: skip

@@ -23,7 +23,7 @@ WRONG_CODE = f"The code is wrong or was used before. {proof.CLOCK_ADVICE}"
 EXISTS = "You have an authenticator app already. Remove it first with DELETE /api/v1/auth/totp."
 
 
-class Setup(TypedDict):
+class TotpSetup(TypedDict):
     """`secret` is in base 32, to be typed into an app. `uri` is its otpauth:// address, for a QR code."""
 
     secret: str
@@ -32,7 +32,7 @@ class Setup(TypedDict):
 
 async def set_up(
     db: Database, settings: AccountSettings, principal: Principal, given: Proof, address: str, public_url: str | None
-) -> Setup:
+) -> TotpSetup:
     """Makes a secret, which is a factor only after `confirm`. An earlier one that was not confirmed is replaced.
 
     Raises Forbidden, ConfirmationRequired, TooManyFailures, and Conflict if the user has an app.

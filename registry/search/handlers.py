@@ -13,7 +13,7 @@ from registry.search import explain as explaining
 from registry.search import search as use_case
 from registry.search import waiting
 from registry.search.keys import SEARCH
-from registry.search.page import Page
+from registry.search.page import SearchPage
 from registry.search.request import (
     EXPLAIN_PARAMETERS,
     PARAMETERS,
@@ -85,7 +85,7 @@ SEARCHES = Limit("search", "1000/minute")
 ROUTES = group(
     "Search",
     Route("GET", "/api/v1/search", search_packages, "Search packages", limit=SEARCHES, parameters=PARAMETERS,
-          answers={200: Page}),
+          answers={200: SearchPage}),
     Route("GET", "/api/v1/search/suggest", suggest_names, "Complete a name as it is typed", limit=SEARCHES,
           parameters=SUGGEST_PARAMETERS, answers={200: use_case.Suggestions}),
     Route("GET", "/api/v1/search/explain", explain_search, "Why a package ranks where it does, or isn't found",

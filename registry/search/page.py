@@ -48,7 +48,7 @@ class FacetValue(TypedDict):
     count: int
 
 
-class Page(TypedDict):
+class SearchPage(TypedDict):
     """`packages` equals `results`. `degraded` means that PostgreSQL answered, without facets and suggestions."""
 
     results: list[Result]
@@ -71,7 +71,7 @@ TEXT_TO, TEXT_MIDDLE = 0.90, 250.0
 NEAR = frozenset({"exact", "compact", "prefix", "words"})
 
 
-def page_of(request: SearchRequest, answer: Mapping[str, Any], latest: Mapping[str, Document]) -> Page:
+def page_of(request: SearchRequest, answer: Mapping[str, Any], latest: Mapping[str, Document]) -> SearchPage:
     """The page of results.
 
     With `versions=all`, `latest` maps package names to the package's {version, downloads, deprecation}.
@@ -87,7 +87,7 @@ def page_of(request: SearchRequest, answer: Mapping[str, Any], latest: Mapping[s
     return page
 
 
-def paged(request: SearchRequest, results: list[Result], total: int, positions: Sequence[Position]) -> Page:
+def paged(request: SearchRequest, results: list[Result], total: int, positions: Sequence[Position]) -> SearchPage:
     """A page with the members that every page has. `positions` are the sort values of the results."""
     follows = request.sort != RELEVANCE and len(results) == request.limit
     return {

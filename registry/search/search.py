@@ -17,7 +17,7 @@ from registry.search.documents import PACKAGES, VERSIONS, Document, timestamp
 from registry.search.fallback import store as fallback
 from registry.search.index import SearchIndex
 from registry.search.indexing import CONSUMER
-from registry.search.page import Page, Result, may_be_misspelt, page_of, paged, plain_highlight, suggestion
+from registry.search.page import Result, SearchPage, may_be_misspelt, page_of, paged, plain_highlight, suggestion
 from registry.search.request import SearchRequest
 from registry.search.terms import compact_form
 
@@ -42,7 +42,7 @@ async def search(
     request: SearchRequest,
     *,
     wait_seconds: float = WAIT_SECONDS,
-) -> Page:
+) -> SearchPage:
     """The page of results for `request`. It is `degraded` when it comes from PostgreSQL.
 
     Raises DatabaseUnavailable when PostgreSQL is needed and unavailable too.
@@ -71,7 +71,7 @@ async def suggest(
     return {"suggestions": names, "query": q}
 
 
-async def _from_index(index: SearchIndex, request: SearchRequest) -> Page:
+async def _from_index(index: SearchIndex, request: SearchRequest) -> SearchPage:
     kind = VERSIONS if request.every_version else PACKAGES
     max_popularity = await index.max_popularity()
     answer = first = await index.search(kind, query.build_with_spelling(request, max_popularity))
@@ -87,7 +87,7 @@ async def _from_index(index: SearchIndex, request: SearchRequest) -> Page:
     return page
 
 
-async def _from_database(db: Database, request: SearchRequest) -> Page:
+async def _from_database(db: Database, request: SearchRequest) -> SearchPage:
     async with db.read(snapshot=True) as conn:
         found, total = await fallback.search(conn, request)
     results = [_result(row) for row, _ in found]

@@ -6,6 +6,8 @@ from html import escape
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core.core_schema import WithDefaultSchema
 
 from registry.web.access import needs_credentials
 from registry.web.problems import Problem
@@ -97,7 +99,7 @@ def _operation(route: Route, schemas: dict[str, Any], private: bool, shared: Map
 def _security(route: Route, private: bool) -> list[dict[str, list[str]]]:
     if route.access == OPEN:
         return []
-    needed = [{route.credentials: []}]
+    needed: list[dict[str, list[str]]] = [{route.credentials: []}]
     return needed if needs_credentials(route, private=private) else [{}, *needed]
 
 
@@ -149,6 +151,13 @@ def _answer(status: int, kind: Any, schemas: dict[str, Any]) -> dict[str, Any]:
     return {**answer, "content": content} if content else answer
 
 
+class _WithoutDefaults(GenerateJsonSchema):
+    """Leaves out default values: generators of TypeScript clients would make members that have one required."""
+
+    def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+
 def _schema(kind: Any, schemas: dict[str, Any]) -> dict[str, Any]:
     """A `$ref` to the schema of `kind`, which is added to `schemas` under the name of the type or its title.
 
@@ -159,7 +168,7 @@ def _schema(kind: Any, schemas: dict[str, Any]) -> dict[str, Any]:
     else:
         is_typed_dict = isinstance(kind, type) and not issubclass(kind, BaseModel)
         mode: Any = "serialization" if is_typed_dict else "validation"
-        described = TypeAdapter(kind).json_schema(ref_template=_REFS, mode=mode)
+        described = TypeAdapter(kind).json_schema(ref_template=_REFS, mode=mode, schema_generator=_WithoutDefaults)
         for nested, schema in described.pop("$defs", {}).items():
             _add(nested, schema, schemas)
         name = described.get("title")

@@ -1,6 +1,7 @@
 """A route as data: its handler, its access rule, its rate limit, and its part of the API description."""
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,6 +21,8 @@ OPEN = "open"  # anyone may call it; the middleware ignores credentials
 OPTIONAL = "optional"  # anyone may call it; credentials, if given, must be valid
 READ = "read"  # anyone in a public registry, signed-in users in a private one
 SIGNED_IN = "signed in"  # signed-in users only
+
+_LINE_END = re.compile(r"(?<!\n)\n(?!\n)")  # within a paragraph
 
 BEARER = "bearer"  # credentials come in the header `Authorization: Bearer <token>`
 
@@ -80,7 +83,7 @@ class Route:
 
     @property
     def description(self) -> str:
-        return inspect.getdoc(self.handler) or ""
+        return _LINE_END.sub(" ", inspect.getdoc(self.handler) or "")
 
     @cached_property
     def id(self) -> str:

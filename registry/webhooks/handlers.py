@@ -104,7 +104,7 @@ class Redelivery(Body):
 
 
 class WebhooksPage(TypedDict):
-    webhooks: list[hooks.Hook]
+    webhooks: list[hooks.Webhook]
     next_cursor: str | None
     limit: int
 
@@ -213,11 +213,11 @@ def _route(method: str, path: str, handler: Callable[..., Any], summary: str, an
 _HOOK = {"url": "https://example.com/hook", "scope": {"package": "hello-world"}, "events": ["version.published"]}
 ROUTES = group(
     "Webhooks",
-    _route("POST", "", create_webhook, "Make a webhook", {201: hooks.Hook}, body=_json(NewWebhook),
+    _route("POST", "", create_webhook, "Make a webhook", {201: hooks.Webhook}, body=_json(NewWebhook),
            errors=(Conflict,), example=_HOOK),
     _route("GET", "", list_webhooks, "Your webhooks", {200: WebhooksPage}, parameters=paging.PARAMETERS),
-    _route("GET", "/{id}", get_webhook, "One of your webhooks", {200: hooks.Hook}),
-    _route("PATCH", "/{id}", update_webhook, "Change, disable or enable a webhook", {200: hooks.Hook},
+    _route("GET", "/{id}", get_webhook, "One of your webhooks", {200: hooks.Webhook}),
+    _route("PATCH", "/{id}", update_webhook, "Change, disable or enable a webhook", {200: hooks.Webhook},
            body=_json(WebhookChange), example={"enabled": True}),
     _route("DELETE", "/{id}", delete_webhook, "Delete a webhook", {204: None}),
     _route("POST", "/{id}/rotate", rotate_webhook_secret, "Make a new secret; the old one also signs for 24 hours",

@@ -33,7 +33,7 @@ EVENTS = frozenset({"*", *TYPES, *(f"{each.partition('.')[0]}.*" for each in TYP
 """What a webhook may subscribe to: types of changes, all types of a family such as `version.*`, or `*`."""
 
 
-class Hook(TypedDict):
+class Webhook(TypedDict):
     """`scope` is {"package": name}, {"owner": "me"} or "all".
 
     `silent`: the maker has lost the right that the webhook needs, so that nothing is sent. `failing_since` is None
@@ -84,7 +84,7 @@ class Change:
     enabled: bool | None
 
 
-async def create(db: Database, sealer: Sealer, guard: Guard, who: Principal, wanted: Wanted) -> Hook:
+async def create(db: Database, sealer: Sealer, guard: Guard, who: Principal, wanted: Wanted) -> Webhook:
     """Makes a webhook. Raises InvalidInput, NotFound, Forbidden, Conflict."""
     who.require("manage")
     host = await _check_url(guard, wanted.url)
@@ -113,7 +113,7 @@ async def create(db: Database, sealer: Sealer, guard: Guard, who: Principal, wan
         return {**shown(await _find(conn, who, made)), "secret": secret}
 
 
-async def list_hooks(db: Database, who: Principal, after: int, count: int) -> list[Hook]:
+async def list_hooks(db: Database, who: Principal, after: int, count: int) -> list[Webhook]:
     """Up to `count` webhooks of the user with ids above `after`, without those that the token must not see."""
     who.require("manage")
     async with db.read() as conn:
@@ -121,13 +121,13 @@ async def list_hooks(db: Database, who: Principal, after: int, count: int) -> li
         return [shown(row) for row in await store.of_user(conn, who.user_id, names, after, count)]
 
 
-async def get(db: Database, who: Principal, webhook: int) -> Hook:
+async def get(db: Database, who: Principal, webhook: int) -> Webhook:
     """Raises NotFound, Forbidden."""
     async with db.read() as conn:
         return shown(await _find(conn, who, webhook))
 
 
-async def change(db: Database, guard: Guard, who: Principal, webhook: int, wanted: Change) -> Hook:
+async def change(db: Database, guard: Guard, who: Principal, webhook: int, wanted: Change) -> Webhook:
     """Changes what is not None. Raises InvalidInput, NotFound, Forbidden."""
     who.require("manage")
     if wanted.url is not None:
@@ -225,7 +225,7 @@ async def _audit(conn: Connection, action: str, who: Principal, row: Row, detail
     await audit.write(conn, action, who.actor, package_id=row.package_id, details=details)
 
 
-def shown(row: Row) -> Hook:
+def shown(row: Row) -> Webhook:
     scope: Any = {"package": row.package} if row.scope == store.PACKAGE else {"owner": "me"}
     return {
         "id": row.id,

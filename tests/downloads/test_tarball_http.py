@@ -49,6 +49,24 @@ async def test_head_has_the_same_headers_and_counts_nothing(demo: Registry):
     assert await counted(demo) == 1
 
 
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("*/*", "application/gzip"),
+        ("application/octet-stream", "application/octet-stream"),
+        ("application/octet-stream, application/json;q=0.5", "application/octet-stream"),
+        ("application/octet-stream, application/gzip", "application/gzip"),
+        ("application/octet-stream;q=0", "application/gzip"),
+    ],
+)
+async def test_a_client_that_accepts_only_bytes_gets_them_as_bytes(demo: Registry, accept: str, expected: str):
+    answer = await demo.get(TARBALL, headers={"Accept": accept})
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == expected
+    assert answer.headers["Vary"] == "Accept"
+    assert "Content-Encoding" not in answer.headers
+
+
 async def test_latest_serves_the_tarball_of_the_latest_version(demo: Registry):
     ada = await demo.user()
     await ada.publish("demo", "2.0.0-rc.1")

@@ -15,7 +15,8 @@ TARBALLS = st.builds(
     st.text(),
 )
 
-schemathesis.openapi.media_type("application/gzip", st.one_of(TARBALLS, st.binary()))
+for media_type in ("application/gzip", "application/octet-stream"):
+    schemathesis.openapi.media_type(media_type, st.one_of(TARBALLS, st.binary()))
 
 
 @schemathesis.serializer("application/gzip")

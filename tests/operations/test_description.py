@@ -12,6 +12,7 @@ from registry import __version__
 from registry.app import ROUTES
 from tests.client import Registry
 from tests.conftest import MakeRegistry
+from tests.web.shape import case
 
 
 async def described(registry: Registry) -> Any:
@@ -60,6 +61,45 @@ async def test_it_describes_every_route_once_and_nothing_else(registry: Registry
     assert len(ids) == len(set(ids))
 
 
+async def test_every_operation_has_a_name_a_tag_a_description_and_an_example(registry: Registry):
+    spec = await described(registry)
+    tags = {tag["name"] for tag in spec["tags"]}
+    used = set()
+    for path, operations in spec["paths"].items():
+        for method, operation in operations.items():
+            with case((method, path)):
+                assert re.fullmatch("[a-z]+(_[a-z]+)*", operation["operationId"])
+                assert operation["summary"]
+                assert operation["description"].endswith(".")
+                assert set(operation["tags"]) <= tags
+                used |= set(operation["tags"])
+                body = operation.get("requestBody", {"content": {}})["content"].get("application/json")
+                assert body is None or body["example"]
+    assert used == tags
+
+
+async def test_it_names_the_codes_of_the_errors_of_an_operation(registry: Registry):
+    publish = (await described(registry))["paths"]["/api/v1/packages"]["post"]["responses"]
+    assert "`version_exists`, `version_burned`" in publish["409"]["description"]
+    assert "`checksum_mismatch`" in publish["400"]["description"]
+
+
+async def test_every_body_that_is_json_has_a_named_schema(registry: Registry):
+    spec = await described(registry)
+    for path, operations in spec["paths"].items():
+        for method, operation in operations.items():
+            contents = [operation.get("requestBody", {}), *operation["responses"].values()]
+            schemas = [each["content"]["application/json"]["schema"] for each in contents if _has_json(each)]
+            for schema in schemas:
+                with case((method, path)):
+                    item = schema.get("items", schema)
+                    assert "$ref" in item or path == "/api/v1/openapi.json"
+
+
+def _has_json(described_body: Any) -> bool:
+    return "application/json" in described_body.get("content", {})
+
+
 async def test_it_is_also_served_below_the_api_base(registry: Registry):
     for path in ("/openapi.json", "/docs"):
         assert (await registry.get(path)).body == (await registry.get(registry.url + path)).body
@@ -70,10 +110,10 @@ async def test_it_says_where_credentials_are_needed(make_registry: MakeRegistry)
     spec = await described(await make_registry())
     assert spec["paths"]["/api/v1/packages"]["get"]["security"] == offered
     assert spec["paths"]["/api/v1/packages"]["post"]["security"] == needed
-    assert "security" not in spec["paths"]["/api/v1/auth/login"]["post"]
+    assert spec["paths"]["/api/v1/auth/login"]["post"]["security"] == []
     private = await described(await make_registry(REGISTRY_ACCESS="private"))
     assert private["paths"]["/api/v1/packages"]["get"]["security"] == needed
-    assert "security" not in private["paths"]["/api/v1/health"]["get"]
+    assert private["paths"]["/api/v1/health"]["get"]["security"] == []
 
 
 async def test_the_page_shows_every_operation_without_a_script(registry: Registry):
@@ -88,6 +128,7 @@ async def test_the_page_shows_every_operation_without_a_script(registry: Registr
     for route in (each for each in ROUTES if each.documented):
         assert route.path in text
         assert route.summary in text
+        assert route.description in text or not route.documented
 
 
 class _Page(HTMLParser):
