@@ -60,7 +60,7 @@ async def test_head_has_the_same_headers_and_counts_nothing(demo: Registry):
     ],
 )
 async def test_a_client_that_accepts_only_bytes_gets_them_as_bytes(demo: Registry, accept: str, expected: str):
-    answer = await demo.get(TARBALL, headers={"Accept": accept})
+    answer = await demo.get(HERE, headers={"Accept": accept})
     assert answer.status == 200
     assert answer.headers["Content-Type"] == expected
     assert answer.headers["Vary"] == "Accept"
