@@ -50,9 +50,9 @@ async def end(db: Database, settings: AccountSettings, principal: Principal, giv
     """
     user = await proof.confirm(db, settings, principal, given, address)
     async with db.transaction() as conn:
-        await totp.lock(conn, principal)
         # Packages first, as everybody who changes a package: the other order could end in a deadlock.
         await roles.lock_packages_of(conn, user.id)
+        await totp.lock(conn, principal)
         await accounts.lock_for_end(conn, user.id)
         # Again, for roles that the user got meanwhile. The locks keep other owners from leaving until the end.
         held = await roles.lock_packages_of(conn, user.id)
