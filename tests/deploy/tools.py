@@ -1,6 +1,7 @@
-"""Finds the programs that the tests use: installed ones, or ones unpacked from Debian's packages without root."""
+"""Finds the programs that the tests use: installed ones, ones unpacked from Debian's packages, or ones built by Go."""
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -20,12 +21,14 @@ PACKAGES = {
     "curl": ("curl", "libcurl4"),
     "wget": ("wget",),
 }
+GO_MODULES = {"actionlint": "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"}
 FOLDERS = ("usr/sbin", "usr/bin")
 
 
 def program(name: str, cache: Path) -> Path:
-    """The program `name`: from the virtual environment, the PATH, or a Debian package unpacked once into `cache`.
+    """The program `name`: from the virtual environment, the PATH, or made once in `cache`.
 
+    It is made from a Debian package or by Go.
     Raises RuntimeError that says what to install when there is no way to get it.
     """
     beside_python = Path(sys.executable).with_name(name)
@@ -33,6 +36,8 @@ def program(name: str, cache: Path) -> Path:
         return beside_python
     if found := shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin"):
         return Path(found)
+    if name in GO_MODULES:
+        return _build(name, cache)
     if name not in PACKAGES:
         raise RuntimeError(f"{name} is not installed. It comes with `pip install -e '.[test]'`.")
     cache.mkdir(parents=True, exist_ok=True)
@@ -41,6 +46,20 @@ def program(name: str, cache: Path) -> Path:
         if not root.is_dir():
             _unpack(root)
     return next(root / folder / name for folder in FOLDERS if (root / folder / name).is_file())
+
+
+def _build(name: str, cache: Path) -> Path:
+    module = GO_MODULES[name]
+    folder = cache / f"{name}-{module.rpartition('@')[2]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with fasteners.InterProcessLock(cache / f"{name}.lock"):
+        if not (folder / name).is_file():
+            go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+            if go is None:
+                raise RuntimeError(f"Install {name}, or install Go 1.24 or later, which builds it.")
+            environ = {**os.environ, "GOBIN": str(folder)}
+            subprocess.run([go, "install", module], check=True, capture_output=True, timeout=300, env=environ)
+    return folder / name
 
 
 def environment(found: Path) -> dict[str, str]:

@@ -1,34 +1,27 @@
-"""The templates of deploy/ci: the script against the real service, the others against their schemas."""
+"""The templates of deploy/ci: each publishes to the real service, and fits the checkers of its CI service."""
 
-import asyncio
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
-from ephemeral_port_reserve import reserve
+import yaml
 
 from tests.client import Registry, tarball
-from tests.publishers.issuer import AUDIENCE, Issuer, github
+from tests.conftest import MakeRegistry
+from tests.deploy.tools import program
+from tests.publishers.issuer import AUDIENCE, Issuer, github, gitlab
+from tests.publishers.jobs import CI, github_identity, github_job, registry_for_jobs, run
 from tests.publishers.test_forgeries import TRUSTED
+from tests.servers import cache_folder
 
-CI = Path(__file__).parents[2] / "deploy" / "ci"
+PUBLISH = CI / "publish.sh"
 
 
 async def publish(registry: Registry, file: Path, **variables: str) -> tuple[int, str]:
-    """Runs the script. Returns (exit code, output)."""
-    environment = {"PATH": os.environ["PATH"], "SYNAPSE_REGISTRY_URL": registry.url, **variables}
-    process = await asyncio.create_subprocess_exec(
-        *("sh", str(CI / "publish.sh"), str(file)),
-        env=environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    return process.returncode or 0, output.decode()
+    """Runs publish.sh. Returns (exit code, output)."""
+    return await run(f"sh {PUBLISH} {file}", file.parent, **{"SYNAPSE_REGISTRY_URL": registry.url, **variables})
 
 
 def pack_in_folder(file: Path, source: Path, folder: str) -> None:
@@ -60,30 +53,10 @@ async def test_the_script_requests_githubs_id_token(trusting: Registry, issuer: 
     assert (await ada.call("POST", "/auth/publishers", json={**TRUSTED, "package": "demo"})).status == 201
     file = tmp_path / "demo.tar.gz"
     file.write_bytes(tarball())
-    asked: list[tuple[Any, Any]] = []
-
-    async def give(request: web.Request) -> web.Response:
-        asked.append((request.headers["Authorization"], request.query["audience"]))
-        return web.json_response({"value": issuer.token(github(aud=request.query["audience"]))})
-
-    app = web.Application()
-    app.router.add_get("/token", give)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        port = reserve()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        code, output = await publish(
-            trusting,
-            file,
-            ACTIONS_ID_TOKEN_REQUEST_URL=f"http://127.0.0.1:{port}/token?api-version=2",
-            ACTIONS_ID_TOKEN_REQUEST_TOKEN="hush",
-            SYNAPSE_AUDIENCE=AUDIENCE,
-        )
-    finally:
-        await runner.cleanup()
+    async with github_identity(issuer, github()) as (variables, audiences):
+        code, output = await publish(trusting, file, SYNAPSE_AUDIENCE=AUDIENCE, **variables)
     assert code == 0, output
-    assert asked == [("Bearer hush", AUDIENCE)]
+    assert audiences == [AUDIENCE]
 
 
 async def test_the_script_says_what_is_missing(trusting: Registry, tmp_path: Path):
@@ -99,21 +72,57 @@ async def test_the_script_says_what_is_missing(trusting: Registry, tmp_path: Pat
     assert (await publish(trusting, tmp_path / "nothing"))[0] == 1
 
 
-@pytest.mark.parametrize(
-    ("file", "schema"), [("github.yml", "vendor.github-workflows"), ("gitlab.yml", "vendor.gitlab-ci")]
-)
-def test_templates_fit_their_schemas(file: str, schema: str):
-    check = Path(sys.executable).with_name("check-jsonschema")
-    ran = subprocess.run(
-        [
-            check,
-            "--builtin-schema",
-            schema,
-            *(["--data-transform", "gitlab-ci"] if "gitlab" in file else []),
-            CI / file,
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
+def package(folder: Path, **fields: Any) -> Path:
+    """Writes a package into a new folder."""
+    folder.mkdir()
+    folder.joinpath("synapse.json").write_text('{"name": "demo", "version": "1.0.0", "description": "A demo"}')
+    return folder
+
+
+async def test_the_template_of_github_publishes(make_registry: MakeRegistry, issuer: Issuer, tmp_path: Path):
+    registry, url = await registry_for_jobs(make_registry, issuer)
+    ada = await registry.user("ada")
+    assert (await ada.call("POST", "/auth/publishers", json={**TRUSTED, "package": "demo"})).status == 201
+    output = await github_job(
+        (CI / "github.yml").read_text(), url, issuer, package(tmp_path / "demo"), github(environment="production")
     )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "Published demo 1.0.0" in output
+    assert (await registry.get("/packages/demo/1.0.0")).json["provenance"]["workflow"] == "release.yml"
+
+
+async def test_the_template_of_gitlab_publishes(make_registry: MakeRegistry, issuer: Issuer, tmp_path: Path):
+    registry, url = await registry_for_jobs(make_registry, issuer, "gitlab")
+    ada = await registry.user("ada")
+    trusted = {"kind": "gitlab", "project": "group/project", "environment": "production", "package": "demo"}
+    assert (await ada.call("POST", "/auth/publishers", json=trusted)).status == 201
+    job = yaml.safe_load((CI / "gitlab.yml").read_text().replace("https://registry.example", url))["publish"]
+    [(variable, wanted)] = job["id_tokens"].items()
+    token = issuer.token(gitlab(aud=wanted["aud"], environment=job["environment"]))
+    assert job["before_script"] == ['pip install "$SYNAPSE_CLIENT"']
+    folder = package(tmp_path / "demo")
+    code, output = await run("\n".join(job["script"]), folder, **job["variables"], **{variable: token})
+    assert code == 0, output
+    assert (await registry.get("/packages/demo/1.0.0")).json["provenance"]["repository"] == "group/project"
+
+
+@pytest.mark.parametrize(
+    ("file", "arguments"),
+    [
+        ("github.yml", ("check-jsonschema", "--builtin-schema", "vendor.github-workflows")),
+        ("github.yml", ("actionlint", "-no-color")),
+        ("gitlab.yml", ("check-jsonschema", "--builtin-schema", "vendor.gitlab-ci", "--data-transform", "gitlab-ci")),
+    ],
+)
+def test_templates_have_no_mistakes(file: str, arguments: tuple[str, ...], tmp_path: Path):
+    checker = program(arguments[0], cache_folder(os.environ))
+
+    def check(text: str) -> subprocess.CompletedProcess[str]:
+        copy = tmp_path / file
+        copy.write_text(text)
+        return subprocess.run([checker, *arguments[1:], copy], capture_output=True, text=True, check=False)
+
+    text = (CI / file).read_text()
+    checked = check(text)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    wrong = text.replace("runs-on", "run-on").replace("script:", "scripts:")
+    assert check(wrong).returncode == 1
