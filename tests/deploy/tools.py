@@ -56,7 +56,7 @@ def _build(name: str, cache: Path) -> Path:
         if not (folder / name).is_file():
             go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
             if go is None:
-                raise RuntimeError(f"Install {name}, or install Go 1.24 or later, which builds it.")
+                raise RuntimeError(f"Install {name}, or install Go 1.25 or newer, which builds it.")
             environ = {**os.environ, "GOBIN": str(folder)}
             subprocess.run([go, "install", module], check=True, capture_output=True, timeout=300, env=environ)
     return folder / name

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -173,6 +174,19 @@ async def test_each_forgery_is_refused_by_its_reason_and_the_right_token_is_not(
     assert (await exchange(trusting, right)).status == 200
     again = await exchange(trusting, right)
     assert (again.status, again.json["reason"]) == (401, "replayed")
+
+
+async def test_the_clocks_of_issuer_and_registry_may_differ_by_a_minute(trusting: Registry, issuer: Issuer):
+    ada = await trusting.user("ada")
+    await ada.publish("demo")
+    assert (await ada.call("POST", "/packages/demo/publishers", json=TRUSTED)).status == 201
+    now = int(time.time())
+    for times in ({"exp": now - 20}, {"iat": now + 40}, {"nbf": now + 40}):
+        with case(times):
+            answer = await exchange(trusting, issuer.token(github(**times)))
+            assert answer.status == 200, answer.body
+            left = datetime.fromisoformat(answer.json["expires_at"]) - datetime.now(UTC)
+            assert timedelta(minutes=14) < left <= timedelta(minutes=15)
 
 
 async def test_no_forgery_fits_an_elliptic_key_of_the_same_name(trusting: Registry, issuer: Issuer):
