@@ -39,10 +39,17 @@ def use_all(conn: sa.Connection) -> int:
 
 
 @contextmanager
-def long_transaction(settings: DatabaseSettings) -> Iterator[sa.Connection]:
-    """A transaction that has read and written every table, and stays open."""
+def idle_transaction(settings: DatabaseSettings) -> Iterator[sa.Connection]:
+    """A transaction that PostgreSQL doesn't end, however long it does nothing."""
     with connect(settings) as conn:
         conn.execute(sa.text("SET idle_in_transaction_session_timeout = 0"))
+        yield conn
+
+
+@contextmanager
+def long_transaction(settings: DatabaseSettings) -> Iterator[sa.Connection]:
+    """A transaction that has read and written every table, and stays open."""
+    with idle_transaction(settings) as conn:
         use_all(conn)
         yield conn
 
@@ -149,7 +156,7 @@ def test_a_revision_that_never_gets_its_lock_ends_with_an_error(
 def test_each_revision_commits_by_itself(empty: DatabaseSettings, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(migrate, "TRIES", 1)
     migrate.upgrade(empty, "0001")
-    with connect(empty) as blocker:
+    with idle_transaction(empty) as blocker:
         blocker.execute(sa.text("SELECT * FROM packages"))
         blocker.execute(sa.text("LOCK TABLE packages"))
         with pytest.raises(StackError):
@@ -160,7 +167,7 @@ def test_each_revision_commits_by_itself(empty: DatabaseSettings, monkeypatch: p
 
 
 def test_two_migrators_take_turns(empty: DatabaseSettings):
-    with connect(empty) as other:
+    with idle_transaction(empty) as other:
         other.execute(sa.select(sa.func.pg_advisory_lock(lock_numbers.MIGRATE)))
         migrator = Migrator(empty, REVISIONS[-1])
         migrator.wait_for(lambda: any("Another process" in line for line in migrator.lines))

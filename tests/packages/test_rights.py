@@ -35,14 +35,16 @@ def allowed(who: Principal, role: str | None) -> set[Action]:
 
 def test_each_role_allows_its_actions():
     assert allowed(principal(), None) == set()
-    maintains = {Action.PUBLISH, Action.YANK, Action.DEPRECATE}
+    maintains = {Action.PUBLISH, Action.YANK, Action.DEPRECATE, Action.WEBHOOK}
     assert allowed(principal(), MAINTAINER) == maintains
-    assert allowed(principal(), OWNER) == {*maintains, Action.DELETE, Action.MANAGE, Action.AUDIT}
+    assert allowed(principal(), OWNER) == {
+        *maintains, Action.DELETE, Action.MANAGE, Action.TRUST, Action.LIST_PUBLISHERS, Action.AUDIT,
+    }  # fmt: skip
 
 
-def test_an_admin_may_do_all_except_publish_for_others_and_invite():
+def test_an_admin_does_not_act_in_place_of_the_owners_of_a_package():
     admin = principal("admin")
-    assert allowed(admin, None) == set(Action) - {Action.PUBLISH, Action.MANAGE}
+    assert allowed(admin, None) == set(Action) - {Action.PUBLISH, Action.MANAGE, Action.TRUST, Action.WEBHOOK}
     assert allowed(admin, OWNER) == set(Action)
 
 
@@ -52,6 +54,7 @@ def test_an_admin_may_do_all_except_publish_for_others_and_invite():
         ({"publish"}, {Action.PUBLISH}),
         ({"yank"}, {Action.YANK, Action.DEPRECATE, Action.DELETE}),
         ({"read"}, set()),
+        ({"manage"}, {Action.MANAGE, Action.TRUST, Action.LIST_PUBLISHERS, Action.AUDIT, Action.WEBHOOK}),
         ({"publish", "yank"}, {Action.PUBLISH, Action.YANK, Action.DEPRECATE, Action.DELETE}),
     ],
 )
