@@ -83,7 +83,13 @@ def check_username(username: str) -> str:
 
 
 def check_email(email: str) -> str:
-    """Returns `email`. Raises ValueError if it doesn't look like an e-mail address. Letters may be of any script."""
+    """Returns `email`. Raises ValueError if it doesn't look like an e-mail address. Letters may be of any script.
+
+    Letters whose lower case begins with an ASCII letter, such as the Kelvin sign, are refused. Addresses are compared
+    in lower case, so the mailbox of a stranger could pass for that of a user.
+    """
+    if any(not letter.isascii() and letter.lower()[0].isascii() for letter in email):
+        raise ValueError("must not have letters that look like ASCII letters")
     if len(email) > MAX_EMAIL or not email.isprintable() or not _EMAIL.fullmatch(email):
         raise ValueError(f"must be an address of at most {MAX_EMAIL} characters")
     return email

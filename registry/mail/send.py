@@ -88,15 +88,16 @@ class Mailer:
             MAILS.labels(outcome).inc()
 
     async def _send(self, configuration: Configuration, job: Job) -> str:
-        recipient = smtp.ascii_domain(str(job.payload["to"]))
         async with self._db.read() as conn:
-            if not await _is_needed(conn, job):
-                return NOT_NEEDED
+            to = await _address(conn, job)
+        if to is None:
+            return NOT_NEEDED
+        recipient = smtp.ascii_domain(to)
         async with smtp.opened(configuration, recipient) as envelope:
             async with self._db.transaction() as conn:
                 if not await queue.begin_once(conn, job):
                     return NOT_NEEDED  # another worker has taken the job
-                content = await _content(conn, configuration, job)
+                content = await _content(conn, configuration, job, to)
             if content is None:
                 return NOT_NEEDED
             try:
@@ -127,28 +128,34 @@ def hash_token(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-async def _is_needed(conn: Connection, job: Job) -> bool:
-    """False for a link to an address that no account has, so that the mail server never hears of that address."""
-    is_link = str(job.payload["action"]) in LINKS
-    return not is_link or await store.user_by_email(conn, str(job.payload["to"])) is not None
+async def _address(conn: Connection, job: Job) -> str | None:
+    """Where the mail of a job goes.
+
+    A link goes to the address that the account has stored, whatever spelling somebody typed. None if no account has the
+    address, so that the mail server never hears of it.
+    """
+    to = str(job.payload["to"])
+    if str(job.payload["action"]) not in LINKS:
+        return to
+    user = await store.user_by_email(conn, to)
+    return None if user is None else str(user.email)
 
 
-async def _content(conn: Connection, configuration: Configuration, job: Job) -> Content | None:
-    """Writes the mail of a job. None if it is no longer needed."""
+async def _content(conn: Connection, configuration: Configuration, job: Job, to: str) -> Content | None:
+    """Writes the mail of a job to the address `to`. None if it is no longer needed."""
     action = str(job.payload["action"])
     if action in LINKS:
-        return await _link(conn, configuration, job, LINKS[action])
+        return await _link(conn, configuration, to, LINKS[action])
     if action in INVITED:
         return await _invitations(conn, configuration, job)
     return Content(str(job.payload.get("name") or ""), await _notice(conn, configuration, job))
 
 
-async def _link(conn: Connection, configuration: Configuration, job: Job, purpose: str) -> Content | None:
+async def _link(conn: Connection, configuration: Configuration, address: str, purpose: str) -> Content | None:
     """A mail with a link. None if the address has no account any more, or got too many links within the last hour."""
-    address = str(job.payload["to"])
     user = await store.user_by_email(conn, address)
     # The lock makes two jobs for one address count one after the other.
-    if user is None or await accounts.lock_user(conn, user.id) is None:
+    if user is None or user.email != address or await accounts.lock_user(conn, user.id) is None:
         return None
     if await store.count_tokens(conn, purpose, address, PER) >= MOST_PER_ADDRESS:
         log.info("too many links for one address", extra={"user_id": user.id, "purpose": purpose})

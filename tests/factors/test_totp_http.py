@@ -3,6 +3,7 @@
 import asyncio
 
 from registry.accounts.delays.attempt import FREE_OF_ACCOUNT
+from registry.db.engine import Statement
 from registry.factors.administer import purge, reseal, reset_factors, unreadable
 from registry.keys import DB, SETTINGS
 from registry.settings import Settings
@@ -67,6 +68,17 @@ async def test_five_wrong_codes_end_the_challenge_also_when_they_come_at_once(re
     for _ in range(4):
         assert (await answer(registry, text, code="no-such-code")).json["code"] == "wrong_code"
     assert (await answer(registry, text, code=codes[0].upper().replace("-", " "))).status == 200
+
+
+async def test_a_challenge_ends_with_its_time(registry: Registry):
+    app, _ = await add_app(await registry.user())
+    text = (await challenge(registry))["challenge"]
+    async with registry.app[DB].transaction() as conn:
+        await conn.command("UPDATE login_challenges SET expires_at = expires_at - interval '5 minutes'")
+    assert (await answer(registry, text, code=app.code())).json["code"] == "unauthorized"
+    await purge(registry.app[DB])
+    async with registry.app[DB].read() as conn:
+        assert await conn.value(Statement("SELECT count(*) FROM login_challenges", {})) == 0
 
 
 async def test_wrong_codes_are_delayed_like_wrong_passwords(registry: Registry):

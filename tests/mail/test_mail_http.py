@@ -7,6 +7,7 @@ import pytest
 
 from registry.db.engine import Statement
 from registry.keys import DB
+from registry.mail import reset
 from tests.accounts.test_access_http import token_of as api_token_of
 from tests.client import PASSWORD, Answer, Registry, User
 from tests.conftest import MakeRegistry
@@ -219,3 +220,17 @@ async def test_of_two_resets_with_one_link_one_succeeds(registry: Registry, mail
         *(post(registry, "/auth/password/reset/confirm", token=link, password=f"{FRESH}{n}") for n in range(3))
     )
     assert sorted(each.status for each in answers) == [200, 400, 400]
+
+
+async def test_a_link_goes_to_the_stored_address_and_not_to_a_look_alike(registry: Registry, mailbox: Mailbox):
+    await registry.user("kim", email="kim@example.com")
+    await mailbox.wait_for("kim@example.com", "Verify")
+    for look_alike in ("\u212aim@example.com", "k\u0130m@example.com"):
+        check_error(await post(registry, "/auth/password/reset", email=look_alike), 400)
+        body = {"username": "mallory", "password": PASSWORD, "email": look_alike}
+        check_error(await registry.call("POST", "/auth/register", json=body), 400)
+    for typed in ("KIM@Example.com", "\u212aim@example.com"):  # the second as if an older release had queued it
+        await reset.request(registry.app[DB], typed)
+    await jobs_done(registry)
+    assert set(mailbox.recipients) == {"kim@example.com"}
+    assert len(mailbox.to("kim@example.com", "Reset your password")) >= 1

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from registry.db.engine import Statement
 from registry.events import audit
 from registry.events.audit import Actor
 from registry.keys import DB
@@ -140,3 +141,28 @@ async def test_factors_are_told_of_when_they_are_added_and_removed(registry: Reg
     assert await told(registry, mailbox, "A second factor was added") == ["ada"]
     assert (await ada.call("DELETE", "/auth/totp", json={"code": app.code()})).status == 204
     assert await told(registry, mailbox, "A second factor was removed") == ["ada"]
+
+
+async def test_publishers_are_told_to_all_owners(registry: Registry, mailbox: Mailbox):
+    ada, bob = await users(registry, "ada", "bob")
+    await ada.publish("demo")
+    invited = await ada.call("POST", "/packages/demo/invitations", json={"username": "bob", "role": "owner"})
+    assert (await bob.call("POST", f"/auth/invitations/{invited.json['id']}/accept")).status == 200
+    publisher = {"kind": "github", "repository": "org/repo", "workflow": "release.yml"}
+    added = await ada.call("POST", "/packages/demo/publishers", json=publisher)
+    assert added.status == 201, added.body
+    assert await told(registry, mailbox, "trusted publishers of demo changed") == ["ada", "bob"]
+    assert (await bob.call("DELETE", f"/packages/demo/publishers/{added.json['id']}")).status == 204
+    assert await told(registry, mailbox, "trusted publishers of demo changed") == ["ada", "ada", "bob", "bob"]
+
+
+async def test_the_first_publish_by_a_token_of_a_ci_job_is_not_told(registry: Registry, mailbox: Mailbox):
+    [ada] = await users(registry, "ada")
+    robot = await api_token_of(ada, name="robot", scopes=["publish"])
+    row = Statement("SELECT id FROM api_tokens", {})
+    async with registry.app[DB].transaction() as conn:
+        actor = Actor(ada.id, await conn.value(row), "robot", {"id": 1, "kind": "github"})
+        await audit.write(conn, "version.publish", actor, version="1.0.0")
+    assert await told(registry, mailbox, "published for the first time") == []
+    assert (await robot.put("demo", "1.0.0")).status == 201
+    assert await told(registry, mailbox, "published for the first time") == ["ada"]
