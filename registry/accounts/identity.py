@@ -121,3 +121,11 @@ class Principal:
 
     def _reaches(self, package: str | None) -> bool:
         return package is None or self.packages is None or package in self.packages
+
+
+def has_look_alikes(text: str) -> bool:
+    """Whether a letter that is not ASCII becomes an ASCII letter in lower case, such as the Kelvin sign.
+
+    Addresses are compared in lower case, so with such a letter the mailbox of a stranger could pass for that of a user.
+    """
+    return any(not letter.isascii() and letter.lower()[0].isascii() for letter in text)

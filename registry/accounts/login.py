@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from registry.accounts import passwords, store, tokens
 from registry.accounts.delays import attempt
-from registry.accounts.identity import Principal, User
+from registry.accounts.identity import Principal, User, has_look_alikes
 from registry.accounts.sessions import manage as sessions
 from registry.accounts.sessions import store as session_store
 from registry.accounts.sessions.manage import Login
@@ -189,7 +189,8 @@ async def _find(db: Database, name_or_email: str) -> tuple[User, str] | None:
     # PostgreSQL refuses NUL and lone surrogates, which no name contains. User names are ASCII, but PostgreSQL's lower()
     # turns some other letters into ASCII letters, such as U+0130 into i. Such a spelling would find the account
     # and have a failure counter of its own, so a guesser would get more guesses.
-    if not name_or_email.isprintable() or not (name_or_email.isascii() or "@" in name_or_email):
+    is_other_script = has_look_alikes(name_or_email) or not (name_or_email.isascii() or "@" in name_or_email)
+    if is_other_script or not name_or_email.isprintable():
         return None
     async with db.read() as conn:
         return await store.user_by_login(conn, name_or_email)

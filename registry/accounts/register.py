@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from registry.accounts import passwords, store
-from registry.accounts.identity import ROLES, Principal, User
+from registry.accounts.identity import ROLES, Principal, User, has_look_alikes
 from registry.db.engine import ConstraintViolated, Database
 from registry.errors import FieldError, Forbidden, InvalidInput, Unauthorized, UserExists
 from registry.events import audit
@@ -83,12 +83,8 @@ def check_username(username: str) -> str:
 
 
 def check_email(email: str) -> str:
-    """Returns `email`. Raises ValueError if it doesn't look like an e-mail address. Letters may be of any script.
-
-    Letters whose lower case begins with an ASCII letter, such as the Kelvin sign, are refused. Addresses are compared
-    in lower case, so the mailbox of a stranger could pass for that of a user.
-    """
-    if any(not letter.isascii() and letter.lower()[0].isascii() for letter in email):
+    """Returns `email`. Raises ValueError if it doesn't look like an e-mail address. Letters may be of any script."""
+    if has_look_alikes(email):
         raise ValueError("must not have letters that look like ASCII letters")
     if len(email) > MAX_EMAIL or not email.isprintable() or not _EMAIL.fullmatch(email):
         raise ValueError(f"must be an address of at most {MAX_EMAIL} characters")

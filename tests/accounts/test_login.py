@@ -194,9 +194,9 @@ async def test_a_hash_of_fewer_iterations_does_not_reveal_its_user(
     assert sum(iterations for _, iterations in runs) == 150_000
 
 
-@pytest.mark.parametrize("name", ["\u0130da", "ad\u00e5", "\u212atz"])
+@pytest.mark.parametrize("name", ["\u0130da", "ad\u00e5", "\u212atz", "\u0130da@example.com", "\u212atz@example.com"])
 async def test_letters_of_other_scripts_do_not_match_a_name(name: str, db: Database, settings: AccountSettings):
     for username in ("ida", "ada", "ktz"):
-        await register(db, settings, username, PASSWORD)
+        await register(db, settings, username, PASSWORD, f"{username}@example.com")
     with pytest.raises(Unauthorized):
         await login(db, settings, name, PASSWORD)
