@@ -4,13 +4,16 @@ It joins two sets of commands: those of the client, and those that run a registr
 """
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from registry import __version__, service_commands
 from registry.client import commands as client_commands
 from registry.client import environment
+from registry.client.failures import FAILED, INTERRUPTED
 
 DESCRIPTION = """\
 Publish, find and install packages, or run a registry.
@@ -53,17 +56,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import argcomplete
 
         argcomplete.autocomplete(top)
+    _open_closed_streams()
     options = top.parse_args(arguments)
     try:
         status: int = options.run(options)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader closed the pipe (`| head`). The interpreter must not try to flush the rest when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader closed the pipe (`| head`)
+        _discard_output()
         return 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename:
+            raise
+        _discard_output()
+        sys.stderr.write(f"error: The output can't be written: {error.strerror}.\n")
+        return FAILED
     except KeyboardInterrupt:
-        return 130
+        sys.stderr.write("\nInterrupted.\n")
+        return INTERRUPTED
     return status
+
+
+def _discard_output() -> None:
+    """Keeps the interpreter from trying to write the rest when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _open_closed_streams() -> None:
+    """Python has no object for a standard stream that the caller has closed (`>&-`)."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - open until the end
 
 
 def parser() -> argparse.ArgumentParser:

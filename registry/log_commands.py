@@ -13,21 +13,28 @@ from registry.setting_files import read_secret
 from registry.setting_types import log_keys
 
 KEY_HELP = """\
-Without FILE, the command uses the file that REGISTRY_LOG_KEY_FILE names. Without
-that either, it prints a private key and stores nothing.
+Without FILE, the command uses the file that REGISTRY_LOG_KEY_FILE names. If that
+is not set either, it prints a private key and stores nothing.
 
 A new file gets a new key. In a file that already has keys, the new key is put
 before them: the registry signs with it after its next start, and the former key
 vouches for it. The command prints the new public key, for `log verify --key`.
+
+examples:
+  synapse-registry log key /etc/synapse/log.key
 """
 
 VERIFY_HELP = """\
-Without --url, the command checks the log in the database. It names the first
-change that does not fit.
+Without --url, the command checks the log in the database of the settings. If a
+change does not fit, it names the first such change.
 
 With --state, it remembers the newest checkpoint and its key in FILE. The next
 time it finds out if the log was cut off or rewritten, or if it is signed by a
 new key that the remembered key does not vouch for.
+
+examples:
+  synapse-registry log verify
+  synapse-registry log verify --url https://registry.example.com --state log.json
 
 exit status:
   0  the log fits
@@ -38,8 +45,9 @@ exit status:
 
 def add_commands(add: Callable[..., argparse.ArgumentParser], commands: Any) -> None:
     """Adds both commands. `add` makes a command below the subparsers that it is given."""
-    group = commands.add_parser("log", help="sign and verify the log of changes")
-    actions = group.add_subparsers(required=True, metavar="ACTION")
+    text = "sign and verify the log of changes"
+    group = commands.add_parser("log", help=text, description=f"{text.capitalize()}.")
+    actions = group.add_subparsers(required=True, metavar="ACTION", title="actions")
     making = add("key", make_key, "make a key that signs the log of changes", actions)
     making.add_argument("file", nargs="?", type=Path, metavar="FILE", help="the file with the private keys")
     checking = add("verify", verify, "check that nobody has altered the log of changes", actions)

@@ -5,12 +5,11 @@ second, and neither help nor the error text of a wrong setting should wait for t
 """
 
 import argparse
-import getpass
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from registry import log_commands
+from registry import log_commands, user_commands
 from registry.errors import RegistryError, SettingsError, StackError
 from registry.setting_types import integer
 
@@ -145,60 +144,6 @@ def doctor(options: argparse.Namespace) -> int:
     return report.status
 
 
-def user_create(options: argparse.Namespace) -> None:
-    settings = _settings()
-    from registry.accounts.register import register
-
-    password = options.password or _ask_password()
-    role = "admin" if options.admin else "user"
-    _with_database(
-        settings, lambda db: register(db, settings.accounts, options.username, password, options.email, role)
-    )
-    _say(f"{options.username} can sign in ({role}).")
-
-
-def user_password(options: argparse.Namespace) -> None:
-    settings = _settings()
-    from registry.accounts import administer
-
-    password = _ask_password()
-    _with_database(settings, lambda db: administer.reset_password(db, settings.accounts, options.username, password))
-    _say(f"{options.username} has a new password; every login and API token from before has ended.")
-
-
-def user_role(options: argparse.Namespace) -> None:
-    settings = _settings()
-    from registry.accounts import administer
-
-    _with_database(settings, lambda db: administer.set_role(db, options.username, options.role))
-    _say(f"{options.username} is now {options.role}.")
-
-
-def user_active(options: argparse.Namespace) -> None:
-    settings = _settings()
-    from registry.accounts import administer
-
-    change = administer.reactivate if options.active else administer.deactivate
-    _with_database(settings, lambda db: change(db, options.username))
-    _say(f"{options.username} can{'' if options.active else 'not'} sign in.")
-
-
-def user_verify(options: argparse.Namespace) -> None:
-    settings = _settings()
-    from registry.accounts import administer
-
-    _with_database(settings, lambda db: administer.verify_email(db, options.username))
-    _say(f"The e-mail address of {options.username} is verified.")
-
-
-def user_reset_factors(options: argparse.Namespace) -> None:
-    settings = _settings()
-    from registry.factors.administer import reset_factors
-
-    _with_database(settings, lambda db: reset_factors(db, options.username))
-    _say(f"{options.username} can sign in with the password alone, and can add a second factor again.")
-
-
 def config(_: argparse.Namespace) -> None:
     from registry.settings import ENV_DOC, ENVIRONMENTS, variables
 
@@ -216,7 +161,7 @@ def add_commands(commands: Any) -> list[tuple[str, str]]:
     def add(name: str, command: object, text: str, under: Any = commands, more: str = "") -> argparse.ArgumentParser:
         if under is commands:
             listed.append((name, text))
-        about = f"{text[0].upper()}{text[1:]}. {more}"
+        about = f"{text[0].upper()}{text[1:]}. {more}".strip()
         parser: argparse.ArgumentParser = under.add_parser(name, help=text, description=about)
         parser.set_defaults(run=run, command=command, failed=1)
         return parser
@@ -263,7 +208,7 @@ def add_commands(commands: Any) -> list[tuple[str, str]]:
     checking.add_argument("--json", action="store_true", help="print the report as JSON")
     add("config", config, "list every setting")
     listed.append(("user", "manage accounts"))
-    _add_user(add, commands)
+    user_commands.add_commands(add, commands)
     listed.append(("log", "sign and verify the log of changes"))
     log_commands.add_commands(add, commands)
     return listed
@@ -282,41 +227,6 @@ def _add_reindex(add: Add) -> None:
         "--check", action="store_true", help="compare the index with PostgreSQL and repair differences"
     )
     instead.add_argument("--dashboards", action="store_true", help="write the documents of the dashboards again")
-
-
-def _add_user(add: Add, commands: Any) -> None:
-    users = commands.add_parser("user", help="manage accounts").add_subparsers(required=True, metavar="ACTION")
-    asks = "Asks for the password, or reads it from a pipe."
-    creating = add("create", user_create, "create an account", users, asks)
-    creating.add_argument("--admin", action="store_true", help="give the account the role admin")
-    creating.add_argument("--email", help="the account's e-mail address")
-    creating.add_argument("--password", help="the password; other users of this machine can see it in the process list")
-    resetting = add("password", user_password, "set the password of an account", users, asks)
-    role = add("role", user_role, "change the role of an account", users)
-    activating = add("activate", user_active, "let an account sign in again", users)
-    activating.set_defaults(active=True)
-    deactivating = add("deactivate", user_active, "keep an account from signing in, and end its tokens", users)
-    deactivating.set_defaults(active=False)
-    verifying = add("verify", user_verify, "mark the e-mail address of an account as verified", users)
-    forgetting = add("reset-factors", user_reset_factors, "remove the second factors of a user who lost them", users)
-    for command in (creating, resetting, role, activating, deactivating, verifying, forgetting):
-        command.add_argument("username")
-    role.add_argument("role", choices=("user", "admin"))
-
-
-def _with_database(settings: "Settings", work: Callable[[Any], Awaitable[object]]) -> None:
-    """Runs `work` with the database."""
-    from registry.db.engine import open_database
-
-    async def run() -> None:
-        async with open_database(settings.database) as db:
-            await work(db)
-
-    _await(run())
-
-
-def _ask_password() -> str:
-    return getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
 
 
 def _progress(*figures: object) -> None:

@@ -60,6 +60,7 @@ def test_only_the_command_line_reads_arguments():
     readers = {path for path in readers if not path.startswith("client/")}  # its functions get parsed options
     assert readers == {
         "cli.py", "devstack/__main__.py", "devstack/guard.py", "log_commands.py", "service_commands.py",
+        "user_commands.py",
     }  # fmt: skip
 
 

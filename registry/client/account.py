@@ -1,8 +1,10 @@
 """login, logout and whoami."""
 
 import argparse
+import contextlib
 import getpass
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from registry.client import environment
@@ -21,10 +23,9 @@ def login(client: Client, options: argparse.Namespace) -> None:
     if not ask and not (options.username and options.password_stdin):
         raise WrongUsage("There is no terminal to ask on. Use --username NAME and --password-stdin.")
     username = options.username or _ask("User name or e-mail address: ")
-    password = getpass.getpass() if ask else sys.stdin.readline(MAX_LINE).rstrip("\r\n")
-    answer = _sign_in(client, username, password, options.code, ask=ask)
+    answer = _sign_in(client, username, _password(ask=ask), options.code, ask=ask)
     known = answer["user"]["username"]
-    in_keyring = client.credentials.write(Login(client.url, known, answer["token"], str(answer.get("expires_at", ""))))
+    in_keyring = _keep(client, Login(client.url, known, answer["token"]))
     if answer.get("password_breached"):
         client.out.note("Your password is known from a breach at another service. Change it.")
     if environment.token():
@@ -32,6 +33,19 @@ def login(client: Client, options: argparse.Namespace) -> None:
     where = "the system's keyring" if in_keyring else "a file that only you can read"
     data = {"url": client.url, "user": answer["user"], "expires_at": answer.get("expires_at"), "keyring": in_keyring}
     client.out.result(data, f"Signed in to {client.url} as {known}. The token is in {where}.")
+
+
+def _keep(client: Client, login: Login) -> bool:
+    """Keeps a login, or ends it again where nothing can be kept. Returns whether the keyring has its token."""
+    try:
+        return client.credentials.write(login)
+    except (OSError, ClientError) as error:
+        with contextlib.suppress(ClientError):  # the token is lost here, and ends by itself
+            client.api_with(login.token).call("POST", "/auth/logout")
+        reason = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) else str(error)
+        raise ClientError(
+            f"The login can't be kept, so it is ended. {reason} Without a place for logins, set {environment.TOKEN}."
+        ) from error
 
 
 def _sign_in(client: Client, username: str, password: str, code: str | None, *, ask: bool) -> Any:
@@ -98,7 +112,30 @@ def whoami(client: Client, _: argparse.Namespace) -> None:
     client.out.result({"url": client.url, "user": user}, f"{user['username']}{role} at {client.url}")
 
 
+def _password(*, ask: bool) -> str:
+    with _typing():
+        password = getpass.getpass() if ask else sys.stdin.readline(MAX_LINE).rstrip("\r\n")
+    if not password:
+        raise WrongUsage("There is no password" + ("." if ask else " on standard input."))
+    return password
+
+
 def _ask(question: str) -> str:
     sys.stderr.write(question)
     sys.stderr.flush()
-    return sys.stdin.readline(MAX_LINE).strip()
+    with _typing():
+        answer = sys.stdin.readline(MAX_LINE)
+    if not answer:  # Ctrl-D
+        raise WrongUsage("There is no answer.")
+    return answer.strip()
+
+
+@contextlib.contextmanager
+def _typing() -> Iterator[None]:
+    """Names the ways in which reading from a user fails."""
+    try:
+        yield
+    except EOFError:  # Ctrl-D
+        raise WrongUsage("There is no answer.") from None
+    except UnicodeDecodeError as error:
+        raise WrongUsage(f"What was typed is no text in {error.encoding}.") from None

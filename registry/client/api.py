@@ -33,13 +33,10 @@ class Api:
         """The JSON of a route, with retries. Query parameters that are None are left out."""
         given = {name: value for name, value in query.items() if value is not None}
         request = self.request("GET", path + (f"?{urlencode(given)}" if given else ""))
-        found = self.transport.retry(lambda: self.send(request, read_json))
-        if found is None:
-            raise ClientError(f"The answer is empty. {NO_REGISTRY}")
-        return found
+        return self.transport.retry(lambda: self.send(request, read_json))
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """The JSON of a route that changes something, in one attempt. None when the answer is empty."""
+        """The JSON of a route that changes something, in one attempt."""
         return self.send(self.request(method, path, body), read_json)
 
     def request(self, method: str, path: str, body: Mapping[str, Any] | None = None, **options: Any) -> Request:
@@ -72,10 +69,10 @@ class Members(dict[str, Any]):
 
 
 def read_json(response: BaseHTTPResponse) -> Any:
-    """The body as a JSON object; None when it is empty. Raises ClientError when it is something else."""
+    """The body as a JSON object, without members when it is empty. Raises ClientError when it is something else."""
     data = read_bounded(response, MAX_ANSWER)
     if not data:
-        return None
+        return Members()
     try:
         found = json.loads(data, object_hook=Members)
     except (ValueError, RecursionError) as error:
@@ -89,15 +86,15 @@ def _failure(response: BaseHTTPResponse, *, is_login: bool) -> ClientError:
     status = response.status
     try:
         body = json.loads(read_bounded(response, MAX_ERROR))
-    except (ValueError, RecursionError):  # a proxy's page, for one
+    except (ValueError, RecursionError):
         body = None
-    if not isinstance(body, dict):
-        body = {}
+    if not isinstance(body, dict) or not isinstance(body.get("code"), str):
+        return _strange_failure(response)
     text = str(body.get("detail") or body.get("error") or f"The registry answered with status {status} and no reason.")
     if status == 401 and body.get("code") == "unauthorized" and not is_login:
         text += " Sign in with `synapse-registry login`."
     about: dict[str, Any] = {
-        "code": str(body.get("code") or "failed"),
+        "code": body["code"],
         "status": status,
         "errors": _field_errors(body.get("errors")),
         "body": body,
@@ -105,6 +102,17 @@ def _failure(response: BaseHTTPResponse, *, is_login: bool) -> ClientError:
     if status in _TRANSIENT:
         return TryLater(text, retry_after=_seconds(response.headers.get("Retry-After", "")), **about)
     return _CLASSES.get(status, ClientError)(text, **about)
+
+
+def _strange_failure(response: BaseHTTPResponse) -> ClientError:
+    """The failure of an answer that is not a registry's: the page of a proxy or of another website."""
+    status = response.status
+    text = f"The answer has the status {status} and is not from a registry."
+    if status in _TRANSIENT:
+        return TryLater(text, status=status, retry_after=_seconds(response.headers.get("Retry-After", "")))
+    # A page that is missing is not a package that is missing.
+    kind = NotAllowed if status in (401, 403) else ClientError
+    return kind(f"{text} {NO_REGISTRY}", status=status)
 
 
 def _field_errors(errors: object) -> list[Any]:

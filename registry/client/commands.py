@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shutil
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -58,7 +59,8 @@ class Adder:
 
     def _parser(self, name: str, text: str, more: str) -> Parser:
         self.listed.append((name, text))
-        description = textwrap.fill(f"{text[0].upper()}{text[1:]}. {more}".strip(), 100)
+        width = min(100, shutil.get_terminal_size().columns) - 2  # argparse's own texts have this width, too
+        description = textwrap.fill(f"{text[0].upper()}{text[1:]}. {more}".strip(), max(width, 20))
         command: Parser = self._commands.add_parser(
             name, help=text, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
         )
@@ -225,7 +227,11 @@ def _add_owners(adder: Adder) -> None:
     changing.add_argument("role", choices=ROLES, metavar="ROLE", help="owner or maintainer")
     setting.add_argument("users", nargs="+", metavar="USER[:ROLE]", help="a user, who becomes owner or ROLE")
     setting.add_argument("--reason", required=True, metavar="TEXT", help="why; it is kept in the audit log")
-    adder.add("invitations", "owners.invitations", "list the invitations that you got", f"{run_as} invitations")
+    listing_open = adder.add(
+        "invitations", "owners.invitations", "list the invitations that you got, or those to a package",
+        f"{run_as} invitations\n{run_as} invitations hello-world",
+    )  # fmt: skip
+    listing_open.add_argument("package", nargs="?", metavar="NAME", help="one of your packages")
     for answer in ("accept", "decline"):
         answering = adder.add(answer, "owners.answer", f"{answer} an invitation", f"{run_as} {answer} 17")
         answering.set_defaults(answer=answer)

@@ -5,70 +5,74 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from registry.client.failures import ClientError
 
 SERVICE = "synapse-registry"
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Login:
-    """A login at the registry `url`. `token` is "" in the file when the keyring has it.
-
-    `expires_at` is the registry's text, in RFC 3339; "" when it named no time.
-    """
+    """A login at the registry `url`. `token` is "" in the file when the keyring has it."""
 
     url: str
     username: str
     token: str
-    expires_at: str
 
-    def has_expired(self, now: datetime) -> bool:
-        try:
-            return datetime.fromisoformat(self.expires_at) <= now
-        except (ValueError, TypeError):  # not a time, or one without a zone: the registry decides
-            return False
+
+class KeyringFailed(Exception):
+    """The keyring is missing, locked or broken."""
 
 
 class Credentials:
-    """The logins of this user, in `folder`."""
+    """The logins of this user, in `folder`. Without a folder there are none, and none can be kept."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
     def read(self, url: str) -> Login | None:
         """The login at `url`, with its token. None when there is none."""
-        login = _read(self._file(url))
+        login = _read(self._file(self._folder, url)) if self._folder else None
         if login is None or login.token:
             return login
-        keyring = _keyring()
-        token = _from_keyring(keyring, url) if keyring else None
+        reason = "it has no such entry"
+        try:
+            token = _ask_keyring(lambda keyring: keyring.get_password(SERVICE, url))
+        except KeyringFailed as failed:
+            token, reason = None, str(failed)
         if not token:
             raise ClientError(
-                f"The token for {url} is in the system's keyring, which can't be read now. Unlock it, or sign in again."
+                f"The token for {url} is in the system's keyring, which can't be read now ({reason}). Unlock it, or "
+                "sign in again."
             )
         return replace(login, token=token)
 
     def urls(self) -> list[str]:
         """The registries with a login."""
-        found = (_read(file) for file in sorted(self._folder.glob("*.json")))
+        found = (_read(file) for file in (sorted(self._folder.glob("*.json")) if self._folder else ()))
         return [login.url for login in found if login is not None]
 
     def write(self, login: Login) -> bool:
-        """Keeps a login. Returns whether the keyring has its token; otherwise only its owner can read the file."""
-        in_keyring = _to_keyring(_keyring(), login)
-        kept = replace(login, token="") if in_keyring else login
+        """Keeps a login. Returns whether the keyring has its token; otherwise only its owner can read the file.
+
+        Raises OSError when nothing can be written, and ClientError without a folder.
+        """
+        if self._folder is None:
+            raise ClientError("There is no home folder for it. Set HOME to a folder that you can write to.")
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # mkstemp creates the file with mode 0600. A process that reads meanwhile sees the old file or the new one.
         descriptor, name = tempfile.mkstemp(dir=self._folder, suffix=".tmp")
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(asdict(kept), file)
-            Path(name).replace(self._file(login.url))
+                in_keyring = _to_keyring(login)
+                json.dump(asdict(replace(login, token="") if in_keyring else login), file)
+            Path(name).replace(self._file(self._folder, login.url))
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
@@ -76,59 +80,57 @@ class Credentials:
 
     def remove(self, url: str) -> None:
         """Forgets the login at `url`, if there is one."""
-        file = self._file(url)
+        if self._folder is None:
+            return
+        file = self._file(self._folder, url)
         login = _read(file)
-        if login is not None and not login.token and (keyring := _keyring()):
-            # The entry may be gone already, or the keyring locked. The token ends at the registry in any case.
-            with contextlib.suppress(keyring.errors.KeyringError):
-                keyring.delete_password(SERVICE, url)
+        if login is not None and not login.token:
+            # The entry may be gone already. The token ends at the registry in any case.
+            with contextlib.suppress(KeyringFailed):
+                _ask_keyring(lambda keyring: keyring.delete_password(SERVICE, url))
         file.unlink(missing_ok=True)
 
-    def _file(self, url: str) -> Path:
-        return self._folder / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.json"
+    @staticmethod
+    def _file(folder: Path, url: str) -> Path:
+        return folder / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.json"
 
 
-def default_folder() -> Path:
-    """The folder for logins: the usual one for configuration on this system."""
+def default_folder() -> Path | None:
+    """The folder for logins: the usual one for configuration on this system. None if the user has no home folder."""
     from platformdirs import user_config_path
 
-    return user_config_path("synapse-registry", appauthor=False) / "logins"
+    folder = user_config_path("synapse-registry", appauthor=False) / "logins"
+    # Without a home folder it would be below the current one, where others may have put logins of theirs.
+    return folder if folder.is_absolute() else None
 
 
 def _read(file: Path) -> Login | None:
     try:
         data = json.loads(file.read_text("utf-8"))
-        return Login(**{name: str(data[name]) for name in ("url", "username", "token", "expires_at")})
-    except FileNotFoundError:
+        return Login(**{name: str(data[name]) for name in ("url", "username", "token")})
+    except (FileNotFoundError, NotADirectoryError, PermissionError):  # HOME may be another user's, or no folder
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise ClientError(f"{file} is damaged. Delete it and sign in again.") from error
 
 
-def _keyring() -> Any:
-    """The module `keyring`; None when it is not installed."""
+def _ask_keyring(ask: Callable[[Any], T]) -> T:
+    """The result of `ask` on the module `keyring`. Raises KeyringFailed."""
     try:
         import keyring
-        import keyring.errors
-    except ModuleNotFoundError:
-        return None
-    return keyring
+
+        return ask(keyring)
+    except Exception as error:  # keyring loads plugins of the system, which fail in every way
+        raise KeyringFailed(f"{type(error).__name__}: {error}") from error
 
 
-def _from_keyring(keyring: Any, url: str) -> str | None:
-    try:
-        token: str | None = keyring.get_password(SERVICE, url)
-    except keyring.errors.KeyringError:
-        return None
-    return token
-
-
-def _to_keyring(keyring: Any, login: Login) -> bool:
-    if keyring is None:
-        return False
-    try:
+def _to_keyring(login: Login) -> bool:
+    def keep(keyring: Any) -> bool:
         keyring.set_password(SERVICE, login.url, login.token)
-    except keyring.errors.KeyringError:  # no keyring on this computer, or it stays locked
+        # The backend `null` accepts everything and keeps nothing.
+        return bool(keyring.get_password(SERVICE, login.url) == login.token)
+
+    try:
+        return _ask_keyring(keep)
+    except KeyringFailed:  # most computers without a desktop have none
         return False
-    # The backend `null` accepts everything and keeps nothing.
-    return _from_keyring(keyring, login.url) == login.token

@@ -4,6 +4,8 @@ import argparse
 import hashlib
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,7 +15,7 @@ from registry.client.address import api_path
 from registry.client.api import Api
 from registry.client.client import Client
 from registry.client.failures import ClientError, TryLater
-from registry.client.output import size
+from registry.client.output import deprecation, size
 from registry.client.spec import parse
 from registry.client.transport import BLOCK
 
@@ -24,20 +26,21 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9._+-]{1,240}\.tar\.gz")
 
 def download(client: Client, options: argparse.Namespace) -> None:
     spec = parse(options.package)
-    about = client.api.get(api_path("packages", spec.name, spec.version or LATEST))
+    about = client.read(api_path("packages", spec.name, spec.version or LATEST))
     target = _target(about, options.output)
     if about["yanked"]:
         client.out.note(f"warning: {about['name']} {about['version']} is yanked: {about['yank_reason'] or 'no reason'}")
     if about["deprecated"]:
-        client.out.note(f"warning: {about['name']} is deprecated: {about['deprecated']}")
+        client.out.note(f"warning: {about['name']} is deprecated: {deprecation(about)}")
     data = {"file": str(target), "name": about["name"], "version": about["version"], "checksum": about["checksum"]}
-    if target.exists():
-        if _sha256(target) != about["checksum"]:
-            raise ClientError(f"{target} exists and has other content. Move it away first.", code="file_exists")
-        client.out.result(data, f"{target} is here already.")
+    if not target.exists():
+        _fetch(client, about, target)
+        client.out.result(data, f"{target}: {size(about['tarball_size'])}, SHA-256 {about['checksum']}")
         return
-    _fetch(client, about, target)
-    client.out.result(data, f"{target}: {size(about['tarball_size'])}, SHA-256 {about['checksum']}")
+    with target.open("rb") as file:
+        if _sha256(file) != about["checksum"]:
+            raise ClientError(f"{target} exists and has other content. Move it away first.", code="file_exists")
+    client.out.result(data, f"{target} is here already.")
 
 
 def _target(about: dict[str, Any], output: str | None) -> Path:
@@ -53,20 +56,47 @@ def _target(about: dict[str, Any], output: str | None) -> Path:
 
 
 def _fetch(client: Client, about: dict[str, Any], target: Path) -> None:
-    # The name has the checksum, so that only a download of the same bytes is continued.
-    part = target.with_name(f".{target.name}.{about['checksum'][:16]}.part")
-    part.touch()
-    with part.open("r+b") as file:
+    # The name is the checksum, so that only a download of the same bytes is continued.
+    part = target.with_name(f".{about['checksum'][:32]}.part")
+    with _exclusive(part) as file:
         if file.seek(0, os.SEEK_END) > about["tarball_size"]:
             _empty(file)
         client.transport.retry(lambda: _fetch_rest(client, about, file))
-    if _sha256(part) != about["checksum"]:
-        part.unlink()
+        file.seek(0)
+        is_right = _sha256(file) == about["checksum"]
+    if not is_right:
+        part.unlink(missing_ok=True)
         raise ClientError(
             f"The SHA-256 of the downloaded bytes is not {about['checksum']}. They are deleted; download again.",
             code="checksum_mismatch",
         )
-    part.replace(target)
+    try:
+        part.replace(target)
+    except FileNotFoundError:
+        if not target.exists():
+            raise  # else another process has finished the same download
+
+
+@contextmanager
+def _exclusive(path: Path) -> Iterator[IO[bytes]]:
+    """A file to read and write, for one process at a time. Others wait."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        with os.fdopen(descriptor, "r+b") as file:
+            _lock(file)
+            yield file
+    except OSError as error:
+        error.filename = error.filename or str(path)  # writing to a full disk names no file
+        raise
+
+
+def _lock(file: IO[bytes]) -> None:
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows: two downloads at once end with wrong bytes, which are found
+        return
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _fetch_rest(client: Client, about: dict[str, Any], file: IO[bytes]) -> None:
@@ -110,6 +140,5 @@ def _empty(file: IO[bytes]) -> None:
     file.truncate()
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256(file: IO[bytes]) -> str:
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ from typing import Any
 from registry.errors import FieldError
 
 FAILED, WRONG_USAGE, NOT_ALLOWED, NOT_FOUND, TRY_LATER = 1, 2, 3, 4, 5
+INTERRUPTED = 130  # what a shell makes of SIGINT
 
 EXIT_STATUSES = """\
 exit status:
@@ -15,6 +16,7 @@ exit status:
   3  you are not signed in, or may not do this
   4  there is no such package, version, user or token
   5  try again later: no connection, too many requests, or the time of --wait is up
+  130  interrupted by Ctrl-C
 """
 
 

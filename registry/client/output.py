@@ -4,6 +4,8 @@ import json
 import re
 import shutil
 import sys
+import textwrap
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TextIO
@@ -57,10 +59,27 @@ class Output:
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         """The rows in columns, each row in one line. On a terminal the last column is cut to the width."""
-        lines = [[" ".join(str(cell).split()) for cell in row] for row in (*([headings] if headings else []), *rows)]
-        widths = [min(_WIDEST, max(map(len, column))) for column in zip(*lines, strict=True)][:-1]
-        width = shutil.get_terminal_size().columns if self.is_terminal else None
-        return "\n".join(_row(line, widths, width) for line in lines)
+        lines = [[" ".join(str(cell).split()) for cell in row] for row in (headings, *rows)]
+        widths = [min(_WIDEST, max(map(width_of, column))) for column in zip(*lines, strict=True)][:-1]
+        limit = shutil.get_terminal_size().columns if self.is_terminal else None
+        return "\n".join(_row(line, widths, limit) for line in lines)
+
+    def fields(self, rows: Sequence[tuple[str, str]]) -> str:
+        """Labels and their values, each in one line. On a terminal, long values continue below their beginning."""
+        column = max((len(label) for label, _ in rows), default=0) + 3
+        limit = shutil.get_terminal_size().columns if self.is_terminal else sys.maxsize
+        return "\n".join(
+            textwrap.fill(
+                " ".join(value.split()),
+                max(limit, column + 20),
+                initial_indent=f"{label}:".ljust(column),
+                subsequent_indent=" " * column,
+                # What is copied from the screen, such as a checksum or an address, stays in one piece.
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            for label, value in rows
+        )
 
     @contextmanager
     def progress(self, label: str, total: int, done: int = 0) -> Iterator[Bar]:
@@ -92,6 +111,35 @@ def size(count: int) -> str:
     return f"{value:.1f} {unit}"
 
 
+def deprecation(data: dict[str, Any]) -> str:
+    """What to tell about a deprecated package or version; "" when it is not deprecated."""
+    about = data.get("deprecation") or {}
+    successor = f" Use {about['successor']} instead." if about.get("successor") else ""
+    return f"{data['deprecated']}{successor}" if data["deprecated"] else ""
+
+
+def width_of(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character) or unicodedata.category(character) in ("Cf", "Me", "Mn"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
 def _row(cells: Sequence[str], widths: Sequence[int], limit: int | None) -> str:
-    text = "  ".join([*(cell.ljust(width) for cell, width in zip(cells, widths, strict=False)), cells[-1]]).rstrip()
-    return text if limit is None or len(text) <= limit else f"{text[: limit - 1]}…"
+    padded = (cell + " " * (width - width_of(cell)) for cell, width in zip(cells, widths, strict=False))
+    text = "  ".join([*padded, cells[-1]]).rstrip()
+    return text if limit is None or width_of(text) <= limit else f"{_beginning(text, limit - 1)}…"
+
+
+def _beginning(text: str, limit: int) -> str:
+    """As much of the text as fits into `limit` columns."""
+    left = limit
+    for position, character in enumerate(text):
+        left -= _columns(character)
+        if left < 0:
+            return text[:position]
+    return text

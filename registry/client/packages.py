@@ -6,14 +6,14 @@ from typing import Any
 from registry.client.address import api_path
 from registry.client.client import Client
 from registry.client.failures import WrongUsage
-from registry.client.output import size
+from registry.client.output import deprecation, size
 from registry.client.spec import parse, parse_name, parse_version
 
 LISTED_VERSIONS = 10
 
 
 def search(client: Client, options: argparse.Namespace) -> None:
-    page = client.api.get(
+    page = client.read(
         "/search",
         q=" ".join(options.query),
         limit=options.limit,
@@ -38,12 +38,9 @@ def _marked(found: dict[str, Any]) -> str:
 
 def info(client: Client, options: argparse.Namespace) -> None:
     spec = parse(options.package)
-    if spec.version:
-        data = client.api.get(api_path("packages", spec.name, spec.version))
-    else:
-        data = client.api.get(api_path("packages", spec.name))
+    data = client.read(api_path("packages", spec.name, *([spec.version] if spec.version else [])))
     rows = _version_rows(data) if spec.version else _package_rows(data)
-    text = client.out.table((), [(f"{label}:", value) for label, value in rows if value not in ("", None)])
+    text = client.out.fields([(label, str(value)) for label, value in rows if value not in ("", None)])
     client.out.result(data, f"{data['name']} {data['version']}\n{text}")
 
 
@@ -68,14 +65,26 @@ def _version_rows(data: dict[str, Any]) -> list[tuple[str, object]]:
         ("sha256", data["checksum"]),
         ("downloads", f"{data['downloads']:,}"),
         ("published", data["published_at"]),
+        ("published by", _provenance(data.get("provenance"))),
     ]
+
+
+def _provenance(provenance: dict[str, Any] | None) -> str:
+    """The CI job that published a version; "" when it was published otherwise."""
+    if not provenance:
+        return ""
+    parts = [
+        str(provenance[name]) for name in ("repository", "workflow", "ref", "commit", "run_url") if provenance[name]
+    ]
+    return f"{provenance['kind']}: {', '.join(parts)}"
 
 
 def _common_rows(data: dict[str, Any]) -> list[tuple[str, object]]:
     dependencies = ", ".join(f"{name} {wanted}" for name, wanted in data["dependencies"].items())
-    plain = ("description", "deprecated", "author", "license", "homepage", "repository")
     return [
-        *((name, data[name]) for name in plain),
+        ("description", data["description"]),
+        ("deprecated", deprecation(data)),
+        *((name, data[name]) for name in ("author", "license", "homepage", "repository")),
         ("keywords", ", ".join(data["keywords"])),
         ("dependencies", dependencies),
     ]

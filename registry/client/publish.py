@@ -13,20 +13,23 @@ from registry.client import trusted
 from registry.client.address import api_path
 from registry.client.api import Api, read_json
 from registry.client.client import Client
-from registry.client.failures import TryLater, WrongUsage
+from registry.client.failures import NotAllowed, TryLater, WrongUsage
 from registry.client.output import Bar, size
 from registry.client.pack import Tarball, inspected, packed, show_warnings
 
 # The registry reads and checks the whole tarball before it answers.
 ANSWER_SECONDS = 300.0
 FOUND_SECONDS = 60.0
+# One request waits this long, because proxies end requests that wait for longer than a minute.
+WAIT_SECONDS = 20
+NOT_REACHED = "not_reached"
 
 
 def publish(client: Client, options: argparse.Namespace) -> None:
     with _tarball(Path(options.source)) as tarball:
         api = client.api_with(_token(client, tarball.name))
         answer = _upload(client, api, tarball, dry_run=True)
-        show_warnings(client.out, answer.get("warnings", []))
+        show_warnings(client.out, answer["warnings"])
         if not options.dry_run:
             answer = _upload(client, api, tarball, dry_run=False)
     what = f"{tarball.name} {tarball.version} ({size(tarball.size)}, SHA-256 {tarball.sha256})"
@@ -35,7 +38,7 @@ def publish(client: Client, options: argparse.Namespace) -> None:
         return
     if options.wait:
         client.out.note(f"Published {tarball.name} {tarball.version}. Waiting until search finds it.")
-        wait_until_found(api, tarball, answer["seq"])
+        wait_until_found(api, tarball)
         answer["found"] = True
     client.out.result(answer, f"Published {what} to {client.url}.")
 
@@ -98,18 +101,30 @@ class _CountedFile(io.FileIO):
         return block
 
 
-def wait_until_found(api: Api, tarball: Tarball, seq: int, seconds: float = FOUND_SECONDS) -> None:
-    """Returns when a search finds the published version. Raises TryLater after `seconds`."""
+def wait_until_found(api: Api, tarball: Tarball, seconds: float = FOUND_SECONDS) -> None:
+    """Returns when searches find the published version. Raises TryLater after `seconds`."""
     deadline = time.monotonic() + seconds
-    while True:
-        # The registry answers when its index has `seq`, at the latest after a few seconds.
-        page = api.get("/search", q=f'"{tarball.name}"', min_seq=seq, limit=100)
-        latest = api.get(api_path("packages", tarball.name))["latest_version"]
-        if any(found["name"] == tarball.name and found["version"] == latest for found in page["results"]):
-            return
+    while not api.transport.retry(lambda: _is_found(api, tarball)):
         if time.monotonic() > deadline:
             raise TryLater(
                 f"{tarball.name} {tarball.version} is published, but search does not find it after {seconds:.0f} s.",
                 code="not_found_yet",
             )
-        time.sleep(0.5)
+
+
+def _is_found(api: Api, tarball: Tarball) -> bool:
+    """Whether searches find the version. The registry answers when they do, or after WAIT_SECONDS."""
+    path = api_path("packages", tarball.name, tarball.version, "wait")
+    request = api.request("GET", f"{path}?state=indexed&timeout={WAIT_SECONDS}")
+    try:
+        api.send(request, read_json)
+    except NotAllowed as refused:
+        raise NotAllowed(
+            f"{tarball.name} {tarball.version} is published. --wait is refused: {refused}",
+            code=refused.code, status=refused.status, body=refused.body,
+        ) from refused  # fmt: skip
+    except TryLater as failure:
+        if failure.code != NOT_REACHED:
+            raise
+        return False
+    return True

@@ -24,6 +24,7 @@ def run(options: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:  # a file or folder of the user
-        out.failure(ClientError(f"{error.filename}: {error.strerror}" if error.filename else str(error)))
+        where = f"{error.filename}: " if error.filename else ""
+        out.failure(ClientError(f"{where}{error.strerror or error}."))
         return FAILED
     return 0

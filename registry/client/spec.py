@@ -5,6 +5,8 @@ from typing import NamedTuple
 from registry.client.failures import WrongUsage
 
 ROLES = ("owner", "maintainer")
+# The longest name has 214 characters, and the longest version 128.
+MAX_SPEC = 400
 
 
 class Spec(NamedTuple):
@@ -18,7 +20,9 @@ def parse(text: str) -> Spec:
     """Reads NAME or NAME@VERSION. Raises WrongUsage."""
     name, at, version = text.partition("@")
     if not name or bool(at) != bool(version):
-        raise WrongUsage(f"{text!r} is not a package. Write NAME or NAME@VERSION.")
+        raise WrongUsage(f"{text[:MAX_SPEC]!r} is not a package. Write NAME or NAME@VERSION.")
+    if len(text) > MAX_SPEC:
+        raise WrongUsage(f"{text[:20]!r}… is too long for a package and a version.")
     return Spec(name, version)
 
 

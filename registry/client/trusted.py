@@ -22,7 +22,7 @@ def exchange(api: Api, package: str) -> str:
     """A token of the registry that may publish `package` for 15 minutes. Raises NotAllowed with the reason."""
     identity = environment.gitlab_identity()
     if not identity and (source := environment.github_identity_source()):
-        identity = _github_identity(api.transport, source, audience=api.url)
+        identity = _github_identity(api.transport, source, audience=environment.audience() or api.url)
     try:
         answer = api.call("POST", "/auth/oidc/token", {"token": identity, "package": package})
     except NotAllowed as refused:
@@ -58,13 +58,11 @@ def _github_identity(transport: Transport, source: tuple[str, str], audience: st
 
 def _explanation(refused: NotAllowed) -> str:
     text = str(refused)
-    reason, differs = refused.body.get("reason"), refused.body.get("differs")
-    if reason == "audience":
-        text += " Use this address as --url, too."
-    if isinstance(differs, list) and differs:
-        text += f" The trusted publisher differs in: {', '.join(map(str, differs))}."
-    if refused.body.get("hint") == "case":
-        text += " Only upper and lower case differ."
+    if refused.body.get("reason") == "audience":
+        text += (
+            f" Use it as --url or, in GitHub Actions, as {environment.AUDIENCE}. In other CI, it is the audience of "
+            f"{environment.GITLAB_TOKEN}."
+        )
     claims = refused.body.get("claims")
     if isinstance(claims, dict) and claims:
         text += " This job is: " + ", ".join(f"{name}={value}" for name, value in claims.items()) + "."

@@ -8,15 +8,16 @@ import struct
 import sys
 import termios
 
-from registry.client.failures import NOT_ALLOWED
+from registry.client.failures import INTERRUPTED, NOT_ALLOWED, WRONG_USAGE
 from tests.client import PASSWORD, Registry
+from tests.factors.conftest import add_app
 from tests.registry_client.commands import User
 from tests.registry_client.conftest import MakeStandIn, MakeUser
 from tests.registry_client.stand_in import Answer
 from tests.registry_client.test_real_registry import random_bytes
-from tests.registry_client.test_stand_in import second_factor
 
 COLUMNS = 60
+CTRL_C, CTRL_D, NEWLINE = "\x03", "\x04", "\n"
 
 
 class Terminal:
@@ -57,7 +58,8 @@ class Terminal:
             self.screen += block.decode()
             if answers and answers[0][0] in self.screen[seen:]:
                 seen = len(self.screen)
-                os.write(master, f"{answers.pop(0)[1]}\n".encode())
+                answer = answers.pop(0)[1]
+                os.write(master, f"{answer}{'' if answer in (CTRL_C, CTRL_D) else NEWLINE}".encode())
 
 
 async def test_login_asks_and_never_shows_the_password(registry: Registry, make_user: MakeUser):
@@ -70,18 +72,27 @@ async def test_login_asks_and_never_shows_the_password(registry: Registry, make_
     assert len(user.logins) == 1
 
 
-async def test_a_wrong_code_is_asked_again(stand_in: MakeStandIn, make_user: MakeUser):
-    user = make_user(stand_in(second_factor(["totp"])).url)
+async def test_a_wrong_code_is_asked_again_until_it_is_over(registry: Registry, make_user: MakeUser):
+    app, _ = await add_app(await registry.user("ada"))
+    user = make_user(registry.url)
     terminal = Terminal(user, "login", "--username", "ada")
-    assert await terminal.run(("Password:", "secret"), ("Code of", "000000"), ("Code of", "123456")) == 0
-    assert "The code is wrong" in terminal.screen
+    wrong = ("Code of", app.wrong())
+    assert await terminal.run(("Password:", PASSWORD), wrong, ("Code of", app.code())) == 0
+    assert "clock" in terminal.screen
+    await user.done("logout")
+    terminal = Terminal(user, "login", "--username", "ada")
+    assert await terminal.run(("Password:", PASSWORD), *[wrong] * 9) == NOT_ALLOWED
+    assert terminal.screen.count("Code of") == 5
+    assert user.logins == []
 
 
-async def test_after_five_wrong_codes_it_is_over(stand_in: MakeStandIn, make_user: MakeUser):
-    server = stand_in(second_factor(["totp"]))
-    terminal = Terminal(make_user(server.url), "login", "--username", "ada")
-    assert await terminal.run(("Password:", "secret"), *[("Code of", "000000")] * 9) == NOT_ALLOWED
-    assert len(server.received) == 6
+async def test_no_answer_is_no_login(registry: Registry, make_user: MakeUser):
+    terminal = Terminal(make_user(registry.url), "login", "--username", "ada")
+    assert await terminal.run(("Password:", CTRL_D)) == WRONG_USAGE
+    assert "error: There is no answer." in terminal.screen
+    terminal = Terminal(make_user(registry.url), "login")
+    assert await terminal.run(("User name", CTRL_C)) == INTERRUPTED
+    assert terminal.screen.endswith("Interrupted.\r\n")
 
 
 async def test_transfers_have_a_progress_bar_with_the_rate(registry: Registry, make_user: MakeUser):
@@ -93,10 +104,15 @@ async def test_transfers_have_a_progress_bar_with_the_rate(registry: Registry, m
     assert await publishing.run() == 0
     for label in ("Checking", "Publishing"):
         assert f"{label}:" in publishing.screen
-    assert "B/s" in publishing.screen
     downloading = Terminal(user, "download", "demo")
     assert await downloading.run() == 0
     assert "Downloading:" in downloading.screen
+    for screen in (publishing.screen, downloading.screen):
+        bars = [line for line in screen.replace("\n", "\r").split("\r") if "B/s" in line]
+        assert bars
+        assert max(map(len, bars)) <= COLUMNS
+        # The bar is gone at the end: only the result stays.
+        assert screen.rstrip().splitlines()[-1].rpartition("\r")[2].startswith(("Published demo", "demo-1.0.0.tar.gz"))
 
 
 async def test_a_table_fits_the_terminal(stand_in: MakeStandIn, make_user: MakeUser):
