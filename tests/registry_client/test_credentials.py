@@ -1,10 +1,10 @@
 """Logins: in the system's keyring, or in a file that only its owner can read."""
 
+import json
 import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import keyring
@@ -18,7 +18,7 @@ from registry.client.credentials import SERVICE, Credentials, Login
 from registry.client.failures import ClientError
 
 URL = "https://registry.example.com"
-LOGIN = Login(URL, "ada", "secret-token", "2030-01-01T00:00:00Z")
+LOGIN = Login(URL, "ada", "secret-token")
 
 
 class Memory(keyring.backend.KeyringBackend):
@@ -120,7 +120,7 @@ def test_the_library_is_optional(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 def test_each_registry_has_its_own_login(memory: Memory, tmp_path: Path):
     credentials = Credentials(tmp_path)
-    other = Login("http://127.0.0.1:8080", "grace", "other-token", "")
+    other = Login("http://127.0.0.1:8080", "grace", "other-token")
     credentials.write(LOGIN)
     credentials.write(other)
     assert sorted(credentials.urls()) == sorted([URL, other.url])
@@ -128,11 +128,20 @@ def test_each_registry_has_its_own_login(memory: Memory, tmp_path: Path):
     assert credentials.read("https://elsewhere.example") is None
 
 
-def test_an_expired_login_is_known():
-    now = datetime(2030, 1, 1, tzinfo=UTC)
-    assert LOGIN.has_expired(now)
-    assert not LOGIN.has_expired(now - timedelta(seconds=1))
-    assert not any(replace(LOGIN, expires_at=text).has_expired(now) for text in ("", "soon", "2020-01-01T00:00:00"))
+def test_without_a_folder_there_are_no_logins(memory: Memory):
+    credentials = Credentials(None)
+    assert (credentials.read(URL), credentials.urls()) == (None, [])
+    credentials.remove(URL)
+    with pytest.raises(ClientError, match="HOME"):
+        credentials.write(LOGIN)
+
+
+def test_a_file_of_an_earlier_release_is_read(tmp_path: Path):
+    credentials = Credentials(tmp_path)
+    credentials.write(LOGIN)
+    [file] = files(tmp_path)
+    file.write_text(json.dumps({**json.loads(file.read_text()), "token": "x", "expires_at": "2030-01-01T00:00:00Z"}))
+    assert credentials.read(URL) == replace(LOGIN, token="x")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"url": "x"}', "\ud800".encode("utf-8", "surrogatepass")])

@@ -97,6 +97,25 @@ def test_help_waits_for_nothing(tmp_path: Path):
     assert imported(code, tmp_path) & (SLOW | NETWORK) == set()
 
 
+def test_the_commands_load_no_room_of_the_service(tmp_path: Path, stand_in: MakeStandIn):
+    server = stand_in(lambda _: Answer(body={"user": USER}))
+    code = "from registry.cli import main\nmain(['whoami'])\nmain(['search', 'x'])\nmain(['download', 'x'])"
+    given = {"SYNAPSE_REGISTRY_URL": server.url, "SYNAPSE_REGISTRY_TOKEN": "syn_x"}
+    rooms = {name.split(".")[1] for name in imported(code, tmp_path, **given) if name.startswith("registry.")}
+    assert rooms == {
+        "cli", "client", "errors", "log_commands", "package_format", "service_commands", "setting_files",
+        "setting_types", "user_commands",
+    }  # fmt: skip
+
+
+def test_help_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    for words, command in commands(parser()):
+        text = command.format_help()
+        described = text[text.index("\n\n") : text.index("options:")]
+        assert max(map(len, described.splitlines())) <= 40, words
+
+
 def test_whoami_waits_for_the_network_only(tmp_path: Path, stand_in: MakeStandIn):
     server = stand_in(lambda _: Answer(body={"user": USER}))
     code = "from registry.cli import main\nassert main(['whoami']) == 0"

@@ -3,8 +3,10 @@
 import io
 import json
 
+import pytest
+
 from registry.client.failures import ClientError
-from registry.client.output import Output, size
+from registry.client.output import Output, size, width_of
 
 
 class Terminal(io.StringIO):
@@ -66,6 +68,25 @@ def test_on_a_terminal_a_table_fits(monkeypatch):
     lines = printer.table(("NAME", "TEXT"), [("demo", "y" * 200)]).splitlines()
     assert max(map(len, lines)) == 40
     assert lines[1].endswith("…")
+
+
+def test_wide_characters_take_two_columns(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    printer, _, _ = output(terminal=True)
+    lines = printer.table(("NAME", "TEXT"), [("demo", "日本語" * 9), ("e\u0301", "x")]).splitlines()
+    assert lines == ["NAME  TEXT", "demo  日本語日本語…", "e\u0301     x"]
+    assert width_of(lines[1]) == 19
+
+
+def test_long_values_continue_below_their_beginning_and_can_be_copied(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    rows = [("description", "one two three four five six seven"), ("sha256", "0" * 64)]
+    printer, _, _ = output(terminal=True)
+    assert printer.fields(rows).splitlines() == [
+        "description:  one two three four five", " " * 14 + "six seven", "sha256:       " + "0" * 64,
+    ]  # fmt: skip
+    piped, _, _ = output()
+    assert piped.fields(rows).splitlines() == [f"description:  {rows[0][1]}", f"sha256:       {rows[1][1]}"]
 
 
 def test_a_terminal_without_unicode_gets_question_marks():
