@@ -5,7 +5,9 @@ second, and neither help nor the error text of a wrong setting should wait for t
 """
 
 import argparse
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -161,7 +163,9 @@ def add_commands(commands: Any) -> list[tuple[str, str]]:
     def add(name: str, command: object, text: str, under: Any = commands, more: str = "") -> argparse.ArgumentParser:
         if under is commands:
             listed.append((name, text))
-        about = f"{text[0].upper()}{text[1:]}. {more}".strip()
+        # A command with an epilog is shown as it is, so its text is wrapped here.
+        width = max(shutil.get_terminal_size().columns - 2, 20)
+        about = textwrap.fill(f"{text[0].upper()}{text[1:]}. {more}".strip(), width)
         parser: argparse.ArgumentParser = under.add_parser(name, help=text, description=about)
         parser.set_defaults(run=run, command=command, failed=1)
         return parser

@@ -99,8 +99,11 @@ def default_folder() -> Path | None:
     """The folder for logins: the usual one for configuration on this system. None if the user has no home folder."""
     from platformdirs import user_config_path
 
-    folder = user_config_path("synapse-registry", appauthor=False) / "logins"
-    # Without a home folder it would be below the current one, where others may have put logins of theirs.
+    try:
+        folder = user_config_path("synapse-registry", appauthor=False) / "logins"
+    except RuntimeError:
+        return None
+    # Older releases of platformdirs name a folder below the current one, where others may have put logins of theirs.
     return folder if folder.is_absolute() else None
 
 

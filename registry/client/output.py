@@ -15,6 +15,9 @@ from registry.client.failures import ClientError
 # Texts come from strangers. These characters could move the cursor, change colours or reorder the text.
 _CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _WIDEST = 60
+# Terminals with fewer columns get a progress bar without sizes and times, so that its rate fits.
+_NARROW = 70
+_SHORT_BAR = "{desc}: {percentage:3.0f}%|{bar}| {rate_fmt}"
 
 
 class Bar(Protocol):
@@ -89,7 +92,11 @@ class Output:
             return
         from tqdm import tqdm
 
-        with tqdm(desc=label, total=total, initial=done, unit="B", unit_scale=True, file=self._err, leave=False) as bar:
+        is_narrow = shutil.get_terminal_size().columns < _NARROW
+        with tqdm(
+            desc=label, total=total, initial=done, unit="B", unit_scale=True, file=self._err, leave=False,
+            bar_format=_SHORT_BAR if is_narrow else None,
+        ) as bar:  # fmt: skip
             yield bar
 
     @staticmethod

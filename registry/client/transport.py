@@ -145,12 +145,17 @@ def _connection_errors(address: str) -> Iterator[None]:
         yield
     except SSLError as error:
         raise ClientError(
-            f"The certificate of {where} can't be verified: {error}. If your company signed it, name the company's CA "
-            "file in SSL_CERT_FILE."
+            f"The certificate of {where} can't be verified: {error}. {_certificate_advice(str(error))}"
         ) from error
     except HTTPError as error:
         reason = next(text for kind, text in _REASONS if isinstance(error, kind))
         raise TryLater(f"{where} can't be reached: {reason}.", code="no_connection") from error
+
+
+def _certificate_advice(reason: str) -> str:
+    if "expired" in reason or "not yet valid" in reason:
+        return "Check the clock of this computer."
+    return "If your company signed it, name the company's CA file in SSL_CERT_FILE."
 
 
 # A subclass comes before its base class.

@@ -14,7 +14,7 @@ import keyring.backends.null
 import keyring.errors
 import pytest
 
-from registry.client.credentials import SERVICE, Credentials, Login
+from registry.client.credentials import SERVICE, Credentials, Login, default_folder
 from registry.client.failures import ClientError
 
 URL = "https://registry.example.com"
@@ -134,6 +134,20 @@ def test_without_a_folder_there_are_no_logins(memory: Memory):
     credentials.remove(URL)
     with pytest.raises(ClientError, match="HOME"):
         credentials.write(LOGIN)
+
+
+def test_without_a_home_folder_there_is_no_folder(monkeypatch: pytest.MonkeyPatch):
+    """In a container, for one: without HOME, under a user id that has no account."""
+
+    def unknown(_: int) -> object:
+        raise KeyError("uid not found")
+
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    monkeypatch.delenv("HOME")
+    assert default_folder() is None
+    monkeypatch.setattr("platformdirs.user_config_path", lambda *_, **__: Path("~/.config/synapse-registry"))
+    assert default_folder() is None
 
 
 def test_a_file_of_an_earlier_release_is_read(tmp_path: Path):

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import signal
 import stat
 import sys
@@ -125,25 +124,6 @@ async def test_a_login_that_can_not_be_kept_is_ended(registry: Registry, make_us
     assert "SYNAPSE_REGISTRY_TOKEN" in kept.err
     assert len((await ada.call("GET", "/auth/sessions")).json["sessions"]) == 1  # its own
     await user.done("search", "x")
-
-
-async def test_without_a_home_folder_nothing_is_read_or_written_here(registry: Registry, make_user: MakeUser):
-    """In a container, for one: without HOME and without an account, Python's `~` is a folder of this name."""
-    ada = await registry.user("ada")
-    user = make_user(registry.url)
-    planted = user.folder / "nowhere" / ".config" / "synapse-registry" / "logins"
-    planted.mkdir(parents=True)
-    login = {"url": "http://127.0.0.1:9", "username": "eve", "token": "syn_x"}
-    (planted / "a.json").write_text(json.dumps(login))
-    homeless = {"HOME": "nowhere", "XDG_CONFIG_HOME": ""}
-    failed = await user.run("login", "--username", "ada", "--password-stdin", stdin=PASSWORD, **homeless)
-    assert failed.status == FAILED
-    assert "Set HOME" in failed.err
-    ran = await user.run("whoami", "--json", **homeless, SYNAPSE_REGISTRY_URL="")
-    assert "127.0.0.1:8080" in ran.out
-    await user.done("search", "x", **homeless)
-    assert (await user.done("whoami", **homeless, SYNAPSE_REGISTRY_TOKEN=ada.token)).out.startswith("ada at ")
-    assert [path.name for path in user.folder.rglob("*") if path.is_file()] == ["a.json"]
 
 
 @pytest.mark.parametrize("backend", ["broken_keyring.Broken", "no.such.Keyring", "json.JSONDecoder", "nonsense"])

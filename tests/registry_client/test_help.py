@@ -99,9 +99,10 @@ def test_help_waits_for_nothing(tmp_path: Path):
 
 def test_the_commands_load_no_room_of_the_service(tmp_path: Path, stand_in: MakeStandIn):
     server = stand_in(lambda _: Answer(body={"user": USER}))
-    code = "from registry.cli import main\nmain(['whoami'])\nmain(['search', 'x'])\nmain(['download', 'x'])"
+    called = "for words in ('whoami', 'search x', 'download x', 'pack'): main(words.split())"
     given = {"SYNAPSE_REGISTRY_URL": server.url, "SYNAPSE_REGISTRY_TOKEN": "syn_x"}
-    rooms = {name.split(".")[1] for name in imported(code, tmp_path, **given) if name.startswith("registry.")}
+    found = imported(f"from registry.cli import main\n{called}", tmp_path, **given)
+    rooms = {name.split(".")[1] for name in found if name.startswith("registry.")}
     assert rooms == {
         "cli", "client", "errors", "log_commands", "package_format", "service_commands", "setting_files",
         "setting_types", "user_commands",

@@ -1,14 +1,18 @@
 """HTTP: tokens stay with their registry, answers are bounded, and failures are retried."""
 
+import ssl
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+import trustme
 
 from registry.client.api import MAX_ANSWER, Api
 from registry.client.failures import ClientError, NotAllowed, NotFound, TryLater, WrongUsage
-from registry.client.transport import LONGEST_PAUSE, PAUSES, Transport, read_bounded
+from registry.client.transport import LONGEST_PAUSE, PAUSES, Request, Transport, read_bounded
 from tests.registry_client.conftest import MakeStandIn
-from tests.registry_client.stand_in import Answer, Received, error
+from tests.registry_client.stand_in import Answer, Received, StandIn, error
 
 TOKEN = "secret-token"
 
@@ -195,3 +199,29 @@ def test_a_proxy_of_the_environment_is_used_but_not_for_this_computer(
     monkeypatch.setenv("no_proxy", "registry.example.com")
     with pytest.raises(TryLater, match="resolved"):
         Recorder(allow_http=True).api("http://registry.example.com").get("/start")
+
+
+NOW = datetime.now(UTC)
+
+
+@pytest.mark.parametrize(
+    ("days", "knows_ca", "advice"),
+    [((-1, 1), True, ""), ((-1, 1), False, "SSL_CERT_FILE"), ((-9, -1), True, "clock"), ((1, 9), True, "clock")],
+)
+def test_certificates_are_verified(
+    days: tuple[int, int], knows_ca: bool, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    authority, other = trustme.CA(), trustme.CA()
+    begin, end = (NOW + timedelta(days=day) for day in days)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1", not_before=begin, not_after=end).configure_cert(context)
+    (authority if knows_ca else other).cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    with StandIn(lambda _: Answer(body=b"secret"), context).running() as server:
+        request = Request("GET", server.url)
+        if not advice:
+            assert Transport("test").send(request, lambda response: response.read()) == b"secret"
+            return
+        with pytest.raises(ClientError, match=advice):
+            Transport("test").send(request, lambda response: response.read())
+        assert server.received == []
