@@ -21,7 +21,7 @@ def cors_headers(headers: dict[str, str]) -> set[str]:
 def methods_by_path() -> dict[str, set[str]]:
     methods: dict[str, set[str]] = {}
     for route in ROUTES:
-        path = route.path.format(name="demo", version="1.0.0", id="1", badge="version")
+        path = route.path.format(name="demo", version="1.0.0", id="1", badge="version", username="grace")
         methods.setdefault(path, set()).update({"GET", "HEAD"} if route.method == "GET" else {route.method})
     return methods
 

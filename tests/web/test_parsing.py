@@ -81,7 +81,9 @@ async def test_every_route_refuses_two_values_of_a_parameter_that_takes_one(regi
     await admin.publish("demo")
     checked = set()
     for route in ROUTES:
-        address = registry.url + route.path.format(name="demo", version="1.0.0", id="1", badge="version")
+        address = registry.url + route.path.format(
+            name="demo", version="1.0.0", id="1", badge="version", username="grace"
+        )
         for parameter in (each for each in route.parameters if each["in"] == "query"):
             name = parameter["name"]
             with case((route.id, name)):
@@ -173,7 +175,9 @@ async def test_no_route_answers_in_the_words_of_pydantic(registry: Registry):
         model = (route.body or {}).get("application/json")
         if not (isinstance(model, type) and issubclass(model, Body)):
             continue
-        address = registry.url + route.path.format(name="demo", version="1.0.0", id="1", badge="version")
+        address = registry.url + route.path.format(
+            name="demo", version="1.0.0", id="1", badge="version", username="grace"
+        )
         for value in values:
             with case((route.id, str(value)[:20])):
                 answer = await ada.call(route.method, address, json=dict.fromkeys(model.model_fields, value))
