@@ -46,6 +46,7 @@ _MESSAGES = {
     "less_than_equal": "must be at most {le}",
     "dict_type": "must be an object",
     "extra_forbidden": "is not a member that is known here",
+    "literal_error": "must be {expected}",
     "list_type": "must be a list",
     "too_short": "has too few entries: the minimum is {min_length}",
     "too_long": "has too many entries: the maximum is {max_length}",

@@ -1,7 +1,7 @@
 """The parsers of query parameters, cursors and JSON bodies."""
 
 import base64
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from multidict import MultiDict
@@ -127,6 +127,7 @@ class Everything(Body):
     entries: Annotated[list[Nested], Field(min_length=1, max_length=2)]
     at: Annotated[AwareDatetime, Field(strict=False)]
     optional: str | None = None
+    choice: Literal["owner", "maintainer"] = "owner"
 
 
 GOOD = {"text": "abc", "number": 1, "flag": True, "entries": [{"text": "a"}], "at": "2026-01-31T12:00:00Z"}
@@ -140,6 +141,7 @@ TIME = "must be a time with a time zone, such as 2026-01-31T12:00:00Z"
         ({"text": "a"}, "text", "is too short: the minimum length is 2"),
         ({"text": "abcd"}, "text", "is too long: the maximum length is 3"),
         ({"optional": []}, "optional", "must be a string"),
+        ({"choice": "admin"}, "choice", "must be 'owner' or 'maintainer'"),
         ({"number": "1"}, "number", "must be a whole number"),
         ({"number": 1.5}, "number", "must be a whole number"),
         ({"number": True}, "number", "must be a whole number"),
