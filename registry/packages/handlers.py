@@ -185,7 +185,7 @@ class PackageChange(Body):
 
     deprecated: Annotated[Any, AfterValidator(_check_deprecated), WithJsonSchema(_DEPRECATED)] = None
     message: Annotated[str, Field(max_length=fields.MAX_LINE)] | None = None
-    successor: Annotated[str, Field(json_schema_extra={"pattern": names.PATTERN})] | None = None
+    successor: Annotated[str, Field(json_schema_extra={"pattern": f"^$|{names.PATTERN}"})] | None = None
     quarantined: bool | None = None
     reason: Annotated[str, Field(max_length=MAX_REASON)] | None = None
 
