@@ -313,5 +313,5 @@ ROUTES = group(
     "Downloads",
     Route("GET", f"{VERSION}/tarball", download_version, "Download a version", limit=DOWNLOADS, parameters=(_RANGE,),
           answers={200: _BYTES, 206: _BYTES, 301: None, 302: None, 304: None},
-          errors=(412, 416, Quarantined, StorageUnavailable)),
+          errors=(PreconditionFailed, RangeNotSatisfiable, Quarantined, StorageUnavailable)),
 )  # fmt: skip

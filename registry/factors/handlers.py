@@ -242,7 +242,7 @@ ROUTES = (
               example=CONFIRMATION),
         Route("POST", f"{AUTH}/totp/confirm", confirm_totp, "Add the authenticator app by its first code", SIGNED_IN,
               body={"application/json": bodies.CodeGiven}, answers={200: bodies.RecoveryCodes},
-              errors=(Conflict, WrongCode), needs_factor=False, example={"code": "123456"}),
+              errors=(Conflict, WrongCode, TooManyFailures), needs_factor=False, example={"code": "123456"}),
         Route("DELETE", f"{AUTH}/totp", remove_totp, "Remove the authenticator app", SIGNED_IN,
               body={"application/json": bodies.CodeConfirmation, "x-required": False}, answers={204: None},
               errors=(Conflict, WrongCode, *NOT_CONFIRMED, *WITH_BODY), example={"code": "123456"}),

@@ -205,7 +205,7 @@ ROUTES = group(
     Route("GET", _OWNERS, list_owners, "Owners and maintainers of a package", limit=READS, parameters=paging.PARAMETERS,
           answers={200: OwnersPage, 301: None, 304: None}, errors=(Quarantined,)),
     Route("PUT", _OWNERS, set_owners, "Set all owners and maintainers (admins)", SIGNED_IN, INVITATIONS,
-          body=_json(OwnersChange), answers={200: OwnersPage, 308: None},
+          body=_json(OwnersChange), answers={200: OwnersPage, 308: None}, errors=(Conflict,),
           example={"owners": [{"username": "ada", "role": "owner"}], "reason": "Its owner has left."}),
     Route("PATCH", f"{_OWNERS}/{{username}}", change_role, "Change the role of an owner or maintainer (owners)",
           SIGNED_IN, INVITATIONS, body=_json(RoleChange), answers={200: members.Member, 308: None},
@@ -227,5 +227,5 @@ ROUTES = group(
     Route("POST", f"{_MINE}/{{id}}/accept", accept_invitation, "Accept an invitation", SIGNED_IN, INVITATIONS,
           answers={200: invite.Accepted}, errors=(Conflict, EmailNotVerified, Quarantined), publishes=True),
     Route("POST", f"{_MINE}/{{id}}/decline", decline_invitation, "Decline an invitation", SIGNED_IN, INVITATIONS,
-          answers={204: None}),
+          answers={204: None}, errors=(EmailNotVerified,)),
 )  # fmt: skip

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 from registry.accounts.requests import principal_of, visible_packages
 from registry.errors import (
     ChecksumMismatch,
+    Conflict,
     FieldError,
     IdempotencyKeyReused,
     InvalidArchive,
@@ -325,5 +326,5 @@ ROUTES = group(
     Route("DELETE", VERSION, delete_version, "Delete a version", SIGNED_IN, DELETES,
           answers={204: None, 308: None}, errors=(Quarantined,)),
     Route("POST", f"{VERSION}/restore", restore_version, "Restore a deleted version (admins)", SIGNED_IN,
-          answers={200: read.VersionInfo, 308: None}, errors=(409,)),
+          answers={200: read.VersionInfo, 308: None}, errors=(Conflict,)),
 )  # fmt: skip

@@ -259,7 +259,7 @@ ROUTES = group(
           body={"application/json": NewPublisher}, answers={201: PublisherInfo, 308: None},
           errors=(Conflict, Quarantined), publishes=True, example=_PUBLISHER),
     Route("GET", _OF_PACKAGE, list_publishers, "Trusted publishers of a package (owners)", SIGNED_IN, READS,
-          paging.PARAMETERS, answers={200: Publishers, 301: None}),
+          paging.PARAMETERS, answers={200: Publishers, 301: None}, errors=(Quarantined,)),
     Route("DELETE", f"{_OF_PACKAGE}/{{id}}", remove_publisher, "Remove a trusted publisher and end its tokens (owners)",
           SIGNED_IN, PUBLISHERS, answers={204: None, 308: None}),
     Route("POST", _PENDING, add_pending_publisher, "Add a trusted publisher for a package that doesn't exist yet",

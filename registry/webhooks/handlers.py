@@ -214,7 +214,7 @@ _HOOK = {"url": "https://example.com/hook", "scope": {"package": "hello-world"},
 ROUTES = group(
     "Webhooks",
     _route("POST", "", create_webhook, "Make a webhook", {201: hooks.Webhook}, body=_json(NewWebhook),
-           errors=(Conflict,), example=_HOOK),
+           errors=(404, Conflict), example=_HOOK),
     _route("GET", "", list_webhooks, "Your webhooks", {200: WebhooksPage}, parameters=paging.PARAMETERS),
     _route("GET", "/{id}", get_webhook, "One of your webhooks", {200: hooks.Webhook}),
     _route("PATCH", "/{id}", update_webhook, "Change, disable or enable a webhook", {200: hooks.Webhook},
