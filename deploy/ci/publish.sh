@@ -3,7 +3,7 @@
 #
 # Needs curl, jq and tar, and the variable SYNAPSE_REGISTRY_URL, such as https://registry.example.
 # Credentials, the first that is set:
-#   SYNAPSE_TOKEN                   an API token
+#   SYNAPSE_REGISTRY_TOKEN          an API token
 #   SYNAPSE_ID_TOKEN                an ID token; GitLab sets it by `id_tokens`
 #   ACTIONS_ID_TOKEN_REQUEST_URL    GitHub Actions sets it for jobs with `id-token: write`
 # SYNAPSE_AUDIENCE is the audience of ID tokens, by default SYNAPSE_REGISTRY_URL.
@@ -25,8 +25,8 @@ api=$registry/api/v1
 # The manifest is at the root of the tarball, or in its only top folder.
 manifest=$(tar -tzf "$tarball" | grep -E '^(\./)?([^/]+/)?synapse\.json$' | head -n 1)
 [ -n "$manifest" ] || fail "$tarball has no synapse.json"
-name=$(tar -xzOf "$tarball" "$manifest" | jq -er .name) || fail "synapse.json has no name"
-version=$(tar -xzOf "$tarball" "$manifest" | jq -er .version) || fail "synapse.json has no version"
+name=$(tar -xzOf "$tarball" -- "$manifest" | jq -er .name) || fail "synapse.json has no name"
+version=$(tar -xzOf "$tarball" -- "$manifest" | jq -er .version) || fail "synapse.json has no version"
 
 # call WHAT CURL-ARGUMENTS: prints the answer's body, or fails with its text.
 call() {
@@ -45,7 +45,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 umask 077
 
-token=${SYNAPSE_TOKEN:-}
+token=${SYNAPSE_REGISTRY_TOKEN:-}
 if [ -z "$token" ]; then
     id_token=${SYNAPSE_ID_TOKEN:-}
     if [ -z "$id_token" ] && [ -n "${ACTIONS_ID_TOKEN_REQUEST_URL:-}" ]; then

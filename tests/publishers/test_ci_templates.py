@@ -65,7 +65,7 @@ async def test_the_script_says_what_is_missing(trusting: Registry, tmp_path: Pat
     for wanted, variables in (
         ("there are no credentials", {}),
         ("set SYNAPSE_REGISTRY_URL", {"SYNAPSE_REGISTRY_URL": ""}),
-        ("publishing demo 1.0.0: status 401", {"SYNAPSE_TOKEN": "syn_wrong"}),
+        ("publishing demo 1.0.0: status 401", {"SYNAPSE_REGISTRY_TOKEN": "syn_wrong"}),
     ):
         code, output = await publish(trusting, file, **variables)
         assert (code, wanted in output) == (1, True), output
