@@ -36,6 +36,14 @@ def is_local(address: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
+def as_localhost(address: str) -> str:
+    """The address with `localhost` as its host, if that is an IP address of this computer; else ""."""
+    parts = _split(address)
+    if not is_local(address) or (parts.hostname or "").endswith("localhost"):
+        return ""
+    return normalise(parts._replace(netloc=f"localhost:{parts.port or _PORTS[parts.scheme]}").geturl())
+
+
 def require_https(address: str, *, allow_http: bool) -> None:
     """Raises WrongUsage for plain http to another computer, unless `allow_http`."""
     if _split(address).scheme == "http" and not allow_http and not is_local(address):

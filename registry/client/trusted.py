@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from urllib3 import BaseHTTPResponse
 
-from registry.client import environment
+from registry.client import address, environment
 from registry.client.api import Api
 from registry.client.failures import ClientError, NotAllowed, TryLater
 from registry.client.transport import Request, Transport, read_bounded
@@ -20,9 +20,21 @@ def has_identity() -> bool:
 
 def exchange(api: Api, package: str) -> str:
     """A token of the registry that may publish `package` for 15 minutes. Raises NotAllowed with the reason."""
-    identity = environment.gitlab_identity()
-    if not identity and (source := environment.github_identity_source()):
-        identity = _github_identity(api.transport, source, audience=environment.audience() or api.url)
+    identity, source = environment.gitlab_identity(), environment.github_identity_source()
+    if identity or source is None:
+        return _exchange(api, package, identity)
+    audience = environment.audience()
+    try:
+        return _exchange(api, package, _github_identity(api.transport, source, audience or api.url))
+    except NotAllowed as refused:
+        # A registry on this computer calls itself localhost, unless it is told otherwise.
+        other = "" if audience else address.as_localhost(api.url)
+        if refused.body.get("reason") != "audience" or not other:
+            raise
+    return _exchange(api, package, _github_identity(api.transport, source, other))
+
+
+def _exchange(api: Api, package: str, identity: str) -> str:
     try:
         answer = api.call("POST", "/auth/oidc/token", {"token": identity, "package": package})
     except NotAllowed as refused:
@@ -33,11 +45,11 @@ def exchange(api: Api, package: str) -> str:
 
 
 def _github_identity(transport: Transport, source: tuple[str, str], audience: str) -> str:
-    address, bearer = source
-    separator = "&" if "?" in address else "?"
+    url, bearer = source
+    separator = "&" if "?" in url else "?"
     request = Request(
         "GET",
-        f"{address}{separator}audience={quote(audience, safe='')}",
+        f"{url}{separator}audience={quote(audience, safe='')}",
         {"Authorization": f"Bearer {bearer}", "Accept": "application/json"},
     )
 

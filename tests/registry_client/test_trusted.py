@@ -48,11 +48,14 @@ class Site:
         return (await self.registry.get("/packages/demo/1.0.0")).json["provenance"]
 
 
-async def start(make_registry: MakeRegistry, make_user: MakeUser, issuer: Issuer, kind: str, **more: str) -> Site:
+async def start(
+    make_registry: MakeRegistry, make_user: MakeUser, issuer: Issuer, kind: str, host: str = "127.0.0.1", **more: str
+) -> Site:
+    """`host` is that of the registry's public address."""
     port = reserve()
     url = f"http://127.0.0.1:{port}"
     registry = await make_registry(
-        REGISTRY_PORT=str(port), REGISTRY_PUBLIC_URL=url, REGISTRY_OIDC_CA=issuer.ca,
+        REGISTRY_PORT=str(port), REGISTRY_PUBLIC_URL=f"http://{host}:{port}", REGISTRY_OIDC_CA=issuer.ca,
         REGISTRY_OIDC_ISSUERS=f"{kind}={issuer.url}", **more,
     )  # fmt: skip
     registry.url = url
@@ -87,6 +90,20 @@ async def test_a_github_job_publishes_without_a_token(
     assert "published by:" in shown
     assert "github: org/repo, release.yml" in " ".join(shown.split())
     assert "syn_" not in ran.out + ran.err
+
+
+async def test_a_github_job_publishes_to_a_registry_on_its_own_computer(
+    make_registry: MakeRegistry, make_user: MakeUser, stand_in: MakeStandIn, issuer: Issuer
+):
+    site = await start(make_registry, make_user, issuer, "github", host="localhost")
+    await site.add_publisher(GITHUB)
+    service, job = github_service(stand_in, issuer)
+    # An audience that the user has set is the only one that is tried.
+    refused = await site.publish("--json", **job, SYNAPSE_AUDIENCE=site.registry.url)
+    assert (refused.status, refused.json["reason"], len(service.received)) == (NOT_ALLOWED, "audience", 1)
+    assert (await site.publish(**job)).status == 0
+    audiences = [parse_qs(request.query)["audience"] for request in service.received[1:]]
+    assert audiences == [[site.registry.url], [site.registry.url.replace("127.0.0.1", "localhost")]]
 
 
 async def test_a_gitlab_job_publishes_to_a_private_registry(
