@@ -67,7 +67,9 @@ def ids_of(kind: str, claims: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def nearest(publishers: Sequence[Publisher], claims: Mapping[str, Any], *, owned_only: bool) -> Differences | None:
-    """How the nearest publisher differs from the claims; None if there is none. One of the same issuer is nearer.
+    """How the nearest publisher differs from the claims; None if there is none.
+
+    One of the same issuer is nearer. Of those with equally many differences, one of the same repository is.
 
     With `owned_only`, publishers of another repository owner than the token's don't count.
     """
@@ -75,13 +77,19 @@ def nearest(publishers: Sequence[Publisher], claims: Mapping[str, Any], *, owned
     if not near:
         return None
     candidates = [(each, _differing(each, publishers, claims)) for each in near]
-    publisher, members = min(candidates, key=lambda pair: ("issuer" in pair[1], len(pair[1]), pair[0].id))
+    publisher, members = min(candidates, key=_distance)
     seen = values(publisher.kind, claims, publisher.wanted)
     is_only_case = all(
         member in publisher.wanted and (seen.get(member) or "").casefold() == publisher.wanted[member].casefold()
         for member in members
     )
     return Differences(members, is_only_case)
+
+
+def _distance(candidate: tuple[Publisher, list[str]]) -> tuple[bool, int, bool, int]:
+    publisher, members = candidate
+    is_elsewhere = any(name in members for name in ("repository", "project"))
+    return "issuer" in members, len(members), is_elsewhere, publisher.id
 
 
 def shown(kind: str, claims: Mapping[str, Any], publishers: Sequence[Publisher]) -> dict[str, str | None]:

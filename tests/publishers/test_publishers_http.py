@@ -301,6 +301,14 @@ async def test_gitlab_and_other_issuers(make_registry: MakeRegistry, issuer: Iss
     ]
 
 
+async def test_the_nearest_of_equally_different_publishers_has_the_same_repository(trusting: Registry, issuer: Issuer):
+    ada = await demo(trusting)
+    await trust(ada, body={**TRUSTED, "repository": "org/another", "workflow": "other.yml"})
+    await trust(ada)
+    token = issuer.token(github(workflow_ref="org/repo/.github/workflows/other.yml@refs/heads/main"))
+    assert (await exchange(trusting, token)).json["differs"] == ["workflow"]
+
+
 async def test_a_private_registry_tells_strangers_of_no_publisher(make_registry: MakeRegistry, issuer: Issuer):
     ada = await demo(await make_registry(**settings_of(issuer)))
     await trust(ada)
