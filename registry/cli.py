@@ -9,11 +9,12 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from registry import __version__, service_commands
 from registry.client import commands as client_commands
 from registry.client import environment
-from registry.client.failures import FAILED, INTERRUPTED
+from registry.client.failures import FAILED, INTERRUPTED, WRONG_USAGE, WrongUsage
 
 DESCRIPTION = """\
 Publish, find and install packages, or run a registry.
@@ -47,6 +48,18 @@ in production, with REGISTRY_DB_URL and the other settings in the environment:
 
 `synapse-registry COMMAND --help` explains a command.
 """
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the command line; with --json as an object on stdout, like every failure."""
+
+    def error(self, message: str) -> NoReturn:
+        if "--json" not in sys.argv:
+            super().error(message)
+        from registry.client.output import Output
+
+        Output(as_json=True).failure(WrongUsage(f"{self.prog}: {message}"))
+        self.exit(WRONG_USAGE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,7 +103,7 @@ def _open_closed_streams() -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="synapse-registry",
         usage="%(prog)s [-h] [--version] COMMAND ...",
         epilog=EPILOG,

@@ -266,6 +266,10 @@ async def test_exit_statuses_tell_what_went_wrong(registry: Registry, ada: User,
     assert (await stranger.run("publish", "demo")).status == NOT_ALLOWED
     assert (await stranger.run("publish", "demo", SYNAPSE_REGISTRY_TOKEN="syn_wrong")).status == NOT_ALLOWED
     assert (await stranger.run("logout", "--url", "http://registry.example.com")).status == WRONG_USAGE
+    for command in (["search", "x", "--limit", "1000"], ["search", "x", "--nonsense"], ["owners", "list"]):
+        wrong = await ada.run(*command, "--json")
+        assert (wrong.status, wrong.json["status"], wrong.err) == (WRONG_USAGE, None, "")
+        assert f"synapse-registry {command[0]}" in wrong.json["error"] or "--nonsense" in wrong.json["error"]
     failed = await stranger.run("info", "nothing", "--json")
     assert (failed.status, failed.json["code"], failed.json["status"], failed.err) == (NOT_FOUND, "not_found", 404, "")
 
