@@ -225,7 +225,8 @@ ROUTES = group(
     Route("GET", _MINE, list_invitations, "Your open invitations", SIGNED_IN, READS, paging.PARAMETERS,
           answers={200: InvitationsPage}),
     Route("POST", f"{_MINE}/{{id}}/accept", accept_invitation, "Accept an invitation", SIGNED_IN, INVITATIONS,
-          answers={200: invite.Accepted}, errors=(Conflict, EmailNotVerified, Quarantined), publishes=True),
+          answers={200: invite.Accepted}, publishes=True,
+          errors=(AlreadyOwner, Conflict, EmailNotVerified, Quarantined)),
     Route("POST", f"{_MINE}/{{id}}/decline", decline_invitation, "Decline an invitation", SIGNED_IN, INVITATIONS,
           answers={204: None}, errors=(EmailNotVerified,)),
 )  # fmt: skip

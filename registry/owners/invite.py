@@ -71,8 +71,7 @@ async def invite_user(
         owners = sum(member.role == OWNER for member in current)
         shares = is_transfer and owners > 1 and user.id != who.user_id
         if has == role == MAINTAINER or (has == OWNER and not shares):
-            article = "an" if has == OWNER else "a"
-            raise AlreadyOwner(f"{user.username} is {article} {has} of {package.name} already.")
+            raise _already(user.username, has, package.name)
         if has is None:
             members.check_number(current, package.name)
         sent = await _send(conn, who, package, user=user, email=None, role=role, is_transfer=is_transfer)
@@ -115,7 +114,8 @@ async def package_invitations(db: Database, who: Principal, name: str, after: in
 async def accept(db: Database, who: Principal, invitation: int) -> Accepted:
     """Gives the user the role of the invitation.
 
-    Raises NotFound, Forbidden, EmailNotVerified, Conflict, and Unauthorized if the account has ended meanwhile.
+    Raises NotFound, Forbidden, EmailNotVerified, AlreadyOwner, Conflict, and Unauthorized if the account has ended
+    meanwhile.
     """
     async with db.transaction() as conn:
         found = await _mine(conn, who, invitation)
@@ -123,7 +123,11 @@ async def accept(db: Database, who: Principal, invitation: int) -> Accepted:
         # Between the two reads, the invitation may have ended.
         found = await _mine(conn, who, invitation)
         current = await roles.members(conn, package.id)
-        if not any(member.id == who.user_id for member in current):
+        has = next((member.role for member in current if member.id == who.user_id), None)
+        if not found.is_transfer and has in (OWNER, found.role):
+            # An invitation by e-mail may reach an owner. It must not take the role away.
+            raise _already(who.username, has, package.name)
+        if has is None:
             members.check_number(current, package.name)
         event = event_log.PACKAGE_OWNERS_CHANGED
         former: list[Row] = []
@@ -231,6 +235,11 @@ async def _mine(conn: Connection, who: Principal, invitation: int) -> Row:
         raise NotFound(NO_INVITATION)
     check_credentials(who, Action.MANAGE, found.package)
     return found
+
+
+def _already(username: str, role: str, package: str) -> AlreadyOwner:
+    article = "an" if role == OWNER else "a"
+    return AlreadyOwner(f"{username} is {article} {role} of {package} already.")
 
 
 def _invited(user_id: int | None) -> dict[str, Any]:

@@ -187,6 +187,18 @@ async def test_an_invitation_by_email_needs_the_verified_address(registry: Regis
     assert await members(registry, "demo") == {"ada": "owner", "bob": "maintainer"}
 
 
+async def test_an_invitation_by_email_takes_no_role_away(registry: Registry):
+    ada = await registry.user("ada", email="ada@example.org")
+    await ada.publish("demo")
+    async with registry.app[DB].transaction() as conn:
+        await conn.command("UPDATE users SET email_verified_at = now() WHERE username = 'ada'")
+    for role in ("maintainer", "owner"):
+        sent = await invited(ada, "demo", role, email="ada@example.org")
+        refused = await ada.call("POST", f"/auth/invitations/{sent.json['id']}/accept")
+        assert (refused.status, refused.json["code"]) == (409, "already_owner"), role
+    assert await members(registry, "demo") == {"ada": "owner"}
+
+
 async def test_a_transfer_leaves_one_owner_and_the_maintainers(registry: Registry):
     ada, bob, eve = await registry.user("ada"), await registry.user("bob"), await registry.user("eve")
     await ada.publish("demo")
