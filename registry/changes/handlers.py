@@ -1,5 +1,6 @@
 """HTTP handlers of the log of changes."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -15,7 +16,7 @@ from registry.changes.log import Page
 from registry.errors import FieldError, Forbidden, InvalidInput, NotConfigured, Unauthorized
 from registry.web.answers import NO_STORE, send_headers
 from registry.web.context import CONTEXT
-from registry.web.parsing import parse_number
+from registry.web.parsing import MAX_DIGITS, TOO_LARGE, parse_number
 from registry.web.responses import json_response, metadata_response
 from registry.web.route import READS, Route, group, header, query
 
@@ -78,7 +79,7 @@ async def _wait(request: web.Request, seen: Page, packages: frozenset[str] | Non
 def _parameters(request: web.Request) -> tuple[int, int, int]:
     """(since, limit, wait). Raises InvalidInput with every wrong one."""
     errors: list[FieldError] = []
-    since = parse_number(request.query, "since", errors)
+    since = _seq(request.query, "since", errors)
     limit = parse_number(request.query, "limit", errors, DEFAULT_LIMIT, low=1)
     seconds = parse_number(request.query, "wait", errors)
     if limit > MAX_LIMIT:
@@ -139,11 +140,19 @@ async def _is_allowed(request: web.Request, listener: Listener) -> bool:
     return True
 
 
+def _seq(given: Mapping[str, str], name: str, errors: list[FieldError]) -> int:
+    """The seq `name`, 0 without one. Adds to `errors` what is wrong."""
+    seq = parse_number(given, name, errors)
+    if seq == TOO_LARGE:
+        errors.append({"field": name, "message": f"must have at most {MAX_DIGITS} digits"})
+    return seq
+
+
 def _last_event_id(request: web.Request) -> int | None:
     """The seq in the header Last-Event-ID, None without it. Raises InvalidInput."""
     errors: list[FieldError] = []
     name = "Last-Event-ID"
-    found = parse_number(request.headers, name, errors)
+    found = _seq(request.headers, name, errors)
     if errors:
         raise InvalidInput.of(errors)
     return found if name in request.headers else None
