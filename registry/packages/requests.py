@@ -22,7 +22,14 @@ def name_of(request: web.Request) -> str:
 
     Raises NotFound when it can't be a package name, or when the client has no access to the package.
     """
-    given = request.match_info["name"]
+    return visible_name(request, request.match_info["name"])
+
+
+def visible_name(request: web.Request, given: str) -> str:
+    """The package name `given`, in lower case.
+
+    Raises NotFound when it can't be a package name, or when the client has no access to the package.
+    """
     name = names.fold_name(given)
     if name is None:
         raise read.no_package(given.encode("ascii", "replace").decode())

@@ -11,6 +11,7 @@ from registry.accounts.requests import principal_of
 from registry.changes.log import ChangeLog
 from registry.errors import Conflict, InvalidInput, NotFound
 from registry.keys import DB
+from registry.packages.requests import visible_name
 from registry.sealing import Sealer
 from registry.web import paging
 from registry.web.parsing import Body, read_body
@@ -122,7 +123,10 @@ async def create_webhook(request: web.Request) -> web.StreamResponse:
     who = principal_of(request)
     who.require("manage")
     body = await read_body(request, NewWebhook)
-    wanted = hooks.Wanted(body.url, *body.scope, body.events, body.description)
+    scope, package = body.scope
+    if package is not None:
+        package = visible_name(request, package)
+    wanted = hooks.Wanted(body.url, scope, package, body.events, body.description)
     made = await hooks.create(request.app[DB], request.app[SEALER], request.app[GUARD], who, wanted)
     return json_response(made, status=201, headers=_NO_STORE)
 

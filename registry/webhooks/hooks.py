@@ -15,7 +15,6 @@ from registry.db.engine import Connection, Database, Row
 from registry.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthorized
 from registry.events import audit
 from registry.events import log as event_log
-from registry.package_format.names import fold_name
 from registry.packages import store as packages
 from registry.packages.read import no_package
 from registry.packages.rights import Action, authorize
@@ -65,7 +64,7 @@ class Rotated(TypedDict):
 
 @dataclass(frozen=True)
 class Wanted:
-    """A new webhook. `scope` is one of those in the store; `package` is a name if it is a package."""
+    """A new webhook. `scope` is one of those in the store; `package` is a name in lower case if it is a package."""
 
     url: str
     scope: str
@@ -207,10 +206,9 @@ async def _check_url(guard: Guard, text: str) -> str:
 async def _authorized_package(conn: Connection, who: Principal, wanted: Wanted) -> int | None:
     """The id of the package of the scope, if it is a package. Raises NotFound or Forbidden."""
     if wanted.package is not None:
-        name = fold_name(wanted.package)
-        row = None if name is None else await packages.find(conn, name, who.user_id)
-        if name is None or row is None or row.name != name or (row.latest_version_id is None and row.role is None):
-            raise no_package(wanted.package.encode("ascii", "replace").decode())
+        row = await packages.find(conn, wanted.package, who.user_id)
+        if row is None or row.name != wanted.package or (row.latest_version_id is None and row.role is None):
+            raise no_package(wanted.package)
         authorize(who, Action.WEBHOOK, row.name, row.role)
         return int(row.id)
     if wanted.scope == store.ALL:

@@ -99,6 +99,17 @@ async def test_a_bound_token_reaches_only_webhooks_of_its_packages(registry: Reg
         check_error(await registry.call("POST", "/webhooks", headers=bound, json={"url": URL, "scope": scope}), 403)
 
 
+async def test_a_bound_token_does_not_learn_of_other_packages_in_a_private_registry(make_registry: MakeRegistry):
+    ada = await (await make_registry()).user("ada")
+    private = await make_registry(REGISTRY_ACCESS="private")
+    await ada.publish("demo")
+    await ada.publish("other")
+    bound = await scoped(ada, "manage", packages=["demo"])
+    for name, status in (("other", 404), ("absent", 404), ("demo", 201)):
+        body = {"url": URL, "scope": {"package": name}}
+        assert (await private.call("POST", "/webhooks", headers=bound, json=body)).status == status, name
+
+
 async def test_a_webhook_exists_only_for_its_maker(registry: Registry):
     ada, eve = await registry.user("ada"), await registry.user("eve")
     made = await hook(ada, URL, {"owner": "me"})
