@@ -73,7 +73,8 @@ class Guard:
             raise ValueError("must be an address such as https://ci.example/hook")
         if "@" in urlsplit(text).netloc:
             raise ValueError("must not contain a user name or password")
-        if _is_ip(url.host) and (refusal := self._refusal(url.host)):
+        host = url.host.rstrip(".")
+        if _is_ip(host) and (refusal := self._refusal(host)):
             raise ValueError(refusal)
         return url
 

@@ -50,7 +50,8 @@ def test_the_operator_may_allow_networks():
         "https:///hook", "https://ada@ci.example/", "https://ada:secret@ci.example/", "https://@ci.example/",
         "https://ci.example:0/", "https://ci.example:99999/", "https://ci.example/a b", "https://ci.example/\n",
         "https://ci.example\\@127.0.0.1/", "https://127.0.0.1/", "https://[::1]/", "https://[::ffff:10.0.0.1]/",
-        "https://[fe80::1%25eth0]/", "https://10.0.0.1:8443/hook", "https://ci.example/" + "x" * 2048,
+        "https://[fe80::1%25eth0]/", "https://10.0.0.1:8443/hook", "https://10.0.0.1./",
+        "https://ci.example/" + "x" * 2048,
     ],
 )  # fmt: skip
 def test_urls_that_must_not_be_used_are_refused(url: str):
