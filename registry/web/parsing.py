@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, TypeVar
 
 import orjson
@@ -17,6 +18,8 @@ MAX_LIMIT = 100
 MAX_WINDOW = 10_000
 MAX_DIGITS = 18
 TOO_LARGE = 10**MAX_DIGITS
+NO_NUL = "must not contain a NUL character"
+MAX_NAMED = 100
 _DIGITS = re.compile(r"[0-9]+")
 
 PAGE_PARAMETERS = (
@@ -130,9 +133,17 @@ def parse_json(raw: bytes) -> Any:
         data = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise InvalidInput(f"The body is not valid JSON: {error.msg}.") from None
-    if b"\\u0000" in raw and _has_nul(data):
-        raise InvalidInput("No text in the body may contain a NUL character.")
+    if b"\\u0000" in raw and (fields := _fields_with_nul(data)):
+        raise InvalidInput.of([{"field": each, "message": NO_NUL} for each in fields])
     return data
+
+
+def _fields_with_nul(data: Any) -> list[str]:
+    """The members of the body that contain a NUL character, at most MAX_NAMED of them, and of each name."""
+    if not isinstance(data, dict):
+        return ["body"] if _has_nul(data) else []
+    found = ("body" if _has_nul(name) else name[:MAX_NAMED] for name, value in data.items() if _has_nul([name, value]))
+    return list(islice(found, MAX_NAMED))
 
 
 def _has_nul(value: Any) -> bool:

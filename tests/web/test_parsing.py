@@ -12,7 +12,7 @@ from registry.errors import FieldError, InvalidInput
 from registry.packages.listing.page import decode_cursor
 from registry.search.request import SearchRequest
 from registry.web import cursor
-from registry.web.parsing import OTHER_MESSAGE, TOO_LARGE, Body, check, parse_number, parse_page
+from registry.web.parsing import OTHER_MESSAGE, TOO_LARGE, Body, check, parse_number, parse_object, parse_page
 from tests.client import Registry
 from tests.web.shape import case, check_error
 
@@ -170,6 +170,13 @@ def test_an_invalid_body_gets_a_plain_message(changes: dict[str, Any], field: st
     with pytest.raises(InvalidInput) as caught:
         check(Everything, {**GOOD, **changes})
     assert caught.value.errors == [{"field": field, "message": message}]
+
+
+def test_every_field_with_a_nul_is_named():
+    raw = b'{"a": "x\\u0000", "b": "x", "c": [{"d": "\\u0000"}], "e\\u0000": 1}'
+    with pytest.raises(InvalidInput) as refused:
+        parse_object(raw)
+    assert [error["field"] for error in refused.value.errors] == ["a", "c", "body"]
 
 
 async def test_no_route_answers_in_the_words_of_pydantic(registry: Registry):
