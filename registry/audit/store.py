@@ -20,7 +20,9 @@ _c = entries.c
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which entries are wanted; None for any. `actor` is a user name in any case. `until` is exclusive."""
+    """Which entries are wanted; None for any. The names `actor` and `package` match in any case. `until` is
+    exclusive.
+    """
 
     action: str | None = None
     actor: str | None = None
@@ -41,7 +43,7 @@ _FILTERED = sa.and_(
     _c.id < p("before"),
     _optional("action", sa.Text, lambda action: _c.action == action),
     sa.or_(sa.cast(p("actor", type_=sa.Text), sa.Text).is_(None), _c.actor_id == _actor.scalar_subquery()),
-    _optional("package", sa.Text, lambda name: packages.c.name == name),
+    _optional("package", sa.Text, lambda name: packages.c.name == sa.func.lower(name)),
     _optional("since", sa.DateTime(timezone=True), lambda time: _c.at >= time),
     _optional("until", sa.DateTime(timezone=True), lambda time: _c.at < time),
 )

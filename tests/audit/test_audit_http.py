@@ -101,7 +101,7 @@ async def test_filters(registry: Registry):
     for query, packages in (
         ("action=version.publish", ["other", "demo"]),
         ("action=version.publish&actor=ADA", ["demo"]),
-        ("action=version.publish&package=other", ["other"]),
+        ("action=version.publish&package=Other", ["other"]),
         ("action=version.publish&actor=nobody", []),
         ("action=version.publish&from=2020-01-01", ["other", "demo"]),
         ("action=version.publish&to=2020-01-01", []),
