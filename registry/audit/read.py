@@ -20,7 +20,7 @@ from registry.web.cursor import encode
 
 NEWEST = 2**62 - 1
 CSV_COLUMNS = ("at", "action", "actor", "token", "ip", "user_agent", "package", "version", "details")
-# A spreadsheet takes a cell that begins with one of these for a formula.
+# A spreadsheet runs a cell that begins with one of these as a formula.
 FORMULA_MARKS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -91,7 +91,7 @@ async def registry_audit(db: Database, who: Principal, filters: Filters, before:
 
 
 def as_csv(entries: Sequence[AuditEntry]) -> str:
-    """The entries as CSV with a header, without cells that a spreadsheet would take for formulas."""
+    """The entries as CSV with a header, without cells that a spreadsheet would run as formulas."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(CSV_COLUMNS)

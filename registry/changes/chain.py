@@ -29,7 +29,7 @@ TYPES = (
 """The types of events that are changes. All other events are left out of the log of changes."""
 
 FIRST = bytes(32)
-"""Stands for the previous hash in front of the first change."""
+"""Takes the place of the previous hash for the first change."""
 
 
 class _Content(TypedDict):

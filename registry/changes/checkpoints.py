@@ -1,4 +1,4 @@
-"""Checkpoints: signed statements of which change was the last one at a time, and of its hash.
+"""Checkpoints: signed statements that say which change was the last one at that time, and what its hash was.
 
 A checkpoint is made for everybody who asks. A periodic job also stores one after many changes or after an hour, so that
 `synapse-registry log verify` finds out if somebody rewrites the log in the database.
@@ -17,10 +17,10 @@ from registry.changes.log import ChangeLog
 from registry.db.engine import Database, Row
 from registry.errors import NotConfigured
 
-# A checkpoint is stored after so many changes, or after so long if there was any change.
+# A checkpoint is stored after this many changes, or after this time if there was any change.
 EVERY_CHANGES = 1000
 EVERY = timedelta(hours=1)
-# For so long after a new key, the old key stays valid: processes that don't know the new key yet may still use it.
+# How long the old key stays valid when there is a new one: processes that don't know the new key yet still use it.
 OVERLAP = timedelta(days=7)
 
 NO_KEY = "This registry does not sign its log of changes, because the operator has not set REGISTRY_LOG_KEY."

@@ -32,7 +32,7 @@ CUT_OFF = Counter("registry_changes_cut_off_total", "Streams that were cut off b
 
 # The number of newest changes that are kept in memory.
 KEPT = 1000
-# A client that is behind these changes and has read nothing for so long is cut off.
+# A client that is behind these changes and has read nothing for this long is cut off.
 STALLED_SECONDS = 10.0
 BATCH = 200
 # Listeners of one process. Each costs tens of kilobytes.

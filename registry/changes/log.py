@@ -15,9 +15,9 @@ from registry.db.engine import Database, Row
 
 log = logging.getLogger(__name__)
 
-# Events that one transaction chains. Hashing so many keeps the event loop busy for a few milliseconds.
+# Events that one transaction chains. Hashing this many keeps the event loop busy for a few milliseconds.
 BATCH = 200
-# A reader chains at most so many batches. A long log from before the chain existed is left to the consumer.
+# A reader chains at most this many batches. The consumer chains a long log from before the chain existed.
 BATCHES_OF_READER = 10
 
 

@@ -46,7 +46,7 @@ class RemoteLog:
             return [{"vouched_by": None, **key} for key in found["keys"]]
 
     async def changes(self) -> AsyncIterator[Mapping[str, Any]]:
-        """The changes until the newest checkpoint at least. Later ones may follow."""
+        """The changes, at least up to the newest checkpoint."""
         since = 0
         while True:
             _, page = await self._get(f"?since={since}&limit={PAGE}")

@@ -33,7 +33,6 @@ SPOOLED = Gauge("registry_download_batches_spooled", "Batches of downloads in fi
 
 MAX_BATCH = 1000
 REPLAY_SECONDS = 2.0
-# Parsing an address takes longer than the rest of preparing a download.
 NOT_COUNTED = "Downloads can't be counted right now. Try again in a few seconds."
 
 

@@ -4,7 +4,7 @@ An entry is written in the transaction of the act, so it exists if and only if t
 instead of names, which are looked up when an entry is read. They never contain passwords or tokens. A trigger in the
 database refuses to change or delete them (migration 0013).
 
-Whoever must be told of an act by mail is told in the same transaction; see registry/events/notices.py.
+The mail about an act is queued in the same transaction; see registry/events/notices.py.
 """
 
 from collections.abc import Mapping
@@ -78,7 +78,7 @@ def write_with_commit(conn: Connection, action: str, actor: Actor, **subject: An
 
     `action` is dotted, such as `version.publish`. `subject` has any of: `account_id`, the user whom the act is about
     (the actor unless it is given); `package_id`; `version`; `details`, an object in which users are ids; `tell`, an
-    e-mail address that is told of the act and not stored in the entry.
+    e-mail address that also gets a mail about the act. The entry doesn't contain it.
     """
     address = subject.pop("tell", None)
     ENTRIES.labels(action).inc()

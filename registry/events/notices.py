@@ -45,7 +45,7 @@ _TELL = statement(
     ) AS told
     """)  # noqa: S608 - constants
 )
-# SKIP LOCKED: a publish holds the lock of the event log here, so it must not wait for whoever changes the token.
+# SKIP LOCKED: a publish holds the lock of the event log here, so it must not wait for a change of the token.
 _TELL_FIRST_PUBLISH = statement(
     sa.text(f"""
     WITH published AS (
@@ -69,9 +69,9 @@ def about(
     address: str | None,
     facts: Mapping[str, Any],
 ) -> tuple[Statement, dict[str, Any]] | None:
-    """The statement and its values that queue the mail about an act; None if nobody is told.
+    """The statement and its values that queue the mail about an act; None if nobody gets a mail.
 
-    `address` is told in addition to users. `facts` are what the texts of the mail are made from.
+    `address` gets a mail in addition to users. The texts of the mail are made from `facts`.
     """
     values = {
         "mail_kind": KIND,

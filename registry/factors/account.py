@@ -50,11 +50,11 @@ async def end(db: Database, settings: AccountSettings, principal: Principal, giv
     """
     user = await proof.confirm(db, settings, principal, given, address)
     async with db.transaction() as conn:
-        # Packages first, as everybody who changes a package: the other order could end in a deadlock.
+        # A change of roles locks the package before its foreign keys lock the user. The other order could deadlock.
         await roles.lock_packages_of(conn, user.id)
         await totp.lock(conn, principal)
         await accounts.lock_for_end(conn, user.id)
-        # Again, for roles that the user got meanwhile. The locks keep other owners from leaving until the end.
+        # Again, because the user may have got a role in between. The locks keep other owners from leaving.
         held = await roles.lock_packages_of(conn, user.id)
         alone = await roles.solely_owned(conn, user.id, MOST_NAMED)
         if alone:

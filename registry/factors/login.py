@@ -114,7 +114,7 @@ async def log_in_with_passkey(
     except Unauthorized:
         await this_attempt.failed(login.note_failure(None, origin, PASSKEY))
         raise
-    # `known`: whoever has a passkey didn't guess, so the failures of other networks stay counted.
+    # `known=True` keeps the failures of other networks: a passkey is not guessed, so it says nothing about them.
     return await login.sign_in(settings, this_attempt, user, address, origin, known=True, method=PASSKEY)
 
 

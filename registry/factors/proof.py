@@ -1,6 +1,6 @@
-"""Proves a user once more: by the password, or by a code of a second factor.
+"""Makes a signed-in user prove once more who they are: by the password, or by a code of a second factor.
 
-A stolen session must not be enough to change how an account is entered, so such changes need this proof.
+A stolen session must not be enough to change how the user signs in, so such changes need this proof.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""REGISTRY_REQUIRE_2FA: who lacks a second factor may sign in and add one, but nothing else."""
+"""REGISTRY_REQUIRE_2FA: a user who lacks a second factor may sign in and add one, but do nothing else."""
 
 from registry.accounts.identity import Principal
 from registry.db.engine import Database

@@ -58,7 +58,7 @@ async def resend(db: Database, principal: Principal) -> None:
 
 
 async def change(db: Database, principal: Principal, address: str) -> User:
-    """Gives the user another address, which is to be verified. Tells the old one. The caller has confirmed the user.
+    """Gives the user another address, which must be verified. Mails both addresses. The caller has confirmed the user.
 
     Raises UserExists if another user has the address.
     """

@@ -67,6 +67,6 @@ def require(settings: Settings) -> Configuration:
     found = configuration(settings)
     if found is None:
         raise MailNotConfigured(
-            "This registry sends no mail. Its operator sets REGISTRY_SMTP_URL, and REGISTRY_PUBLIC_URL for the links."
+            "This registry sends no mail. Its operator must set REGISTRY_SMTP_URL, and REGISTRY_PUBLIC_URL for links."
         )
     return found

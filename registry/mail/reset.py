@@ -20,7 +20,7 @@ from registry.setting_parts import AccountSettings
 
 log = logging.getLogger(__name__)
 
-# A link is of use while its user waits for it. Later attempts would surprise.
+# About ten minutes. The user waits for the link, so later attempts are useless.
 ATTEMPTS = 8
 
 

@@ -2,7 +2,8 @@
 
 SMTP has one moment at which nobody knows whether a mail was sent: after the message was handed over and before the
 server answered. The job is marked right before that moment. A job that is found with the mark is not sent again, since
-a lost notice is better than a doubled one. Every failure before that moment, and every refusal, is certain.
+a lost notice is better than a doubled one. After any failure before that moment, and after a refusal, the mail was
+certainly not sent.
 """
 
 import asyncio

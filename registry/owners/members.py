@@ -29,7 +29,7 @@ from registry.packages.rights import (
 
 MAX_MEMBERS = 100
 STRANGER = 0
-"""An id that no user has."""
+"""Stands for somebody who is not signed in. No user has this id."""
 
 
 class Member(TypedDict):

@@ -33,7 +33,7 @@ TOKEN_NAME = "trusted publisher"  # noqa: S105 - a name
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the operator decides. `audience` None: it is not known, and every ID token is refused."""
+    """What the operator decides. Without an `audience`, every ID token is refused."""
 
     audience: str | None
     is_private: bool
@@ -104,7 +104,7 @@ def _choose(candidates: _Candidates, issuer: Issuer, token: IdToken, policy: Pol
     if not found:
         raise _no_fit(candidates, issuer, token, policy)
     if candidates.package is None and len({each.user_id for each in found}) > 1:
-        # Choosing one would let whoever is first take the name of somebody else's package.
+        # If the registry chose one, the first of them could take the name of somebody else's package.
         raise refused(
             "claims",
             f"Several users have a pending publisher of this workflow for {candidates.name}. Publish the first "

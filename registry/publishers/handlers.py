@@ -80,7 +80,7 @@ Project = Annotated[
 
 
 class _New(Body):
-    """A new publisher. Unknown members are refused, since a misspelled one would demand nothing."""
+    """A new publisher. Unknown members are refused: a misspelled one would be ignored, and more jobs could publish."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 

@@ -33,7 +33,7 @@ class Unverified:
 
 @dataclass(frozen=True, slots=True)
 class IdToken:
-    """A verified ID token. `uses_until` is when it can't be used again because it has expired."""
+    """A verified ID token. Its use must be remembered until `uses_until`; by then it has expired."""
 
     issuer: str
     jti: str
@@ -42,7 +42,7 @@ class IdToken:
 
 
 def refused(reason: str, detail: str, **members: Any) -> OidcRefused:
-    """The refusal of an ID token. `reason` is one of the contract's words, `members` are more of the answer's."""
+    """The refusal of an ID token. `reason` is a stable word for programs. The answer also contains `members`."""
     return OidcRefused(detail, members={"reason": reason, **members})
 
 
@@ -89,6 +89,7 @@ def _claims(payload: bytes) -> dict[str, Any]:
         claims = orjson.loads(payload)
     except orjson.JSONDecodeError:
         raise _malformed() from None
+    # PostgreSQL stores no NUL characters.
     if not isinstance(claims, dict) or b"\\u0000" in payload:
         raise _malformed()
     is_sound = (

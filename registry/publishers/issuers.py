@@ -32,12 +32,13 @@ GITHUB_ISSUER = "https://token.actions.githubusercontent.com"
 GITLAB_ISSUER = "https://gitlab.com"
 DISCOVERY = "/.well-known/openid-configuration"
 
-# Keys that an issuer withdraws are accepted for at most this long, or STALE_SECONDS while the issuer is unavailable.
+# A key that its issuer has withdrawn is accepted for at most FRESH_SECONDS, or for STALE_SECONDS while the issuer is
+# unavailable.
 FRESH_SECONDS = 600.0
 STALE_SECONDS = 3600.0
-# A token with an unknown key fetches the keys again at most this often.
+# An unknown key makes the registry fetch the keys again, but at most this often.
 UNKNOWN_KEY_SECONDS = 60.0
-# After a failed fetch, an issuer is not asked for this long.
+# The pause after a failed fetch.
 RETRY_SECONDS = 10.0
 FETCH_SECONDS = 5.0
 MAX_ANSWER = 256 * 1024
@@ -78,15 +79,15 @@ class Issuers:
         named = [*configured, *public.items()]
         self._known = {url: Issuer(kind, url) for kind, url in reversed(named)}
         self._defaults = dict(reversed(named))
-        # The tokens of a named issuer may be compared claim by claim. At a public one, anybody can get most claims.
+        # A publisher of the kind oidc may only name an issuer of the operator. At a public one, anybody can get a token
+        # with most claims.
         self._allowed = {*named, *((OIDC, url) for _, url in configured)}
         self._cached = {url: _Keys() for url in self._known}
         self._session = session
         self._clock = clock
         for url in self._known:
-            FETCHES.labels(
-                url, "failed"
-            )  # creates the series at 0, so that alerts see the first failure as an increase
+            # Creates the series at 0, so that alerts see the first failure as an increase.
+            FETCHES.labels(url, "failed")
 
     def find(self, url: str) -> Issuer | None:
         return self._known.get(url)

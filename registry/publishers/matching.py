@@ -1,7 +1,7 @@
 """Compares the claims of an ID token with trusted publishers, and derives a version's provenance from them.
 
-Claims are compared exactly, as strings. Not compared are `sub` and `job_workflow_ref`, which organisations and reusable
-workflows change.
+Claims are compared exactly, as strings. `sub` and `job_workflow_ref` are not compared, because organisations and
+reusable workflows change them.
 """
 
 import re
@@ -20,7 +20,7 @@ _WORKFLOW_REF = re.compile(r"([^@]+)/\.github/workflows/([^/@]+)@.+")
 _CONFIG_REF = re.compile(r"[^@]+?//([^@]+)@.+")
 _NUMBER = re.compile(r"[0-9]{1,20}")
 _PATH = re.compile(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)+")
-# The claims with the numbers of the repository and of its owner. Names are given to others; numbers never are.
+# The claims with the numbers of the repository and of its owner. A name may get another owner; a number never does.
 _ID_CLAIMS = {GITHUB: ("repository_id", "repository_owner_id"), GITLAB: ("project_id", "namespace_id")}
 # Code of a pull request is not reviewed yet, and may come from a fork.
 _REQUEST_CLAIMS = ("event_name", "pipeline_source")
@@ -67,9 +67,9 @@ def ids_of(kind: str, claims: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def nearest(publishers: Sequence[Publisher], claims: Mapping[str, Any], *, owned_only: bool) -> Differences | None:
-    """How the nearest publisher differs from the claims; None if there is none.
+    """How the claims differ from the nearest publisher; None without publishers.
 
-    One of the same issuer is nearer. Of those with equally many differences, one of the same repository is.
+    A publisher of the same issuer is nearer. Of those with equally many differences, one of the same repository is.
 
     With `owned_only`, publishers of another repository owner than the token's don't count.
     """
@@ -93,7 +93,7 @@ def _distance(candidate: tuple[Publisher, list[str]]) -> tuple[bool, int, bool, 
 
 
 def shown(kind: str, claims: Mapping[str, Any], publishers: Sequence[Publisher]) -> dict[str, str | None]:
-    """The claims that publishers compare, for whoever runs a refused workflow."""
+    """The claims that publishers compare. The owner of a refused workflow sees them."""
     names = {name for each in publishers if each.issuer == claims["iss"] for name in each.wanted}
     found = values(kind, claims, sorted(names) or ("sub", "repository", "ref", "workflow"))
     others = {GITHUB: ("workflow_ref", "ref", "event_name"), GITLAB: ("project_path", "pipeline_source")}
@@ -139,14 +139,14 @@ def values(kind: str, claims: Mapping[str, Any], names: Any) -> dict[str, str | 
 
 
 def text_of(value: Any) -> str | None:
-    """A claim as a string, None if it is none of string, whole number and boolean. A boolean is written as in JSON."""
+    """A claim as text. None unless it is a string, a whole number, or a boolean, which is written as in JSON."""
     if isinstance(value, str):
         return value
     return orjson.dumps(value).decode() if isinstance(value, int) else None
 
 
 def _differing(publisher: Publisher, publishers: Sequence[Publisher], claims: Mapping[str, Any]) -> list[str]:
-    """The names of the members, or else of the claims, that keep the token from being this publisher's."""
+    """The members or claims in which the token differs from what the publisher demands. Empty if the token fits."""
     seen = values(publisher.kind, claims, sorted(publisher.wanted))
     differing = [name for name in seen if name in publisher.wanted and seen[name] != publisher.wanted[name]]
     if publisher.issuer != claims["iss"]:
@@ -162,7 +162,7 @@ def _differing(publisher: Publisher, publishers: Sequence[Publisher], claims: Ma
 def _differing_ids(publisher: Publisher, publishers: Sequence[Publisher], claims: Mapping[str, Any]) -> list[str]:
     """The claims with a number that isn't the bound one.
 
-    A publisher that was never used is bound by those of the same package and repository that were.
+    A publisher that was never used is bound to the numbers of a used one of the same package and repository.
     """
     names = _ID_CLAIMS[publisher.kind]
     found = ids_of(publisher.kind, claims)
@@ -180,7 +180,7 @@ def _is_twin(one: Publisher, other: Publisher) -> bool:
 
 
 def _has_same_owner(publisher: Publisher, claims: Mapping[str, Any]) -> bool:
-    """Whether the token is of the publisher's organisation, top group or, for the kind oidc, issuer."""
+    """Whether the token comes from the publisher's organisation or top group. For the kind oidc, the issuer decides."""
     if publisher.issuer != claims["iss"]:
         return False
     member = {GITHUB: "repository", GITLAB: "project"}.get(publisher.kind)

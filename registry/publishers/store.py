@@ -150,7 +150,7 @@ async def use(conn: Connection, publisher: int, ids: tuple[str, str] | None) -> 
 
 
 async def acting_user(conn: Connection, package_id: int, preferred: int) -> int | None:
-    """Whom a publisher of a package publishes for: `preferred`, or if that user has no role, the first owner."""
+    """The user for whom a publisher publishes: `preferred`, or the first owner if that user has no role any more."""
     found: int | None = await conn.value(_ACTING_USER, of_package=package_id, preferred=preferred)
     return found
 

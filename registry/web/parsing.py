@@ -48,7 +48,7 @@ _MESSAGES = {
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
     "dict_type": "must be an object",
-    "extra_forbidden": "is not a member that is known here",
+    "extra_forbidden": "is unknown here; remove it",
     "literal_error": "must be {expected}",
     "list_type": "must be a list",
     "too_short": "has too few entries: the minimum is {min_length}",

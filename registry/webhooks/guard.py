@@ -1,8 +1,8 @@
 """Decides to which addresses webhooks may be sent.
 
 A user chooses the URL, so without these checks the registry could be made to call servers that only it can reach. A URL
-is checked when a webhook is made. That is not enough, because a name may resolve to another address later. So the
-address of each connection is checked right before it is dialled, too.
+is checked when a webhook is made. That is not enough, because a name may resolve to another address later. So each
+address is checked again right before a connection to it is made.
 """
 
 import asyncio

@@ -24,7 +24,7 @@ from registry.webhooks.guard import Guard, host_of
 
 PURPOSE = "webhook secret"
 MAX_HOOKS = 250
-# For so long after a rotation, the old secret signs as well.
+# How long after a rotation the old secret signs as well.
 OVERLAP = timedelta(hours=24)
 OWNER_REASON = "Disabled by its owner."
 
@@ -189,7 +189,7 @@ async def _find(conn: Connection, who: Principal, webhook: int, *, lock: bool = 
 
 
 def _is_visible(who: Principal, row: Row) -> bool:
-    """A token that is bound to packages must not reach webhooks that hear of others."""
+    """A token that is bound to packages must not reach webhooks that get changes of others."""
     return who.packages is None or (row.package is not None and row.package in who.packages)
 
 

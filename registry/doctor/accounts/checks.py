@@ -1,4 +1,4 @@
-"""Checks that nothing acts for deleted accounts, that inviters are owners, and that admins read reports."""
+"""Checks that deleted accounts have left nothing, that inviters are owners, and that admins close reports."""
 
 from datetime import timedelta
 

@@ -1,8 +1,8 @@
-"""The jobs that deliver. One job at a time delivers to a host, in slices of a few seconds.
+"""The jobs that deliver. Each works in slices of a few seconds, so that all hosts have their turn.
 
-A receiver that fails or is slow is moved to jobs of the other kind, so that it does not delay others. Together, the two
-jobs of a host have at most four requests at the same time in the whole registry. A receiver that hangs for the first
-time occupies one of them; the others go on meanwhile.
+A host has at most two jobs: one of the kind FAST, and one of the kind SLOW for receivers that fail or are slow, so that
+these do not delay others. Together they have at most four requests at the same time in the whole registry. A receiver
+that hangs for the first time occupies one of them; the others go on meanwhile.
 
 A delivery that was sent, but whose result could not be saved, is sent again with the same id.
 """
@@ -49,7 +49,7 @@ DELAYS = tuple(timedelta(seconds=each) for each in (10, 60, 300, 1800, 7200, 180
 JITTER = 0.1
 PATIENCE = timedelta(days=5)
 SLICE_SECONDS = 10.0
-# A host with a receiver that fails rests for so long. Otherwise a long backlog would keep the workers busy.
+# The pause of a host whose receiver failed. Otherwise a long backlog would keep the workers busy.
 PAUSE = timedelta(seconds=1)
 # Requests to one host at the same time, by kind of job. Together four.
 PARALLEL = {FAST: 3, SLOW: 1}
@@ -59,7 +59,7 @@ BATCH = 200
 BATCH_OF_WEBHOOK = 30
 # A receiver that takes longer is slow.
 SLOW_MS = 2000
-# While attempts run and connections are free, new deliveries are looked for after so long.
+# How often new deliveries are looked for while attempts run and another one could start.
 POLL_SECONDS = 0.25
 # Results are saved at least this often.
 SAVE_SECONDS = 1.0

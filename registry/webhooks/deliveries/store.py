@@ -17,7 +17,7 @@ KEPT_ATTEMPTS = 20
 _c = webhook_deliveries.c
 _now = sa.func.now()
 
-# Whether the maker of webhook `h` may hear of event `e`. A transfer is also heard by those who had a role before it.
+# Whether the maker of webhook `h` may know of event `e`. Those who had a role before a transfer may know of it, too.
 _MAY_HEAR = """
     u.is_active AND u.deleted_at IS NULL AND CASE h.scope
         WHEN 'all' THEN u.role = 'admin'
