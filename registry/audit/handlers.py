@@ -67,7 +67,7 @@ def _wanted(request: web.Request) -> tuple[Filters, int, int]:
         errors.append({"field": "format", "message": "must be json or csv"})
     default, largest = (MAX_CSV_ROWS, MAX_CSV_ROWS) if _is_csv(request) else (DEFAULT_LIMIT, MAX_LIMIT)
     limit = min(parse_number(request.query, "limit", errors, default, low=1), largest)
-    before = paging.position_of(request.query, "audit", errors, start=read.NEWEST)
+    before = paging.position_of(request.query, "audit", errors, start=paging.NEWEST)
     filters = Filters(
         action=_text(request, "action", errors),
         actor=_text(request, "actor", errors),

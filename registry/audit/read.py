@@ -18,7 +18,6 @@ from registry.packages.read import check_name
 from registry.packages.rights import Action, authorize
 from registry.web.cursor import encode
 
-NEWEST = 2**62 - 1
 CSV_COLUMNS = ("at", "action", "actor", "token", "ip", "user_agent", "package", "version", "details")
 # A spreadsheet runs a cell that begins with one of these as a formula.
 FORMULA_MARKS = ("=", "+", "-", "@", "\t", "\r")

@@ -31,8 +31,6 @@ from registry.web.context import CONTEXT
 from registry.web.parsing import check, parse_object, read_body, read_json, require_json
 from registry.web.route import OPEN, READS, SIGNED_IN, Limit, Route, group
 
-NEWEST = 2**63 - 1
-
 
 async def log_in(request: web.Request) -> web.StreamResponse:
     """Signs in with a user name or an e-mail address, and a password. If the account has a second factor, the answer
@@ -151,7 +149,7 @@ async def list_passkeys(request: web.Request) -> web.StreamResponse:
     """Your passkeys, page by page."""
     limit, after = paging.page_of(request, "passkeys")
     found = await passkeys.list_passkeys(request.app[DB], principal_of(request), after, limit + 1)
-    return no_store(paging.page("passkeys", "passkeys", found, limit))
+    return no_store(paging.page("passkeys", found, limit))
 
 
 async def remove_passkey(request: web.Request) -> web.StreamResponse:
@@ -164,9 +162,9 @@ async def remove_passkey(request: web.Request) -> web.StreamResponse:
 
 async def list_sessions(request: web.Request) -> web.StreamResponse:
     """Your logins, newest first, with the address and the program of each."""
-    limit, before = paging.page_of(request, "sessions", start=NEWEST)
+    limit, before = paging.page_of(request, "sessions", start=paging.NEWEST)
     found = await sessions.list_sessions(request.app[DB], principal_of(request), before, limit + 1)
-    return no_store(paging.page("sessions", "sessions", found, limit))
+    return no_store(paging.page("sessions", found, limit))
 
 
 async def end_session(request: web.Request) -> web.StreamResponse:

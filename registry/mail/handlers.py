@@ -6,7 +6,7 @@ from aiohttp import web
 from typing_extensions import TypedDict
 
 from registry.accounts import bodies
-from registry.accounts.requests import origin_of, principal_of
+from registry.accounts.requests import no_store, origin_of, principal_of
 from registry.errors import ConfirmationRequired, Conflict, InvalidLink, MailNotConfigured, TooManyFailures, UserExists
 from registry.factors.proof import confirm
 from registry.keys import DB, SETTINGS
@@ -57,7 +57,7 @@ async def change_email(request: web.Request) -> web.StreamResponse:
         "user": bodies.user_info(user),
         "email_verified": user.email_verified_at is not None,
     }
-    return json_response(answer, headers={"Cache-Control": "no-store"})
+    return no_store(answer)
 
 
 async def request_password_reset(request: web.Request) -> web.StreamResponse:

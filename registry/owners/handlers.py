@@ -9,8 +9,8 @@ from typing_extensions import TypedDict
 
 from registry.accounts.identity import Principal
 from registry.accounts.register import MAX_EMAIL, check_email
-from registry.accounts.requests import principal_of
-from registry.errors import AlreadyOwner, Conflict, EmailNotVerified, InvalidInput, LastOwner, NotFound, Quarantined
+from registry.accounts.requests import id_of, no_store, principal_of
+from registry.errors import AlreadyOwner, Conflict, EmailNotVerified, InvalidInput, LastOwner, Quarantined
 from registry.keys import DB
 from registry.owners import invite, members
 from registry.packages.requests import PACKAGE, name_of, redirect_look_alikes
@@ -175,8 +175,7 @@ async def decline_invitation(request: web.Request) -> web.StreamResponse:
 
 
 def _invitations(found: Sequence[invite.Invitation], limit: int) -> web.Response:
-    page = paging.page("invitations", "invitations", found, limit)
-    return json_response(page, headers={"Cache-Control": "no-store"})
+    return no_store(paging.page("invitations", found, limit))
 
 
 def _username_of(request: web.Request) -> str:
@@ -184,10 +183,7 @@ def _username_of(request: web.Request) -> str:
 
 
 def _id_of(request: web.Request) -> int:
-    given = request.match_info["id"]
-    if not (given.isascii() and given.isdigit() and len(given) <= 18):
-        raise NotFound(invite.NO_INVITATION)
-    return int(given)
+    return id_of(request, invite.NO_INVITATION)
 
 
 _INVITED: dict[int, Any] = {201: invite.InvitationSent, 308: None}

@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import AfterValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from registry.accounts.requests import origin_of, principal_of
+from registry.accounts.requests import id_of, no_store, origin_of, principal_of
 from registry.errors import (
     Conflict,
     InvalidInput,
@@ -16,7 +16,6 @@ from registry.errors import (
     NameClosed,
     NameReserved,
     NameTooSimilar,
-    NotFound,
     OidcRefused,
     Quarantined,
 )
@@ -28,7 +27,6 @@ from registry.publishers.manage import PublisherInfo, Wanted
 from registry.publishers.matching import GITHUB, GITLAB, KINDS, OIDC
 from registry.web import paging
 from registry.web.parsing import Body, check, read_body, read_json
-from registry.web.responses import json_response
 from registry.web.route import OPEN, READS, SIGNED_IN, Limit, Route, group
 
 ISSUERS = web.AppKey("issuers", Issuers)
@@ -169,7 +167,7 @@ async def add_publisher(request: web.Request) -> web.StreamResponse:
     name, who, app = name_of(request), principal_of(request), request.app
     who.require_login()
     made = await manage.add(app[DB], app[ISSUERS], who, name, _wanted(await read_json(request)))
-    return _no_store(made, status=201)
+    return no_store(made, status=201)
 
 
 @redirect_look_alikes
@@ -177,7 +175,7 @@ async def list_publishers(request: web.Request) -> web.StreamResponse:
     """The trusted publishers of a package, for its owners."""
     limit, after = paging.page_of(request, "publishers")
     found = await manage.list_of_package(request.app[DB], principal_of(request), name_of(request), after, limit + 1)
-    return _no_store(paging.page("publishers", "publishers", found, limit))
+    return no_store(paging.page("publishers", found, limit))
 
 
 @redirect_look_alikes
@@ -198,14 +196,14 @@ async def add_pending_publisher(request: web.Request) -> web.StreamResponse:
     if not isinstance(package, str):
         raise InvalidInput.field("package", "is required" if package is None else "must be a string")
     made = await manage.add_pending(app[DB], app[ISSUERS], who, package, _wanted(body))
-    return _no_store(made, status=201)
+    return no_store(made, status=201)
 
 
 async def list_pending_publishers(request: web.Request) -> web.StreamResponse:
     """Your publishers of packages that don't exist yet."""
     limit, after = paging.page_of(request, "publishers")
     found = await manage.list_pending(request.app[DB], principal_of(request), after, limit + 1)
-    return _no_store(paging.page("publishers", "publishers", found, limit))
+    return no_store(paging.page("publishers", found, limit))
 
 
 async def remove_pending_publisher(request: web.Request) -> web.StreamResponse:
@@ -224,7 +222,7 @@ async def exchange_id_token(request: web.Request) -> web.StreamResponse:
     text, expires_at = await exchange.exchange(
         request.app[DB], request.app[ISSUERS], policy, body.token.strip(), body.package, origin_of(request)
     )
-    return _no_store({"token": text, "expires_at": expires_at})
+    return no_store({"token": text, "expires_at": expires_at})
 
 
 def _wanted(body: dict[str, Any]) -> Wanted:
@@ -237,14 +235,7 @@ def _wanted(body: dict[str, Any]) -> Wanted:
 
 
 def _id_of(request: web.Request) -> int:
-    given = request.match_info["id"]
-    if not (given.isascii() and given.isdigit() and len(given) <= 18):
-        raise NotFound(manage.NO_PUBLISHER)
-    return int(given)
-
-
-def _no_store(data: object, status: int = 200) -> web.Response:
-    return json_response(data, status=status, headers={"Cache-Control": "no-store"})
+    return id_of(request, manage.NO_PUBLISHER)
 
 
 _PUBLISHER = {"kind": "github", "repository": "org/hello-world", "workflow": "release.yml"}

@@ -6,8 +6,8 @@ from aiohttp import web
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from registry.accounts.requests import principal_of
-from registry.errors import InvalidInput, NotFound
+from registry.accounts.requests import id_of, no_store, principal_of
+from registry.errors import InvalidInput
 from registry.keys import DB
 from registry.packages.requests import PACKAGE, name_of, redirect_look_alikes
 from registry.reports import report
@@ -17,7 +17,6 @@ from registry.web.responses import json_response
 from registry.web.route import READS, SIGNED_IN, Limit, Route, group, query
 
 MAX_TEXT = 5000
-NEWEST = 2**62 - 1
 PACKAGE_REPORTS = Limit("package_report", "20/hour")
 
 
@@ -53,20 +52,19 @@ async def report_package(request: web.Request) -> web.StreamResponse:
 
 async def list_reports(request: web.Request) -> web.StreamResponse:
     """The reports of packages, newest first. Only admins may read them."""
-    limit, before = paging.page_of(request, "reports", start=NEWEST)
+    limit, before = paging.page_of(request, "reports", start=paging.NEWEST)
     closed = flag_of(request, "closed") if "closed" in request.query else None
     found = await report.list_reports(request.app[DB], principal_of(request), closed, before, limit + 1)
-    return json_response(paging.page("reports", "reports", found, limit), headers={"Cache-Control": "no-store"})
+    return no_store(paging.page("reports", found, limit))
 
 
 async def close_report(request: web.Request) -> web.StreamResponse:
     """Closes a report, or opens it again. Only admins may do this."""
-    given, who = request.match_info["id"], principal_of(request)
+    who = principal_of(request)
     who.require("admin")
     body = await read_body(request, ReportChange)
-    if not (given.isascii() and given.isdigit() and len(given) <= 18):
-        raise NotFound("There is no such report. GET /api/v1/admin/reports lists them.")
-    return json_response(await report.close_report(request.app[DB], who, int(given), body.closed))
+    number = id_of(request, report.NO_REPORT)
+    return json_response(await report.close_report(request.app[DB], who, number, body.closed))
 
 
 _REPORTS = "/api/v1/admin/reports"

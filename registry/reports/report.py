@@ -14,6 +14,7 @@ from registry.packages.read import check_name, no_package
 from registry.reports import store
 
 Kind = Literal["malware", "spam", "other"]
+NO_REPORT = "There is no report with this id. GET /api/v1/admin/reports lists all."
 
 
 class Received(TypedDict):
@@ -67,7 +68,7 @@ async def close_report(db: Database, who: Principal, report: int, closed: bool) 
     async with db.transaction() as conn:
         found = await store.find(conn, report)
         if found is None:
-            raise NotFound(f"There is no report {report}. GET /api/v1/admin/reports lists them.")
+            raise NotFound(NO_REPORT)
         if (found.closed_at is not None) == closed:
             return _report(found)
         closed_at = await store.close(conn, report, closed)

@@ -10,6 +10,9 @@ from registry.web.cursor import decode, encode
 from registry.web.parsing import DEFAULT_LIMIT, MAX_LIMIT, parse_number
 from registry.web.route import query
 
+NEWEST = 2**62 - 1
+"""Where a list begins that is ordered from the newest id to the oldest."""
+
 PARAMETERS = (
     query(
         "limit",
@@ -46,11 +49,11 @@ def position_of(given: Mapping[str, str], sort: str, errors: list[FieldError], *
     return int(after)
 
 
-def page(name: str, sort: str, found: Sequence[Mapping[str, Any]], limit: int, *, key: str = "id") -> dict[str, Any]:
-    """The answer `{name: [...], "next_cursor": ..., "limit": limit}`.
+def page(name: str, found: Sequence[Mapping[str, Any]], limit: int, *, key: str = "id") -> dict[str, Any]:
+    """The answer `{name: [...], "next_cursor": ..., "limit": limit}`. Read its cursor with `name` as `sort`.
 
     `found` has one row more than `limit` if there is a next page.
     """
     shown = list(found[:limit])
-    next_cursor = encode(sort, (shown[-1][key],)) if len(found) > limit else None
+    next_cursor = encode(name, (shown[-1][key],)) if len(found) > limit else None
     return {name: shown, "next_cursor": next_cursor, "limit": limit}

@@ -7,9 +7,9 @@ from aiohttp import web
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 from typing_extensions import TypedDict
 
-from registry.accounts.requests import principal_of
+from registry.accounts.requests import id_of, no_store, principal_of
 from registry.changes.log import ChangeLog
-from registry.errors import Conflict, InvalidInput, NotFound
+from registry.errors import Conflict, InvalidInput
 from registry.keys import DB
 from registry.packages.requests import visible_name
 from registry.sealing import Sealer
@@ -28,7 +28,6 @@ SEALER = web.AppKey("webhook_sealer", Sealer)
 MAX_DESCRIPTION = 500
 MAX_SEQ = (1 << 53) - 1
 WEBHOOKS = Limit("webhook", "200/hour")
-_NO_STORE = {"Cache-Control": "no-store"}
 
 
 def _check_events(events: list[str]) -> list[str]:
@@ -128,20 +127,20 @@ async def create_webhook(request: web.Request) -> web.StreamResponse:
         package = visible_name(request, package)
     wanted = hooks.Wanted(body.url, scope, package, body.events, body.description)
     made = await hooks.create(request.app[DB], request.app[SEALER], request.app[GUARD], who, wanted)
-    return json_response(made, status=201, headers=_NO_STORE)
+    return no_store(made, status=201)
 
 
 async def list_webhooks(request: web.Request) -> web.StreamResponse:
     """Your webhooks, page by page, without their secrets."""
     limit, after = paging.page_of(request, "webhooks")
     found = await hooks.list_hooks(request.app[DB], principal_of(request), after, limit + 1)
-    return json_response(paging.page("webhooks", "webhooks", found, limit), headers=_NO_STORE)
+    return no_store(paging.page("webhooks", found, limit))
 
 
 async def get_webhook(request: web.Request) -> web.StreamResponse:
     """One of your webhooks, without its secret."""
     found = await hooks.get(request.app[DB], principal_of(request), _id_of(request))
-    return json_response(found, headers=_NO_STORE)
+    return no_store(found)
 
 
 async def update_webhook(request: web.Request) -> web.StreamResponse:
@@ -151,7 +150,7 @@ async def update_webhook(request: web.Request) -> web.StreamResponse:
     body = await read_body(request, WebhookChange)
     wanted = hooks.Change(body.url, body.events, body.description, body.enabled)
     changed = await hooks.change(request.app[DB], request.app[GUARD], who, webhook, wanted)
-    return json_response(changed, headers=_NO_STORE)
+    return no_store(changed)
 
 
 async def delete_webhook(request: web.Request) -> web.StreamResponse:
@@ -163,7 +162,7 @@ async def delete_webhook(request: web.Request) -> web.StreamResponse:
 async def rotate_webhook_secret(request: web.Request) -> web.StreamResponse:
     """Makes a new secret. For 24 hours, both secrets sign each request."""
     rotated = await hooks.rotate(request.app[DB], request.app[SEALER], principal_of(request), _id_of(request))
-    return json_response(rotated, headers=_NO_STORE)
+    return no_store(rotated)
 
 
 async def ping_webhook(request: web.Request) -> web.StreamResponse:
@@ -174,11 +173,11 @@ async def ping_webhook(request: web.Request) -> web.StreamResponse:
 
 async def list_deliveries(request: web.Request) -> web.StreamResponse:
     """What was sent to a webhook, newest first, with every attempt and its answer."""
-    limit, before = paging.page_of(request, "deliveries", start=log.NEWEST)
+    limit, before = paging.page_of(request, "deliveries", start=paging.NEWEST)
     found = await log.deliveries(request.app[DB], principal_of(request), _id_of(request), before, limit + 1)
-    page = paging.page("deliveries", "deliveries", found, limit, key="number")
+    page = paging.page("deliveries", found, limit, key="number")
     page["deliveries"] = log.without_numbers(page["deliveries"])
-    return json_response(page, headers=_NO_STORE)
+    return no_store(page)
 
 
 async def redeliver(request: web.Request) -> web.StreamResponse:
@@ -199,10 +198,7 @@ async def redeliver(request: web.Request) -> web.StreamResponse:
 
 
 def _id_of(request: web.Request) -> int:
-    given = request.match_info["id"]
-    if not (given.isascii() and given.isdigit() and len(given) <= 18):
-        raise NotFound("There is no webhook with this id.")
-    return int(given)
+    return id_of(request, hooks.NO_WEBHOOK)
 
 
 def _json(model: type[Body]) -> dict[str, type[Body]]:

@@ -27,6 +27,7 @@ MAX_HOOKS = 250
 # How long after a rotation the old secret signs as well.
 OVERLAP = timedelta(hours=24)
 OWNER_REASON = "Disabled by its owner."
+NO_WEBHOOK = "You have no webhook with this id. GET /api/v1/webhooks lists yours."
 
 EVENTS = frozenset({"*", *TYPES, *(f"{each.partition('.')[0]}.*" for each in TYPES)})
 """What a webhook may subscribe to: types of changes, all types of a family such as `version.*`, or `*`."""
@@ -184,7 +185,7 @@ async def _find(conn: Connection, who: Principal, webhook: int, *, lock: bool = 
     who.require("manage")
     row = await store.find(conn, who.user_id, webhook, lock=lock)
     if row is None or not _is_visible(who, row):
-        raise NotFound("You have no webhook with this id. GET /api/v1/webhooks lists yours.")
+        raise NotFound(NO_WEBHOOK)
     return row
 
 

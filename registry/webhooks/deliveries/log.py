@@ -20,7 +20,6 @@ from registry.webhooks.deliveries.deliver import message_id
 from registry.webhooks.deliveries.fanout import wake
 
 MAX_RANGE = 10_000
-NEWEST = (1 << 63) - 1
 _MESSAGE = re.compile(r"msg_([0-9a-f]{32})")
 
 
