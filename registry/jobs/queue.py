@@ -6,7 +6,7 @@ lease, runs again: handlers must be idempotent. A job that fails is retried with
 `max_attempts` it is dead. Dead jobs stay for 90 days, so that an operator can look at them and retry them.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -43,8 +43,6 @@ class Kind:
     In a new registry it first runs after `first_after`. To end a periodic kind for good, delete its row in a migration.
 
     A `run` that returns a timedelta has more to do: its job stays in the queue and is due again after that time.
-
-    `delays` are the pauses after each failed attempt; the last one repeats. Without them, pauses double up to an hour.
     """
 
     name: str
@@ -52,7 +50,6 @@ class Kind:
     concurrency: int = 1
     every: timedelta | None = None
     first_after: timedelta = timedelta(0)
-    delays: Sequence[timedelta] = ()
 
 
 async def enqueue(

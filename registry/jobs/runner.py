@@ -42,15 +42,12 @@ LONGEST_RETRY_SECONDS = 3600.0
 MAX_ERROR = 2000
 
 
-def back_off(attempt: int, chance: float, delays: Sequence[timedelta] = ()) -> timedelta:
-    """The pause after the failed `attempt`, which counts from 1. It doubles with each attempt, or follows `delays`.
+def back_off(attempt: int, chance: float) -> timedelta:
+    """The pause after the failed `attempt`, which counts from 1. The pause doubles with each attempt.
 
     `chance` (0 to 1) shortens it by up to half. With this jitter, jobs that failed together are not retried together.
     """
-    if delays:
-        seconds = delays[min(attempt, len(delays)) - 1].total_seconds()
-    else:
-        seconds = min(FIRST_RETRY_SECONDS * 2.0 ** min(attempt - 1, 30), LONGEST_RETRY_SECONDS)
+    seconds = min(FIRST_RETRY_SECONDS * 2.0 ** min(attempt - 1, 30), LONGEST_RETRY_SECONDS)
     return timedelta(seconds=seconds * (1 - chance / 2))
 
 
@@ -190,15 +187,13 @@ class Runner:
     async def _save_result(self, kind: Kind, job: Job, held: UUID, result: Exception | timedelta | None) -> str:
         """Saves the result of a run and returns its outcome."""
         if not isinstance(result, Exception):
+            again_after = kind.every if result is None else result
             async with self._db.transaction() as conn:
-                return (
-                    DONE if await store.finish(conn, job.id, held, kind.every if result is None else result) else LOST
-                )
-        error = result
-        delay = back_off(job.attempt, self._chance(), kind.delays)
+                return DONE if await store.finish(conn, job.id, held, again_after) else LOST
+        delay = back_off(job.attempt, self._chance())
         if kind.every is not None:
             delay = min(delay, kind.every)
-        text = f"{type(error).__name__}: {error}".replace("\0", "")[:MAX_ERROR]
+        text = f"{type(result).__name__}: {result}".replace("\0", "")[:MAX_ERROR]
         async with self._db.transaction() as conn:
             state = await store.fail(conn, job.id, held, delay, text)
         if state == store.DEAD:
@@ -206,7 +201,7 @@ class Runner:
             return DIED
         if state is None:
             return LOST
-        return UNAVAILABLE if isinstance(error, Unavailable) else FAILED
+        return UNAVAILABLE if isinstance(result, Unavailable) else FAILED
 
     async def _release(self, kind: Kind, job: Job, held: UUID) -> None:
         """Releases the lease, so that another process can run the job at once."""

@@ -200,12 +200,6 @@ def test_retries_back_off_up_to_an_hour_with_jitter():
     assert back_off(10_000, 0.0).total_seconds() == LONGEST_RETRY_SECONDS
 
 
-def test_a_kind_may_set_its_own_pauses_and_the_last_one_repeats():
-    pauses = [timedelta(seconds=10), timedelta(minutes=1)]
-    assert [back_off(attempt, 0.0, pauses).total_seconds() for attempt in (1, 2, 3)] == [10, 60, 60]
-    assert back_off(2, 1.0, pauses).total_seconds() == 30
-
-
 async def test_several_workers_run_each_job_once(db, announcements):
     works = [Work() for _ in range(3)]
     async with asyncio.TaskGroup() as group:
