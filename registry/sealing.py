@@ -35,6 +35,14 @@ class Sealer:
                 "it. Add that key again, after the newest one."
             ) from None
 
+    def can_open(self, sealed: str) -> bool:
+        """Whether one of the keys sealed this secret."""
+        try:
+            self.open(sealed)
+        except SecretUnreadable:
+            return False
+        return True
+
     def reseal(self, sealed: str) -> str:
         """The same secret, sealed with the newest key. Raises SecretUnreadable."""
         return self.seal(self.open(sealed))

@@ -3,8 +3,7 @@
 from datetime import timedelta
 
 from registry.db.engine import Connection
-from registry.doctor.check import Check, Found, Registry, reading
-from registry.errors import SecretUnreadable
+from registry.doctor.check import Check, Found, Registry, pages, reading
 from registry.sealing import Sealer
 from registry.webhooks import store
 from registry.webhooks.deliveries import store as deliveries
@@ -16,18 +15,12 @@ PAGE = 500
 
 async def _find_unreadable(registry: Registry) -> Found:
     sealer = Sealer(registry.settings.accounts.secret_keys, PURPOSE)
-    found, after = Found(), 0
-    while True:
-        async with registry.db.read() as conn:
-            rows = await store.secrets(conn, after, PAGE)
-        if not rows:
-            return found
+    found = Found()
+    async for rows in pages(registry, store.secrets, "id", 0, PAGE):
         for row in rows:
-            try:
-                sealer.open(row.secret)
-            except SecretUnreadable:
+            if not sealer.can_open(row.secret):
                 found.add(f"webhook {row.id}")
-        after = rows[-1].id
+    return found
 
 
 async def _find_late(conn: Connection) -> Found:

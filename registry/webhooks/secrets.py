@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from registry.db.engine import Database
-from registry.errors import SecretUnreadable
 from registry.sealing import Sealer
 from registry.webhooks import store
 from registry.webhooks.hooks import PURPOSE
@@ -19,23 +18,14 @@ async def reseal(db: Database, secret_keys: Sequence[str]) -> int:
         async with db.transaction() as conn:
             rows = await store.secrets(conn, after, PAGE)
             for row in rows:
-                if _opens(newest, row.secret, row.old_secret) or not _opens(sealer, row.secret):
+                is_newest = newest.can_open(row.secret) and (row.old_secret is None or newest.can_open(row.old_secret))
+                if is_newest or not sealer.can_open(row.secret):
                     continue  # the doctor reports secrets that no key opens
                 # An old secret that no key opens signs nothing, so it is removed.
-                is_kept = row.old_secret is not None and _opens(sealer, row.old_secret)
+                is_kept = row.old_secret is not None and sealer.can_open(row.old_secret)
                 old = sealer.reseal(row.old_secret) if is_kept else None
                 fresh = sealer.reseal(row.secret)
                 done += await store.reseal(conn, row.id, seen=row.secret, secret=fresh, old_secret=old)
         if not rows:
             return done
         after = rows[-1].id
-
-
-def _opens(sealer: Sealer, *sealed: str | None) -> bool:
-    try:
-        for each in sealed:
-            if each is not None:
-                sealer.open(each)
-    except SecretUnreadable:
-        return False
-    return True
