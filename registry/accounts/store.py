@@ -1,6 +1,6 @@
 """SQL of users, revoked logins and API tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -63,6 +63,11 @@ _ADD_USER = statement(
 _USER_BY_ID = statement(sa.select(*_USER, users.c.password_hash).where(_BY_ID))
 _USER_BY_USERNAME = statement(sa.select(*_USER, users.c.password_hash).where(_BY_USERNAME))
 _USER_BY_EMAIL = statement(sa.select(*_USER, users.c.password_hash).where(_BY_EMAIL))
+_NAMES = statement(
+    sa.select(users.c.id, SHOWN_NAME.label("name")).where(
+        users.c.id == sa.any_(p("ids", type_=sa.ARRAY(sa.BigInteger)))
+    )
+)
 _LOCK_USER = statement(
     sa.select(users.c.credentials_version).where(_BY_ID, users.c.is_active).with_for_update(key_share=True)
 )
@@ -184,6 +189,11 @@ async def user_by_login(conn: Connection, name_or_email: str) -> tuple[User, str
     """
     by = _USER_BY_EMAIL if "@" in name_or_email else _USER_BY_USERNAME
     return _with_hash(await conn.one(by, wanted=name_or_email))
+
+
+async def names(conn: Connection, user_ids: Iterable[int]) -> dict[int, str]:
+    """The names of users by id. That of an ended account is `deleted`."""
+    return {row.id: row.name for row in await conn.all(_NAMES, ids=list(user_ids))}
 
 
 async def lock_user(conn: Connection, user_id: int) -> int | None:

@@ -2,17 +2,19 @@
 
 import csv
 import io
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
 import orjson
 from typing_extensions import TypedDict
 
+from registry.accounts import store as accounts
 from registry.accounts.identity import Principal
 from registry.audit import store
 from registry.audit.store import Filters
 from registry.db.engine import Connection, Database, Row
+from registry.events.details import users_in, with_names
 from registry.packages import store as packages
 from registry.packages.read import check_name
 from registry.packages.rights import Action, authorize
@@ -114,8 +116,8 @@ async def _page(conn: Connection, who: Principal, before: int, limit: int, read:
     # One row more than the page has, to know whether there is a next page.
     rows = await read(conn, before, limit + 1)
     shown = rows[:limit]
-    named = {found for row in shown for found in _user_ids(row.details)}
-    names = await store.names(conn, named) if named else {}
+    named = {found for row in shown for found in users_in(row.details)}
+    names = await accounts.names(conn, named) if named else {}
     return {
         "entries": [_entry(row, who, names) for row in shown],
         "next_cursor": encode("audit", (shown[-1].id,)) if len(rows) > limit else None,
@@ -135,31 +137,8 @@ def _entry(row: Row, who: Principal, names: dict[int, str]) -> AuditEntry:
         "user_agent": row.user_agent if is_whole else None,
         "package": row.package,
         "version": row.version,
-        "details": _named(row.details, names),
+        "details": with_names(row.details, names),
     }
-
-
-def _user_ids(value: Any) -> Iterator[int]:
-    if isinstance(value, dict):
-        if isinstance(value.get("user_id"), int):
-            yield value["user_id"]
-        for item in value.values():
-            yield from _user_ids(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _user_ids(item)
-
-
-def _named(value: Any, names: dict[int, str]) -> Any:
-    """`value` with the name of each user in place of the id."""
-    if isinstance(value, dict):
-        return dict(
-            ("username", names.get(item)) if key == "user_id" else (key, _named(item, names))
-            for key, item in value.items()
-        )
-    if isinstance(value, list):
-        return [_named(item, names) for item in value]
-    return value
 
 
 def _harmless(cell: str) -> str:

@@ -1,6 +1,5 @@
 """The SQL of reading and purging the audit log."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -64,8 +63,6 @@ _OF_PACKAGE = statement(_PAGE.where(_c.package_id == p("of_package")))
 # An index finds the entries of each of the two columns.
 _OF_USER = statement(_PAGE.where(sa.or_(_c.actor_id == p("of_user"), _c.account_id == p("of_user"))))
 _ALL = statement(_PAGE)
-_IDS = p("ids", type_=sa.ARRAY(sa.BigInteger))
-_NAMES = statement(sa.select(users.c.id, SHOWN_NAME.label("name")).where(users.c.id == sa.any_(_IDS)))
 # The trigger lets only a transaction with this setting delete entries.
 _ALLOW_PURGE = statement(sa.select(sa.func.set_config("registry.audit_retention", "on", sa.true())))
 _PURGE = statement(
@@ -88,11 +85,6 @@ async def of_user(conn: Connection, user_id: int, filters: Filters, before: int,
 async def of_registry(conn: Connection, filters: Filters, before: int, count: int) -> list[Row]:
     """Up to `count` entries with ids below `before`, newest first."""
     return await conn.all(_ALL, **_values(filters, before, count))
-
-
-async def names(conn: Connection, user_ids: Iterable[int]) -> dict[int, str]:
-    """The names of users by id. That of an ended account is `deleted`."""
-    return {row.id: row.name for row in await conn.all(_NAMES, ids=list(user_ids))}
 
 
 async def purge(conn: Connection, age: timedelta) -> int:

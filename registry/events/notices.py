@@ -4,13 +4,14 @@ The addresses are read in that transaction, because an act may change them or en
 configured, the jobs are removed without sending anything.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from registry.db.engine import Connection, Statement, json, statement
+from registry.events.details import users_in
 
 KIND = "mail"
 """The kind of the jobs. Each sends one mail to one address."""
@@ -81,7 +82,7 @@ def about(
     }
     if action == PUBLISH and token_id is not None and not is_exchanged:
         return _TELL_FIRST_PUBLISH, {**values, "mail_token": token_id}
-    users = set(_users_in(details)) if action in OWNERS | INVITED else set()
+    users = set(users_in(details)) if action in OWNERS | INVITED else set()
     if account_id is not None and action in ACCOUNT | OWNERS:
         users.add(account_id)
     owners_of = package_id if action in OWNERS else None
@@ -94,15 +95,3 @@ async def tell(conn: Connection, queued: tuple[Statement, dict[str, Any]] | None
     """Queues the mail of `about`."""
     if queued is not None:
         await conn.run(queued[0], **queued[1])
-
-
-def _users_in(details: Any) -> Iterator[int]:
-    """The users that the details of an audit entry name by id."""
-    if isinstance(details, Mapping):
-        if isinstance(details.get("user_id"), int):
-            yield details["user_id"]
-        for value in details.values():
-            yield from _users_in(value)
-    elif isinstance(details, list):
-        for value in details:
-            yield from _users_in(value)

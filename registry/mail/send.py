@@ -13,13 +13,13 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from prometheus_client import Counter
 
 from registry.accounts import store as accounts
 from registry.db.engine import Connection, Database
 from registry.errors import MailUnavailable
+from registry.events.details import users_in, with_names
 from registry.events.notices import INVITED
 from registry.jobs import queue
 from registry.jobs.queue import Job
@@ -191,8 +191,8 @@ async def _invitations(conn: Connection, configuration: Configuration, job: Job)
 async def _notice(conn: Connection, configuration: Configuration, job: Job) -> Text:
     given = job.payload
     details = given.get("details") or {}
-    ids = {*_ids_in(details), *([given["actor_id"]] if given.get("actor_id") else [])}
-    names = await store.names(conn, ids)
+    ids = {*users_in(details), *([given["actor_id"]] if given.get("actor_id") else [])}
+    names = await accounts.names(conn, ids)
     facts = Facts(
         registry=configuration.registry,
         url=configuration.public_url,
@@ -201,21 +201,6 @@ async def _notice(conn: Connection, configuration: Configuration, job: Job) -> T
         package=await store.package(conn, given.get("package_id")),
         version=str(given.get("version") or ""),
         token_name=str(given.get("token_name") or ""),
-        details=_named(details, names),
+        details=with_names(details, names),
     )
     return NOTICES[str(given["action"])](facts)
-
-
-def _ids_in(value: Any) -> set[int]:
-    if isinstance(value, dict):
-        own = {value["user_id"]} if isinstance(value.get("user_id"), int) else set()
-        return own.union(*map(_ids_in, value.values()))
-    return set().union(*map(_ids_in, value)) if isinstance(value, list) else set()
-
-
-def _named(value: Any, names: Any) -> Any:
-    """`value` with `username` next to each `user_id`."""
-    if isinstance(value, dict):
-        named = {name: _named(each, names) for name, each in value.items()}
-        return {**named, "username": names.get(value["user_id"], "")} if "user_id" in value else named
-    return [_named(each, names) for each in value] if isinstance(value, list) else value

@@ -1,13 +1,12 @@
-"""The SQL of mail: tokens in links, invitations that were mailed, and the names that texts mention."""
+"""The SQL of mail: tokens in links, invitations that were mailed, and the packages that texts name."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.sql import bindparam as p
 
-from registry.accounts.store import SHOWN_NAME
 from registry.db.engine import Connection, Row, statement
 from registry.db.tables import invitations, mail_tokens, packages, users
 
@@ -91,11 +90,6 @@ _UNMARK_MAILED = statement(
     sa.update(invitations).where(_i.id == sa.any_(p("ids", type_=sa.ARRAY(sa.BigInteger)))).values(mailed_at=None)
 )
 
-_NAMES = statement(
-    sa.select(users.c.id, SHOWN_NAME.label("name")).where(
-        users.c.id == sa.any_(p("ids", type_=sa.ARRAY(sa.BigInteger)))
-    )
-)
 _PACKAGE = statement(sa.select(packages.c.name).where(packages.c.id == p("package_id")))
 
 
@@ -154,11 +148,6 @@ async def unmailed_invitations(conn: Connection, user_id: int | None, address: s
 
 async def mark_mailed(conn: Connection, ids: Iterable[int], *, mailed: bool) -> None:
     await conn.run(_MARK_MAILED if mailed else _UNMARK_MAILED, ids=list(ids))
-
-
-async def names(conn: Connection, user_ids: Iterable[int]) -> Mapping[int, str]:
-    """The names of users by id. That of an ended account is `deleted`."""
-    return {row.id: row.name for row in await conn.all(_NAMES, ids=list(user_ids))}
 
 
 async def package(conn: Connection, package_id: int | None) -> str:

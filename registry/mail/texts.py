@@ -39,7 +39,7 @@ class Facts:
 
     def user(self, value: Any) -> str:
         """The user name in a part of `details`."""
-        return str(value.get("username", "")) if isinstance(value, Mapping) else ""
+        return str(value.get("username") or "") if isinstance(value, Mapping) else ""
 
 
 def verify(registry: str, url: str, token: str, hours: int) -> Text:
