@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 from registry.accounts import store, tokens
 from registry.accounts.identity import SCOPES, ApiToken, Principal
+from registry.accounts.sessions.manage import lock_user
 from registry.db.engine import Database
-from registry.errors import Conflict, FieldError, InvalidInput, NotFound, Unauthorized
+from registry.errors import Conflict, FieldError, InvalidInput, NotFound
 from registry.events import audit
 
 log = logging.getLogger(__name__)
@@ -46,8 +47,7 @@ async def create_api_token(
     text = tokens.make_api_token()
     async with db.transaction() as conn:
         # Without the lock, concurrent requests could exceed MAX_TOKENS, and a password change could miss this token.
-        if await store.lock_user(conn, principal.user_id) != principal.credentials_version:
-            raise Unauthorized(tokens.NOT_VALID)
+        await lock_user(conn, principal)
         if await store.count_api_tokens(conn, principal.user_id) >= MAX_TOKENS:
             raise Conflict(f"You have {MAX_TOKENS} API tokens, which is the limit. Delete one first.")
         kept = await store.add_api_token(

@@ -8,11 +8,12 @@ from registry.accounts import store as accounts
 from registry.accounts.delays import attempt
 from registry.accounts.identity import Principal, User
 from registry.accounts.sessions import store as sessions
+from registry.accounts.sessions.manage import lock_user
 from registry.db.engine import Database
 from registry.errors import LastOwner, NotFound
 from registry.events import audit
 from registry.events import log as event_log
-from registry.factors import proof, store, totp
+from registry.factors import proof, store
 from registry.factors.proof import Proof
 from registry.owners import store as invitations
 from registry.packages.owners import store as roles
@@ -52,7 +53,7 @@ async def end(db: Database, settings: AccountSettings, principal: Principal, giv
     async with db.transaction() as conn:
         # A change of roles locks the package before its foreign keys lock the user. The other order could deadlock.
         await roles.lock_packages_of(conn, user.id)
-        await totp.lock(conn, principal)
+        await lock_user(conn, principal)
         await accounts.lock_for_end(conn, user.id)
         # Again, because the user may have got a role in between. The locks keep other owners from leaving.
         held = await roles.lock_packages_of(conn, user.id)

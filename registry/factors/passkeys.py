@@ -26,6 +26,7 @@ from webauthn.helpers.structs import (
 )
 
 from registry.accounts.identity import Principal
+from registry.accounts.sessions.manage import lock_user
 from registry.db.engine import Connection, ConstraintViolated, Database, Row
 from registry.errors import Conflict, InvalidInput, NotFound, PasskeysNotConfigured, Unauthorized
 from registry.events import audit
@@ -118,7 +119,7 @@ async def register(
         settings.secret_keys, nonces.registration_of(principal.user_id), challenge, datetime.now(UTC)
     )
     async with db.transaction() as conn:
-        await totp.lock(conn, principal)
+        await lock_user(conn, principal)
         if expires_at is None or not await store.spend(conn, _digest(challenge), expires_at):
             raise InvalidInput.field("response", "answers a challenge that is over: ask for new options")
         before = await store.summary(conn, principal.user_id)
@@ -145,7 +146,7 @@ async def remove(
     """Removes a passkey of the user. Raises Forbidden, ConfirmationRequired, TooManyFailures, NotFound."""
     await proof.confirm(db, settings, principal, given, address)
     async with db.transaction() as conn:
-        await totp.lock(conn, principal)
+        await lock_user(conn, principal)
         removed = await store.delete_passkey(conn, principal.user_id, key)
         if removed is None:
             raise NotFound("You have no passkey with this id.")

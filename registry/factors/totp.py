@@ -6,12 +6,12 @@ from urllib.parse import urlsplit
 
 from typing_extensions import TypedDict
 
-from registry.accounts import login, tokens
-from registry.accounts import store as accounts
+from registry.accounts import login
 from registry.accounts.delays import attempt
 from registry.accounts.identity import Principal
+from registry.accounts.sessions.manage import lock_user
 from registry.db.engine import Connection, Database
-from registry.errors import ConfirmationRequired, Conflict, Unauthorized, WrongCode
+from registry.errors import ConfirmationRequired, Conflict, WrongCode
 from registry.events import audit
 from registry.factors import codes, proof, store
 from registry.factors.proof import Proof
@@ -40,7 +40,7 @@ async def set_up(
     user = await proof.confirm(db, settings, principal, given, address)
     secret = codes.new_secret()
     async with db.transaction() as conn:
-        await lock(conn, principal)
+        await lock_user(conn, principal)
         if not await store.set_totp(conn, user.id, proof.sealer(settings).seal(secret.encode())):
             raise Conflict(EXISTS)
     host = urlsplit(public_url or "").hostname or ""
@@ -65,7 +65,7 @@ async def confirm(db: Database, settings: AccountSettings, principal: Principal,
 
 async def _confirm(db: Database, settings: AccountSettings, principal: Principal, code: str) -> list[str]:
     async with db.transaction() as conn:
-        await lock(conn, principal)
+        await lock_user(conn, principal)
         kept = await store.totp(conn, principal.user_id)
         if kept is None:
             raise Conflict("There is no app to confirm. Begin with POST /api/v1/auth/totp.")
@@ -98,7 +98,7 @@ async def remove(db: Database, settings: AccountSettings, principal: Principal, 
     except ConfirmationRequired:
         raise WrongCode(WRONG_CODE) from None
     async with db.transaction() as conn:
-        await lock(conn, principal)
+        await lock_user(conn, principal)
         if await store.delete_totp(conn, principal.user_id):
             await drop_codes_without_factor(conn, principal.user_id)
             audit.write_with_commit(conn, "factor.remove", principal.actor, details={"factor": proof.TOTP})
@@ -111,18 +111,12 @@ async def make_recovery_codes(
     """Replaces the user's recovery codes. Raises Forbidden, ConfirmationRequired, TooManyFailures, Conflict."""
     await proof.confirm(db, settings, principal, given, address)
     async with db.transaction() as conn:
-        await lock(conn, principal)
+        await lock_user(conn, principal)
         if not (await store.summary(conn, principal.user_id)).has_factor:
             raise Conflict("Recovery codes stand in for a second factor. Add an authenticator app or a passkey first.")
         fresh = await renew_recovery_codes(conn, principal.user_id)
         audit.write_with_commit(conn, "factor.recovery_codes", principal.actor)
     return fresh
-
-
-async def lock(conn: Connection, principal: Principal) -> None:
-    """Locks the user until the transaction ends. Raises Unauthorized if the session has ended meanwhile."""
-    if await accounts.lock_user(conn, principal.user_id) != principal.credentials_version:
-        raise Unauthorized(tokens.NOT_VALID)
 
 
 async def renew_recovery_codes(conn: Connection, user_id: int) -> list[str]:

@@ -3,11 +3,11 @@
 import logging
 
 from registry.accounts import store as accounts
-from registry.accounts import tokens
 from registry.accounts.identity import Principal, User
 from registry.accounts.register import email_taken
+from registry.accounts.sessions.manage import lock_user
 from registry.db.engine import Connection, ConstraintViolated, Database
-from registry.errors import Conflict, InvalidInput, InvalidLink, NotFound, TooManyRequests, Unauthorized
+from registry.errors import Conflict, InvalidInput, InvalidLink, NotFound, TooManyRequests
 from registry.events import audit
 from registry.events.audit import Actor, Origin
 from registry.events.notices import KIND, MAX_ATTEMPTS
@@ -42,7 +42,7 @@ async def resend(db: Database, principal: Principal) -> None:
     Raises InvalidInput without an address, Conflict if it is verified, TooManyRequests.
     """
     async with db.transaction() as conn:
-        await _lock(conn, principal)
+        await lock_user(conn, principal)
         user = await _user(conn, principal)
         if not user.email:
             raise InvalidInput.field("email", "is missing: add an address by POST /api/v1/auth/email first")
@@ -64,7 +64,7 @@ async def change(db: Database, principal: Principal, address: str) -> User:
     """
     try:
         async with db.transaction() as conn:
-            await _lock(conn, principal)
+            await lock_user(conn, principal)
             user = await _user(conn, principal)
             if user.email == address:
                 return user
@@ -80,11 +80,6 @@ async def change(db: Database, principal: Principal, address: str) -> User:
         raise
     log.info("email address changed", extra={"user_id": user.id})
     return changed
-
-
-async def _lock(conn: Connection, principal: Principal) -> None:
-    if await accounts.lock_user(conn, principal.user_id) != principal.credentials_version:
-        raise Unauthorized(tokens.NOT_VALID)
 
 
 async def _user(conn: Connection, principal: Principal) -> User:

@@ -7,11 +7,10 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
-from registry.accounts import store as accounts
 from registry.accounts.identity import Principal
-from registry.accounts.tokens import NOT_VALID
+from registry.accounts.sessions.manage import lock_user
 from registry.db.engine import Connection, Database, Row
-from registry.errors import Conflict, InvalidInput, NameReserved, NameTooSimilar, NotFound, Unauthorized
+from registry.errors import Conflict, InvalidInput, NameReserved, NameTooSimilar, NotFound
 from registry.events import audit
 from registry.owners.members import lock_package
 from registry.package_format import names
@@ -91,8 +90,7 @@ async def add_pending(db: Database, issuers: Issuers, who: Principal, name: str,
     issuer = _issuer(issuers, wanted)
     async with db.transaction() as conn:
         # Without the lock, concurrent requests could exceed MAX_PENDING.
-        if await accounts.lock_user(conn, who.user_id) != who.credentials_version:
-            raise Unauthorized(NOT_VALID)
+        await lock_user(conn, who)
         await _check_free(conn, who, name)
         known = await store.pending_of(conn, who.user_id, 0, MAX_PENDING)
         _check_new([row for row in known if row.pending_name == name], wanted, issuer, MAX_PENDING)

@@ -7,12 +7,11 @@ from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
-from registry.accounts import store as accounts
 from registry.accounts.identity import Principal
-from registry.accounts.tokens import NOT_VALID
+from registry.accounts.sessions.manage import lock_user
 from registry.changes.chain import TYPES
 from registry.db.engine import Connection, Database, Row
-from registry.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthorized
+from registry.errors import Conflict, Forbidden, InvalidInput, NotFound
 from registry.events import audit
 from registry.events import log as event_log
 from registry.packages import store as packages
@@ -92,8 +91,7 @@ async def create(db: Database, sealer: Sealer, guard: Guard, who: Principal, wan
     async with db.transaction() as conn:
         package_id = await _authorized_package(conn, who, wanted)
         # Without the lock, concurrent requests could exceed MAX_HOOKS, and the end of the account could miss this hook.
-        if await accounts.lock_user(conn, who.user_id) != who.credentials_version:
-            raise Unauthorized(NOT_VALID)
+        await lock_user(conn, who)
         if await store.count(conn, who.user_id) >= MAX_HOOKS:
             raise Conflict(f"You have {MAX_HOOKS} webhooks, which is the limit. Delete one first.")
         made = await store.add(

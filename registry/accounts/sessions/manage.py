@@ -12,7 +12,7 @@ from registry.accounts import tokens
 from registry.accounts.identity import Principal, User
 from registry.accounts.sessions import store
 from registry.db.engine import Connection, Database
-from registry.errors import NotFound
+from registry.errors import NotFound, Unauthorized
 from registry.events import audit
 from registry.events.audit import MAX_USER_AGENT, Origin
 from registry.setting_parts import AccountSettings
@@ -36,6 +36,12 @@ async def start(conn: Connection, settings: AccountSettings, user: User, origin:
         expires_at=expires_at,
     )
     return user, token, expires_at
+
+
+async def lock_user(conn: Connection, principal: Principal) -> None:
+    """Locks the user until the transaction ends. Raises Unauthorized if the credentials have ended meanwhile."""
+    if await accounts.lock_user(conn, principal.user_id) != principal.credentials_version:
+        raise Unauthorized(tokens.NOT_VALID)
 
 
 async def list_sessions(db: Database, principal: Principal, before: int, count: int) -> list[dict[str, Any]]:
