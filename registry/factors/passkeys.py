@@ -5,7 +5,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,6 +32,7 @@ from registry.events import audit
 from registry.factors import codes, nonces, proof, store, totp
 from registry.factors.proof import PASSKEY, Proof
 from registry.setting_parts import AccountSettings
+from registry.web.addresses import is_ip
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Site:
 def site_of(public_url: str | None) -> Site:
     """Raises PasskeysNotConfigured unless `public_url` has a host name."""
     host = urlsplit(public_url or "").hostname or ""
-    if public_url and host and not _is_address(host):
+    if public_url and host and not is_ip(host):
         return Site(host, public_url)
     raise PasskeysNotConfigured("Passkeys need REGISTRY_PUBLIC_URL with a host name: they don't work on an IP address.")
 
@@ -257,11 +257,3 @@ def _handle(user_id: int) -> bytes:
 
 def _digest(challenge: bytes) -> str:
     return hashlib.sha256(challenge).hexdigest()
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import ssl
 import time
@@ -23,6 +22,7 @@ from registry.publishers.id_tokens import ALGORITHMS
 from registry.publishers.matching import GITHUB, GITLAB, OIDC
 from registry.setting_parts import OidcSettings
 from registry.setting_types import is_loopback
+from registry.web.addresses import is_ip, is_public
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,6 @@ RETRY_SECONDS = 10.0
 FETCH_SECONDS = 5.0
 MAX_ANSWER = 256 * 1024
 MAX_KEYS = 100
-_TRANSLATED = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "2002::/16", "::ffff:0:0/96")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,16 +190,6 @@ async def open_issuers(settings: OidcSettings) -> AsyncIterator[Issuers]:
         yield Issuers(settings.issuers, session)
 
 
-def is_public(address: str) -> bool:
-    """Whether anybody can have a server at this IP address."""
-    try:
-        parsed = ipaddress.ip_address(address.split("%")[0])
-    except ValueError:
-        return False
-    is_translated = any(parsed.version == network.version and parsed in network for network in _TRANSLATED)
-    return parsed.is_global and not parsed.is_multicast and not is_translated
-
-
 def _check_address(issuer: Issuer, address: str) -> None:
     """Raises ValueError unless keys may be read from `address`: the issuer's own origin, or a public https address."""
     parts, own = urlsplit(address), urlsplit(issuer.url)
@@ -208,10 +197,9 @@ def _check_address(issuer: Issuer, address: str) -> None:
         return
     if parts.scheme != "https" or not parts.hostname or "@" in parts.netloc or is_loopback(parts.hostname):
         raise ValueError("the jwks_uri is not an https address")
-    with contextlib.suppress(ValueError):
-        # The resolver is not asked for an IP address.
-        if not is_public(str(ipaddress.ip_address(parts.hostname))):
-            raise OSError("the jwks_uri is not a public address")
+    # The resolver is not asked for an IP address.
+    if is_ip(parts.hostname) and not is_public(parts.hostname):
+        raise ValueError("the jwks_uri is not a public address")
 
 
 def _origin(parts: SplitResult) -> tuple[str, str | None, int]:

@@ -17,6 +17,20 @@ _WITH_PORT = re.compile(r"\[(?P<v6>[^\]]*:[^\]]*)\](?::[0-9]{1,5})?|(?P<v4>[0-9.
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+# Networks that are not part of the public Internet, and those whose IPv6 addresses stand for IPv4 addresses.
+_NOT_PUBLIC = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
+            "192.0.0.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/4", "240.0.0.0/4",
+            "168.63.129.16/32",  # metadata of a cloud, at a public address
+            "::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/32",
+            "2002::/16", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8",
+        ),
+    )
+)  # fmt: skip
+
 
 class ClientAddress:
     """Finds a request's client. Trusts an entry of X-Forwarded-For only if a trusted proxy added it."""
@@ -108,3 +122,20 @@ def network_of(address: str, *, full: bool = False) -> str | None:
     parsed = getattr(parsed, "ipv4_mapped", None) or parsed
     width = parsed.max_prefixlen if full else 24 if parsed.version == 4 else 48
     return str(ipaddress.ip_network(f"{parsed}/{width}", strict=False).network_address)
+
+
+def is_ip(host: str) -> bool:
+    """Whether the text is an IP address, and not a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_public(address: str) -> bool:
+    """Whether the text is an IP address of the public Internet, to which the registry may connect for anybody."""
+    if not is_ip(address):
+        return False
+    ip = ipaddress.ip_address(address)
+    return not getattr(ip, "scope_id", None) and not any(ip in network for network in _NOT_PUBLIC)
