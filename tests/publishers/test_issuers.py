@@ -200,7 +200,8 @@ def test_public_addresses():
         assert is_public(address)
     for address in (
         "127.0.0.1", "10.1.2.3", "192.168.1.1", "172.16.0.1", "100.64.0.1", "169.254.169.254", "224.0.0.1",
-        "::1", "fe80::1%eth0", "fd00::1", "64:ff9b::a00:1", "2002:a00:1::", "::ffff:10.0.0.1", "ff02::1", "168.63.129.16", "nonsense",
+        "168.63.129.16",
+        "::1", "fe80::1%eth0", "fd00::1", "64:ff9b::a00:1", "2002:a00:1::", "::ffff:10.0.0.1", "ff02::1", "nonsense",
     ):  # fmt: skip
         with case(address):
             assert not is_public(address)

@@ -3,9 +3,11 @@
 import asyncio
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from registry.db.engine import Database, Statement
+from registry.errors import DatabaseUnavailable
 from registry.jobs.queue import Job
 from registry.keys import DB, SETTINGS
 from registry.sealing import Sealer
@@ -116,6 +118,23 @@ async def test_an_old_secret_that_can_not_be_decrypted_does_not_stop_deliveries(
     sender = Scripted(Outcome(200, 1, None, ""))
     assert await deliverer(registry, sender).run(Job(1, fanout.FAST, {"host": "127.0.0.1:9"}, 1)) is None
     assert len(sender.headers[0]["webhook-signature"].split()) == 1
+
+
+async def test_a_result_that_can_not_be_saved_is_an_outage_and_not_a_fault(
+    make_registry: MakeRegistry, monkeypatch: pytest.MonkeyPatch
+):
+    registry = await make_registry(**LOCAL, with_background=False)
+    root = await registry.user("root", admin=True)
+    await hook(root, "http://127.0.0.1:9/")
+    await sql(registry.app[DB], "INSERT INTO webhook_deliveries (webhook_id, type) SELECT id, 'ping' FROM webhooks")
+
+    def transaction(*_: object) -> None:
+        raise DatabaseUnavailable("PostgreSQL is away.")
+
+    with monkeypatch.context() as patched, pytest.raises(DatabaseUnavailable):
+        patched.setattr(registry.app[DB], "transaction", transaction)
+        job = Job(1, fanout.FAST, {"host": "127.0.0.1:9"}, 1)
+        await deliverer(registry, Scripted(Outcome(200, 1, None, ""))).run(job)
 
 
 async def test_a_webhook_that_fails_moves_to_jobs_of_its_own_and_back(make_registry: MakeRegistry):

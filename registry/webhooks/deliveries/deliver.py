@@ -131,14 +131,14 @@ class Deliverer:
     async def _deliver(self, host: str, kind: str, deadline: float) -> bool:
         """Begins attempts until `deadline`, or until nothing is due. Returns whether any of them failed."""
         turns, unsaved, has_failed, saved_at = Turns(), list[_Result](), False, self.clock()
-        async with asyncio.TaskGroup() as tasks:
-            running: set[asyncio.Task[_Result]] = set()
+        running: set[asyncio.Task[_Result]] = set()
+        try:
             while True:
                 is_loaded = False
                 while len(running) < PARALLEL[kind] and self.clock() < deadline:
                     row = turns.next()
                     if row is not None:
-                        running.add(tasks.create_task(self._attempt(row)))
+                        running.add(asyncio.create_task(self._attempt(row)))
                     elif is_loaded:
                         break
                     else:
@@ -157,6 +157,11 @@ class Deliverer:
                 if self.clock() - saved_at >= SAVE_SECONDS:
                     await self._save(unsaved)
                     unsaved, saved_at = [], self.clock()
+        finally:
+            # A TaskGroup would hide that PostgreSQL is unavailable in an ExceptionGroup.
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
         await self._save(unsaved)
         return has_failed
 
