@@ -77,6 +77,18 @@ async def test_what_a_deleted_account_left_is_named_and_ended(resting: Registry)
     assert await value(resting, told, before=before) == 3
 
 
+async def test_all_deleted_accounts_are_found_and_repaired_page_by_page(
+    resting: Registry, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(accounts, "PAGE", 2)
+    for name in ("grace", "heidi", "ivan", "judy", "karl"):
+        user = await value(resting, ENDED.replace("grace", name))
+        for kind in ("invitations", "webhooks"):
+            await run(resting, LEFT[kind], user=user)
+    repaired = (await look(resting, accounts.CHECKS, repair=True))["deleted accounts"]
+    assert (repaired.found, repaired.left) == (10, 0)
+
+
 @pytest.mark.parametrize("kind", LEFT)
 async def test_each_kind_of_thing_that_a_deleted_account_left_is_named(resting: Registry, kind: str):
     await run(resting, LEFT[kind], user=await value(resting, ENDED))

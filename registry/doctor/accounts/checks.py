@@ -1,12 +1,13 @@
 """Checks that deleted accounts have left nothing, that inviters are owners, and that admins close reports."""
 
 from datetime import timedelta
+from functools import partial
 
 from registry.accounts import store as accounts
 from registry.accounts.sessions import store as sessions
 from registry.db.engine import Connection
 from registry.doctor.accounts import store
-from registry.doctor.check import Check, Found, Registry, pages, reading, writing
+from registry.doctor.check import Check, Found, Registry, pages, writing
 from registry.events import log as event_log
 from registry.factors import store as factors
 from registry.owners import store as invitations
@@ -16,25 +17,23 @@ from registry.webhooks import store as webhooks
 
 # A report that an admin has not closed after this time is overlooked.
 OVERLOOKED = timedelta(days=7)
-# One account has at most eight rows, so a page holds whole accounts.
-PAGE = 800
+PAGE = 500
 
 
 async def _find_left(registry: Registry) -> Found:
     found = Found()
-    async with registry.db.read() as conn:
-        rows = await store.left_by_ended(conn, 0, PAGE)
-    for row in rows:
-        found.add(f"{row.username} (user {row.id}) still has {row.what}: {row.number}")
+    async for rows in pages(registry, store.left_by_ended, "id", 0, PAGE):
+        for row in rows:
+            for thing in row.things:
+                found.add(f"{row.username} (user {row.id}) still has {thing}")
     return found
 
 
 async def _end_left(registry: Registry) -> None:
-    async with registry.db.read() as conn:
-        ids = sorted({row.id for row in await store.left_by_ended(conn, 0, PAGE)})
-    for user_id in ids:
-        async with registry.db.transaction() as conn:
-            await _end(conn, user_id)
+    async for rows in pages(registry, store.left_by_ended, "id", 0, PAGE):
+        for row in rows:
+            async with registry.db.transaction() as conn:
+                await _end(conn, row.id)
 
 
 async def _end(conn: Connection, user_id: int) -> None:
@@ -60,10 +59,11 @@ async def _find_invitations(registry: Registry) -> Found:
     return found
 
 
-async def _find_reports(conn: Connection) -> Found:
+async def _find_reports(registry: Registry) -> Found:
     found = Found()
-    for row in await store.waiting_reports(conn, OVERLOOKED, 0, PAGE):
-        found.add(f"report {row.id} ({row.kind}) of {row.package}, open since {row.created_at:%Y-%m-%d}")
+    async for rows in pages(registry, partial(store.waiting_reports, age=OVERLOOKED), "id", 0, PAGE):
+        for row in rows:
+            found.add(f"report {row.id} ({row.kind}) of {row.package}, open since {row.created_at:%Y-%m-%d}")
     return found
 
 
@@ -86,6 +86,6 @@ CHECKS = (
         "reports",
         "an admin closes each report of a package within a week",
         "read them at GET /api/v1/admin/reports, quarantine the package if need be, and close them",
-        reading(_find_reports),
+        _find_reports,
     ),
 )

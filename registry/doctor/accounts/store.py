@@ -7,10 +7,11 @@ import sqlalchemy as sa
 from registry.db.engine import Connection, Row, statement
 from registry.packages.rights import OWNER
 
-# Each row names a user whose account was deleted, and one kind of thing that should have ended with it.
+# Each row names a user whose account was deleted, and the things that should have ended with it.
 _LEFT = statement(
     sa.text("""
-    SELECT u.id, u.username, l.what, l.number FROM users AS u CROSS JOIN LATERAL (VALUES
+    SELECT u.id, u.username, array_agg(l.what || ': ' || l.number ORDER BY l.what) AS things
+    FROM users AS u CROSS JOIN LATERAL (VALUES
         ('roles in packages', (SELECT count(*) FROM package_owners AS o WHERE o.user_id = u.id)),
         ('invitations', (SELECT count(*) FROM invitations AS i WHERE u.id IN (i.user_id, i.inviter_id))),
         ('pending publishers',
@@ -21,7 +22,8 @@ _LEFT = statement(
         ('passkeys', (SELECT count(*) FROM passkeys AS k WHERE k.user_id = u.id)),
         ('recovery codes', (SELECT count(*) FROM recovery_codes AS c WHERE c.user_id = u.id))
     ) AS l (what, number)
-    WHERE u.deleted_at IS NOT NULL AND l.number > 0 AND u.id > :after ORDER BY u.id, l.what LIMIT :count
+    WHERE u.deleted_at IS NOT NULL AND l.number > 0 AND u.id > :after
+    GROUP BY u.id, u.username ORDER BY u.id LIMIT :count
     """)
 )
 _WITHOUT_RIGHT = f"""
@@ -47,7 +49,7 @@ _WAITING = statement(
 
 
 async def left_by_ended(conn: Connection, after: int, count: int) -> list[Row]:
-    """(id, username, what, number) of things that still belong to deleted accounts with ids above `after`."""
+    """(id, username, things) of deleted accounts with ids above `after`. `things` are texts such as `passkeys: 2`."""
     return await conn.all(_LEFT, after=after, count=count)
 
 
@@ -60,6 +62,6 @@ async def end_invitations_without_right(conn: Connection) -> None:
     await conn.run(_END_INVITATIONS)
 
 
-async def waiting_reports(conn: Connection, age: timedelta, after: int, count: int) -> list[Row]:
-    """(id, kind, package, created_at) of reports that have been open for longer than `age`."""
+async def waiting_reports(conn: Connection, after: int, count: int, *, age: timedelta) -> list[Row]:
+    """(id, kind, package, created_at) of reports with ids above `after` that have been open for longer than `age`."""
     return await conn.all(_WAITING, age=age, after=after, count=count)
