@@ -63,24 +63,23 @@ def reset(registry: str, url: str, token: str, minutes: int) -> Text:
 
 
 def invitations(registry: str, url: str, open_: Sequence[Mapping[str, Any]], *, has_account: bool) -> Text:
-    """`open_` has the package, the role, the inviter, is_transfer and expires_at of each invitation."""
+    """`open_` has the id, the package, the role, the inviter, is_transfer and expires_at of each invitation."""
     subject = f"You are invited to {open_[0]['package']}" if len(open_) == 1 else f"{len(open_)} invitations"
-    register = "" if has_account else " Register with this e-mail address and verify it first."
+    first = "" if has_account else "Register with this e-mail address, or add it to your account, and verify it. "
     return Text(
         f"{subject} at {registry}",
-        [_invitation(each) for each in open_],
-        f"{url}/account",
-        "Open your account",
-        f"Accept or decline there, or ignore this mail.{register}",
+        [_invitation(each, url) for each in open_],
+        closing=f"If you don't want that, ignore this mail. {first}Sign in first: synapse-registry login --url {url}",
     )
 
 
-def _invitation(invitation: Mapping[str, Any]) -> str:
+def _invitation(invitation: Mapping[str, Any], url: str) -> str:
     role = "the only owner" if invitation["is_transfer"] else f"{_article(invitation['role'])} {invitation['role']}"
     expires: datetime = invitation["expires_at"]
     return (
         f"{invitation['inviter']} invites you to become {role} of {invitation['package']}. "
-        f"The invitation is open until {expires:%Y-%m-%d}."
+        f"The invitation is open until {expires:%Y-%m-%d}. "
+        f"To accept it, run: synapse-registry owners accept {invitation['id']} --url {url}"
     )
 
 
@@ -136,15 +135,12 @@ def _old_address(facts: Facts) -> Text:
 
 
 def _webhook(facts: Facts) -> Text:
-    which = f"webhook {facts.details.get('webhook', '')} to {facts.details.get('host', '')}"
+    number, host, reason = (facts.details.get(name, "") for name in ("webhook", "host", "reason"))
+    enable = f'PATCH {facts.url}/api/v1/webhooks/{number} with {{"enabled": true}}'
     return Text(
         f"A webhook was disabled at {facts.registry}",
-        [
-            f"The registry disabled your {which}. The reason: {facts.details.get('reason', '')}",
-            "It sends nothing until you enable it again.",
-        ],
-        f"{facts.url}/account",
-        "Open your account",
+        [f"The registry disabled your webhook {number} to {host}. The reason: {reason}"],
+        closing=f"It sends nothing until you enable it again: {enable}.",
     )
 
 
@@ -154,9 +150,7 @@ def _package(subject: str, sentence: Callable[[Facts], str]) -> Callable[[Facts]
         return Text(
             f"{subject} {package} changed",
             [sentence(facts)],
-            f"{facts.url}/packages/{facts.package}" if facts.package else "",
-            "Open the package",
-            "You get this mail because you are, or were, an owner.",
+            closing="You get this mail because you are, or were, an owner.",
         )
 
     return text

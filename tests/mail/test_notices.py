@@ -75,6 +75,7 @@ async def test_invitations_are_sent_together_and_changes_of_owners_go_to_owners_
     [mail] = mailbox.to(address(bob), "2 invitations")
     assert "ada invites you to become an owner of demo." in text_of(mail)
     assert "ada invites you to become an owner of other." in text_of(mail)
+    assert f"synapse-registry owners accept {sent['demo']} --url http" in text_of(mail)
     assert "Register with this e-mail address" in text_of(mailbox.to("new@example.com")[0])
 
     assert (await bob.call("POST", f"/auth/invitations/{sent['demo']}/accept")).status == 200
