@@ -99,10 +99,12 @@ class Mailer:
                 if not await queue.begin_once(conn, job):
                     return NOT_NEEDED  # another worker has taken the job
                 content = await _content(conn, configuration, job, to)
-            if content is None:
-                return NOT_NEEDED
+                if content is None:
+                    return NOT_NEEDED
+                # Before the commit: if it fails, nothing was sent, and the mark must not stay.
+                message = compose(configuration, recipient, content.name, content.text)
             try:
-                await envelope.send(compose(configuration, recipient, content.name, content.text))
+                await envelope.send(message)
             except MailUnavailable:
                 await self._undo(job, content)
                 raise

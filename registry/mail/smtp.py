@@ -79,11 +79,10 @@ async def connected(configuration: Configuration) -> AsyncIterator[aiosmtplib.SM
         timeout=ANSWER_SECONDS,
     )
     try:
-        await _connect(client, configuration)
-    except (SMTPException, OSError, ValueError) as error:
-        client.close()
-        raise MailUnavailable(f"The mail server can't be used: {_text(error)}") from error
-    try:
+        try:
+            await _connect(client, configuration)
+        except (SMTPException, OSError, ValueError) as error:
+            raise MailUnavailable(f"The mail server can't be used: {_text(error)}") from error
         yield client
     finally:
         # A server that doesn't answer QUIT must not turn a mail that was sent into a failure.
