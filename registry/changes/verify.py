@@ -37,7 +37,7 @@ class Chain:
         self._require_marks_until(seq)
         try:
             hash_ = link(bytes.fromhex(self.hash), change).hex()
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DoesNotFit(seq, f"{error}.") from None
         if hash_ != change.get("hash"):
             raise DoesNotFit(seq, "its hash does not follow from its content and the change before it.")
