@@ -39,13 +39,14 @@ async def begin(
 
     Its members are `challenge`, `methods`, and with passkeys `passkey`, the options of WebAuthn.
     """
-    challenge = secrets.token_urlsafe(32)
     factors = await store.summary(conn, user.id)
     if not factors.has_factor:
         return None
+    challenge = secrets.token_urlsafe(32)
     await store.add_login(conn, user, _digest(challenge), datetime.now(UTC) + VALID_FOR)
     keys = await store.passkeys_of(conn, user.id) if site else []
-    methods = [TOTP] * factors.totp + [RECOVERY_CODE] * bool(factors.recovery_codes) + [PASSKEY] * bool(keys)
+    possible = {TOTP: factors.totp, RECOVERY_CODE: factors.recovery_codes > 0, PASSKEY: bool(keys)}
+    methods = [method for method, is_possible in possible.items() if is_possible]
     members: dict[str, Any] = {"challenge": challenge, "methods": methods}
     if site and keys:
         members["passkey"] = passkeys.login_options(settings, site, keys)

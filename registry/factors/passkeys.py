@@ -231,9 +231,10 @@ def _check_number(number: int) -> None:
         raise Conflict(f"You have {MAX_PASSKEYS} passkeys, which is the limit. Remove one first.")
 
 
-def _refused(key: Row | None, reason: object) -> Unauthorized:
+def _refused(key: Row | None, reason: str | Exception) -> Unauthorized:
     user_id = key.user_id if key is not None else None
-    log.info("passkey refused", extra={"user_id": user_id, "reason": f"{type(reason).__name__}: {reason}"})
+    text = reason if isinstance(reason, str) else f"{type(reason).__name__}: {reason}"
+    log.info("passkey refused", extra={"user_id": user_id, "reason": text})
     return Unauthorized(NOT_ACCEPTED)
 
 

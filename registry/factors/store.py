@@ -21,8 +21,6 @@ from registry.db.tables import (
     used_totp_steps,
 )
 
-CREDENTIAL_TAKEN = "passkeys_credential_id_key"
-
 _totp, _codes, _keys, _logins = totp_secrets.c, recovery_codes.c, passkeys.c, login_challenges.c
 _user = p("of_user", type_=sa.BigInteger)
 _HAS_TOTP = sa.exists().where(_totp.user_id == _user, _totp.confirmed_at.is_not(None))
@@ -202,7 +200,7 @@ async def add_passkey(
     transports: Sequence[str],
     name: str,
 ) -> Row:
-    """Returns (id, name, created_at, last_used_at). Raises ConstraintViolated with CREDENTIAL_TAKEN."""
+    """Returns (id, name, created_at, last_used_at). Raises ConstraintViolated if the credential is known already."""
     return await conn.one(
         _ADD_KEY,
         of_user=user_id,

@@ -69,8 +69,9 @@ async def invite_user(
         current = await roles.members(conn, package.id)
         has = next((member.role for member in current if member.id == user.id), None)
         owners = sum(member.role == OWNER for member in current)
-        shares = is_transfer and owners > 1 and user.id != who.user_id
-        if has == role == MAINTAINER or (has == OWNER and not shares):
+        # A transfer to an owner makes sense only if it removes others.
+        removes_others = is_transfer and owners > 1 and user.id != who.user_id
+        if has == role == MAINTAINER or (has == OWNER and not removes_others):
             raise _already(user.username, has, package.name)
         if has is None:
             members.check_number(current, package.name)

@@ -128,14 +128,13 @@ async def get(db: Database, who: Principal, webhook: int) -> Webhook:
 async def change(db: Database, guard: Guard, who: Principal, webhook: int, wanted: Change) -> Webhook:
     """Changes what is not None. Raises InvalidInput, NotFound, Forbidden."""
     who.require("manage")
-    if wanted.url is not None:
-        await _check_url(guard, wanted.url)
+    new_host = None if wanted.url is None else await _check_url(guard, wanted.url)
     async with db.transaction() as conn:
         row = await _find(conn, who, webhook, lock=True)
         url = row.url if wanted.url is None else wanted.url
         events = row.events if wanted.events is None else list(dict.fromkeys(wanted.events))
         description = row.description if wanted.description is None else wanted.description
-        host = row.host if wanted.url is None else host_of(guard.check_url(wanted.url))
+        host = row.host if new_host is None else new_host
         await store.change(conn, webhook, url, host, events, description)
         if wanted.enabled is True and row.disabled_at is not None:
             await store.enable(conn, webhook, await event_log.last_seq(conn))
