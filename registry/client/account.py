@@ -21,7 +21,7 @@ MAX_LINE = 10_000
 def login(client: Client, options: argparse.Namespace) -> None:
     ask = sys.stdin.isatty() and not options.password_stdin
     if not ask and not (options.username and options.password_stdin):
-        raise WrongUsage("There is no terminal to ask on. Use --username NAME and --password-stdin.")
+        raise WrongUsage("Without questions on a terminal, login needs both --username NAME and --password-stdin.")
     username = options.username or _ask("User name or e-mail address: ")
     answer = _sign_in(client, username, _password(ask=ask), options.code, ask=ask)
     known = answer["user"]["username"]
@@ -61,8 +61,8 @@ def _sign_in(client: Client, username: str, password: str, code: str | None, *, 
         challenge, methods = refused.body.get("challenge"), refused.body.get("methods") or []
     if not {"totp", "recovery_code"}.intersection(methods):
         raise NotAllowed(
-            "This account has only a passkey as its second factor, and a terminal can't use it. Create an API token on "
-            f"the registry's pages and set {environment.TOKEN}.",
+            "This account has only a passkey as its second factor, and a terminal can't use it. Add an authenticator "
+            f"app to the account, or set {environment.TOKEN} to an API token.",
             code="second_factor_required",
         )
     if code is None and not ask:

@@ -76,7 +76,7 @@ class OwnersChange(Body):
 
 @redirect_look_alikes
 async def list_owners(request: web.Request) -> web.StreamResponse:
-    """The owners and maintainers of a package, and since when they are."""
+    """The owners and maintainers of a package, and since when they have their role."""
     limit, after = paging.page_of(request, "owners")
     principal = request[CONTEXT].principal
     who = principal if isinstance(principal, Principal) else None

@@ -30,7 +30,7 @@ publishers = sa.Table(
     sa.CheckConstraint("(package_id IS NULL) <> (pending_name IS NULL)", "publishers_package_check"),
 )  # fmt: skip
 
-# ID tokens that were exchanged. Each counts once.
+# ID tokens that were exchanged. Each works once.
 used_id_tokens = sa.Table(
     "used_id_tokens",
     metadata,
