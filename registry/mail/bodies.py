@@ -10,7 +10,7 @@ from registry.factors.bodies import Confirmation
 from registry.web.parsing import Body
 from registry.web.route import Limit
 
-MAIL = Limit("mail", "20/hour")
+MAIL = Limit("mail", "50/hour")
 """The rate limit of all routes that send or use mail."""
 
 MAX_TOKEN = 128

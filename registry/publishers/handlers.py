@@ -240,7 +240,7 @@ def _id_of(request: web.Request) -> int:
 
 _PUBLISHER = {"kind": "github", "repository": "org/hello-world", "workflow": "release.yml"}
 PUBLISHERS = Limit("publishers", "50/hour")
-EXCHANGES = Limit("exchange", "300/hour")
+EXCHANGES = Limit("exchange", "50/hour")
 _OF_PACKAGE = f"{PACKAGE}/publishers"
 _PENDING = "/api/v1/auth/publishers"
 

@@ -17,7 +17,7 @@ from registry.web.responses import json_response
 from registry.web.route import READS, SIGNED_IN, Limit, Route, group, query
 
 MAX_TEXT = 5000
-PACKAGE_REPORTS = Limit("package_report", "20/hour")
+PACKAGE_REPORTS = Limit("package_report", "50/hour")
 
 
 class ReportRequest(Body):

@@ -21,6 +21,9 @@ from registry.setting_types import has_controls
 from registry.web.addresses import is_ip, is_public
 
 MAX_URL = 2048
+# Servers at this address and with these names tell machines in clouds their credentials.
+METADATA_ADDRESS = "169.254.169.254"
+METADATA_NAMES = frozenset(("metadata.google.internal", "metadata.goog", "instance-data.ec2.internal"))
 LOOKUP_SECONDS = 2.0
 # Threads for DNS. They are not shared with other work, because a slow name server keeps them busy.
 LOOKUPS = 8
@@ -62,7 +65,8 @@ class Guard:
         if "@" in urlsplit(text).netloc:
             raise ValueError("must not contain a user name or password")
         host = url.host.rstrip(".")
-        if is_ip(host) and (refusal := self._refusal(host)):
+        address = host if is_ip(host) else _address_of_known_name(host)
+        if address and (refusal := self._refusal(address)):
             raise ValueError(refusal)
         return url
 
@@ -119,3 +123,11 @@ async def open_guard(settings: WebhookSettings) -> AsyncIterator[Guard]:
 def host_of(url: URL) -> str:
     """Host and port, in one spelling."""
     return f"{(url.raw_host or '').lower().rstrip('.')}:{url.port}"
+
+
+def _address_of_known_name(host: str) -> str:
+    """The address of a name that means the same in every network, also where it can't be looked up. Otherwise ""."""
+    name = host.lower()
+    if name == "localhost" or name.endswith(".localhost"):  # RFC 6761
+        return "127.0.0.1"
+    return METADATA_ADDRESS if name in METADATA_NAMES else ""

@@ -27,7 +27,7 @@ SEALER = web.AppKey("webhook_sealer", Sealer)
 
 MAX_DESCRIPTION = 500
 MAX_SEQ = (1 << 53) - 1
-WEBHOOKS = Limit("webhook", "200/hour")
+WEBHOOKS = Limit("webhook", "50/hour")
 
 
 def _check_events(events: list[str]) -> list[str]:

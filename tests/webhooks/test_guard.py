@@ -51,6 +51,7 @@ def test_the_operator_may_allow_networks():
         "https://ci.example:0/", "https://ci.example:99999/", "https://ci.example/a b", "https://ci.example/\n",
         "https://ci.example\\@127.0.0.1/", "https://127.0.0.1/", "https://[::1]/", "https://[::ffff:10.0.0.1]/",
         "https://[fe80::1%25eth0]/", "https://10.0.0.1:8443/hook", "https://10.0.0.1./",
+        "https://localhost./", "https://hooks.LOCALHOST/", "https://metadata.google.internal/", "https://metadata.goog./",
         "https://ci.example/" + "x" * 2048,
     ],
 )  # fmt: skip
