@@ -1,5 +1,6 @@
 """HTTP handlers of the audit log."""
 
+import asyncio
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -29,28 +30,30 @@ async def get_package_audit(request: web.Request) -> web.StreamResponse:
     """Who did what with a package, newest first, as JSON or as CSV. Owners and admins may read it."""
     filters, before, limit = _wanted(request)
     page = await read.package_audit(request.app[DB], principal_of(request), name_of(request), filters, before, limit)
-    return _answer(request, page)
+    return await _answer(request, page)
 
 
 async def get_my_audit(request: web.Request) -> web.StreamResponse:
     """What the signed-in user did, and what happened to the account, newest first, as JSON or as CSV."""
     filters, before, limit = _wanted(request)
     page = await read.user_audit(request.app[DB], principal_of(request), filters, before, limit)
-    return _answer(request, page)
+    return await _answer(request, page)
 
 
 async def get_registry_audit(request: web.Request) -> web.StreamResponse:
     """Everything that was done in the registry, newest first, as JSON or as CSV. Only admins may read it."""
     filters, before, limit = _wanted(request)
-    return _answer(request, await read.registry_audit(request.app[DB], principal_of(request), filters, before, limit))
+    return await _answer(
+        request, await read.registry_audit(request.app[DB], principal_of(request), filters, before, limit)
+    )
 
 
-def _answer(request: web.Request, page: read.AuditPage) -> web.Response:
+async def _answer(request: web.Request, page: read.AuditPage) -> web.Response:
     headers = {"Cache-Control": "no-store"}
     if not _is_csv(request):
         return json_response(page, headers=headers)
     headers |= {"Content-Type": CSV_TYPE, "Content-Disposition": 'attachment; filename="audit.csv"'}
-    return web.Response(text=read.as_csv(page["entries"]), headers=headers)
+    return web.Response(text=await asyncio.to_thread(read.as_csv, page["entries"]), headers=headers)
 
 
 def _is_csv(request: web.Request) -> bool:

@@ -81,7 +81,9 @@ def _fetch(client: Client, about: dict[str, Any], target: Path) -> None:
 def _exclusive(path: Path) -> Iterator[IO[bytes]]:
     """A file to read and write, for one process at a time. Others wait."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        # In a folder that others write to, a link with this name could lead to another file of the user.
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+        descriptor = os.open(path, flags, 0o666)
         with os.fdopen(descriptor, "r+b") as file:
             _lock(file)
             yield file

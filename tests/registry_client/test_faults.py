@@ -63,6 +63,17 @@ async def test_a_full_disk_is_named_and_the_download_continues(registry: Registr
     assert [path.name for path in ada.folder.iterdir()] == ["demo"]
 
 
+async def test_a_link_with_the_name_of_the_part_is_not_followed(registry: Registry, ada: User):
+    await ada.done("publish", "demo")
+    checksum = (await registry.get("/packages/demo/1.0.0")).json["checksum"]
+    other = ada.folder / "other"
+    other.write_text("mine")
+    (ada.folder / f".{checksum[:32]}.part").symlink_to(other)
+    refused = await shell(ada, "registry download demo")
+    assert (refused.status, ".part" in refused.err) == (FAILED, True)
+    assert other.read_text() == "mine"
+
+
 async def test_two_downloads_at_once_share_the_work(registry: Registry, ada: User):
     await ada.done("publish", "demo")
     ran = await asyncio.gather(*(ada.done("download", "demo") for _ in range(3)))
