@@ -206,6 +206,11 @@ async def list_pending_publishers(request: web.Request) -> web.StreamResponse:
     return no_store(paging.page("publishers", found, limit))
 
 
+async def get_pending_publisher(request: web.Request) -> web.StreamResponse:
+    """One of your pending publishers."""
+    return no_store(await manage.read_pending(request.app[DB], principal_of(request), _id_of(request)))
+
+
 async def remove_pending_publisher(request: web.Request) -> web.StreamResponse:
     """Removes one of your pending publishers."""
     await manage.remove_pending(request.app[DB], principal_of(request), _id_of(request))
@@ -259,6 +264,8 @@ ROUTES = group(
           example={"package": "hello-world", **_PUBLISHER}),
     Route("GET", _PENDING, list_pending_publishers, "Your pending trusted publishers", SIGNED_IN, READS,
           paging.PARAMETERS, answers={200: Publishers}),
+    Route("GET", f"{_PENDING}/{{id}}", get_pending_publisher, "A pending trusted publisher", SIGNED_IN, READS,
+          answers={200: PublisherInfo}),
     Route("DELETE", f"{_PENDING}/{{id}}", remove_pending_publisher, "Remove a pending trusted publisher", SIGNED_IN,
           PUBLISHERS, answers={204: None}),
     Route("POST", "/api/v1/auth/oidc/token", exchange_id_token, "Exchange the ID token of a CI job for an API token",

@@ -122,6 +122,16 @@ async def list_pending(db: Database, who: Principal, after: int, count: int) -> 
         return [shown(row) for row in await store.pending_of(conn, who.user_id, after, count, within=who.packages)]
 
 
+async def read_pending(db: Database, who: Principal, publisher: int) -> dict[str, Any]:
+    """A pending publisher of the user. Raises NotFound, Forbidden."""
+    who.require("manage")
+    async with db.read() as conn:
+        row = await store.find_pending(conn, who.user_id, publisher)
+    if row is None or not who.may("manage", row.pending_name):
+        raise NotFound(NO_PUBLISHER)
+    return shown(row)
+
+
 async def remove(db: Database, who: Principal, name: str, publisher: int) -> None:
     """Removes a publisher of a package, and ends its tokens. Raises NotFound, OtherSpelling, Forbidden."""
     async with db.transaction() as conn:

@@ -34,6 +34,7 @@ _ADD = statement(
 _LIST_OF_PACKAGE = statement(_PAGE.where(_OF_PACKAGE))
 _within = sa.cast(p("within"), sa.ARRAY(sa.Text))
 _LIST_OF_USER = statement(_PAGE.where(_OF_USER, sa.or_(_within.is_(None), _c.pending_name == sa.any_(_within))))
+_FIND_OF_USER = statement(sa.select(publishers).where(_c.id == p("publisher"), _OF_USER))
 _END_OF_PACKAGE = statement(sa.delete(publishers).where(_c.id == p("publisher"), _OF_PACKAGE).returning(publishers))
 _END_OF_USER = statement(sa.delete(publishers).where(_c.id == p("publisher"), _OF_USER).returning(publishers))
 _END_PENDING_OF_USER = statement(sa.delete(publishers).where(_OF_USER))
@@ -111,6 +112,11 @@ async def pending_of(
     """Up to `count` pending publishers of a user with ids above `after`. With `within`, only those for these names."""
     names = None if within is None else list(within)
     return await conn.all(_LIST_OF_USER, of_user=user_id, after=after, count=count, within=names)
+
+
+async def find_pending(conn: Connection, user_id: int, publisher: int) -> Row | None:
+    """A pending publisher of a user."""
+    return await conn.one(_FIND_OF_USER, of_user=user_id, publisher=publisher)
 
 
 async def end_of_package(conn: Connection, package_id: int, publisher: int) -> Row | None:

@@ -97,6 +97,7 @@ ROWS: dict[str, Row] = {
     f"DELETE {API}/packages/{{name}}/publishers/{{id}}": {**BY_PASSWORD, USER: 403},
     f"POST {API}/auth/publishers": BY_PASSWORD,
     f"GET {API}/auth/publishers": BY_PASSWORD,
+    f"GET {API}/auth/publishers/{{id}}": BY_PASSWORD,
     f"DELETE {API}/auth/publishers/{{id}}": BY_PASSWORD,
     f"POST {API}/auth/oidc/token": dict.fromkeys(SIGNED_IN, 401),
     f"GET {API}/stats": READERS,

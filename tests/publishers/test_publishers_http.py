@@ -177,7 +177,9 @@ async def test_a_pending_publisher_takes_the_name_with_the_first_version(trustin
     assert (made.status, made.json["package"]) == (201, "fresh")
     assert [each["id"] for each in (await ada.call("GET", "/auth/publishers")).json["publishers"]] == [made.json["id"]]
     assert (await bob.call("GET", "/auth/publishers")).json == {"publishers": [], "next_cursor": None, "limit": 20}
-    check_error(await bob.call("DELETE", f"/auth/publishers/{made.json['id']}"), 404)
+    assert (await ada.call("GET", f"/auth/publishers/{made.json['id']}")).json == made.json
+    for method in ("GET", "DELETE"):
+        check_error(await bob.call(method, f"/auth/publishers/{made.json['id']}"), 404)
     ci = await job(trusting, issuer, "fresh")
     assert (await ci.put("fresh", "1.0.0")).status == 201
     owners = (await trusting.get("/packages/fresh/owners")).json["owners"]
