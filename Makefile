@@ -34,7 +34,7 @@ test: lint
 	@$(BIN)/python -m registry.devstack fetch --cache "$(CACHE)" --tests
 	@$(BIN)/python -m tests.api_clients.node --cache "$(CACHE)"
 	@echo "== tests"
-	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m pytest -n 2 --dist worksteal --durations 20
+	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m pytest -n 3 --dist worksteal --durations 20
 
 lint: $(VENV)/.test
 	@echo "== ruff"; $(BIN)/ruff check . && $(BIN)/ruff format --check .
