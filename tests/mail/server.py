@@ -113,7 +113,7 @@ async def mail_server(
         assert isinstance(data, LoginPassword)
         mailbox.logins.append(data.login.decode())
         right = (data.login.decode(), data.password.decode()) == (USER, PASSWORD)
-        return AuthResult(success=right)
+        return AuthResult(success=right, handled=False)  # aiosmtpd sends the answer
 
     def protocol() -> SMTP:
         return SMTP(
