@@ -1,8 +1,8 @@
 """Makes the application: its resources, its middleware and its list of routes."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from aiohttp import web
@@ -124,8 +124,9 @@ def create_app(
     return app
 
 
-def description(*, private: bool) -> dict[str, Any]:
-    """The OpenAPI description of a registry whose reads need credentials if it is `private`."""
+@cache
+def description(*, private: bool) -> Mapping[str, Any]:
+    """The OpenAPI description of a registry whose reads need credentials if it is `private`. Don't change it."""
     return openapi.document(
         ROUTES,
         version=__version__,

@@ -11,8 +11,8 @@ from tests.conftest import MakeRegistry
 from tests.fuzz.hooks import VERSIONS
 
 SEED = "20251116"
-# For each operation; a long run sets more.
-EXAMPLES = os.environ.get("REGISTRY_FUZZ_EXAMPLES", "20")
+# For each operation. `make fuzz` sets more.
+EXAMPLES = os.environ.get("REGISTRY_FUZZ_EXAMPLES", "12")
 HERE = Path(__file__).parent
 
 
