@@ -83,7 +83,12 @@ def pytest_configure(config: pytest.Config) -> None:
         sys.addaudithook(_refuse_connections)
 
 
+# These take longest. At the end of a run they would keep one worker busy after the others are done.
+LONG = ("tests/faults/", "tests/fuzz/")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
     if not config.getoption("--unit"):
         return
     chosen = [item for item in items if not _needs_servers(item)]

@@ -18,6 +18,7 @@ from registry.search import indexing
 from tests.client import Registry, tarball
 from tests.conftest import MakeRegistry
 from tests.operations.test_health import NO_POSTGRES
+from tests.until import until
 from tests.web.raw import request, send_raw
 from tests.web.shape import check_error
 
@@ -153,6 +154,10 @@ async def test_a_private_registry_serves_metrics_on_a_separate_port(make_registr
 
 
 async def test_jobs_are_counted_by_kind_and_state(registry: Registry):
+    async def is_reconcile_queued() -> bool:
+        return (await figures(registry))("registry_job_queue", job="reconcile", state="queued") == 1
+
+    await until(is_reconcile_queued)  # the worker adds periodic jobs when it starts
     async with registry.app[DB].transaction() as conn:
         await queue.enqueue(conn, "nobody's", {})
     found = await figures(registry)
