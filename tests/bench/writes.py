@@ -132,16 +132,17 @@ def _insert(cursor: Any, model: str, name: str) -> None:
     cursor.execute("SELECT nextval('baseline.numbers')")
     values = {"name": name, "id": cursor.fetchone()[0], "model": model}
     of_model = "SELECT id FROM packages WHERE name = %(model)s"
-    for table, key, which in (
-        ("packages", "id", f"id = ({of_model})"),
-        ("package_versions", "id", f"package_id = ({of_model})"),
-        ("events", "seq", f"package_id = ({of_model})"),
+    for table, key, value, which in (
+        ("packages", "id", "%(id)s", f"id = ({of_model})"),
+        ("package_versions", "id", "%(id)s", f"package_id = ({of_model})"),
+        # A first publish has two events.
+        ("events", "seq", "2 * %(id)s + row_number() OVER ()", f"package_id = ({of_model})"),
     ):
         columns = COPIES[table]
         chosen = ", ".join(own.get(column, column) for column in columns.split(", "))
         cursor.execute(
             f"INSERT INTO baseline.{table} ({key}, {columns}) "
-            f"SELECT %(id)s, {chosen} FROM public.{table} WHERE {which}",
+            f"SELECT {value}, {chosen} FROM public.{table} WHERE {which}",
             values,
         )
 
