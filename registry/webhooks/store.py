@@ -109,6 +109,7 @@ _RESEAL = statement(
     .where(_c.id == p("webhook"), _c.secret == p("seen"))
     .values(secret=p("to_secret"), old_secret=p("to_old_secret"))
 )
+_ANY = statement(sa.select(sa.exists().where(_c.deleted_at.is_(None))))
 _ENDED = statement(sa.select(_c.id).where(_c.deleted_at.is_not(None)).order_by(_c.id).limit(p("count")))
 _REMOVE = statement(sa.delete(webhooks).where(_c.id == p("webhook")))
 _STATES = statement(
@@ -161,6 +162,11 @@ async def disable(conn: Connection, webhook: int, reason: str) -> bool:
 async def delete(conn: Connection, webhook: int) -> None:
     """Ends a webhook. `ended` finds it from then on."""
     await conn.run(_DELETE, webhook=webhook)
+
+
+async def are_any(conn: Connection) -> bool:
+    """Whether there is a webhook that has not ended."""
+    return bool(await conn.value(_ANY))
 
 
 async def end_of_account(conn: Connection, user_id: int) -> None:

@@ -36,6 +36,10 @@ async def fan_out(db: Database, log: ChangeLog, events: Sequence[Event]) -> None
     changes = [event for event in events if event.type in TYPES]
     if not changes:
         return
+    async with db.read() as conn:
+        # Most registries have none. Then a publish should not cost two more transactions.
+        if not await webhooks.are_any(conn):
+            return
     # A delivery contains the hash of its change.
     await log.extend()
     for batch in _batches(changes):
