@@ -9,6 +9,8 @@ from registry.events.announcements import Announcements
 from registry.events.log import Event
 
 CONSUMER = "changes"
+# Readers chain what they find, so nobody waits for this consumer. A pause lets it chain many changes at once.
+GATHER_SECONDS = 1.0
 
 
 async def follow(db: Database, announcements: Announcements, log: ChangeLog) -> None:
@@ -17,4 +19,4 @@ async def follow(db: Database, announcements: Announcements, log: ChangeLog) -> 
     async def handle(_: Sequence[Event]) -> None:
         await log.extend()
 
-    await consumer.follow(db, announcements, CONSUMER, handle)
+    await consumer.follow(db, announcements, CONSUMER, handle, pause=GATHER_SECONDS)

@@ -14,6 +14,8 @@ from registry.webhooks import store as webhooks
 from registry.webhooks.deliveries import store
 
 CONSUMER = "webhooks"
+# Deliveries of a busy registry are made in batches. This delays each by at most so long.
+GATHER_SECONDS = 0.1
 # Changes that one statement turns into deliveries. Each may have one delivery per webhook.
 BATCH = 50
 FAST, SLOW = "deliver webhooks", "retry webhooks"
@@ -28,7 +30,7 @@ async def follow(db: Database, announcements: Announcements, log: ChangeLog) -> 
     async def handle(events: Sequence[Event]) -> None:
         await fan_out(db, log, events)
 
-    await consumer.follow(db, announcements, CONSUMER, handle)
+    await consumer.follow(db, announcements, CONSUMER, handle, pause=GATHER_SECONDS)
 
 
 async def fan_out(db: Database, log: ChangeLog, events: Sequence[Event]) -> None:
