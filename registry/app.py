@@ -41,6 +41,7 @@ from registry.packages.requests import CACHE
 from registry.packages.upload import Receiver
 from registry.publishers import handlers as publishers
 from registry.publishers.issuers import open_issuers
+from registry.publishers.keys import ISSUERS
 from registry.reports import handlers as reports
 from registry.sealing import Sealer
 from registry.search import handlers as search
@@ -66,6 +67,7 @@ from registry.web.spool import Spool
 from registry.webhooks import handlers as webhooks
 from registry.webhooks import hooks
 from registry.webhooks.guard import open_guard
+from registry.webhooks.keys import CHANGES, GUARD, SEALER
 from registry.worker import CHANNELS, background
 
 # The router tries the routes in this order, so the most frequent ones come first.
@@ -167,7 +169,7 @@ def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterat
             app[ANNOUNCEMENTS] = announcements = Announcements(db, CHANNELS)
             app[CACHE] = cache = PackageCache(announcements)
             app[downloads.TARBALLS] = Tarballs(db, storage, cache)
-            app[publishers.ISSUERS] = await stack.enter_async_context(open_issuers(settings.oidc))
+            app[ISSUERS] = await stack.enter_async_context(open_issuers(settings.oidc))
             log = ChangeLog(db)
             app[changes.FEED] = feed = Feed(log, announcements)
             app[IN_FLIGHT].on_close(feed.close)
@@ -176,9 +178,9 @@ def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterat
             )
             app[changes.CHECKPOINTS] = Checkpoints(db, log, settings.log.keys)
             await stack.enter_async_context(running({"announcements": announcements.listen, "changes": feed.run}))
-            app[webhooks.CHANGES] = log
-            app[webhooks.GUARD] = await stack.enter_async_context(open_guard(settings.webhooks))
-            app[webhooks.SEALER] = Sealer(settings.accounts.secret_keys, hooks.PURPOSE)
+            app[CHANGES] = log
+            app[GUARD] = await stack.enter_async_context(open_guard(settings.webhooks))
+            app[SEALER] = Sealer(settings.accounts.secret_keys, hooks.PURPOSE)
             app[SEARCH] = index = await stack.enter_async_context(open_search(settings.search))
             app[downloads.RECORDER] = await stack.enter_async_context(open_recorder(db, settings.limits.spool_path))
             if with_background:

@@ -1,31 +1,24 @@
 """HTTP handlers of owners and invitations."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from aiohttp import web
-from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
 
 from registry.accounts.identity import Principal
-from registry.accounts.register import MAX_EMAIL, check_email
 from registry.accounts.requests import id_of, no_store, principal_of
 from registry.errors import AlreadyOwner, Conflict, EmailNotVerified, InvalidInput, LastOwner, Quarantined
 from registry.keys import DB
 from registry.owners import invite, members
+from registry.owners.bodies import INVITATIONS, InvitationRequest, OwnersChange, RoleChange, TransferRequest
 from registry.packages.requests import PACKAGE, name_of, redirect_look_alikes
 from registry.web import paging
 from registry.web.context import CONTEXT
 from registry.web.cursor import encode
 from registry.web.parsing import Body, read_body
 from registry.web.responses import json_response, metadata_response
-from registry.web.route import READS, SIGNED_IN, Limit, Route, group
-
-MAX_REASON = 1000
-INVITATIONS = Limit("invite", "50/hour")
-
-Role = Literal["owner", "maintainer"]
-Username = Annotated[str, Field(min_length=1, max_length=50)]
+from registry.web.route import READS, SIGNED_IN, Route, group
 
 
 class OwnersPage(TypedDict):
@@ -38,40 +31,6 @@ class InvitationsPage(TypedDict):
     invitations: list[invite.Invitation]
     next_cursor: str | None
     limit: int
-
-
-class InvitationRequest(Body):
-    """Whom to invite: either `username` or `email`."""
-
-    username: Username | None = None
-    email: Annotated[str, Field(json_schema_extra={"maxLength": MAX_EMAIL}), AfterValidator(check_email)] | None = None
-    role: Role
-
-
-class TransferRequest(Body):
-    """Who becomes the only owner."""
-
-    username: Username
-
-
-class RoleChange(Body):
-    """The new role."""
-
-    role: Role
-
-
-class WantedOwner(Body):
-    """A user and the role that the user gets."""
-
-    username: Username
-    role: Role
-
-
-class OwnersChange(Body):
-    """All owners and maintainers, and why an admin sets them."""
-
-    owners: Annotated[list[WantedOwner], Field(min_length=1, max_length=members.MAX_MEMBERS)]
-    reason: Annotated[str, Field(min_length=1, max_length=MAX_REASON)]
 
 
 @redirect_look_alikes

@@ -1,9 +1,8 @@
 """HTTP handlers of packages. Each parses the request, calls a use case and renders its result."""
 
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from aiohttp import web
-from pydantic import AfterValidator, Field, WithJsonSchema
 
 from registry.accounts.requests import principal_of, visible_packages
 from registry.errors import (
@@ -26,20 +25,19 @@ from registry.errors import (
 from registry.keys import DB, STORAGE
 from registry.package_format import fields, manifest, names, versions
 from registry.packages import manage, publish, read
+from registry.packages.bodies import DELETES, PackageChange, Yank, message_of, reason_of
 from registry.packages.inspection import InspectionPool
 from registry.packages.listing import page as listing
 from registry.packages.listing.store import SORTS
 from registry.packages.requests import CACHE, PACKAGE, PACKAGES, VERSION, name_of, redirect_look_alikes, version_of
 from registry.packages.rights import Action, check_credentials
 from registry.packages.upload import MAX_IDEMPOTENCY_KEY, Receiver, continue_later
-from registry.web.parsing import PAGE_PARAMETERS, Body, flag_of, parse_page, read_body
+from registry.web.parsing import PAGE_PARAMETERS, flag_of, parse_page, read_body
 from registry.web.responses import json_response, metadata_response, render, rendered_response
 from registry.web.route import READS, SIGNED_IN, Limit, Route, group, header, query
 
 RECEIVER = web.AppKey("receiver", Receiver)
 INSPECTIONS = web.AppKey("inspections", InspectionPool)
-DEFAULT_MESSAGE = "This package is deprecated."
-MAX_REASON = 1000
 
 
 class Page(NamedTuple):
@@ -158,39 +156,6 @@ async def restore_version(request: web.Request) -> web.StreamResponse:
     return json_response(await read.version_info(request.app[DB], name, version, hidden=True))
 
 
-class Yank(Body):
-    """Whether the version is yanked, and why."""
-
-    yanked: bool
-    reason: Annotated[str, Field(max_length=fields.MAX_LINE)] = ""
-
-
-def _check_deprecated(value: object) -> object:
-    if isinstance(value, str):
-        if not 1 <= len(value) <= fields.MAX_LINE:
-            raise ValueError(f"must have 1 to {fields.MAX_LINE} characters")
-    elif value is not None and not isinstance(value, bool):
-        raise ValueError("must be true, false, null or a text for the users of the package")
-    return value
-
-
-_DEPRECATED = {"type": ["boolean", "string", "null"], "minLength": 1, "maxLength": fields.MAX_LINE}
-
-
-class PackageChange(Body):
-    """Deprecates a package, or puts it in quarantine (admins). Either `deprecated` or `quarantined` is required.
-
-    `deprecated` is true, a text that takes the place of `message`, or false or null to end the deprecation. `successor`
-    is the package to use instead; it need not exist. `reason` is required to put a package in quarantine.
-    """
-
-    deprecated: Annotated[Any, AfterValidator(_check_deprecated), WithJsonSchema(_DEPRECATED)] = None
-    message: Annotated[str, Field(max_length=fields.MAX_LINE)] | None = None
-    successor: Annotated[str, Field(json_schema_extra={"pattern": f"^$|{names.PATTERN}"})] | None = None
-    quarantined: bool | None = None
-    reason: Annotated[str, Field(max_length=MAX_REASON)] | None = None
-
-
 @redirect_look_alikes
 async def yank_version(request: web.Request) -> web.StreamResponse:
     """Yanks a version, or ends the yank. A yanked version stays available, but `latest` passes over it. An API token
@@ -213,29 +178,10 @@ async def update_package(request: web.Request) -> web.StreamResponse:
     if len(given) != 1:
         raise InvalidInput.field("deprecated", "or `quarantined` is required, but not both")
     if "deprecated" in given:
-        await manage.deprecate_package(request.app[DB], who, name, _message_of(body), body.successor or None)
+        await manage.deprecate_package(request.app[DB], who, name, message_of(body), body.successor or None)
     else:
-        await manage.quarantine_package(request.app[DB], who, name, _reason_of(body))
+        await manage.quarantine_package(request.app[DB], who, name, reason_of(body))
     return json_response(await read.package_info(request.app[DB], name, hidden=True))
-
-
-def _message_of(body: PackageChange) -> str | None:
-    """The text of the deprecation; None to end it."""
-    if isinstance(body.deprecated, str):
-        return body.deprecated
-    return ((body.message or "").strip() or DEFAULT_MESSAGE) if body.deprecated else None
-
-
-def _reason_of(body: PackageChange) -> str | None:
-    """The reason of the quarantine; None to end it. Raises InvalidInput."""
-    if body.quarantined is None:
-        raise InvalidInput.field("quarantined", "must be true or false")
-    if not body.quarantined:
-        return None
-    reason = (body.reason or "").strip()
-    if not reason:
-        raise InvalidInput.field("reason", "is required to put a package in quarantine")
-    return reason
 
 
 _TEXT = {"type": "string"}
@@ -296,7 +242,6 @@ _PUBLISH_ERRORS = (
 )  # fmt: skip
 
 PUBLISHES = Limit("publish", "50/hour")
-DELETES = Limit("delete", "50/hour")
 
 ROUTES = group(
     "Packages",

@@ -1,11 +1,10 @@
 """HTTP handlers of trusted publishers."""
 
-import re
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 from aiohttp import web
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from registry.accounts.requests import id_of, no_store, origin_of, principal_of
@@ -22,121 +21,12 @@ from registry.errors import (
 from registry.keys import DB, SETTINGS
 from registry.packages.requests import PACKAGE, name_of, redirect_look_alikes
 from registry.publishers import exchange, manage
-from registry.publishers.issuers import Issuers
-from registry.publishers.manage import PublisherInfo, Wanted
-from registry.publishers.matching import GITHUB, GITLAB, KINDS, OIDC
+from registry.publishers.bodies import MAX_VALUE, PUBLISHERS, NewPendingPublisher, NewPublisher, wanted_of
+from registry.publishers.keys import ISSUERS
+from registry.publishers.manage import PublisherInfo
 from registry.web import paging
-from registry.web.parsing import Body, check, read_body, read_json
+from registry.web.parsing import Body, read_body, read_json
 from registry.web.route import OPEN, READS, SIGNED_IN, Limit, Route, group
-
-ISSUERS = web.AppKey("issuers", Issuers)
-
-MAX_VALUE = 500
-MAX_CLAIMS = 20
-# Every token of an issuer has the first two; the others differ from token to token.
-MEANINGLESS = ("iss", "aud", "exp", "iat", "nbf", "jti")
-
-
-def _check_trimmed(value: str) -> str:
-    if value != value.strip() or not value.isprintable():
-        raise ValueError("must have no blanks around it, and no control characters")
-    return value
-
-
-def _check_claims(claims: dict[str, str]) -> dict[str, str]:
-    if any(name in MEANINGLESS for name in claims):
-        raise ValueError(f"must not name {', '.join(MEANINGLESS)}, which don't tell workflows apart")
-    return claims
-
-
-def _matching(pattern: str, wanted: str) -> AfterValidator:
-    def check_pattern(value: str) -> str:
-        if not re.fullmatch(pattern, value):
-            raise ValueError(f"must be {wanted}")
-        return value
-
-    return AfterValidator(check_pattern)
-
-
-Value = Annotated[str, Field(min_length=1, max_length=MAX_VALUE), AfterValidator(_check_trimmed)]
-ClaimName = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_check_trimmed)]
-Repository = Annotated[
-    str,
-    Field(max_length=MAX_VALUE),
-    _matching(r"[A-Za-z0-9_-]{1,100}/[A-Za-z0-9._-]{1,100}", "a repository such as org/repo"),
-]
-Workflow = Annotated[
-    str,
-    Field(max_length=MAX_VALUE),
-    _matching(r"[^/@\s][^/@]*\.ya?ml", "the name of a file in .github/workflows, such as release.yml"),
-]
-Project = Annotated[
-    str,
-    Field(max_length=MAX_VALUE),
-    _matching(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)+", "a project such as group/project"),
-]
-
-
-class _New(Body):
-    """A new publisher. Unknown members are refused: a misspelled one would be ignored, and more jobs could publish."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-
-class GitHubPublisher(_New):
-    """A workflow of GitHub Actions. Without `environment`, jobs with and without one may publish."""
-
-    kind: Literal["github"]
-    repository: Repository
-    workflow: Workflow
-    environment: Value | None = None
-    issuer: Value | None = None
-
-
-class GitLabPublisher(_New):
-    """A project of GitLab. Without `ref`, pipelines of every branch and tag may publish."""
-
-    kind: Literal["gitlab"]
-    project: Project
-    ref: Value | None = None
-    environment: Value | None = None
-    issuer: Value | None = None
-
-
-class OidcPublisher(_New):
-    """Any other issuer that the operator allows. `claims` are the values that claims of its tokens must have."""
-
-    kind: Literal["oidc"]
-    issuer: Value
-    claims: Annotated[dict[ClaimName, Value], Field(min_length=1, max_length=MAX_CLAIMS), AfterValidator(_check_claims)]
-
-
-_MODELS: dict[str, type[_New]] = {GITHUB: GitHubPublisher, GITLAB: GitLabPublisher, OIDC: OidcPublisher}
-
-
-class _Pending(_New):
-    package: Annotated[str, Field(max_length=MAX_VALUE)]
-
-
-class PendingGitHubPublisher(_Pending, GitHubPublisher):
-    """A workflow of GitHub Actions that may publish a package that doesn't exist yet."""
-
-
-class PendingGitLabPublisher(_Pending, GitLabPublisher):
-    """A project of GitLab that may publish a package that doesn't exist yet."""
-
-
-class PendingOidcPublisher(_Pending, OidcPublisher):
-    """Any other issuer that the operator allows, for a package that doesn't exist yet."""
-
-
-NewPublisher = Annotated[
-    GitHubPublisher | GitLabPublisher | OidcPublisher, Field(discriminator="kind", title="NewPublisher")
-]
-NewPendingPublisher = Annotated[
-    PendingGitHubPublisher | PendingGitLabPublisher | PendingOidcPublisher,
-    Field(discriminator="kind", title="NewPendingPublisher"),
-]
 
 
 class Publishers(TypedDict):
@@ -166,7 +56,7 @@ async def add_publisher(request: web.Request) -> web.StreamResponse:
     """
     name, who, app = name_of(request), principal_of(request), request.app
     who.require_login()
-    made = await manage.add(app[DB], app[ISSUERS], who, name, _wanted(await read_json(request)))
+    made = await manage.add(app[DB], app[ISSUERS], who, name, wanted_of(await read_json(request)))
     return no_store(made, status=201)
 
 
@@ -195,7 +85,7 @@ async def add_pending_publisher(request: web.Request) -> web.StreamResponse:
     package = body.pop("package", None)
     if not isinstance(package, str):
         raise InvalidInput.field("package", "is required" if package is None else "must be a string")
-    made = await manage.add_pending(app[DB], app[ISSUERS], who, package, _wanted(body))
+    made = await manage.add_pending(app[DB], app[ISSUERS], who, package, wanted_of(body))
     return no_store(made, status=201)
 
 
@@ -230,21 +120,11 @@ async def exchange_id_token(request: web.Request) -> web.StreamResponse:
     return no_store({"token": text, "expires_at": expires_at})
 
 
-def _wanted(body: dict[str, Any]) -> Wanted:
-    """The publisher that a body describes. Raises InvalidInput."""
-    model = _MODELS.get(body["kind"]) if isinstance(body.get("kind"), str) else None
-    if model is None:
-        raise InvalidInput.field("kind", f"must be one of {', '.join(KINDS)}")
-    members = check(model, body).model_dump(exclude={"kind", "issuer"})
-    return Wanted(body["kind"], body.get("issuer"), members.get("claims", members))
-
-
 def _id_of(request: web.Request) -> int:
     return id_of(request, manage.NO_PUBLISHER)
 
 
 _PUBLISHER = {"kind": "github", "repository": "org/hello-world", "workflow": "release.yml"}
-PUBLISHERS = Limit("publishers", "50/hour")
 EXCHANGES = Limit("exchange", "50/hour")
 _OF_PACKAGE = f"{PACKAGE}/publishers"
 _PENDING = "/api/v1/auth/publishers"

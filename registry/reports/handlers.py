@@ -1,9 +1,6 @@
 """HTTP handlers of reports."""
 
-from typing import Annotated
-
 from aiohttp import web
-from pydantic import Field
 from typing_extensions import TypedDict
 
 from registry.accounts.requests import id_of, no_store, principal_of
@@ -11,26 +8,11 @@ from registry.errors import InvalidInput
 from registry.keys import DB
 from registry.packages.requests import PACKAGE, name_of, redirect_look_alikes
 from registry.reports import report
+from registry.reports.bodies import PACKAGE_REPORTS, ReportChange, ReportRequest
 from registry.web import paging
-from registry.web.parsing import Body, flag_of, read_body
+from registry.web.parsing import flag_of, read_body
 from registry.web.responses import json_response
-from registry.web.route import READS, SIGNED_IN, Limit, Route, group, query
-
-MAX_TEXT = 5000
-PACKAGE_REPORTS = Limit("package_report", "50/hour")
-
-
-class ReportRequest(Body):
-    """What is wrong with a package."""
-
-    kind: report.Kind
-    text: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
-
-
-class ReportChange(Body):
-    """Whether the report is closed."""
-
-    closed: bool
+from registry.web.route import READS, SIGNED_IN, Route, group, query
 
 
 class ReportsPage(TypedDict):

@@ -1,106 +1,23 @@
 """HTTP handlers of webhooks."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
 from aiohttp import web
-from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 from typing_extensions import TypedDict
 
 from registry.accounts.requests import id_of, no_store, principal_of
-from registry.changes.log import ChangeLog
 from registry.errors import Conflict, InvalidInput
 from registry.keys import DB
 from registry.packages.requests import visible_name
-from registry.sealing import Sealer
 from registry.web import paging
 from registry.web.parsing import Body, read_body
 from registry.web.responses import json_response
-from registry.web.route import READS, SIGNED_IN, Limit, Route, group
-from registry.webhooks import hooks, store
+from registry.web.route import READS, SIGNED_IN, Route, group
+from registry.webhooks import hooks
+from registry.webhooks.bodies import WEBHOOKS, NewWebhook, Redelivery, WebhookChange
 from registry.webhooks.deliveries import log
-from registry.webhooks.guard import MAX_URL, Guard
-
-CHANGES = web.AppKey("webhook_changes", ChangeLog)
-GUARD = web.AppKey("webhook_guard", Guard)
-SEALER = web.AppKey("webhook_sealer", Sealer)
-
-MAX_DESCRIPTION = 500
-MAX_SEQ = (1 << 53) - 1
-WEBHOOKS = Limit("webhook", "50/hour")
-
-
-def _check_events(events: list[str]) -> list[str]:
-    unknown = [each for each in events if each not in hooks.EVENTS]
-    if unknown:
-        raise ValueError(f"has unknown events; known are {', '.join(sorted(hooks.EVENTS))}")
-    return events
-
-
-Url = Annotated[str, Field(min_length=1, max_length=MAX_URL)]
-Events = Annotated[
-    list[str],
-    Field(min_length=1, max_length=100, json_schema_extra={"items": {"type": "string", "enum": sorted(hooks.EVENTS)}}),
-    AfterValidator(_check_events),
-]
-Description = Annotated[str, Field(max_length=MAX_DESCRIPTION)]
-Seq = Annotated[int, Field(ge=0, le=MAX_SEQ)]
-
-
-def _parse_scope(value: Any) -> tuple[str, str | None]:
-    """(scope in the store, name of the package or None)."""
-    if value == "all":
-        return store.ALL, None
-    if value == {"owner": "me"}:
-        return store.OWNED, None
-    if isinstance(value, dict) and value.keys() == {"package"} and isinstance(value["package"], str):
-        return store.PACKAGE, value["package"]
-    raise ValueError('must be {"package": "name"}, {"owner": "me"} or "all"')
-
-
-def _object(name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "required": [name], "additionalProperties": False, "properties": {name: schema}}
-
-
-Scope = Annotated[
-    tuple[str, str | None],
-    PlainValidator(_parse_scope),
-    WithJsonSchema(
-        {
-            "oneOf": [
-                _object("package", {"type": "string"}),
-                _object("owner", {"type": "string", "enum": ["me"]}),
-                {"type": "string", "enum": ["all"]},
-            ]
-        }
-    ),
-]
-
-
-class NewWebhook(Body):
-    """Where to send which changes. The scope `all` is for admins."""
-
-    url: Url
-    scope: Scope
-    events: Annotated[Events, Field(default_factory=lambda: ["*"])]
-    description: Description = ""
-
-
-class WebhookChange(Body):
-    """The members to change."""
-
-    url: Url | None = None
-    events: Events | None = None
-    description: Description | None = None
-    enabled: bool | None = None
-
-
-class Redelivery(Body):
-    """Either one delivery, or the changes from one seq to another, both included."""
-
-    delivery: Annotated[str, Field(max_length=100)] | None = None
-    from_seq: Seq | None = None
-    to_seq: Seq | None = None
+from registry.webhooks.keys import CHANGES, GUARD, SEALER
 
 
 class WebhooksPage(TypedDict):
