@@ -82,6 +82,24 @@ class AccountSettings:
         "REGISTRY_SECRET_KEY", "", "Keys that sign logins, newest first, with commas between", types.words, secret=True
     )
     token_days: int = var("REGISTRY_TOKEN_DAYS", "30", "Days until a login expires", types.integer(1, 3650))
+    session_idle: timedelta = var(
+        "REGISTRY_SESSION_IDLE",
+        "14d",
+        "A browser's session ends after this time without a request",
+        types.duration("1s", "3650d", needs_unit=True),
+    )
+    session_max: timedelta = var(
+        "REGISTRY_SESSION_MAX",
+        "30d",
+        "A browser's session ends this long after its sign-in, however much it is used",
+        types.duration("1s", "3650d", needs_unit=True),
+    )
+    reauth: timedelta = var(
+        "REGISTRY_REAUTH",
+        "15m",
+        "How long after a sign-in or a confirmation the pages allow sensitive acts without asking again",
+        types.duration("0s", "3650d", needs_unit=True),
+    )
     pbkdf2_iterations: int = var(
         "REGISTRY_PBKDF2_ITERATIONS",
         "600000",

@@ -75,13 +75,14 @@ def size(low: str, high: str) -> Callable[[str], int]:
     return parse
 
 
-def duration(low: str, high: str) -> Callable[[str], timedelta]:
-    """A time; `low` and `high` are written like the setting."""
+def duration(low: str, high: str, *, needs_unit: bool = False) -> Callable[[str], timedelta]:
+    """A time; `low` and `high` are written like the setting. With `needs_unit`, a bare number is wrong."""
+    bare = "a unit is needed" if needs_unit else "a bare number is seconds"
 
     def parse(value: str) -> timedelta:
-        found = _duration(value)
+        found = None if needs_unit and value.isdecimal() else _duration(value)
         if found is None or not (_duration(low) or timedelta()) <= found <= (_duration(high) or timedelta()):
-            raise ValueError(f"a time from {low} to {high}, such as 30s, 5m, 12h or 7d (a bare number is seconds)")
+            raise ValueError(f"a time from {low} to {high}, such as 30s, 5m, 12h or 7d ({bare})")
         return found
 
     return parse

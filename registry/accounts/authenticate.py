@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from registry.accounts import store, tokens
 from registry.accounts.identity import Principal, User
 from registry.accounts.sessions import store as sessions
-from registry.db.engine import Database
+from registry.db.engine import Database, Row
 from registry.errors import DatabaseUnavailable, Unauthorized
 from registry.setting_parts import AccountSettings
 
@@ -33,11 +34,29 @@ async def authenticate(db: Database, settings: AccountSettings, token: str) -> P
 
 def is_signed(settings: AccountSettings, token: str) -> bool:
     """Whether `token` is a login token that this registry signed and that has not expired. Does no I/O."""
-    try:
-        tokens.read(token, settings)
-    except Unauthorized:
-        return False
-    return True
+    return _is_valid(settings, token, None)
+
+
+async def authenticate_browser(db: Database, settings: AccountSettings, token: str) -> Principal:
+    """The principal of the token in a browser's cookie.
+
+    Raises Unauthorized as authenticate() does, and if the session was idle for too long or began too long ago.
+    """
+    claims = tokens.read(token, settings, audience=tokens.BROWSER)
+    user, row = await _find_login(db, claims)
+    now = datetime.now(UTC)
+    if row.confirmed_at is None:
+        raise Unauthorized(tokens.NOT_VALID)
+    if now - row.last_used_at > settings.session_idle or now - row.began_at > settings.session_max:
+        raise Unauthorized(tokens.EXPIRED)
+    # A short limit needs a precise time.
+    await _note_use(db, row, now, min(USE_PRECISION, settings.session_idle / 10))
+    return replace(_of_login(user, claims), confirmed_at=row.confirmed_at)
+
+
+def is_signed_browser(settings: AccountSettings, token: str) -> bool:
+    """Like `is_signed`, for the token in a browser's cookie."""
+    return _is_valid(settings, token, tokens.BROWSER)
 
 
 async def find_user(db: Database, settings: AccountSettings, token: str) -> User:
@@ -67,6 +86,13 @@ async def _find_holder(db: Database, settings: AccountSettings, token: str) -> t
 
 async def _find_login_holder(db: Database, settings: AccountSettings, token: str) -> tuple[User, Principal]:
     claims = tokens.read(token, settings)
+    user, row = await _find_login(db, claims)
+    await _note_use(db, row, datetime.now(UTC), USE_PRECISION)
+    return user, _of_login(user, claims)
+
+
+async def _find_login(db: Database, claims: tokens.Claims) -> tuple[User, Row]:
+    """(the user, the row of `store.login`). Raises Unauthorized if the login has ended."""
     async with db.read() as conn:
         found = await store.login(conn, claims.user_id, claims.jti)
     if found is None:
@@ -74,10 +100,16 @@ async def _find_login_holder(db: Database, settings: AccountSettings, token: str
     user, row = found
     if row.revoked or not user.is_active or user.credentials_version != claims.credentials_version:
         raise Unauthorized(REVOKED)
-    now = datetime.now(UTC)
-    if row.session is not None and row.last_used_at < now - USE_PRECISION:
-        await _record_use(db, partial(sessions.mark_used, session=row.session), now)
-    return user, Principal(
+    return user, row
+
+
+async def _note_use(db: Database, row: Row, now: datetime, precision: timedelta) -> None:
+    if row.session is not None and row.last_used_at < now - precision:
+        await _record_use(db, partial(sessions.mark_used, session=row.session), now, precision)
+
+
+def _of_login(user: User, claims: tokens.Claims) -> Principal:
+    return Principal(
         user_id=user.id,
         username=user.username,
         role=user.role,
@@ -116,10 +148,20 @@ async def _find_api_token_holder(db: Database, token: str) -> tuple[User, Princi
     )
 
 
-async def _record_use(db: Database, mark_used: Callable[..., Awaitable[None]], now: datetime) -> None:
+async def _record_use(
+    db: Database, mark_used: Callable[..., Awaitable[None]], now: datetime, precision: timedelta = USE_PRECISION
+) -> None:
     try:
         async with db.transaction() as conn:
-            await mark_used(conn, now=now, before=now - USE_PRECISION)
+            await mark_used(conn, now=now, before=now - precision)
     except DatabaseUnavailable:
         # The request need not fail for this. The next one records the use.
         log.warning("last use of a token not recorded")
+
+
+def _is_valid(settings: AccountSettings, token: str, audience: str | None) -> bool:
+    try:
+        tokens.read(token, settings, audience=audience)
+    except Unauthorized:
+        return False
+    return True

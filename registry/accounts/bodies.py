@@ -7,9 +7,11 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 from typing_extensions import TypedDict
 
 from registry.accounts import api_tokens, passwords, register
+from registry.accounts.delays import attempt
 from registry.accounts.identity import SCOPES, ApiToken, User
 from registry.errors import FieldError
 from registry.web.parsing import Body
+from registry.web.route import Limit
 
 
 class UserInfo(TypedDict):
@@ -104,6 +106,10 @@ def _parse_time(value: object) -> object:
     except ValueError:
         raise ValueError("must be a time such as 2030-01-31T12:00:00Z") from None
 
+
+REGISTER = Limit("register", "5/hour")
+LOGIN = Limit("login", "10/hour", attempt.USE_TOKENS)
+"""The rate limits of all routes that create users, and of those that check a password to sign in or to replace it."""
 
 MAX_ALERTS = 100
 PASSWORD = {"minLength": passwords.MIN_LENGTH, "maxLength": passwords.MAX_LENGTH}

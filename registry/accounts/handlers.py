@@ -7,7 +7,6 @@ from typing import TypeVar
 from aiohttp import web
 
 from registry.accounts import api_tokens, authenticate, bodies, leaks, login, register, tokens
-from registry.accounts.delays import attempt
 from registry.accounts.identity import Principal
 from registry.accounts.requests import NEEDS_CREDENTIALS, id_of, no_store, origin_of, principal_of
 from registry.errors import Conflict, InvalidInput, TooManyFailures, Unauthorized, UserExists
@@ -160,14 +159,12 @@ async def _check(request: web.Request, token: str, look_up: Callable[[], Awaitab
     )
 
 
-REGISTER = Limit("register", "5/hour")
-LOGIN = Limit("login", "10/hour", attempt.USE_TOKENS)
 REPORTS = Limit("report", "100/hour")
 
 AUTH = "/api/v1/auth"
 ROUTES = group(
     "Accounts",
-    Route("POST", f"{AUTH}/register", register_user, "Create a user", OPTIONAL, REGISTER,
+    Route("POST", f"{AUTH}/register", register_user, "Create a user", OPTIONAL, bodies.REGISTER,
           body={"application/json": bodies.Registration}, answers={201: bodies.Registered}, errors=(UserExists,),
           example={"username": "ada", "password": "correct horse battery", "email": "ada@example.com"}),
     Route("POST", f"{AUTH}/logout", log_out, "Sign out: revoke the token of the request", SIGNED_IN,
@@ -178,7 +175,7 @@ ROUTES = group(
     Route("GET", f"{AUTH}/verify", verify_credentials, "Check the token of the header", OPEN, READS,
           answers={200: bodies.Verified}, errors=(401,)),
     Route("POST", f"{AUTH}/password", change_password, "Change the password and end all other tokens", SIGNED_IN,
-          LOGIN, body={"application/json": bodies.PasswordChange}, answers={200: bodies.LoggedIn},
+          bodies.LOGIN, body={"application/json": bodies.PasswordChange}, answers={200: bodies.LoggedIn},
           errors=(Conflict, TooManyFailures),
           example={"current_password": "correct horse battery", "new_password": "wrong donkey charger"}),
     Route("POST", f"{AUTH}/tokens", create_token, "Create an API token", SIGNED_IN,

@@ -1,5 +1,6 @@
 """Revokes tokens that were found in public. Anyone who has a token may revoke it, so no other proof is needed."""
 
+import contextlib
 import logging
 
 from registry.accounts import store, tokens
@@ -23,17 +24,17 @@ async def revoke_leaked(
     source: str = "",
     origin: Origin = UNKNOWN_ORIGIN,
 ) -> bool:
-    """Revokes an API token or a login. Returns whether this registry issued `token`. A repeated call changes nothing.
+    """Revokes an API token, a login or a browser's session. Returns whether this registry issued `token`.
 
+    A repeated call changes nothing.
     `url` is where the token was found, `source` is the kind of place. The owner of an API token sees both.
     """
     # The URL itself may contain the token.
     url, source = (text.replace(token, "…")[:MAX_PLACE] if token else "" for text in (url, source))
     if tokens.looks_like_api_token(token):
         return await _revoke_api_token(db, token, url, source, Actor(origin=origin))
-    try:
-        claims = tokens.read(token, settings)
-    except Unauthorized:
+    claims = _claims(settings, token)
+    if claims is None:
         return False
     async with db.transaction() as conn:
         if await store.revoke(conn, claims.jti, claims.expires_at):
@@ -41,6 +42,14 @@ async def revoke_leaked(
             audit.write_with_commit(conn, "login.leak", actor, account_id=claims.user_id, details=where)
     log.warning("leaked login revoked", extra={"user_id": claims.user_id, "found_at": url, "source": source})
     return True
+
+
+def _claims(settings: AccountSettings, token: str) -> tokens.Claims | None:
+    """The claims of a token for a header or for a cookie. None if this registry did not issue it."""
+    for audience in (None, tokens.BROWSER):
+        with contextlib.suppress(Unauthorized):
+            return tokens.read(token, settings, audience=audience)
+    return None
 
 
 async def _revoke_api_token(db: Database, token: str, url: str, source: str, actor: Actor) -> bool:

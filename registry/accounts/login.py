@@ -8,8 +8,7 @@ from registry.accounts import passwords, store, tokens
 from registry.accounts.delays import attempt
 from registry.accounts.identity import Principal, User, has_look_alikes
 from registry.accounts.sessions import manage as sessions
-from registry.accounts.sessions import store as session_store
-from registry.accounts.sessions.manage import Login
+from registry.accounts.sessions.manage import Browser, Login
 from registry.db.engine import Connection, Database
 from registry.errors import Conflict, FieldError, InvalidInput, SecondFactorRequired, Unauthorized
 from registry.events import audit
@@ -37,8 +36,9 @@ async def login(
     address: str = "",
     origin: Origin = UNKNOWN_ORIGIN,
     second_step: SecondStep = _no_second_step,
+    browser: Browser | None = None,
 ) -> Login:
-    """Returns (the user, a new token, its expiry).
+    """Returns (the user, a new token, its expiry). With `browser`, the session is that of a browser.
 
     `address` is that of the client, which delays count by. `origin` is what the audit log stores about the client.
     Raises the error of `second_step`, if there is one, instead of starting a session.
@@ -58,7 +58,9 @@ async def login(
         raise Unauthorized(WRONG)
     missing: SecondFactorRequired | None = None
     try:
-        session = await sign_in(settings, this_attempt, user, address, origin, known=known, second_step=second_step)
+        session = await sign_in(
+            settings, this_attempt, user, address, origin, known=known, second_step=second_step, browser=browser
+        )
     except SecondFactorRequired as error:
         missing = error
     if match is passwords.Match.OUTDATED:
@@ -80,8 +82,11 @@ async def sign_in(
     known: bool,
     method: str = "password",
     second_step: SecondStep = _no_second_step,
+    browser: Browser | None = None,
 ) -> Login:
     """Ends a right attempt and starts a session. `method` is what the user proved last.
+
+    With `browser`, the session is that of a browser.
 
     Raises TooManyFailures, the error of `second_step`, and Unauthorized if the password was changed or the account was
     deactivated since `user` was read.
@@ -97,7 +102,7 @@ async def sign_in(
         if error is not None:
             missing.append(error)
             return False
-        session.append(await sessions.start(conn, settings, user, origin))
+        session.append(await sessions.start(conn, settings, user, origin, browser))
         audit.write_with_commit(conn, "login.succeed", Actor(user.id, origin=origin), details={"method": method})
         return True
 
@@ -123,10 +128,8 @@ async def logout(db: Database, principal: Principal) -> None:
             await store.delete_api_token(conn, principal.user_id, principal.token_id)
             details = {"token": principal.token_id}
             audit.write_with_commit(conn, "token.delete", principal.actor, details=details)
-        elif principal.jti is not None and principal.expires_at is not None:
-            await store.revoke(conn, principal.jti, principal.expires_at)
-            session = await session_store.end_by_token(conn, principal.jti)
-            audit.write_with_commit(conn, "session.end", principal.actor, details={"session": session})
+        else:
+            await sessions.end_own(conn, principal)
 
 
 async def change_password(
@@ -134,6 +137,7 @@ async def change_password(
 ) -> Login:
     """Changes the password and ends all logins and API tokens of the user. Returns (the user, a new token, its expiry).
 
+    The new session is a browser's if that of `principal` is.
     Raises Forbidden for an API token, InvalidInput for `current_password` and `new_password`, Conflict if a concurrent
     change came first, TooManyFailures after too many wrong current passwords.
     """
@@ -170,7 +174,8 @@ async def change_password(
         await store.delete_api_tokens(conn, user.id)
         await attempt.forget_networks(conn, settings, user)
         await attempt.remember_network(conn, settings, user, address)
-        session = await sessions.start(conn, settings, changed, principal.origin)
+        browser = None if principal.confirmed_at is None else Browser()
+        session = await sessions.start(conn, settings, changed, principal.origin, browser)
         audit.write_with_commit(conn, "password.change", principal.actor)
     log.info("password changed", extra={"user_id": user.id})
     return session

@@ -116,7 +116,9 @@ _LOGIN = prepared(
             *_USER,
             sa.exists().where(revoked_tokens.c.jti == p("jti")).label("revoked"),
             sessions.c.id.label("session"),
+            sessions.c.created_at.label("began_at"),
             sessions.c.last_used_at,
+            sessions.c.confirmed_at,
         )
         .outerjoin(sessions, sessions.c.jti == p("jti"))
         .where(_BY_ID)
@@ -249,9 +251,10 @@ async def end_account(conn: Connection, user_id: int) -> None:
 
 
 async def login(conn: Connection, user_id: int, jti: str) -> tuple[User, Row] | None:
-    """(the user, a row about the login `jti`: revoked, session, last_used_at).
+    """(the user, a row about the login `jti`: revoked, session, began_at, last_used_at, confirmed_at).
 
-    `session` is the id of its session, None for a login by a release without sessions.
+    `session` is the id of its session, None for a login by a release without sessions. `confirmed_at` is None unless
+    the session is a browser's.
     """
     row = await conn.one(_LOGIN, user=user_id, jti=jti)
     return row and (_user(row), row)

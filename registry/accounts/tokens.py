@@ -22,6 +22,8 @@ from registry.setting_parts import AccountSettings
 
 MAX_TOKEN = 4096
 API_TOKEN_PREFIX = "syn_"  # noqa: S105 - a prefix
+BROWSER = "browser"
+"""The audience of the tokens in browsers' cookies. The tokens of API logins have none."""
 
 NOT_VALID = "The token is not valid. Sign in again."
 EXPIRED = "The token has expired. Sign in again."
@@ -45,28 +47,35 @@ class Claims(BaseModel):
     expires_at: AwareDatetime = Field(alias="exp")
 
 
-def issue(user: User, settings: AccountSettings, now: datetime) -> tuple[str, datetime]:
-    """Returns (a login token signed with the newest key, its expiry). `settings.secret_keys` must not be empty."""
-    expires_at = now.replace(microsecond=0) + timedelta(days=settings.token_days)
-    claims = {
+def issue(user: User, settings: AccountSettings, now: datetime, audience: str | None = None) -> tuple[str, datetime]:
+    """Returns (a token signed with the newest key, its expiry): that of a browser's session for the audience BROWSER.
+
+    `settings.secret_keys` must not be empty.
+    """
+    valid_for = settings.session_max if audience == BROWSER else timedelta(days=settings.token_days)
+    expires_at = now.replace(microsecond=0) + valid_for
+    claims: dict[str, Any] = {
         "sub": str(user.id),
         "iat": now,
         "exp": expires_at,
         "jti": secrets.token_urlsafe(16),
         "ver": user.credentials_version,
     }
+    if audience is not None:
+        claims["aud"] = audience
     return jwt.encode(claims, settings.secret_keys[0], algorithm=_ALGORITHM), expires_at
 
 
-def read(token: str, settings: AccountSettings, now: datetime | None = None) -> Claims:
-    """The claims of a login token. Raises Unauthorized unless one of the keys signed it and it has not expired.
+def read(token: str, settings: AccountSettings, now: datetime | None = None, *, audience: str | None = None) -> Claims:
+    """The claims of a token. Raises Unauthorized unless one of the keys signed it and it has not expired.
 
-    `now` defaults to the current time.
+    `now` defaults to the current time. A token for another `audience` is not valid: the token in a browser's cookie is
+    not valid in a header, nor the other way round.
     """
     if len(token) > MAX_TOKEN or not token.isascii():
         raise Unauthorized(NOT_VALID)
     try:
-        claims = _claims(token, settings.secret_keys)
+        claims = _claims(token, settings.secret_keys, audience)
     # RecursionError: the header is parsed before the signature is checked, and may be deeply nested.
     except (jwt.InvalidTokenError, ValidationError, RecursionError):
         raise Unauthorized(NOT_VALID) from None
@@ -98,18 +107,19 @@ def hash_api_token(token: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _claims(token: str, keys: tuple[str, ...]) -> Claims:
+def _claims(token: str, keys: tuple[str, ...], audience: str | None) -> Claims:
     """Cached, because the claims of a signed token never change. The caller checks the expiry."""
-    return Claims.model_validate(_verified(token, keys))
+    return Claims.model_validate(_verified(token, keys, audience))
 
 
-def _verified(token: str, keys: tuple[str, ...]) -> dict[str, Any]:
+def _verified(token: str, keys: tuple[str, ...], audience: str | None) -> dict[str, Any]:
     for key in keys:
         try:
             return jwt.decode(
                 token,
                 key,
                 algorithms=[_ALGORITHM],
+                audience=audience,
                 # RFC 7519 doesn't reject tokens before `iat`. A clock that is set back must not end all logins.
                 options={"require": ["sub", "iat", "exp", "jti"], "verify_iat": False, "verify_exp": False},
             )

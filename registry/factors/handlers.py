@@ -7,12 +7,9 @@ from aiohttp import web
 
 from registry.accounts import bodies as account_bodies
 from registry.accounts import login as accounts
-from registry.accounts.delays import attempt
-from registry.accounts.identity import User
 from registry.accounts.requests import id_of, no_store, origin_of, principal_of
 from registry.accounts.sessions import manage as sessions
 from registry.accounts.sessions.manage import Login
-from registry.db.engine import Connection
 from registry.errors import (
     ConfirmationRequired,
     Conflict,
@@ -29,7 +26,7 @@ from registry.keys import DB, SETTINGS
 from registry.web import paging
 from registry.web.context import CONTEXT
 from registry.web.parsing import check, parse_object, read_body, read_json, require_json
-from registry.web.route import OPEN, READS, SIGNED_IN, Limit, Route, group
+from registry.web.route import OPEN, READS, SIGNED_IN, Route, group
 
 
 async def log_in(request: web.Request) -> web.StreamResponse:
@@ -43,9 +40,7 @@ async def log_in(request: web.Request) -> web.StreamResponse:
     body = await asyncio.to_thread(check, account_bodies.Credentials, data)
     db, settings = request.app[DB], request.app[SETTINGS].accounts
 
-    async def second_step(conn: Connection, user: User) -> SecondFactorRequired | None:
-        return await login.begin(conn, settings, user, _site_or_none(request))
-
+    second_step = login.second_step(settings, passkeys.site_or_none(request.app[SETTINGS].public_url))
     found = await accounts.login(
         db, settings, body.username, body.password, request[CONTEXT].client, origin_of(request), second_step
     )
@@ -163,7 +158,7 @@ async def remove_passkey(request: web.Request) -> web.StreamResponse:
 async def list_sessions(request: web.Request) -> web.StreamResponse:
     """Your logins, newest first, with the address and the program of each."""
     limit, before = paging.page_of(request, "sessions", start=paging.NEWEST)
-    found = await sessions.list_sessions(request.app[DB], principal_of(request), before, limit + 1)
+    found = await sessions.list_sessions(*_by(request), before, limit + 1)
     return no_store(paging.page("sessions", found, limit))
 
 
@@ -183,13 +178,6 @@ def _site(request: web.Request) -> Site:
     return passkeys.site_of(request.app[SETTINGS].public_url)
 
 
-def _site_or_none(request: web.Request) -> Site | None:
-    try:
-        return _site(request)
-    except PasskeysNotConfigured:
-        return None
-
-
 def _logged_in(found: Login) -> web.Response:
     return no_store(account_bodies.logged_in(*found))
 
@@ -203,7 +191,6 @@ async def _read_optional(request: web.Request, model: Any) -> Any:
     return await asyncio.to_thread(check, model, parse_object(raw))
 
 
-LOGIN = Limit("login", "10/hour", attempt.USE_TOKENS)
 CONFIRMED = {"application/json": bodies.Confirmation}
 CONFIRMATION = {"password": "correct horse battery"}
 NOT_CONFIRMED = (ConfirmationRequired, TooManyFailures)
@@ -214,7 +201,8 @@ ROUTES = (
     *group(
         "Accounts",
         Route("POST", f"{AUTH}/login", log_in, "Sign in with a password, and with a second factor if there is one",
-              OPEN, LOGIN, body={"application/json": bodies.LoginRequest}, answers={200: account_bodies.LoggedIn},
+              OPEN, account_bodies.LOGIN, body={"application/json": bodies.LoginRequest},
+              answers={200: account_bodies.LoggedIn},
               errors=(SecondFactorRequired, WrongCode, TooManyFailures, PasskeysNotConfigured),
               example={"username": "ada", "password": "correct horse battery"}),
         Route("GET", f"{AUTH}/me", get_me, "The signed-in user", SIGNED_IN, READS, answers={200: bodies.Me},
@@ -232,7 +220,8 @@ ROUTES = (
               OPEN, READS, body={"application/json": bodies.Challenge, "x-required": False},
               answers={200: bodies.REQUEST_OPTIONS}, errors=(401, PasskeysNotConfigured),
               example={"challenge": "c29tZSBjaGFsbGVuZ2U"}),
-        Route("POST", f"{AUTH}/passkeys/login", log_in_with_passkey, "Sign in with a passkey alone", OPEN, LOGIN,
+        Route("POST", f"{AUTH}/passkeys/login", log_in_with_passkey, "Sign in with a passkey alone", OPEN,
+              account_bodies.LOGIN,
               body={"application/json": bodies.AUTHENTICATION}, answers={200: account_bodies.LoggedIn},
               errors=(401, TooManyFailures, PasskeysNotConfigured), example=bodies.AUTHENTICATION_EXAMPLE),
         Route("POST", f"{AUTH}/totp", set_up_totp, "Begin to add an authenticator app", SIGNED_IN, body=CONFIRMED,

@@ -10,7 +10,7 @@ from registry.accounts import login
 from registry.accounts import store as accounts
 from registry.accounts.delays import attempt
 from registry.accounts.identity import User
-from registry.accounts.sessions.manage import Login
+from registry.accounts.sessions.manage import Browser, Login
 from registry.db.engine import Connection, Database
 from registry.errors import SecondFactorRequired, Unauthorized, WrongCode
 from registry.events.audit import Origin
@@ -30,6 +30,15 @@ OVER = "This login has expired, or there were too many wrong codes. Sign in with
 
 Prove = Callable[[Connection, User], Awaitable[str | None]]
 """Returns the factor that the user proved, None for a wrong code. Raises Unauthorized for a wrong passkey."""
+
+
+def second_step(settings: AccountSettings, site: Site | None) -> login.SecondStep:
+    """The second step of a login with a password. `site` is None where passkeys don't work."""
+
+    async def begin_second_step(conn: Connection, user: User) -> SecondFactorRequired | None:
+        return await begin(conn, settings, user, site)
+
+    return begin_second_step
 
 
 async def begin(
@@ -54,9 +63,17 @@ async def begin(
 
 
 async def answer_with_code(
-    db: Database, settings: AccountSettings, challenge: str, code: str, address: str, origin: Origin
+    db: Database,
+    settings: AccountSettings,
+    challenge: str,
+    code: str,
+    address: str,
+    origin: Origin,
+    browser: Browser | None = None,
 ) -> Login:
     """Returns (the user, a new token, its expiry). `code` is one of an app or a recovery code.
+
+    With `browser`, the session is that of a browser.
 
     Raises WrongCode, Unauthorized if the challenge is over, TooManyFailures.
     """
@@ -64,7 +81,7 @@ async def answer_with_code(
     async def prove(conn: Connection, user: User) -> str | None:
         return await proof.use_code(conn, settings, user.id, code)
 
-    return await _answer(db, settings, challenge, address, origin, prove)
+    return await _answer(db, settings, challenge, address, origin, prove, browser)
 
 
 async def answer_with_passkey(
@@ -75,8 +92,12 @@ async def answer_with_passkey(
     address: str,
     origin: Origin,
     site: Site,
+    browser: Browser | None = None,
 ) -> Login:
-    """Returns (the user, a new token, its expiry). Raises Unauthorized, TooManyFailures."""
+    """Returns (the user, a new token, its expiry). With `browser`, the session is that of a browser.
+
+    Raises Unauthorized, TooManyFailures.
+    """
 
     async def prove(conn: Connection, user: User) -> str | None:
         signer = await passkeys.verify(conn, settings, credential, site, must_verify_user=False)
@@ -84,7 +105,7 @@ async def answer_with_passkey(
             raise Unauthorized(passkeys.NOT_ACCEPTED)
         return PASSKEY
 
-    return await _answer(db, settings, challenge, address, origin, prove)
+    return await _answer(db, settings, challenge, address, origin, prove, browser)
 
 
 async def options(db: Database, settings: AccountSettings, challenge: str | None, site: Site) -> dict[str, Any]:
@@ -102,9 +123,17 @@ async def options(db: Database, settings: AccountSettings, challenge: str | None
 
 
 async def log_in_with_passkey(
-    db: Database, settings: AccountSettings, credential: dict[str, Any], address: str, origin: Origin, site: Site
+    db: Database,
+    settings: AccountSettings,
+    credential: dict[str, Any],
+    address: str,
+    origin: Origin,
+    site: Site,
+    browser: Browser | None = None,
 ) -> Login:
     """Returns (the user, a new token, its expiry). The passkey must have verified the user.
+
+    With `browser`, the session is that of a browser.
 
     Raises Unauthorized, and TooManyFailures after too many failures from this address.
     """
@@ -116,11 +145,19 @@ async def log_in_with_passkey(
         await this_attempt.failed(login.note_failure(None, origin, PASSKEY))
         raise
     # `known=True` keeps the failures of other networks: a passkey is not guessed, so it says nothing about them.
-    return await login.sign_in(settings, this_attempt, user, address, origin, known=True, method=PASSKEY)
+    return await login.sign_in(
+        settings, this_attempt, user, address, origin, known=True, method=PASSKEY, browser=browser
+    )
 
 
 async def _answer(
-    db: Database, settings: AccountSettings, challenge: str, address: str, origin: Origin, prove: Prove
+    db: Database,
+    settings: AccountSettings,
+    challenge: str,
+    address: str,
+    origin: Origin,
+    prove: Prove,
+    browser: Browser | None,
 ) -> Login:
     digest, now = _digest(challenge), datetime.now(UTC)
     async with db.read() as conn:
@@ -140,7 +177,9 @@ async def _answer(
     except Unauthorized:
         await this_attempt.failed(login.note_failure(user.id, origin, "second factor"))
         raise
-    return await login.sign_in(settings, this_attempt, user, address, origin, known=known, method=method)
+    return await login.sign_in(
+        settings, this_attempt, user, address, origin, known=known, method=method, browser=browser
+    )
 
 
 async def _end_login(conn: Connection, user: User, digest: str, prove: Prove) -> str:

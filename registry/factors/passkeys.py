@@ -70,6 +70,14 @@ def site_of(public_url: str | None) -> Site:
     raise PasskeysNotConfigured("Passkeys need REGISTRY_PUBLIC_URL with a host name: they don't work on an IP address.")
 
 
+def site_or_none(public_url: str | None) -> Site | None:
+    """Like `site_of`. None where passkeys don't work."""
+    try:
+        return site_of(public_url)
+    except PasskeysNotConfigured:
+        return None
+
+
 async def registration_options(
     db: Database, settings: AccountSettings, principal: Principal, given: Proof, address: str, site: Site
 ) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Logins by releases without sessions have no row. They are not listed, and they w
 """
 
 import logging
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,19 +24,62 @@ Login = tuple[User, str, datetime]
 """(the user, a token, its expiry)."""
 
 
-async def start(conn: Connection, settings: AccountSettings, user: User, origin: Origin) -> Login:
+@dataclass(frozen=True, slots=True)
+class Browser:
+    """Asks for the session of a browser, whose token is for a cookie.
+
+    `replaces` is the session that the browser had before. It ends when the new one starts.
+    """
+
+    replaces: Principal | None = None
+
+
+async def start(
+    conn: Connection, settings: AccountSettings, user: User, origin: Origin, browser: Browser | None = None
+) -> Login:
     """Issues a token, and records the session in the transaction of `conn`."""
-    token, expires_at = tokens.issue(user, settings, datetime.now(UTC))
+    now = datetime.now(UTC)
+    audience = None if browser is None else tokens.BROWSER
+    token, expires_at = tokens.issue(user, settings, now, audience)
+    if browser is not None and browser.replaces is not None:
+        await end_own(conn, browser.replaces)
     await store.add(
         conn,
         user.id,
-        jti=tokens.read(token, settings).jti,
+        jti=tokens.read(token, settings, audience=audience).jti,
         credentials_version=user.credentials_version,
         ip=origin.address,
         user_agent=origin.user_agent[:MAX_USER_AGENT],
         expires_at=expires_at,
+        confirmed_at=None if browser is None else now,
     )
     return user, token, expires_at
+
+
+async def end_own(conn: Connection, principal: Principal) -> None:
+    """Ends the session of `principal` itself. A repeated call changes nothing."""
+    if principal.jti is not None and principal.expires_at is not None:
+        await accounts.revoke(conn, principal.jti, principal.expires_at)
+        session = await store.end_by_token(conn, principal.jti)
+        await audit.write(conn, "session.end", principal.actor, details={"session": session})
+
+
+async def confirm(db: Database, principal: Principal) -> datetime:
+    """Records that the user of a browser's session has just proved who they are. Returns the time.
+
+    Raises Unauthorized if the session has ended meanwhile.
+    """
+    now = datetime.now(UTC)
+    async with db.transaction() as conn:
+        await lock_user(conn, principal)
+        if principal.jti is None or not await store.confirm(conn, principal.jti, now):
+            raise Unauthorized(tokens.NOT_VALID)
+    return now
+
+
+def is_fresh(settings: AccountSettings, principal: Principal) -> bool:
+    """Whether the user of a browser's session proved who they are within REGISTRY_REAUTH."""
+    return principal.confirmed_at is not None and datetime.now(UTC) - principal.confirmed_at <= settings.reauth
 
 
 async def lock_user(conn: Connection, principal: Principal) -> None:
@@ -44,11 +88,22 @@ async def lock_user(conn: Connection, principal: Principal) -> None:
         raise Unauthorized(tokens.NOT_VALID)
 
 
-async def list_sessions(db: Database, principal: Principal, before: int, count: int) -> list[dict[str, Any]]:
+async def list_sessions(
+    db: Database, settings: AccountSettings, principal: Principal, before: int, count: int
+) -> list[dict[str, Any]]:
     """Up to `count` sessions of the user with ids below `before`, newest first. Raises Forbidden for an API token."""
     principal.require_login()
+    now = datetime.now(UTC)
     async with db.read() as conn:
-        rows = await store.of_user(conn, principal.user_id, principal.jti or "", before, count)
+        rows = await store.of_user(
+            conn,
+            principal.user_id,
+            principal.jti or "",
+            before,
+            count,
+            used_since=now - settings.session_idle,
+            begun_since=now - settings.session_max,
+        )
     return [
         {
             "id": row.id,

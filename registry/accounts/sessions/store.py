@@ -18,6 +18,7 @@ _IS_LIVE = sa.and_(
     _c.credentials_version == users.c.credentials_version,
     _c.expires_at > sa.func.now(),
     ~sa.exists().where(revoked_tokens.c.jti == _c.jti),
+    sa.or_(_c.confirmed_at.is_(None), sa.and_(_c.last_used_at > p("used_since"), _c.created_at > p("begun_since"))),
 )
 
 _ADD = statement(
@@ -28,6 +29,7 @@ _ADD = statement(
         ip=p("ip"),
         user_agent=p("user_agent"),
         expires_at=p("expires_at"),
+        confirmed_at=p("confirmed_at"),
     )
 )
 _LIST = statement(
@@ -44,6 +46,7 @@ _MARK_USED = statement(
     .where(_c.id == p("session"), _c.last_used_at < p("before"))
     .values(last_used_at=p("now"))
 )  # fmt: skip
+_CONFIRM = statement(sa.update(sessions).where(_c.jti == p("wanted")).values(confirmed_at=p("now")))
 _END_ALL = statement(sa.delete(sessions).where(_OF_USER))
 _PURGE = statement(
     sa.delete(sessions).where(
@@ -64,7 +67,9 @@ async def add(
     ip: str | None,
     user_agent: str,
     expires_at: datetime,
+    confirmed_at: datetime | None,
 ) -> None:
+    """`confirmed_at` is None for the session of an API login."""
     await conn.run(
         _ADD,
         user_id=user_id,
@@ -73,12 +78,33 @@ async def add(
         ip=ip,
         user_agent=user_agent,
         expires_at=expires_at,
+        confirmed_at=confirmed_at,
     )
 
 
-async def of_user(conn: Connection, user_id: int, current: str, before: int, count: int) -> list[Row]:
-    """Up to `count` live sessions of a user with ids below `before`, newest first. `current` is a jti."""
-    return await conn.all(_LIST, of_user=user_id, current=current, before=before, count=count)
+async def of_user(
+    conn: Connection,
+    user_id: int,
+    current: str,
+    before: int,
+    count: int,
+    *,
+    used_since: datetime,
+    begun_since: datetime,
+) -> list[Row]:
+    """Up to `count` live sessions of a user with ids below `before`, newest first. `current` is a jti.
+
+    Sessions of browsers are over unless they were used after `used_since` and began after `begun_since`.
+    """
+    return await conn.all(
+        _LIST,
+        of_user=user_id,
+        current=current,
+        before=before,
+        count=count,
+        used_since=used_since,
+        begun_since=begun_since,
+    )
 
 
 async def end(conn: Connection, user_id: int, session: int) -> Row | None:
@@ -94,6 +120,11 @@ async def end_by_token(conn: Connection, jti: str) -> int | None:
 
 async def end_all(conn: Connection, user_id: int) -> None:
     await conn.run(_END_ALL, of_user=user_id)
+
+
+async def confirm(conn: Connection, jti: str, now: datetime) -> bool:
+    """Sets when the user of a browser's session last proved who they are. Returns whether the session exists."""
+    return await conn.run(_CONFIRM, wanted=jti, now=now) > 0
 
 
 async def mark_used(conn: Connection, session: int, *, now: datetime, before: datetime) -> None:

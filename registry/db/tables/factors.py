@@ -20,6 +20,8 @@ sessions = sa.Table(
     sa.Column("ip", INET),
     sa.Column("user_agent", sa.Text, nullable=False, server_default=""),
     sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False, index=True),
+    # When the user of a browser's session last proved who they are. NULL for the session of an API login.
+    sa.Column("confirmed_at", sa.DateTime(timezone=True)),
 )
 
 # Authenticator apps (RFC 6238). A secret without `confirmed_at` is not a factor yet.
