@@ -7,12 +7,13 @@ database refuses to change or delete them (migration 0013).
 The mail about an act is queued in the same transaction; see registry/events/notices.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from prometheus_client import Counter
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Statement, json, prepared, statement
@@ -63,6 +64,24 @@ _WRITE = prepared(
     "write_audit",
     statement(sa.insert(audit_entries).values({name: p(f"audit_{name}") for name in _COLUMNS})),
 )
+_VERSIONS = (
+    sa.func.unnest(p("audit_versions", type_=ARRAY(sa.Text)))
+    .table_valued("version", with_ordinality="number")
+    .render_derived()
+)
+_WRITE_VERSIONS = statement(
+    sa.insert(audit_entries).from_select(
+        list(_COLUMNS),
+        sa.select(
+            *(
+                _VERSIONS.c.version
+                if name == "version"
+                else sa.cast(p(f"audit_{name}"), audit_entries.c[name].type).label(name)
+                for name in _COLUMNS
+            )
+        ).order_by(_VERSIONS.c.number),
+    )
+)
 
 
 async def write(conn: Connection, action: str, actor: Actor, **subject: Any) -> None:
@@ -71,6 +90,16 @@ async def write(conn: Connection, action: str, actor: Actor, **subject: Any) -> 
     ENTRIES.labels(action).inc()
     await conn.run(_WRITE, **_values(action, actor, **subject))
     await notices.tell(conn, _mail(action, actor, address, **subject))
+
+
+async def write_versions(
+    conn: Connection, action: str, actor: Actor, versions: Sequence[str], *, package_id: int
+) -> None:
+    """Adds an entry about each of `versions` of a package. Nobody gets a mail about them."""
+    ENTRIES.labels(action).inc(len(versions))
+    values = _values(action, actor, package_id=package_id)
+    del values["audit_version"]
+    await conn.run(_WRITE_VERSIONS, audit_versions=list(versions), **values)
 
 
 def write_with_commit(conn: Connection, action: str, actor: Actor, **subject: Any) -> None:

@@ -4,11 +4,13 @@
 reader that sees a `seq` has seen every event before it. Consumers read the log with `read_after()`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Statement, json, prepared, statement, together
@@ -66,6 +68,27 @@ _append_created = statement(
 )
 APPEND_FIRST = together(_LOCK, prepared("append_created", _append_created), _APPEND)
 """Appends PACKAGE_CREATED and then the event. For the first version of a package."""
+_VERSIONS = (
+    sa.func.unnest(p("versions", type_=ARRAY(sa.Text)))
+    .table_valued("version", with_ordinality="number")
+    .render_derived()
+)
+_append_all = statement(
+    sa.insert(events)
+    .from_select(
+        ["seq", "type", "package_id", "package", "version", "actor_id", "data"],
+        sa.select(
+            _NEXT - 1 + _VERSIONS.c.number,
+            sa.cast(p("type"), sa.Text),
+            sa.cast(p("package_id"), sa.BigInteger),
+            sa.cast(p("package"), sa.Text),
+            _VERSIONS.c.version,
+            sa.cast(p("actor_id"), sa.BigInteger),
+            sa.literal_column("'{}'::jsonb"),
+        ),
+    )
+)  # fmt: skip
+_APPEND_ALL = together(_LOCK, _append_all)
 _READ = statement(sa.select(events).where(events.c.seq > p("after")).order_by(events.c.seq).limit(p("count")))
 _LAST = statement(sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0)))
 _LAST_OF_PACKAGE = statement(
@@ -150,6 +173,16 @@ async def append(
     )
     conn.announce(CHANNEL, str(package_id or ""))
     return seq
+
+
+async def append_all(
+    conn: Connection, type_: str, versions: Sequence[str], *, actor_id: int | None, package_id: int, package: str
+) -> None:
+    """Appends an event about each of `versions`, in their order. Must be the last statement of the transaction."""
+    await conn.run(
+        _APPEND_ALL, versions=list(versions), type=type_, package_id=package_id, package=package, actor_id=actor_id
+    )
+    conn.announce(CHANNEL, str(package_id))
 
 
 async def read_after(conn: Connection, after: int, count: int) -> list[Event]:

@@ -27,11 +27,14 @@ NO_INVITATION = "There is no such invitation for you. It may have expired, or it
 
 
 class Invitation(TypedDict):
-    """`username` is None for an invitation by e-mail. `transfer` is true if accepting it removes the former owners."""
+    """`username` is None for an invitation by e-mail, and `email` is None for one by user name. `transfer` is true if
+    accepting it removes the former owners.
+    """
 
     id: int
     package: str
     username: str | None
+    email: str | None
     role: str
     transfer: bool
     inviter: str
@@ -253,6 +256,7 @@ def _invitation(row: Row) -> Invitation:
         "id": row.id,
         "package": row.package,
         "username": row.username,
+        "email": row.email,
         "role": row.role,
         "transfer": row.is_transfer,
         "inviter": row.inviter,

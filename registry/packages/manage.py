@@ -42,6 +42,28 @@ async def delete_version(db: Database, who: Principal, name: str, version: str) 
         await _conclude(conn, who, package, state.version, event_log.VERSION_DELETED)
 
 
+async def delete_package(db: Database, who: Principal, name: str) -> int:
+    """Marks all versions of a package as deleted, in one transaction. Returns how many.
+
+    Its name stays closed to other users. Raises NotFound, OtherSpelling, Forbidden, Quarantined.
+    """
+    async with db.transaction() as conn:
+        package = await _find_package(conn, who, name)
+        authorize(who, Action.DELETE, package.name, package.role)
+        deleted = await store.delete_versions(conn, package.id)
+        await store.refresh(conn, package.id)
+        await audit.write_versions(conn, _ACTIONS[event_log.VERSION_DELETED], who.actor, deleted, package_id=package.id)
+        await event_log.append_all(
+            conn,
+            event_log.VERSION_DELETED,
+            deleted,
+            actor_id=who.user_id,
+            package_id=package.id,
+            package=package.name,
+        )
+    return len(deleted)
+
+
 async def restore_version(db: Database, who: Principal, name: str, version: str) -> None:
     """Restores a deleted version within its grace period. Admins only.
 

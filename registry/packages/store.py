@@ -92,6 +92,12 @@ _HIDE = statement(
     sa.update(packages).where(packages.c.id == p("of_package")).values(latest_version_id=None, updated_at=sa.func.now())
 )
 _DELETE = statement(sa.update(v).where(v.c.id == p("version_id")).values(deleted_at=sa.func.now()))
+_DELETE_ALL = statement(
+    sa.update(v)
+    .where(v.c.package_id == p("of_package"), LIVE)
+    .values(deleted_at=sa.func.now())
+    .returning(v.c.version, v.c.sort_key)
+)
 _RESTORE = statement(sa.update(v).where(v.c.id == p("version_id"), v.c.swept_at.is_(None)).values(deleted_at=None))
 
 _TODAY = sa.func.current_date()
@@ -254,6 +260,12 @@ async def refresh(conn: Connection, package_id: int) -> None:
 
 async def delete_version(conn: Connection, version_id: int) -> None:
     await conn.run(_DELETE, version_id=version_id)
+
+
+async def delete_versions(conn: Connection, package_id: int) -> list[str]:
+    """Marks all live versions of a package as deleted. Returns them in their order of precedence."""
+    deleted = await conn.all(_DELETE_ALL, of_package=package_id)
+    return [row.version for row in sorted(deleted, key=lambda row: row.sort_key)]
 
 
 async def restore_version(conn: Connection, version_id: int) -> bool:

@@ -119,6 +119,13 @@ async def list_hooks(db: Database, who: Principal, after: int, count: int) -> li
         return [shown(row) for row in await store.of_user(conn, who.user_id, names, after, count)]
 
 
+async def list_of_package(db: Database, who: Principal, name: str) -> list[Webhook]:
+    """All webhooks of the user for one package. Raises Forbidden."""
+    who.require("manage", name)
+    async with db.read() as conn:
+        return [shown(row) for row in await store.of_user(conn, who.user_id, [name], 0, MAX_HOOKS)]
+
+
 async def get(db: Database, who: Principal, webhook: int) -> Webhook:
     """Raises NotFound, Forbidden."""
     async with db.read() as conn:

@@ -37,6 +37,14 @@ _DEPRECATE = statement(
         deprecated_at=sa.case((sa.cast(p("to_text", type_=sa.Text), sa.Text).is_not(None), sa.func.now())),
     )
 )
+_LIVE = sa.select(package_versions.c.version, package_versions.c.yank_reason, package_versions.c.published_at).where(
+    package_versions.c.package_id == p("of_package"), package_versions.c.deleted_at.is_(None)
+)
+_BY_YANK = statement(
+    _LIVE.where(package_versions.c.yanked == p("is_yanked", type_=sa.Boolean))
+    .order_by(package_versions.c.published_at.desc(), package_versions.c.sort_key.desc())
+    .limit(p("count"))
+)
 _QUARANTINE = statement(sa.update(packages).where(_OF).values(quarantine_reason=p("to_reason")))
 _QUARANTINED = statement(
     sa.select(packages.c.name, packages.c.quarantine_reason.label("reason")).where(
@@ -62,3 +70,8 @@ async def quarantine(conn: Connection, package_id: int, reason: str | None) -> N
 async def quarantined(conn: Connection, key: str) -> Row | None:
     """name and reason of the package in quarantine with this similarity key."""
     return await conn.one(_QUARANTINED, key=key)
+
+
+async def newest(conn: Connection, package_id: int, count: int, *, yanked: bool) -> list[Row]:
+    """version, yank_reason and published_at of the newest live versions that are yanked, or that are not."""
+    return await conn.all(_BY_YANK, of_package=package_id, is_yanked=yanked, count=count)
