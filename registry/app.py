@@ -32,6 +32,7 @@ from registry.keys import ANNOUNCEMENTS, DB, SETTINGS, SPOOL, STORAGE
 from registry.mail import handlers as mail
 from registry.mail.pages import handlers as mail_pages
 from registry.operations import handlers as operations
+from registry.operations.keys import DOCUMENT, READINESS
 from registry.operations.readiness import Readiness
 from registry.owners import handlers as owners
 from registry.packages import handlers as packages
@@ -116,10 +117,10 @@ def create_app(
     app = web.Application(client_max_size=MAX_JSON_BODY, middlewares=[gate.middleware()])
     app[SETTINGS] = settings
     app[IN_FLIGHT] = in_flight = InFlight()
-    app[operations.READINESS] = Readiness(settings.database, in_flight)
+    app[READINESS] = Readiness(settings.database, in_flight)
     app[CREDENTIAL_CHECK] = CredentialCheck(limiter)
     app[CACHE_POLICY] = CachePolicy(private=private, cors=bool(origins))
-    app[operations.DOCUMENT] = description(private=private)
+    app[DOCUMENT] = description(private=private)
     app.cleanup_ctx.append(_resources(with_background))
     cors = allow_origins(app, origins, credentials=settings.web.cors_credentials) if origins else None
     routes.update(_add_routes(app, cors))

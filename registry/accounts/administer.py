@@ -1,4 +1,8 @@
-"""What an operator does with accounts, and the purge of expired logins."""
+"""What operators and admins do with accounts of others, and the purge of expired logins.
+
+`who` is the admin, or None for a command on the server, which may do everything. An admin can't change the own account
+here, so that one admin always remains.
+"""
 
 import asyncio
 import logging
@@ -6,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 
 from registry.accounts import passwords, store
 from registry.accounts.delays import attempt
-from registry.accounts.identity import ROLES, User
+from registry.accounts.identity import ROLES, Principal, User
 from registry.accounts.sessions import manage as sessions
 from registry.db.engine import Database
 from registry.errors import Conflict, InvalidInput, NotFound
 from registry.events import audit
-from registry.events.audit import OPERATOR
+from registry.events.audit import OPERATOR, Actor
 from registry.setting_parts import AccountSettings
 
 log = logging.getLogger(__name__)
@@ -20,13 +24,32 @@ log = logging.getLogger(__name__)
 CLOCK_TOLERANCE = timedelta(hours=1)
 
 
-async def set_role(db: Database, username: str, role: str) -> User:
-    """Changes the role of a user, effective at once. Raises InvalidInput for an unknown role, NotFound."""
+def actor_of(who: Principal | None) -> Actor:
+    """The actor of an act on somebody's account. Raises Forbidden unless `who` is an admin or None."""
+    if who is None:
+        return OPERATOR
+    who.require("admin")
+    return who.actor
+
+
+def check_other(who: Principal | None, user: User) -> None:
+    """Raises Conflict if `user` is the account of `who`."""
+    if who is not None and who.user_id == user.id:
+        raise Conflict("This is your own account. Ask another admin, or use the command `synapse-registry user`.")
+
+
+async def set_role(db: Database, username: str, role: str, who: Principal | None = None) -> User:
+    """Changes the role of a user, effective at once.
+
+    Raises InvalidInput for an unknown role, NotFound, Forbidden, and Conflict for the own account.
+    """
+    actor = actor_of(who)
     if role not in ROLES:
         raise InvalidInput.field("role", f"must be {' or '.join(ROLES)}")
     async with db.transaction() as conn:
         user = _found(await store.set_role(conn, username, role), username)
-        audit.write_with_commit(conn, "user.role", OPERATOR, account_id=user.id, details={"role": role})
+        check_other(who, user)
+        audit.write_with_commit(conn, "user.role", actor, account_id=user.id, details={"role": role})
     log.info("role changed", extra={"user_id": user.id, "role": role})
     return user
 
@@ -57,21 +80,28 @@ async def reset_password(db: Database, settings: AccountSettings, username: str,
     return user
 
 
-async def deactivate(db: Database, username: str) -> User:
-    """Deactivates the account: its logins and API tokens end for good, and it can't sign in. Raises NotFound."""
+async def deactivate(db: Database, username: str, who: Principal | None = None) -> User:
+    """Deactivates the account: its logins and API tokens end for good, and it can't sign in.
+
+    Raises NotFound, Forbidden, and Conflict for the own account.
+    """
+    actor = actor_of(who)
     async with db.transaction() as conn:
         user = _found(await store.set_active(conn, username, active=False), username)
+        check_other(who, user)
         await store.delete_api_tokens(conn, user.id)
-        audit.write_with_commit(conn, "user.deactivate", OPERATOR, account_id=user.id)
+        audit.write_with_commit(conn, "user.deactivate", actor, account_id=user.id)
     log.info("user deactivated", extra={"user_id": user.id})
     return user
 
 
-async def reactivate(db: Database, username: str) -> User:
-    """Lets a deactivated user sign in again. Raises NotFound."""
+async def reactivate(db: Database, username: str, who: Principal | None = None) -> User:
+    """Lets a deactivated user sign in again. Raises NotFound, Forbidden, and Conflict for the own account."""
+    actor = actor_of(who)
     async with db.transaction() as conn:
         user = _found(await store.set_active(conn, username, active=True), username)
-        audit.write_with_commit(conn, "user.reactivate", OPERATOR, account_id=user.id)
+        check_other(who, user)
+        audit.write_with_commit(conn, "user.reactivate", actor, account_id=user.id)
     log.info("user reactivated", extra={"user_id": user.id})
     return user
 

@@ -1,5 +1,6 @@
 """Runs all checks, repairs if asked to, and then repeats the checks whose faults were repaired."""
 
+import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -26,11 +27,14 @@ from registry.doctor.accounts import checks as accounts
 from registry.doctor.check import Check, Progress, Registry
 from registry.doctor.counts import checks as counts
 from registry.doctor.events import checks as events
+from registry.doctor.runs import keep
 from registry.errors import Unavailable
 from registry.mail.configuration import configuration
 from registry.search.index import open_search
 from registry.settings import Settings
 from registry.storage.opened import open_storage
+
+log = logging.getLogger(__name__)
 
 CLEAN, WRONG, INCOMPLETE = 0, 1, 2
 # Statements that read whole tables take longer than those of requests.
@@ -92,9 +96,26 @@ def all_checks(registry: Registry, *, deep: bool) -> list[Check]:
 
 
 async def doctor(settings: Settings, progress: Progress, *, repair: bool, deep: bool) -> Report:
-    """Examines the registry of `settings`, which may be in use. Raises StackError, StorageUnavailable."""
+    """Examines the registry of `settings`, which may be in use, and keeps the findings for admins.
+
+    Raises StackError, StorageUnavailable.
+    """
     async with opened(settings, progress) as registry:
-        return await examine(registry, all_checks(registry, deep=deep), repair=repair)
+        began = time.monotonic()
+        report = await examine(registry, all_checks(registry, deep=deep), repair=repair)
+        await _save(registry, report, round(time.monotonic() - began, 3), deep)
+        return report
+
+
+async def _save(registry: Registry, report: Report, seconds: float, deep: bool) -> None:
+    """Saves the findings, unless the schema does not fit."""
+    about_schema = {check.name for check in schema.CHECKS}
+    if any(result.left or result.problem for result in report.results if result.name in about_schema):
+        return
+    try:
+        await keep.save(registry.db, report.as_json(), seconds=seconds, is_deep=deep)
+    except Unavailable as error:
+        log.warning("the findings of the doctor can't be saved", extra={"reason": error.detail})
 
 
 @asynccontextmanager

@@ -1,13 +1,14 @@
-"""What an operator does with second factors, and the upkeep of their rows."""
+"""What operators and admins do with second factors of others, and the upkeep of their rows."""
 
 import logging
 from datetime import UTC, datetime, timedelta
 
 from registry.accounts import store as accounts
+from registry.accounts.administer import actor_of, check_other
+from registry.accounts.identity import Principal
 from registry.db.engine import Database
 from registry.errors import NotFound
 from registry.events import audit
-from registry.events.audit import OPERATOR
 from registry.factors import codes, proof, store
 from registry.sealing import Sealer
 from registry.setting_parts import AccountSettings
@@ -19,15 +20,21 @@ PAGE = 500
 STEPS_KEPT = timedelta(minutes=10)
 
 
-async def reset_factors(db: Database, username: str) -> None:
-    """Removes the factors and recovery codes of a user who lost them. The password stays. Raises NotFound."""
+async def reset_factors(db: Database, username: str, who: Principal | None = None) -> None:
+    """Removes the factors and recovery codes of a user who lost them. The password stays.
+
+    `who` is the admin, or None for a command on the server. Raises NotFound, Forbidden, and Conflict for the own
+    account.
+    """
+    actor = actor_of(who)
     async with db.transaction() as conn:
         user = await accounts.user_by_username(conn, username)
         if user is None:
             raise NotFound(f"There is no user {username!r}.")
+        check_other(who, user)
         await accounts.lock_user(conn, user.id)  # so that no factor is being added meanwhile
         await store.delete_all(conn, user.id)
-        audit.write_with_commit(conn, "factor.reset", OPERATOR, account_id=user.id)
+        audit.write_with_commit(conn, "factor.reset", actor, account_id=user.id)
     log.info("factors reset", extra={"user_id": user.id})
 
 

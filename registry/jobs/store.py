@@ -125,6 +125,17 @@ _again = (
 )
 _RETRY = statement(_again.where(_c.id == p("job")))
 _PURGE = statement(sa.delete(jobs).where(_c.state == DEAD, _c.updated_at < _now - _span("age")))
+_PAGE = statement(
+    sa.select(
+        _c.id, _c.kind, _c.state, _c.attempts, _c.max_attempts, _c.last_error, _c.run_at, _c.finished_at,
+        _c.created_at, _c.updated_at,
+    )
+    .where(_c.state == p("state"), _c.id < p("before"))
+    .order_by(_c.id.desc())
+    .limit(p("count"))
+)  # fmt: skip
+_DISCARD = statement(sa.delete(jobs).where(_c.state == DEAD, _c.id == p("job")).returning(_c.kind))
+_KIND = statement(sa.select(_c.kind).where(_c.id == p("job")))
 _FIGURES = statement(
     sa.select(
         _c.kind,
@@ -216,6 +227,22 @@ async def dead(conn: Connection, after: int, count: int) -> list[Row]:
 async def retry(conn: Connection, job: int) -> bool:
     """Makes a dead job due again as if it had never run. Returns False if it isn't dead or a live job has its key."""
     return bool(await conn.run(_RETRY, job=job))
+
+
+async def page(conn: Connection, state: str, before: int, count: int) -> list[Row]:
+    """Up to `count` jobs in a state with ids below `before`, newest first."""
+    return await conn.all(_PAGE, state=state, before=before, count=count)
+
+
+async def kind_of(conn: Connection, job: int) -> str | None:
+    found: str | None = await conn.value(_KIND, job=job)
+    return found
+
+
+async def discard(conn: Connection, job: int) -> str | None:
+    """Deletes a dead job. Returns its kind, None if there is no dead job with this id."""
+    found: str | None = await conn.value(_DISCARD, job=job)
+    return found
 
 
 async def purge(conn: Connection) -> int:

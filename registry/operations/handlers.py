@@ -9,14 +9,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from registry.db.engine import Database
 from registry.keys import DB, STORAGE
 from registry.operations import gauges, health
-from registry.operations.readiness import Readiness, Ready
+from registry.operations.keys import DOCUMENT, READINESS
+from registry.operations.readiness import Ready
 from registry.search.keys import SEARCH
 from registry.web import openapi
 from registry.web.responses import json_response, metadata_response
 from registry.web.route import OPEN, READ, READS, Handler, Limit, Route, group
-
-READINESS = web.AppKey("readiness", Readiness)
-DOCUMENT: web.AppKey[Mapping[str, Any]] = web.AppKey("openapi", Mapping)
 
 
 async def app_health(app: web.Application) -> health.Health:

@@ -4,7 +4,10 @@ Each change locks the package row, checks the rights, changes the row of the pac
 the latest version to the package row, and appends an event.
 """
 
+from datetime import datetime
 from typing import Any
+
+from typing_extensions import TypedDict
 
 from registry.accounts.identity import Principal
 from registry.db.engine import Connection, Database
@@ -148,6 +151,33 @@ async def quarantine_package(db: Database, who: Principal, name: str, reason: st
             await _conclude(conn, who, package, None, event_log.PACKAGE_RELEASED)
         else:
             await _conclude(conn, who, package, None, event_log.PACKAGE_QUARANTINED, {"reason": reason})
+
+
+class QuarantinedPackage(TypedDict):
+    """A package in quarantine. `since` is None if the audit log no longer has the entry."""
+
+    id: int
+    name: str
+    description: str
+    reason: str
+    since: datetime | None
+
+
+async def list_quarantined(db: Database, who: Principal, before: int, count: int) -> list[QuarantinedPackage]:
+    """Up to `count` packages in quarantine with ids below `before`, newest first. Raises Forbidden: admins only."""
+    who.require("admin")
+    async with db.read() as conn:
+        rows = await status.quarantine_page(conn, before, count)
+    return [
+        {
+            "id": row.id,
+            "name": row.name,
+            "description": row.description,
+            "reason": row.reason,
+            "since": row.since,
+        }
+        for row in rows
+    ]
 
 
 async def _find_version(conn: Connection, who: Principal, action: Action, name: str, version: str) -> tuple[Any, Any]:

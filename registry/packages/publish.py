@@ -24,7 +24,6 @@ from registry.errors import (
     IdempotencyKeyReused,
     InvalidInput,
     NameClosed,
-    NameReserved,
     NameTooSimilar,
     RegistryError,
     Unauthorized,
@@ -41,6 +40,7 @@ from registry.packages.idempotency import store as idempotency
 from registry.packages.inspection import InspectionPool
 from registry.packages.owners import store as owners
 from registry.packages.provenance import provenance_of
+from registry.packages.reserved.reserve import check_reserved
 from registry.packages.rights import Action
 from registry.storage.base import Storage
 from registry.web.spool import Spooled
@@ -206,9 +206,8 @@ def _inspect(upload: Upload) -> _Inspected:
 async def _check(conn: Connection, who: Principal, name: str, version: Version, package: Any) -> None:
     """Checks the name, the user's rights and the version. `package` is the row of the package, or None if it is new."""
     rights.check_credentials(who, Action.PUBLISH, name)
-    if name in names.RESERVED and not who.is_admin:
-        raise NameReserved(f"The name {name} is reserved. Choose another name.")
     if package is None:
+        await check_reserved(conn, who, name)
         return
     if package.name != name:
         raise NameTooSimilar(f"{name} is too similar to the package {package.name}. Choose another name.")

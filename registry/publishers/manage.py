@@ -10,13 +10,14 @@ from typing_extensions import TypedDict
 from registry.accounts.identity import Principal
 from registry.accounts.sessions.manage import lock_user
 from registry.db.engine import Connection, Database, Row
-from registry.errors import Conflict, InvalidInput, NameReserved, NameTooSimilar, NotFound
+from registry.errors import Conflict, InvalidInput, NameTooSimilar, NotFound
 from registry.events import audit
 from registry.owners.members import lock_package
 from registry.package_format import names
 from registry.packages import store as packages
 from registry.packages.publish import check_publishable
 from registry.packages.read import check_name
+from registry.packages.reserved.reserve import check_reserved
 from registry.packages.rights import Action, authorize, check_quarantine
 from registry.publishers import store
 from registry.publishers.issuers import Issuers
@@ -85,12 +86,11 @@ async def add_pending(db: Database, issuers: Issuers, who: Principal, name: str,
     problem = names.name_problem(name)
     if problem is not None:
         raise InvalidInput.field("package", problem)
-    if name in names.RESERVED and not who.is_admin:
-        raise NameReserved(f"The name {name} is reserved. Choose another name.")
     issuer = _issuer(issuers, wanted)
     async with db.transaction() as conn:
         # Without the lock, concurrent requests could exceed MAX_PENDING.
         await lock_user(conn, who)
+        await check_reserved(conn, who, name)
         await _check_free(conn, who, name)
         known = await store.pending_of(conn, who.user_id, 0, MAX_PENDING)
         _check_new([row for row in known if row.pending_name == name], wanted, issuer, MAX_PENDING)

@@ -4,7 +4,7 @@ from registry.db.tables.accounts import api_tokens, password_failures, revoked_t
 from registry.db.tables.base import metadata
 from registry.db.tables.changes import change_checkpoints, change_keys, changes
 from registry.db.tables.downloads import dashboard_failures, download_batches, download_days, downloads, registry_days
-from registry.db.tables.events import audit_entries, consumers, events, index_failures, jobs
+from registry.db.tables.events import audit_entries, consumers, doctor_runs, events, index_failures, jobs
 from registry.db.tables.factors import (
     login_challenges,
     passkeys,
@@ -22,6 +22,7 @@ from registry.db.tables.packages import (
     package_versions,
     packages,
     reports,
+    reserved_names,
     totals,
 )
 from registry.db.tables.publishers import publishers, used_id_tokens
@@ -35,6 +36,7 @@ __all__ = [
     "changes",
     "consumers",
     "dashboard_failures",
+    "doctor_runs",
     "download_batches",
     "download_days",
     "downloads",
@@ -55,6 +57,7 @@ __all__ = [
     "recovery_codes",
     "registry_days",
     "reports",
+    "reserved_names",
     "revoked_tokens",
     "sessions",
     "sign_in_networks",

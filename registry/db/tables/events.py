@@ -88,6 +88,24 @@ audit_entries = sa.Table(
 )
 for _of in ("package_id", "account_id", "actor_id"):
     sa.Index(f"audit_entries_{_of}_idx", audit_entries.c[_of], audit_entries.c.id.desc())
+# The last sign-in of a user.
+sa.Index(
+    "audit_entries_sign_in_idx",
+    audit_entries.c.account_id,
+    audit_entries.c.id.desc(),
+    postgresql_where=audit_entries.c.action == "login.succeed",
+)
+
+# The last runs of the doctor; see registry/doctor/runs/keep.py. `report` is the JSON of the report.
+doctor_runs = sa.Table(
+    "doctor_runs",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    now("finished_at"),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("is_deep", sa.Boolean, nullable=False),
+    sa.Column("report", JSONB, nullable=False),
+)
 
 index_failures = sa.Table(
     "index_failures",

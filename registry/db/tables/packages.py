@@ -72,6 +72,18 @@ reports = sa.Table(
     sa.Column("closed_at", sa.DateTime(timezone=True)),
 )  # fmt: skip
 
+# Names that admins keep from being published, in addition to those of registry/package_format/names.py.
+reserved_names = sa.Table(
+    "reserved_names",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("similarity_key", sa.Text, nullable=False, unique=True),
+    text("reason"),
+    sa.Column("user_id", sa.BigInteger, sa.ForeignKey("users.id"), nullable=False),
+    now("created_at"),
+)
+
 # Open invitations. One that ends, for whatever reason, is deleted; the audit log remembers it.
 invitations = sa.Table(
     "invitations",

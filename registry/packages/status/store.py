@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Row, statement
-from registry.db.tables import package_versions, packages
+from registry.db.tables import audit_entries, package_versions, packages
 
 NOT_QUARANTINED: sa.ColumnElement[bool] = packages.c.quarantine_reason.is_(None)
 
@@ -51,6 +51,27 @@ _QUARANTINED = statement(
         packages.c.similarity_key == p("key"), packages.c.quarantine_reason.is_not(None)
     )
 )
+_QUARANTINED_SINCE = (
+    sa.select(audit_entries.c.at)
+    .where(audit_entries.c.package_id == packages.c.id, audit_entries.c.action == "package.quarantine")
+    .order_by(audit_entries.c.id.desc())
+    .limit(1)
+    .scalar_subquery()
+)
+_IS_QUARANTINED = packages.c.quarantine_reason.is_not(None)
+_QUARANTINE_PAGE = statement(
+    sa.select(
+        packages.c.id,
+        packages.c.name,
+        packages.c.description,
+        packages.c.quarantine_reason.label("reason"),
+        _QUARANTINED_SINCE.label("since"),
+    )
+    .where(_IS_QUARANTINED, packages.c.id < p("before"))
+    .order_by(packages.c.id.desc())
+    .limit(p("count"))
+)
+_COUNT_QUARANTINED = statement(sa.select(sa.func.count()).select_from(packages).where(_IS_QUARANTINED))
 
 
 async def yank(conn: Connection, version_id: int, yanked: bool, reason: str) -> None:
@@ -75,3 +96,15 @@ async def quarantined(conn: Connection, key: str) -> Row | None:
 async def newest(conn: Connection, package_id: int, count: int, *, yanked: bool) -> list[Row]:
     """version, yank_reason and published_at of the newest live versions that are yanked, or that are not."""
     return await conn.all(_BY_YANK, of_package=package_id, is_yanked=yanked, count=count)
+
+
+async def quarantine_page(conn: Connection, before: int, count: int) -> list[Row]:
+    """Up to `count` packages in quarantine with ids below `before`, newest first.
+
+    `since` is None if the audit log no longer has the entry.
+    """
+    return await conn.all(_QUARANTINE_PAGE, before=before, count=count)
+
+
+async def count_quarantined(conn: Connection) -> int:
+    return int(await conn.value(_COUNT_QUARANTINED))
