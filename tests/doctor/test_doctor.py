@@ -11,14 +11,19 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from elasticsearch import AsyncElasticsearch
 
+from registry.accounts.identity import Principal
 from registry.db.engine import Statement
 from registry.doctor.check import Registry
 from registry.doctor.examine import CLEAN, INCOMPLETE, WRONG, Report, all_checks, examine, opened
 from registry.doctor.report import as_text
+from registry.doctor.runs import keep
+from registry.doctor.runs.keep import last_runs
 from registry.downloads import record
 from registry.downloads.store import Download
+from registry.errors import Forbidden
 from registry.search.documents import PACKAGES, VERSIONS
 from registry.settings import Settings
 from tests.client import delete_search_indices
@@ -389,6 +394,21 @@ async def test_the_command_reports_by_exit_status_text_and_json(
         "package counts": (1, 0)
     }
     assert "contents" in [each["name"] for each in answer["checks"]]
+    async with opened(settings, lambda _: None) as registry:
+        root = Principal(1, "root", "admin", 1)
+        repairing, finding, clean = await last_runs(registry.db, root)
+        with pytest.raises(Forbidden):
+            await last_runs(registry.db, Principal(2, "ada", "user", 1))
+        await keep.save(
+            registry.db, {"checks": [{"left": 1, "examples": ["\0" + "x" * 5000]}]}, seconds=1, is_deep=False
+        )
+        [newest] = await last_runs(registry.db, root, 1)
+        for _ in range(30):
+            await keep.save(registry.db, {"checks": []}, seconds=1, is_deep=False)
+        assert len(await last_runs(registry.db, root, 100)) == 20
+    assert (clean.left, finding.left, repairing.left) == (0, 2, 0)
+    assert (clean.is_deep, repairing.is_deep, repairing.report["checks"]) == (False, True, answer["checks"])
+    assert newest.report["checks"][0]["examples"] == ["\ufffd" + "x" * 499 + "…"]
     away = {**environ, "REGISTRY_DB_URL": "postgresql://registry@127.0.0.1:9/registry"}
     status, out, err = await run_command(tmp_path, "doctor", **away)
     assert (status, out) == (2, "")
