@@ -22,6 +22,8 @@ from registry.changes.feed import Feed
 from registry.changes.log import ChangeLog
 from registry.db.engine import open_database
 from registry.downloads import handlers as downloads
+from registry.downloads.figures.figures import Figures
+from registry.downloads.keys import FIGURES
 from registry.downloads.record import open_recorder
 from registry.downloads.statistics import handlers as statistics
 from registry.downloads.tarballs import Tarballs
@@ -170,6 +172,7 @@ def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterat
             app[ANNOUNCEMENTS] = announcements = Announcements(db, CHANNELS)
             app[CACHE] = cache = PackageCache(announcements)
             app[downloads.TARBALLS] = Tarballs(db, storage, cache)
+            app[FIGURES] = Figures(db)
             app[ISSUERS] = await stack.enter_async_context(open_issuers(settings.oidc))
             log = ChangeLog(db)
             app[changes.FEED] = feed = Feed(log, announcements)

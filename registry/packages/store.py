@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Row, json, prepared, statement, together
-from registry.db.tables import download_days, package_versions, packages, users
+from registry.db.tables import package_days, package_versions, packages, users
 from registry.events import log as event_log
 from registry.package_format.manifest import Metadata
 from registry.package_format.names import similarity_key
@@ -106,8 +106,8 @@ _TODAY = sa.func.current_date()
 def _window(days: int) -> sa.ScalarSelect[Any]:
     """Downloads of the enclosing query's package in the last `days` days, including today."""
     return (
-        sa.select(sa.func.coalesce(sa.func.sum(download_days.c.count), 0))
-        .where(download_days.c.package_id == packages.c.id, download_days.c.day > _TODAY - days)
+        sa.select(sa.func.coalesce(sa.func.sum(package_days.c.count), 0))
+        .where(package_days.c.package_id == packages.c.id, package_days.c.day > _TODAY - days)
         .scalar_subquery()
     )
 

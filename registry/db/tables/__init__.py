@@ -3,7 +3,14 @@
 from registry.db.tables.accounts import api_tokens, password_failures, revoked_tokens, sign_in_networks, users
 from registry.db.tables.base import metadata
 from registry.db.tables.changes import change_checkpoints, change_keys, changes
-from registry.db.tables.downloads import dashboard_failures, download_batches, download_days, downloads, registry_days
+from registry.db.tables.downloads import (
+    dashboard_failures,
+    download_batches,
+    download_days,
+    downloads,
+    package_days,
+    registry_days,
+)
 from registry.db.tables.events import audit_entries, consumers, doctor_runs, events, index_failures, jobs
 from registry.db.tables.factors import (
     login_challenges,
@@ -48,6 +55,7 @@ __all__ = [
     "login_challenges",
     "mail_tokens",
     "metadata",
+    "package_days",
     "package_owners",
     "package_versions",
     "packages",

@@ -50,6 +50,18 @@ download_days = sa.Table(
     sa.Column("unique_count", sa.BigInteger, nullable=False, server_default="0"),
 )
 
+# The sums of download_days. Triggers on download_days update them (migration 0029).
+package_days = sa.Table(
+    "package_days",
+    metadata,
+    sa.Column("package_id", sa.BigInteger, sa.ForeignKey("packages.id"), nullable=False),
+    sa.Column("day", sa.Date, nullable=False),
+    sa.Column("count", sa.BigInteger, nullable=False),
+)
+# Both indices hold the count, so that PostgreSQL reads a year of many packages without reading the table.
+sa.Index("package_days_key", package_days.c.package_id, package_days.c.day, unique=True, postgresql_include=["count"])
+sa.Index("package_days_day_idx", package_days.c.day, postgresql_include=["package_id", "count"])
+
 # Each batch of downloads inserts its id here. A batch that is sent again after an unclear commit is not counted twice.
 download_batches = sa.Table(
     "download_batches",

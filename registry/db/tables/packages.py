@@ -157,6 +157,12 @@ sa.Index(
     package_versions.c.sort_key.desc(),
     postgresql_where=package_versions.c.deleted_at.is_(None),
 )
+sa.Index(
+    "package_versions_published_idx",
+    package_versions.c.published_at.desc(),
+    package_versions.c.id.desc(),
+    postgresql_where=package_versions.c.deleted_at.is_(None),
+)
 sa.Index("package_versions_tarball_path_idx", package_versions.c.tarball_path)
 sa.Index(
     "package_versions_deleted_idx",

@@ -22,10 +22,14 @@ _QUARANTINED_VERSIONS = (
     .where(packages.c.quarantine_reason.is_not(None), package_versions.c.deleted_at.is_(None))
     .scalar_subquery()
 )
+_COUNTED = (
+    sa.cast(sa.func.sum(tables.totals.c.packages), sa.BigInteger).label("packages"),
+    (sa.cast(sa.func.sum(tables.totals.c.versions), sa.BigInteger) - _QUARANTINED_VERSIONS).label("versions"),
+)
+_PACKAGES_AND_VERSIONS = statement(sa.select(*_COUNTED))
 _TOTALS = statement(
     sa.select(
-        sa.cast(sa.func.sum(tables.totals.c.packages), sa.BigInteger).label("packages"),
-        (sa.cast(sa.func.sum(tables.totals.c.versions), sa.BigInteger) - _QUARANTINED_VERSIONS).label("versions"),
+        *_COUNTED,
         sa.select(sa.func.coalesce(sa.func.sum(registry_days.c.count), 0)).scalar_subquery().label("downloads"),
     )
 )
@@ -45,6 +49,15 @@ _TOTALS_OF_VISIBLE = statement(
         sa.func.coalesce(sa.func.sum(packages.c.download_count), 0).label("downloads"),
     ).where(_IS_VISIBLE)
 )
+
+
+async def packages_and_versions(conn: Connection, visible: Collection[str] | None) -> tuple[int, int]:
+    """The numbers of packages and of their versions, in the registry or among the packages in `visible`."""
+    if visible is None:
+        row = await conn.one(_PACKAGES_AND_VERSIONS)
+    else:
+        row = await conn.one(_TOTALS_OF_VISIBLE, visible=list(visible))
+    return (0, 0) if row is None else (int(row.packages), int(row.versions))
 
 
 async def totals(conn: Connection, visible: Collection[str] | None) -> tuple[Row, list[Row]]:

@@ -1,0 +1,1 @@
+"""Figures for the pages: weekly downloads of packages, and which packages are downloaded most."""
