@@ -24,6 +24,7 @@ SERVER = [
     "aiobotocore>=3.9,<4",
     "aiohttp>=3.14,<4",
     "aiohttp-cors>=0.8.1,<0.9",
+    "aiohttp-jinja2>=1.6,<2",
     "aiohttp-ratelimiter>=4.1.3,<5",
     "aiopg>=1.4,<2",
     "aiosmtplib>=5,<6",
@@ -98,7 +99,12 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["registry", "registry.*", "es_mappings"]),
-    package_data={"es_mappings": ["*.json"], "registry.db.migrations": ["*.mako"], "registry.mail": ["templates/*"]},
+    package_data={
+        "es_mappings": ["*.json"],
+        "registry.db.migrations": ["*.mako"],
+        "registry.mail": ["templates/*"],
+        "registry.pages": ["templates/**/*.html", "static/*"],
+    },
     install_requires=CLIENT,
     extras_require={
         "client": KEYRING,

@@ -42,6 +42,11 @@ from registry.packages.cached import PackageCache
 from registry.packages.inspection import InspectionPool
 from registry.packages.requests import CACHE
 from registry.packages.upload import Receiver
+from registry.pages import frame
+from registry.pages.assets import handlers as page_assets
+from registry.pages.cookies import SessionCookie
+from registry.pages.search import handlers as search_pages
+from registry.pages.theme import handlers as theme_pages
 from registry.publishers import handlers as publishers
 from registry.publishers.issuers import open_issuers
 from registry.publishers.keys import ISSUERS
@@ -65,7 +70,7 @@ from registry.web.limits import RateLimiter, Rates, parse_limits
 from registry.web.middleware import Gate
 from registry.web.parsing import MAX_JSON_BODY
 from registry.web.problems import install_error_handlers
-from registry.web.route import BEARER, Limit, Route
+from registry.web.route import BEARER, COOKIE, Limit, Route
 from registry.web.spool import Spool
 from registry.webhooks import handlers as webhooks
 from registry.webhooks import hooks
@@ -73,6 +78,11 @@ from registry.webhooks.guard import open_guard
 from registry.webhooks.keys import CHANGES, GUARD, SEALER
 from registry.worker import CHANNELS, background
 
+PAGES: tuple[Route, ...] = (
+    *search_pages.ROUTES,
+    *page_assets.ROUTES,
+    *theme_pages.ROUTES,
+)
 # The router tries the routes in this order, so the most frequent ones come first.
 ROUTES: tuple[Route, ...] = (
     *packages.ROUTES,
@@ -90,6 +100,7 @@ ROUTES: tuple[Route, ...] = (
     *audit.ROUTES,
     *webhooks.ROUTES,
     *operations.ROUTES,
+    *PAGES,
 )
 # The classes of REGISTRY_RATE_LIMITS, by name.
 LIMITS: dict[str, Limit] = {route.limit.name: route.limit for route in ROUTES if route.limit is not None}
@@ -109,12 +120,13 @@ def create_app(
     routes: dict[web.AbstractRoute, Route] = {}
     gate = Gate(
         routes,
-        {BEARER: BearerHeader(settings.accounts)},
+        {BEARER: BearerHeader(settings.accounts), COOKIE: SessionCookie(settings.accounts)},
         limiter,
         ClientAddress(settings.web.trusted_proxies, settings.web.country_header),
         private,
         slow_clients,
         None if settings.accounts.require_2fa == required.OFF else _require_factor,
+        frame.render_unrouted,
     )
     app = web.Application(client_max_size=MAX_JSON_BODY, middlewares=[gate.middleware()])
     app[SETTINGS] = settings
@@ -123,6 +135,7 @@ def create_app(
     app[CREDENTIAL_CHECK] = CredentialCheck(limiter)
     app[CACHE_POLICY] = CachePolicy(private=private, cors=bool(origins))
     app[DOCUMENT] = description(private=private)
+    frame.set_up(app)
     app.cleanup_ctx.append(_resources(with_background))
     cors = allow_origins(app, origins, credentials=settings.web.cors_credentials) if origins else None
     routes.update(_add_routes(app, cors))
@@ -203,7 +216,7 @@ def _add_routes(app: web.Application, cors: CorsConfig | None) -> Iterator[tuple
             resources[pattern] = app.router.add_resource(pattern)
         for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
             added = resources[pattern].add_route(method, route.handler, expect_handler=route.expect)
-            if cors is not None:
+            if cors is not None and route.credentials != COOKIE:
                 cors.add(added)
             yield added, route
 

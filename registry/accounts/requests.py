@@ -63,6 +63,7 @@ class BearerHeader:
     """Credentials in the header `Authorization: Bearer <token>`: a login or an API token."""
 
     hint = NEEDS_CREDENTIALS
+    wrong_is_none = False
 
     def __init__(self, settings: AccountSettings) -> None:
         self._settings = settings

@@ -66,6 +66,13 @@ async def confirm(db: Database, settings: AccountSettings, principal: Principal,
     return user
 
 
+async def has_code(db: Database, user_id: int) -> bool:
+    """Whether the user has an authenticator app or recovery codes, so that a code can be a proof."""
+    async with db.read() as conn:
+        factors = await store.summary(conn, user_id)
+    return factors.totp or factors.recovery_codes > 0
+
+
 async def use_code(conn: Connection, settings: AccountSettings, user_id: int, code: str) -> str | None:
     """Uses up a code of the user. Returns what it is, TOTP or RECOVERY_CODE; None if it is wrong or was used before."""
     if not codes.is_totp(code):

@@ -17,6 +17,7 @@ from registry.search.page import SearchPage
 from registry.search.request import (
     EXPLAIN_PARAMETERS,
     PARAMETERS,
+    SEARCHES,
     SUGGEST_PARAMETERS,
     SearchRequest,
     parse_explain,
@@ -24,7 +25,7 @@ from registry.search.request import (
 )
 from registry.web.parsing import parse_number
 from registry.web.responses import json_response
-from registry.web.route import READS, Limit, Route, group, query
+from registry.web.route import READS, Route, group, query
 
 
 async def search_packages(request: web.Request) -> web.StreamResponse:
@@ -80,7 +81,6 @@ async def wait_for_version(request: web.Request) -> web.StreamResponse:
 
 INDEXED = "indexed"
 DEFAULT_WAIT, MAX_WAIT = 30, 60
-SEARCHES = Limit("search", "1000/minute")
 
 ROUTES = group(
     "Search",

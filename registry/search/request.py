@@ -9,12 +9,13 @@ from registry.errors import FieldError, InvalidInput
 from registry.search.terms import Terms, parse_terms, without_controls
 from registry.web.cursor import Position, decode
 from registry.web.parsing import DEFAULT_LIMIT, MAX_DIGITS, PAGE_PARAMETERS, TOO_LARGE, parse_number, parse_page
-from registry.web.route import query
+from registry.web.route import Limit, query
 
 RELEVANCE, DOWNLOADS, UPDATED, CREATED, BY_NAME = (
     "relevance", "downloads", "recently-updated", "recently-created", "name",
 )  # fmt: skip
 SORTS = (RELEVANCE, DOWNLOADS, UPDATED, CREATED, BY_NAME)
+SEARCHES = Limit("search", "1000/minute")
 
 MAX_TEXT = 512
 MAX_VALUES = 20

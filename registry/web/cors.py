@@ -10,6 +10,9 @@ from aiohttp import hdrs, web
 from aiohttp_cors import CorsConfig, ResourceOptions
 from aiohttp_cors.urldispatcher_router_adapter import ResourcesUrlDispatcherRouterAdapter
 
+from registry.web.context import CONTEXT
+from registry.web.route import BEARER
+
 
 class _RouterAdapter(ResourcesUrlDispatcherRouterAdapter):
     """Gives every answer CORS headers, also the router's own 404 and 405. All routes have the same `options`."""
@@ -19,6 +22,9 @@ class _RouterAdapter(ResourcesUrlDispatcherRouterAdapter):
         self.options = options
 
     def is_cors_enabled_on_request(self, request: web.Request) -> bool:
+        route = request[CONTEXT].route if CONTEXT in request else None
+        if route is not None and route.credentials != BEARER:
+            return False  # a page of the registry, which no other origin may read
         # The library copies the Origin into the answer. aiohttp can't send what isn't printable.
         return request.headers.get(hdrs.ORIGIN, "").isprintable()
 

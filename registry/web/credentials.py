@@ -20,10 +20,12 @@ REMEMBERED = 10_000
 class CredentialSource(Protocol):
     """Where the credentials of a route come from, such as the Authorization header.
 
-    `hint` tells a client without credentials how to send them.
+    `hint` tells a client without credentials how to send them. If `wrong_is_none`, wrong credentials count as none:
+    a browser keeps sending the cookie of a session that has ended.
     """
 
     hint: str
+    wrong_is_none: bool
 
     def find(self, request: web.Request) -> str | None:
         """The credentials in `request`, None without any. Does no I/O."""

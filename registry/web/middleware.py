@@ -32,7 +32,7 @@ from registry.web.credentials import CREDENTIAL_CHECK, CredentialSource
 from registry.web.limits import RateLimiter
 from registry.web.parsing import refuse_repeated_parameters
 from registry.web.recording import record
-from registry.web.route import OPEN, Handler, Route
+from registry.web.route import OPEN, ErrorRenderer, Handler, Route
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,8 @@ class Gate:
     """The steps that a request takes before its handler and after it.
 
     `routes` maps the router's routes to ours. `sources` maps the names in `Route.credentials` to sources.
-    `admit` makes another check of a request with valid credentials, and may raise Forbidden.
+    `admit` makes another check of a request with valid credentials, and may raise Forbidden. `render_unrouted` renders
+    the errors of requests that match no route.
     """
 
     routes: Mapping[web.AbstractRoute, Route]
@@ -59,6 +60,7 @@ class Gate:
     private: bool
     slow_clients: SlowClientLimits = SLOW_CLIENTS
     admit: Admit | None = None
+    render_unrouted: ErrorRenderer = problems.render
 
     def middleware(self) -> Middleware:
         @web.middleware
@@ -104,7 +106,7 @@ class Gate:
             context.failed_with = failure.status
             log.warning("answer cut short", extra={"request_id": context.request_id, "code": failure.code})
             raise ConnectionResetError(failure.detail)
-        return _render(request, context, failure)
+        return _render(request, context, failure, self.render_unrouted)
 
     async def _admit_and_handle(self, request: web.Request, context: Context, handler: Handler) -> web.StreamResponse:
         route = context.route
@@ -117,8 +119,9 @@ class Gate:
             try:
                 await self._identify(request, context, route, source, credentials)
             except Unauthorized:
-                context.headers = await self.limiter.hit(route.limit, network_key(context.client))
-                raise
+                if not source.wrong_is_none:
+                    context.headers = await self.limiter.hit(route.limit, network_key(context.client))
+                    raise
         user = context.principal
         key = network_key(context.client) if user is None else f"user:{user.user_id}"
         context.headers = await self.limiter.hit(route.limit, key)
@@ -133,9 +136,11 @@ class Gate:
         self, request: web.Request, context: Context, route: Route, source: CredentialSource, credentials: str
     ) -> None:
         """Sets the principal of `credentials`. Raises Unauthorized or TooManyRequests for wrong ones."""
-        check = request.app[CREDENTIAL_CHECK].check
         try:
-            context.principal = await check(
+            if source.wrong_is_none:
+                context.principal = await source.look_up(request, credentials)
+                return
+            context.principal = await request.app[CREDENTIAL_CHECK].check(
                 request, credentials, lambda: source.look_up(request, credentials), source.is_signed
             )
         except DatabaseUnavailable:
@@ -164,7 +169,9 @@ def _named(error: Exception, context: Context) -> RegistryError:
     return Internal("Something went wrong on our side. The log has the details under this request id.")
 
 
-def _render(request: web.Request, context: Context, error: RegistryError) -> web.StreamResponse:
+def _render(
+    request: web.Request, context: Context, error: RegistryError, render_unrouted: ErrorRenderer
+) -> web.StreamResponse:
     if error.status == 503:
         log.warning(
             "request failed",
@@ -172,5 +179,5 @@ def _render(request: web.Request, context: Context, error: RegistryError) -> web
         )
     if error.status == 401:
         error.headers.setdefault(hdrs.WWW_AUTHENTICATE, 'Bearer realm="synapse-registry"')
-    render = context.route.render_error if context.route else problems.render
+    render = context.route.render_error if context.route else render_unrouted
     return render(request, error, context.request_id)

@@ -25,6 +25,7 @@ SIGNED_IN = "signed in"  # signed-in users only
 _LINE_END = re.compile(r"(?<!\n)\n(?!\n)")  # within a paragraph
 
 BEARER = "bearer"  # credentials come in the header `Authorization: Bearer <token>`
+COOKIE = "cookie"  # credentials come in the session cookie of a browser; routes of pages
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,135 @@
+// Enhances pages that work without it. Each part looks for its own elements and does nothing where they are missing.
+
+// Keyboard: `/` moves to the search box.
+addEventListener("keydown", (event) => {
+  const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
+  if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    const box = document.querySelector("form[role=search] input");
+    if (box) {
+      event.preventDefault();
+      box.focus();
+      box.select();
+    }
+  }
+});
+
+// Copy buttons: `data-copy` has the text. Without a clipboard (plain http), the button stays hidden.
+for (const button of document.querySelectorAll("button[data-copy]")) {
+  if (!navigator.clipboard) continue;
+  button.hidden = false;
+  const label = button.textContent;
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    button.textContent = "Copied";
+    button.classList.add("copied");
+    setTimeout(() => {
+      button.textContent = label;
+      button.classList.remove("copied");
+    }, 1500);
+  });
+}
+
+// Theme: changes at once, without loading the page again.
+const themes = document.querySelector("form.theme");
+themes?.addEventListener("submit", (event) => {
+  const chosen = event.submitter?.value;
+  if (!chosen) return;
+  event.preventDefault();
+  const theme = chosen === "system" ? "" : chosen;
+  const seconds = theme ? 31536000 : 0;
+  document.cookie = `theme=${theme}; path=/; max-age=${seconds}; samesite=lax`;
+  if (theme) document.documentElement.dataset.theme = theme;
+  else delete document.documentElement.dataset.theme;
+  for (const button of themes.querySelectorAll("button")) {
+    button.setAttribute("aria-pressed", String(button.value === chosen));
+  }
+});
+
+// Selects of a form that applies at once, such as the order of results.
+for (const select of document.querySelectorAll("select[data-submit]")) {
+  select.form.querySelector("[data-submit-button]")?.setAttribute("hidden", "");
+  select.addEventListener("change", () => select.form.requestSubmit());
+}
+
+// Suggestions below the search box, as a combobox (WAI-ARIA Authoring Practices).
+for (const form of document.querySelectorAll("form[role=search]")) suggest(form, form.querySelector("input"));
+
+function suggest(form, input) {
+  const list = document.createElement("ul");
+  list.id = `${input.id}-suggestions`;
+  list.className = "suggestions";
+  list.setAttribute("role", "listbox");
+  list.setAttribute("aria-label", "Packages");
+  list.hidden = true;
+  form.append(list);
+  input.setAttribute("role", "combobox");
+  input.setAttribute("aria-autocomplete", "list");
+  input.setAttribute("aria-controls", list.id);
+  input.setAttribute("aria-expanded", "false");
+  let active = -1;
+  let waiting;
+  let asked;
+
+  const close = () => {
+    clearTimeout(waiting);
+    asked?.abort();
+    list.hidden = true;
+    active = -1;
+    input.setAttribute("aria-expanded", "false");
+    input.removeAttribute("aria-activedescendant");
+  };
+  const open = (name) => {
+    location.href = `/packages/${encodeURIComponent(name)}`;
+  };
+  const mark = (index) => {
+    active = index;
+    for (const [at, item] of [...list.children].entries()) item.setAttribute("aria-selected", String(at === index));
+    if (index < 0) input.removeAttribute("aria-activedescendant");
+    else input.setAttribute("aria-activedescendant", list.children[index].id);
+  };
+  const show = (names) => {
+    list.replaceChildren(
+      ...names.slice(0, 8).map((name, at) => {
+        const item = document.createElement("li");
+        item.id = `${list.id}-${at}`;
+        item.setAttribute("role", "option");
+        item.textContent = name;
+        item.addEventListener("mousedown", (event) => event.preventDefault());
+        item.addEventListener("click", () => open(name));
+        return item;
+      }),
+    );
+    if (!names.length) return close();
+    list.hidden = false;
+    input.setAttribute("aria-expanded", "true");
+    mark(-1);
+  };
+  const ask = async () => {
+    asked?.abort();
+    asked = new AbortController();
+    const typed = input.value.trim();
+    if (typed.length < 2) return close();
+    try {
+      const answer = await fetch(`/search/suggest?q=${encodeURIComponent(typed)}`, { signal: asked.signal });
+      if (answer.ok) show((await answer.json()).suggestions);
+      else close();
+    } catch (error) {
+      if (error.name !== "AbortError") close();
+    }
+  };
+  input.addEventListener("input", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(ask, 120);
+  });
+  input.addEventListener("blur", close);
+  input.addEventListener("keydown", (event) => {
+    if (list.hidden) return;
+    const count = list.children.length;
+    if (event.key === "ArrowDown") mark(active + 1 < count ? active + 1 : -1);
+    else if (event.key === "ArrowUp") mark(active < 0 ? count - 1 : active - 1);
+    else if (event.key === "Escape") close();
+    else if (event.key === "Enter" && active >= 0) open(list.children[active].textContent);
+    else return;
+    event.preventDefault();
+  });
+}
