@@ -39,7 +39,7 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 _HSTS = "max-age=31536000"
-HEADERS: web.AppKey[Mapping[str, str]] = web.AppKey("page_headers", Mapping)
+HEADERS: web.AppKey[dict[str, str]] = web.AppKey("page_headers", dict)
 
 
 def set_up(app: web.Application) -> None:
@@ -204,7 +204,8 @@ def _render_confirmation(request: web.Request, error: NotConfirmed) -> web.Respo
 def _response(
     request: web.Request, body: bytes, status: int, headers: Mapping[str, str], *, is_kept: bool
 ) -> web.Response:
-    sent = {**request.app[HEADERS], hdrs.CACHE_CONTROL: NO_STORE, **headers}
+    common = request.app[HEADERS]
+    sent = {**common, hdrs.CACHE_CONTROL: NO_STORE, **headers}
     if is_kept:
         tag = tag_of(body)
         sent |= {hdrs.ETAG: f'W/"{tag}"', hdrs.CACHE_CONTROL: f"public, max-age={CACHE_SECONDS}"}

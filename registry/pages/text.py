@@ -1,5 +1,6 @@
 """Filters of the templates: dates, counts and sizes for people, and links of users."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
@@ -120,7 +121,7 @@ def _time(at: datetime, text: str) -> Markup:
     )
 
 
-FILTERS = {
+FILTERS: dict[str, Callable[..., str]] = {
     "ago": ago, "day": day, "count": count, "exact": exact, "size": size, "plural": plural, "external": external,
     "short": short, "duration": duration, "marked": marked,
 }  # fmt: skip

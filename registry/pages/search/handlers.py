@@ -37,7 +37,7 @@ class Filter(NamedTuple):
     """A value of a facet. `href` is the search with it, or without it if it `is_on`."""
 
     value: str
-    count: int | None
+    number: int | None
     href: str
     is_on: bool
 
