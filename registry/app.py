@@ -78,13 +78,8 @@ from registry.webhooks.guard import open_guard
 from registry.webhooks.keys import CHANGES, GUARD, SEALER
 from registry.worker import CHANNELS, background
 
-PAGES: tuple[Route, ...] = (
-    *search_pages.ROUTES,
-    *page_assets.ROUTES,
-    *theme_pages.ROUTES,
-)
 # The router tries the routes in this order, so the most frequent ones come first.
-ROUTES: tuple[Route, ...] = (
+API: tuple[Route, ...] = (
     *packages.ROUTES,
     *downloads.ROUTES,
     *search.ROUTES,
@@ -100,8 +95,13 @@ ROUTES: tuple[Route, ...] = (
     *audit.ROUTES,
     *webhooks.ROUTES,
     *operations.ROUTES,
-    *PAGES,
 )
+PAGES: tuple[Route, ...] = (
+    *search_pages.ROUTES,
+    *page_assets.ROUTES,
+    *theme_pages.ROUTES,
+)
+ROUTES = (*API, *PAGES)
 # The classes of REGISTRY_RATE_LIMITS, by name.
 LIMITS: dict[str, Limit] = {route.limit.name: route.limit for route in ROUTES if route.limit is not None}
 # These words have routes of their own, so they must not match as parameters.

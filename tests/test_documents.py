@@ -6,7 +6,7 @@ from typing import Any
 
 from prometheus_client import REGISTRY
 
-from registry.app import LIMITS, ROUTES
+from registry.app import API, LIMITS
 from registry.doctor.check import Registry
 from registry.doctor.examine import all_checks
 from registry.settings import Settings
@@ -29,7 +29,7 @@ def test_the_readme_lists_exactly_the_routes_that_exist():
         for methods, path in re.findall(rf"`({METHODS}(?:, {METHODS})*) (/[^`?]*)[^`]*`", section(README, "## The API"))
         for method in methods.split(", ")
     }
-    assert listed == {(route.method, route.path.removeprefix("/api/v1")) for route in ROUTES}
+    assert listed == {(route.method, route.path.removeprefix("/api/v1")) for route in API}
 
 
 def test_the_readme_lists_every_rate_limit_with_its_default():

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from registry import __version__
 from registry.accounts.identity import Principal
-from registry.errors import RegistryError
+from registry.errors import NotFound, RegistryError
 from registry.keys import SETTINGS
 from registry.pages import cookies, csrf, static, text
 from registry.pages.forms import CODE, PASSWORD, Form, NotConfirmed
@@ -160,6 +160,8 @@ def render_unrouted(request: web.Request, error: RegistryError, request_id: str)
     """The error of an address without a route: a page for browsers outside of the API, else JSON."""
     if request.path.startswith("/api/") or "text/html" not in request.headers.get(hdrs.ACCEPT, ""):
         return problems.render(request, error, request_id)
+    if error.status == 404:
+        error = NotFound("The address may be misspelt, or the page was removed.")
     return render_error(request, error, request_id)
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from openapi_python_client import Config, generate
 from openapi_python_client.config import ConfigFile, MetaType
 
-from registry.app import ROUTES
+from registry.app import API
 from tests.api_clients import node
 from tests.client import Registry, tarball
 
 HERE = Path(__file__).parent
-OPERATIONS = {route.name for route in ROUTES if route.documented}
+OPERATIONS = {route.name for route in API if route.documented}
 
 
 async def test_a_generated_python_client_registers_publishes_searches_and_downloads(registry: Registry, tmp_path: Path):

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from registry.app import ROUTES
+from registry.app import API as ROUTES
 from tests.client import PASSWORD, Registry, User, tarball
 from tests.conftest import MakeRegistry
 from tests.web.shape import case, check_error

@@ -1,6 +1,6 @@
 """Every route answers every kind of wrong request with an error of the same shape."""
 
-from registry.app import ROUTES
+from registry.app import API
 from registry.web.route import SIGNED_IN
 from tests.client import Registry
 from tests.contracts.test_access import ask
@@ -19,8 +19,8 @@ def address_of(path: str) -> str:
 
 
 async def test_every_other_method_is_405_and_lists_the_allowed_ones(registry: Registry):
-    for path in {route.path for route in ROUTES}:
-        allowed = {route.method for route in ROUTES if route.path == path}
+    for path in {route.path for route in API}:
+        allowed = {route.method for route in API if route.path == path}
         allowed |= {"HEAD"} if "GET" in allowed else set()
         for method in METHODS - allowed:
             with case((method, path)):
@@ -40,7 +40,7 @@ async def test_unknown_addresses_are_404(registry: Registry):
 
 
 async def test_every_route_that_needs_credentials_is_401_without_them(registry: Registry):
-    for route in ROUTES:
+    for route in API:
         for given in ({}, {"Authorization": "Bearer nonsense"}, {"Authorization": "Basic YTpi"}):
             if route.access != SIGNED_IN:
                 continue
@@ -50,7 +50,7 @@ async def test_every_route_that_needs_credentials_is_401_without_them(registry: 
 
 async def test_every_route_of_a_missing_package_is_404(registry: Registry):
     ada = await registry.user("ada", admin=True)
-    for route in ROUTES:
+    for route in API:
         if "{name}" not in route.path or route.method == "PUT":
             continue
         with case(route.id):
@@ -60,7 +60,7 @@ async def test_every_route_of_a_missing_package_is_404(registry: Registry):
 async def test_head_answers_as_get_does_without_the_body(registry: Registry):
     ada = await registry.user("ada")
     await ada.publish("demo", "1.0.0")
-    for route in ROUTES:
+    for route in API:
         if route.method != "GET":
             continue
         with case(route.path):

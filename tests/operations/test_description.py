@@ -9,7 +9,7 @@ import jsonschema_rs
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
 from registry import __version__
-from registry.app import ROUTES
+from registry.app import API
 from tests.client import Registry
 from tests.conftest import MakeRegistry
 from tests.web.shape import case
@@ -56,7 +56,7 @@ async def test_every_reference_in_it_resolves(registry: Registry):
 async def test_it_describes_every_route_once_and_nothing_else(registry: Registry):
     spec = await described(registry)
     found = {f"{method.upper()} {path}" for path, operations in spec["paths"].items() for method in operations}
-    assert found == {route.id for route in ROUTES if route.documented}
+    assert found == {route.id for route in API if route.documented}
     ids = [operation["operationId"] for operations in spec["paths"].values() for operation in operations.values()]
     assert len(ids) == len(set(ids))
 
@@ -123,9 +123,9 @@ async def test_the_page_shows_every_operation_without_a_script(registry: Registr
     page = _Page()
     page.feed(answer.body.decode())
     assert "script" not in page.tags
-    assert page.tags.count("details") == sum(route.documented for route in ROUTES)
+    assert page.tags.count("details") == sum(route.documented for route in API)
     text = " ".join(page.text)
-    for route in (each for each in ROUTES if each.documented):
+    for route in (each for each in API if each.documented):
         assert route.path in text
         assert route.summary in text
         assert route.description in text or not route.documented

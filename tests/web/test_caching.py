@@ -3,7 +3,7 @@
 import pytest
 from multidict import CIMultiDict
 
-from registry.app import ROUTES
+from registry.app import API
 from registry.web.answers import add_vary
 from tests.client import Answer, Registry
 from tests.conftest import MakeRegistry
@@ -124,7 +124,7 @@ async def test_shared_caches_store_no_answer_of_a_private_registry(make_registry
     ada = await open_.user("ada", admin=True)
     await ada.publish("demo")
     private = await make_registry(REGISTRY_ACCESS="private")
-    for route in ROUTES:
+    for route in API:
         if route.method != "GET" or route.access == "open":
             continue
         for headers in (ada.headers, {}):

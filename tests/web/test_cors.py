@@ -1,6 +1,6 @@
 """CORS: pages of other origins may call the API only if the settings name their origin."""
 
-from registry.app import ROUTES
+from registry.app import API
 from tests.client import Registry
 from tests.conftest import MakeRegistry
 from tests.web.raw import request, send_raw
@@ -20,7 +20,7 @@ def cors_headers(headers: dict[str, str]) -> set[str]:
 
 def methods_by_path() -> dict[str, set[str]]:
     methods: dict[str, set[str]] = {}
-    for route in ROUTES:
+    for route in API:
         path = route.path.format(name="demo", version="1.0.0", id="1", badge="version", username="grace")
         methods.setdefault(path, set()).update({"GET", "HEAD"} if route.method == "GET" else {route.method})
     return methods

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from registry.accounts import tokens
-from registry.app import LIMITS, ROUTES
+from registry.app import API, LIMITS, ROUTES
 from registry.db.engine import Statement
 from registry.errors import SettingsError
 from registry.keys import DB
@@ -77,7 +77,7 @@ def test_limits_have_distinct_names():
 
 
 def test_only_health_routes_have_no_limit():
-    assert {route.path.removeprefix("/api/v1") for route in ROUTES if route.limit is None} == {
+    assert {route.path.removeprefix("/api/v1") for route in API if route.limit is None} == {
         "/health",
         "/health/live",
         "/health/ready",

@@ -7,7 +7,7 @@ import pytest
 from multidict import MultiDict
 from pydantic import AwareDatetime, Field
 
-from registry.app import ROUTES
+from registry.app import API
 from registry.errors import FieldError, InvalidInput
 from registry.packages.listing.page import decode_cursor
 from registry.search.request import SearchRequest
@@ -80,7 +80,7 @@ async def test_every_route_refuses_two_values_of_a_parameter_that_takes_one(regi
     admin = await registry.user("ada", admin=True)
     await admin.publish("demo")
     checked = set()
-    for route in ROUTES:
+    for route in API:
         address = registry.url + route.path.format(
             name="demo", version="1.0.0", id="1", badge="version", username="grace"
         )
@@ -183,7 +183,7 @@ async def test_no_route_answers_in_the_words_of_pydantic(registry: Registry):
     ada = await registry.user("ada", admin=True)
     await ada.publish("demo")
     values = (None, True, 1, 1.5, "", "x" * 100_000, [], [[]], [1], {}, {"a": 1})
-    for route in ROUTES:
+    for route in API:
         model = (route.body or {}).get("application/json")
         if not (isinstance(model, type) and issubclass(model, Body)):
             continue

@@ -111,7 +111,7 @@ def _filters(wanted: SearchRequest, found: SearchPage) -> list[tuple[str, list[F
         values = [
             _filter(wanted, name, each["value"], each["count"])
             for each in found.get("facets", {}).get(name, ())
-            if each["value"] not in chosen
+            if each["value"] and each["value"] not in chosen
         ]
         counts = {each["value"]: each["count"] for each in found.get("facets", {}).get(name, ())}
         on = [_filter(wanted, name, value, counts.get(value)) for value in chosen]
