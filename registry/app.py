@@ -127,6 +127,7 @@ def create_app(
         slow_clients,
         None if settings.accounts.require_2fa == required.OFF else _require_factor,
         frame.render_unrouted,
+        settings.web.read_only,
     )
     app = web.Application(client_max_size=MAX_JSON_BODY, middlewares=[gate.middleware()])
     app[SETTINGS] = settings

@@ -16,6 +16,7 @@ RegistryError
 │   ├── Quarantined             quarantined            an admin has put the package in quarantine
 │   ├── ConfirmationRequired    confirmation_required  the password or a code is needed once more
 │   ├── SecondFactorNeeded      second_factor_needed   this registry requires a second factor; add one
+│   ├── ReadOnly                read_only              REGISTRY_READ_ONLY is set
 │   └── EmailNotVerified        email_not_verified     the account has not verified its address
 ├── NotFound 404                not_found
 ├── MethodNotAllowed 405        method_not_allowed
@@ -143,6 +144,10 @@ class ConfirmationRequired(Forbidden):
 
 class SecondFactorNeeded(Forbidden):
     code, title = "second_factor_needed", "Second factor needed"
+
+
+class ReadOnly(Forbidden):
+    code, title = "read_only", "Read-only"
 
 
 class NameReserved(Forbidden):

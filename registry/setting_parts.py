@@ -68,6 +68,9 @@ class WebSettings:
         "How long requests may take to finish when the service stops",
         types.duration("0s", "1h"),
     )
+    read_only: bool = var(
+        "REGISTRY_READ_ONLY", "false", "`true`: clients may read and sign in, but change nothing", types.flag
+    )
     debug: bool = var("REGISTRY_DEBUG", "false", "asyncio's debug mode; refused in production", types.flag)
     log_level: str = var(
         "REGISTRY_LOG_LEVEL", "info", "Lowest level that is logged", types.choice("debug", "info", "warning", "error")

@@ -63,7 +63,7 @@ def set_up(app: web.Application) -> None:
         "registration": settings.accounts.registration == "open",
         "version": __version__,
         "asset": static.url,
-        "read_only": False,
+        "read_only": settings.web.read_only,
     }
     headers = {**_HEADERS, "Content-Security-Policy": _POLICY.format(images="'self' data:")}
     if public.startswith("https:"):

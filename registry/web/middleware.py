@@ -16,6 +16,7 @@ from registry.errors import (
     DatabaseUnavailable,
     Internal,
     InvalidInput,
+    ReadOnly,
     RegistryError,
     RequestTimeout,
     Unauthorized,
@@ -50,7 +51,7 @@ class Gate:
 
     `routes` maps the router's routes to ours. `sources` maps the names in `Route.credentials` to sources.
     `admit` makes another check of a request with valid credentials, and may raise Forbidden. `render_unrouted` renders
-    the errors of requests that match no route.
+    the errors of requests that match no route. `read_only` refuses requests that change something.
     """
 
     routes: Mapping[web.AbstractRoute, Route]
@@ -61,6 +62,7 @@ class Gate:
     slow_clients: SlowClientLimits = SLOW_CLIENTS
     admit: Admit | None = None
     render_unrouted: ErrorRenderer = problems.render
+    read_only: bool = False
 
     def middleware(self) -> Middleware:
         @web.middleware
@@ -126,6 +128,8 @@ class Gate:
         key = network_key(context.client) if user is None else f"user:{user.user_id}"
         context.headers = await self.limiter.hit(route.limit, key)
         _refuse_encoded_body(request)
+        if self.read_only and route.method != "GET" and not route.works_read_only:
+            raise ReadOnly("This registry is read-only. You can search, read and download, but not change anything.")
         authorise(route, user, private=self.private, hint=source.hint)
         if self.admit is not None and user is not None:
             await self.admit(request, route, user)

@@ -56,7 +56,8 @@ class Route:
     `errors` lists the errors that only some routes have: their statuses, or their classes, which also have a code.
     `expect` decides when a client that sent `Expect: 100-continue` may send its body.
     `needs_factor` is false if a user who lacks a required second factor may call the route. `publishes` is true if a
-    user without packages can become a publisher by it.
+    user without packages can become a publisher by it. `works_read_only` is true for a POST that REGISTRY_READ_ONLY
+    allows, such as a login.
     """
 
     method: str
@@ -73,6 +74,7 @@ class Route:
     credentials: str = BEARER
     needs_factor: bool = True
     publishes: bool = False
+    works_read_only: bool = False
     render_error: ErrorRenderer = problems.render
     expect: ExpectHandler | None = None
     tag: str = ""
