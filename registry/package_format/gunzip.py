@@ -1,7 +1,7 @@
 """Decompresses a gzip file as a stream, and limits how much it may contain."""
 
 import zlib
-from typing import BinaryIO
+from typing import Protocol
 
 from registry.errors import InvalidArchive
 
@@ -12,6 +12,12 @@ _RATIO_FLOOR = 1024 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
 
 
+class Readable(Protocol):
+    """A source of bytes. `read()` returns at most `size` bytes, and b"" at the end only."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
 class Gunzip:
     """The decompressed content of a gzip file that has one member. Uses little memory, whatever the file contains.
 
@@ -19,7 +25,7 @@ class Gunzip:
     decompressed bytes that were read or skipped.
     """
 
-    def __init__(self, file: BinaryIO, packed_size: int, *, max_unpacked: int, max_ratio: int) -> None:
+    def __init__(self, file: Readable, packed_size: int, *, max_unpacked: int, max_ratio: int) -> None:
         self.count = 0
         self._file = file
         self._inflater = zlib.decompressobj(_GZIP)
@@ -28,9 +34,9 @@ class Gunzip:
         self._max_unpacked = max_unpacked
         self._max_ratio = max_ratio
         self._ratio_limit = max(_RATIO_FLOOR, max_ratio * packed_size)
-        if file.read(2) != b"\x1f\x8b":
+        self._packed = file.read(_PACKED_CHUNK)
+        if not self._packed.startswith(b"\x1f\x8b"):
             raise InvalidArchive("The tarball is not gzip-compressed.")
-        file.seek(0)
 
     def read(self, size: int) -> bytes:
         """Returns the next `size` bytes. The caller limits `size`, because all of them are held in memory."""
@@ -68,7 +74,8 @@ class Gunzip:
                 if self._inflater.unused_data or self._file.read(1):
                     raise InvalidArchive("The tarball has data after its gzip stream.")
                 return False
-            packed = self._inflater.unconsumed_tail or self._file.read(_PACKED_CHUNK)
+            packed = self._packed or self._inflater.unconsumed_tail or self._file.read(_PACKED_CHUNK)
+            self._packed = b""
             try:
                 inflated = self._inflater.decompress(packed, _UNPACKED_CHUNK)
             except zlib.error as error:
