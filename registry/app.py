@@ -20,6 +20,8 @@ from registry.changes.access import Access
 from registry.changes.checkpoints import Checkpoints
 from registry.changes.feed import Feed
 from registry.changes.log import ChangeLog
+from registry.contents.keys import CONTENTS, WORKERS
+from registry.contents.reader import Contents
 from registry.db.engine import open_database
 from registry.downloads import handlers as downloads
 from registry.downloads.figures.figures import Figures
@@ -45,11 +47,13 @@ from registry.packages.upload import Receiver
 from registry.pages import frame
 from registry.pages.assets import handlers as page_assets
 from registry.pages.cookies import SessionCookie
+from registry.pages.readme import READMES, Readmes
 from registry.pages.search import handlers as search_pages
 from registry.pages.theme import handlers as theme_pages
 from registry.publishers import handlers as publishers
 from registry.publishers.issuers import open_issuers
 from registry.publishers.keys import ISSUERS
+from registry.rendering.process import Workers
 from registry.reports import handlers as reports
 from registry.sealing import Sealer
 from registry.search import handlers as search
@@ -186,6 +190,11 @@ def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterat
             app[ANNOUNCEMENTS] = announcements = Announcements(db, CHANNELS)
             app[CACHE] = cache = PackageCache(announcements)
             app[downloads.TARBALLS] = Tarballs(db, storage, cache)
+            app[CONTENTS] = contents = Contents(app[downloads.TARBALLS])
+            stack.callback(contents.close)
+            app[WORKERS] = workers = Workers()
+            stack.push_async_callback(workers.aclose)
+            app[READMES] = Readmes(contents, workers, settings.web.image_hosts)
             app[FIGURES] = Figures(db)
             app[ISSUERS] = await stack.enter_async_context(open_issuers(settings.oidc))
             log = ChangeLog(db)

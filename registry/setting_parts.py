@@ -43,6 +43,9 @@ class WebSettings:
     cors_credentials: bool = var(
         "REGISTRY_CORS_CREDENTIALS", "false", "Whether pages of those origins may send credentials", types.flag
     )
+    image_hosts: tuple[str, ...] = var(
+        "REGISTRY_IMAGE_HOSTS", "", "Hosts whose pictures READMEs may show, with commas between", urls.hosts
+    )
     trusted_proxies: tuple[str, ...] = var(
         "REGISTRY_TRUSTED_PROXIES", "", "Networks of proxies whose X-Forwarded-For is trusted", types.networks
     )

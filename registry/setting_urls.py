@@ -6,12 +6,21 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from registry.setting_types import MAX_TEXT, flag, has_controls, integer, is_loopback, matching, text, words
 
+_HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)+")
 _ENCODE = "with % @ : / ? # in a user name or password written as %25 %40 %3A %2F %3F %23"
 
 
 def origins(value: str) -> tuple[str, ...]:
     """`*`, or origins as a browser sends them (RFC 6454): lower case, without a path and without a default port."""
     return tuple(word if word == "*" else _origin(word) for word in words(value))
+
+
+def hosts(value: str) -> tuple[str, ...]:
+    """Names of hosts, in lower case, without ports and wildcards."""
+    names = tuple(word.lower() for word in words(value))
+    if not all(_HOST.fullmatch(name) for name in names):
+        raise ValueError("names of hosts such as images.example, without https:// and ports, with commas between")
+    return names
 
 
 def public_url(value: str) -> str:

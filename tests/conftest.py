@@ -58,6 +58,7 @@ STARTERS = (
     "tests/deploy/",
     "tests/devstack/",
     "tests/faults/",
+    "tests/rendering/test_process.py",
     "tests/registry_client/test_faults.py",
     "tests/registry_client/test_help.py",
     "tests/registry_client/test_stand_in.py",

@@ -19,6 +19,7 @@ BAD = {
     "REGISTRY_PORT": ["http", "65536", "-1", "٨٠", "tcp://10.0.0.1:80"],
     "REGISTRY_METRICS_PORT": ["metrics", "65536", "1.5"],
     "REGISTRY_PUBLIC_URL": ["registry.example", "ftp://registry.example", "https://u:hush@registry.example"],
+    "REGISTRY_IMAGE_HOSTS": ["https://images.example", "images.example:8443", "*.example", "images", "a b", "x/y"],
     "REGISTRY_CORS_ORIGINS": [
         "allowed.example", "https://allowed.example/", "https://allowed.example/path", "https://u@allowed.example",
         "https://allowed.example,other.example", "https://[::1", "null", "https://é.example", "https://a.example:x",

@@ -59,7 +59,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The files that differ, sorted by path. With `too_large`, no lines are compared: it says which limit is exceeded."""
+    """The files that differ, sorted by path.
+
+    `too_large` says which limit is exceeded; no lines are compared then. `lines` is the number of lines that differ.
+    """
 
     changes: Sequence[Change]
     too_large: str

@@ -110,7 +110,7 @@ class Contents:
     async def _steps(self, file: PulledFile, packed_size: int, steps: Steps[Item]) -> AsyncGenerator[Item, None]:
         items = await self._step(file, lambda: steps(unpack.opened(file, packed_size)))
         end = object()
-        while (item := await self._step(file, lambda: next(items, end))) is not end:  # type: ignore[arg-type]
+        while (item := await self._step(file, lambda: next(items, end))) is not end:
             if item is not None:
                 yield item  # type: ignore[misc]  # it is not `end`
 

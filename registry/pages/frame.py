@@ -65,7 +65,8 @@ def set_up(app: web.Application) -> None:
         "asset": static.url,
         "read_only": settings.web.read_only,
     }
-    headers = {**_HEADERS, "Content-Security-Policy": _POLICY.format(images="'self' data:")}
+    images = " ".join(["'self' data:", *(f"https://{host}" for host in settings.web.image_hosts)])
+    headers = {**_HEADERS, "Content-Security-Policy": _POLICY.format(images=images)}
     if public.startswith("https:"):
         headers[hdrs.STRICT_TRANSPORT_SECURITY] = _HSTS
     app[HEADERS] = headers

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from html import escape, unescape
 from html.parser import HTMLParser
+from itertools import pairwise
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -29,10 +30,12 @@ MAX_HIGHLIGHTED = 64 * 1024
 REL = "nofollow ugc noopener"
 
 _HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
-_TAGS = _HEADINGS | frozenset(
-    "a abbr b bdi blockquote br caption center code dd del details div dl dt em figcaption figure hr i img ins kbd li"
-    " ol p pre q s samp small span strike strong sub summary sup table tbody td tfoot th thead tr u ul var".split()
-)
+_TAGS = _HEADINGS | {
+    "a", "abbr", "b", "bdi", "blockquote", "br", "caption", "center", "code", "dd", "del", "details", "div", "dl", "dt",
+    "em", "figcaption", "figure", "hr", "i", "img", "ins", "kbd", "li", "ol", "p", "pre", "q", "s", "samp", "small",
+    "span", "strike", "strong", "sub", "summary", "sup", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "u",
+    "ul", "var",
+}  # fmt: skip
 _ALIGNED = ("div", "img", "p", "td", "th", *_HEADINGS)
 _ATTRIBUTES = {
     **{tag: {"align"} for tag in _ALIGNED},
@@ -90,7 +93,7 @@ def render(text: str, targets: Mapping[str, Target], hosts: Sequence[str], prefi
     html = _clean(text)
     if html is None:
         return {"html": None, "asked": []}
-    rewriter = _Rewriter(html, targets, frozenset(hosts), prefix, shift)
+    rewriter = _Rewriter(html, targets, hosts, prefix, shift)
     return {"html": rewriter.rewritten(), "asked": list(rewriter.asked)}
 
 
@@ -119,7 +122,8 @@ def _parser() -> MarkdownIt:
 
     options = {"html": True, "linkify": True, "maxNesting": MAX_NESTING, "highlight": coloured}
     parser = MarkdownIt("commonmark", options).enable(["table", "strikethrough", "linkify"])
-    parser.validateLink = lambda _url: True  # type: ignore[method-assign]  # the cleaner removes what is no link
+    # The cleaner removes addresses that are no links.
+    parser.validateLink = lambda url: True  # type: ignore[method-assign]  # noqa: ARG005
     parser.linkify.set({"fuzzy_link": False, "fuzzy_email": False})  # type: ignore[union-attr]  # it is installed
     return parser
 
@@ -127,7 +131,7 @@ def _parser() -> MarkdownIt:
 def _add_ids(tokens: Sequence[Token]) -> None:
     """Gives each heading an id made of its text. Equal ones get a number, as on the usual hosts of repositories."""
     counts: dict[str, int] = {}
-    for heading, inline in zip(tokens, tokens[1:], strict=False):
+    for heading, inline in pairwise(tokens):
         if heading.type != "heading_open":
             continue
         parts = (part.content for part in inline.children or () if part.type in ("text", "code_inline", "image"))
@@ -166,14 +170,12 @@ def _depth(html: str) -> int:
 class _Rewriter(HTMLParser):
     """Rewrites the cleaned HTML of a text. The cleaner closes each element and escapes each value."""
 
-    def __init__(
-        self, html: str, targets: Mapping[str, Target], hosts: frozenset[str], prefix: str, shift: int
-    ) -> None:
+    def __init__(self, html: str, targets: Mapping[str, Target], hosts: Sequence[str], prefix: str, shift: int) -> None:
         super().__init__(convert_charrefs=False)
         self.asked: dict[str, None] = {}
         self._html = html
         self._targets = targets
-        self._hosts = hosts
+        self._origins = {f"https://{host}" for host in hosts}
         self._prefix = prefix
         self._shift = shift
         self._out: list[str] = []
@@ -256,9 +258,9 @@ class _Rewriter(HTMLParser):
         if url.startswith("#"):
             return {"href": self._within(unquote(url[1:])), "src": None}
         if _SCHEME.match(url):
-            host = _host(url)
-            shown = picture and url.lower().startswith("https:") and host in self._hosts
-            return {"href": url if host else None, "src": url if shown else None}
+            origin = _origin(url)
+            shown = picture and origin in self._origins
+            return {"href": url if origin else None, "src": url if shown else None}
         if not url or url not in self._targets:
             if url and len(self.asked) < MAX_TARGETS:
                 self.asked[url] = None
@@ -272,13 +274,14 @@ class _Rewriter(HTMLParser):
         return None
 
 
-def _host(url: str) -> str:
-    """The host of an address with http or https. "" for other addresses."""
+def _origin(url: str) -> str:
+    """The scheme, host and port of an address with http or https. "" for other addresses."""
     try:
         parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port is not None else ""
     except ValueError:
         return ""
-    return (parts.hostname or "") if parts.scheme in ("http", "https") else ""
+    return f"{parts.scheme}://{parts.hostname}{port}" if parts.scheme in ("http", "https") and parts.hostname else ""
 
 
 def _rel(href: str) -> list[tuple[str, str]]:

@@ -1,0 +1,127 @@
+"""READMEs and guides as HTML. Relative links of a README lead to the files of its version."""
+
+import posixpath
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, unquote
+
+from aiohttp import web
+from cachetools import LRUCache
+from markupsafe import Markup
+
+from registry.contents.files import Listing
+from registry.contents.reader import Contents
+from registry.errors import NotFound, Unavailable
+from registry.pages import text
+from registry.rendering.markdown import Rendered, Target
+from registry.rendering.process import NotRendered, Workers
+
+CACHE_BYTES = 32 << 20
+RAW, PICTURE = "raw=1", "picture=1"
+
+Resolve = Callable[[Sequence[str]], Awaitable[Mapping[str, Target]]]
+
+_RENDERED = Markup('<div class="prose" dir="auto">{}</div>')
+_PLAIN = Markup('<div class="prose" dir="auto"><pre class="plain" tabindex="0">{}</pre></div>')
+_NOWHERE: Target = {"href": None, "src": None}
+
+
+class Readmes:
+    """Renders Markdown. `image_hosts` are the hosts from which pictures may be shown."""
+
+    def __init__(self, contents: Contents, workers: Workers, image_hosts: Sequence[str]) -> None:
+        self._contents = contents
+        self._workers = workers
+        self._image_hosts = image_hosts
+        self._cache: LRUCache[tuple[str, ...], Markup] = LRUCache(CACHE_BYTES, getsizeof=lambda html: 2 * len(html))
+
+    async def of_version(self, info: Mapping[str, Any]) -> Markup:
+        """The README of a version, which has the members of `registry.packages.read.VersionInfo`. "" if it has none.
+
+        A README that can't be rendered is shown as plain text.
+        """
+        readme = info["readme"]
+        if not readme.strip():
+            return Markup()
+        key = (info["name"], info["version"], info["checksum"])
+        found: Markup | None = self._cache.get(key)
+        if found is not None:
+            return found
+        try:
+            found = await self._rendered(readme, "readme-", 1, lambda asked: self._files_of(info, asked))
+        except NotRendered as refused:
+            found = _PLAIN.format(readme)
+            if not refused.is_final:
+                return found
+        except Unavailable:  # the tarball can't be read now; the text can
+            return _PLAIN.format(readme)
+        if 2 * len(found) <= CACHE_BYTES:
+            self._cache[key] = found
+        return found
+
+    async def guide(self, guide: str, links: Mapping[str, str], *, shift: int = 1) -> Markup:
+        """A guide of this project. `links` maps its relative links, without fragments, to addresses."""
+
+        async def resolve(asked: Sequence[str]) -> Mapping[str, Target]:
+            return {target: _in_guides(target, links) for target in asked}
+
+        try:
+            return await self._rendered(guide, "guide-", shift, resolve)
+        except NotRendered:
+            return _PLAIN.format(guide)
+
+    async def _rendered(self, markdown: str, prefix: str, shift: int, resolve: Resolve) -> Markup:
+        """Raises NotRendered, and what `resolve` raises."""
+        given: dict[str, Any] = {"text": markdown, "hosts": self._image_hosts, "prefix": prefix, "shift": shift}
+        done: Rendered = await self._workers.call("markdown", targets={}, **given)
+        if done["asked"]:
+            targets: dict[str, Target] = dict.fromkeys(done["asked"], _NOWHERE) | dict(await resolve(done["asked"]))
+            done = await self._workers.call("markdown", targets=targets, **given)
+        html = done["html"]
+        return _PLAIN.format(markdown) if html is None else _RENDERED.format(Markup(html))  # noqa: S704  # it is cleaned
+
+    async def _files_of(self, info: Mapping[str, Any], asked: Sequence[str]) -> Mapping[str, Target]:
+        try:
+            row = await self._contents.find(info["name"], info["version"])
+            listing = await self._contents.listing(row)
+        except NotFound:
+            listing = Listing([])
+        top = files_url(info["name"], info["version"])
+        return {target: in_files(target, listing, top, info["repository"]) for target in asked}
+
+
+READMES = web.AppKey("readmes", Readmes)
+
+
+def files_url(name: str, version: str, path: str = "") -> str:
+    """The address of a file or a folder of a version. The path of the top folder is ""."""
+    top = f"/packages/{quote(name)}/{quote(version)}/files"
+    return f"{top}/{quote(path)}" if path else top
+
+
+def in_files(target: str, listing: Listing, top: str, repository: str) -> Target:
+    """Where the relative link `target` of a README leads: to a file or folder of the version, else to `repository`.
+
+    `top` is the address of the version's top folder. A link that leaves this folder leads nowhere.
+    """
+    path, fragment = re.fullmatch(r"([^?#]*)(?:\?[^#]*)?((?:#.*)?)", target, re.DOTALL).groups()  # type: ignore[union-attr]
+    path = posixpath.normpath(unquote(path).lstrip("/") or ".")
+    if path == ".." or path.startswith("../"):
+        return _NOWHERE
+    file = listing.find(path)
+    if file is not None:
+        address = f"{top}/{quote(path)}"
+        return {"href": address + fragment, "src": f"{address}?{PICTURE}" if file.is_picture else None}
+    if path == "." and listing.files:
+        return {"href": top, "src": None}
+    if listing.has_folder(path):
+        return {"href": f"{top}/{quote(path)}", "src": None}
+    return {"href": text.address(repository) or None, "src": None}
+
+
+def _in_guides(target: str, links: Mapping[str, str]) -> Target:
+    path, hash_sign, fragment = target.partition("#")
+    if path not in links:
+        return _NOWHERE
+    return {"href": f"{links[path]}#guide-{fragment}" if hash_sign else links[path], "src": None}
