@@ -11,14 +11,15 @@ TEXTS = st.lists(st.sampled_from("abc\r"), max_size=40).map("\n".join)
 
 def patched(old, hunks):
     """`old` with the hunks applied, as a program that patches files does it."""
-    before, after, at = differ.split(old), [], 0
+    before, after, at, added = differ.split(old), [], 0, False
     for hunk in hunks:
         after += before[at : hunk["old"] - 1]
         at = hunk["old"] - 1
         assert len(after) == hunk["new"] - 1
         for sign, text in hunk["lines"]:
             if sign == differ.NOTE:
-                after[-1:] = [line.removesuffix("\n") for line in after[-1:]] if added else after[-1:]
+                if added:
+                    after[-1] = after[-1].removesuffix("\n")
                 continue
             added = sign != differ.REMOVED
             line = text.removesuffix("␍") + ("\r" if text.endswith("␍") else "") + "\n"

@@ -71,8 +71,9 @@ def test_relative_links_are_asked_for_and_then_lead_where_the_answer_says():
 @pytest.mark.parametrize(
     "address",
     [
-        "javascript:alert(1)", "JaVaScRiPt:alert(1)", "java\tscript:alert(1)", "&#106;avascript:alert(1)", " javascript:x",
-        "data:text/html,x", "vbscript:x", "mailto:a@b.example", "file:///etc/passwd", "http:", "https://[", "ftp://a.example/",
+        "javascript:alert(1)", "JaVaScRiPt:alert(1)", "java\tscript:alert(1)", "&#106;avascript:alert(1)",
+        " javascript:x", "data:text/html,x", "vbscript:x", "mailto:a@b.example", "file:///etc/passwd", "http:", "https://[",
+        "ftp://a.example/",
     ],
 )  # fmt: skip
 def test_only_http_links_are_links(address):

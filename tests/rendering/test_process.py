@@ -1,6 +1,7 @@
 import asyncio
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -65,8 +66,7 @@ async def test_a_cancelled_request_ends_its_process(workers):
 async def test_the_processes_have_no_environment(workers, monkeypatch):
     monkeypatch.setenv("REGISTRY_SECRET_KEY", "hush")
     await workers.call("highlight", text="1", filename="a.py")
-    with open(f"/proc/{workers._idle[0].pid}/environ", "rb") as file:
-        assert b"hush" not in file.read()
+    assert b"hush" not in Path(f"/proc/{workers._idle[0].pid}/environ").read_bytes()
 
 
 async def test_only_so_many_wait_and_work(workers):
