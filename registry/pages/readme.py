@@ -14,8 +14,8 @@ from registry.contents.files import Listing
 from registry.contents.reader import Contents
 from registry.errors import NotFound, Unavailable
 from registry.pages import text
-from registry.rendering.markdown import Rendered, Target
 from registry.rendering.process import NotRendered, Workers
+from registry.rendering.protocol import Rendered, Target
 
 CACHE_BYTES = 32 << 20
 RAW, PICTURE = "raw=1", "picture=1"

@@ -16,9 +16,9 @@ from urllib.parse import unquote, urlsplit
 import nh3
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
-from typing_extensions import TypedDict
 
 from registry.rendering import highlighter
+from registry.rendering.protocol import Rendered, Target
 
 MAX_CHARACTERS = 1 << 20
 MAX_TARGETS = 2000
@@ -65,23 +65,6 @@ _ELEMENT = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
 _BLANKS = re.compile(r"[\x00-\x20\x7f]+")
 _NOT_IN_SLUGS = re.compile(r"[^\w\- ]")
-
-
-class Target(TypedDict):
-    """Where a relative link leads. `href` is None if it leads nowhere, `src` is None if it is no picture to show."""
-
-    href: str | None
-    src: str | None
-
-
-class Rendered(TypedDict):
-    """`html` is None if the text must be shown as plain text.
-
-    `asked` lists the relative targets of links and pictures that `targets` did not have. Render again with them.
-    """
-
-    html: str | None
-    asked: list[str]
 
 
 def render(text: str, targets: Mapping[str, Target], hosts: Sequence[str], prefix: str, shift: int) -> Rendered:

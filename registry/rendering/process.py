@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from registry.rendering.worker import LENGTH_BYTES
+from registry.rendering.protocol import LENGTH_BYTES
 
 PROCESSES = 2
 MAX_WAITING = 64

@@ -3,7 +3,7 @@
 Some texts take a parser hours, and a thread can't be stopped. This process stops itself after the given processor
 time, and the service ends it if it answers too late. It gets no environment and opens no file or connection.
 
-Requests and answers are JSON with a length of four bytes in front. The process ends when its input ends.
+The process ends when its input ends.
 """
 
 import resource
@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 import orjson
 
 from registry.rendering import differ, highlighter, markdown
+from registry.rendering.protocol import LENGTH_BYTES
 
-LENGTH_BYTES = 4
 MEMORY_BYTES = 1 << 30
 
 _WORK: Mapping[str, Callable[..., Any]] = {
