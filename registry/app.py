@@ -110,7 +110,8 @@ ROUTES = (*API, *PAGES)
 LIMITS: dict[str, Limit] = {route.limit.name: route.limit for route in ROUTES if route.limit is not None}
 # These words have routes of their own, so they must not match as parameters.
 ID_IN_PATH = "{id:(?!(?:login|options|report)$)[^{}/]+}"
-VERSION_IN_PATH = "{version:(?!(?:audit|invitations|owners|publishers|report|stats|transfer|versions)$)[^{}/]+}"
+_WORDS_OF_PACKAGE = "audit|dependents|invitations|owners|publishers|report|stats|transfer|versions"
+VERSION_IN_PATH = f"{{version:(?!(?:{_WORDS_OF_PACKAGE})$)[^{{}}/]+}}"
 
 
 def create_app(

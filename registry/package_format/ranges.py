@@ -18,22 +18,30 @@ _STRAY_STARS = re.compile(r"(?:[0-9]\*|\*[0-9v])[^ ]*\*|\*[^ ]*(?:[0-9]\*|\*[0-9
 
 def range_problem(text: str) -> str | None:
     """Why `text` is not a valid range, as a text for the client, or None if it is valid."""
+    try:
+        parsed(text)
+    except ValueError as problem:
+        return str(problem)
+    return None
+
+
+def parsed(text: str) -> list[list[nodesemver.Comparator]]:
+    """The comparators of each alternative of a range. Raises ValueError, with a text for the client, if it is none."""
     if len(text) > MAX_RANGE:
-        return f"a range has at most {MAX_RANGE} characters"
-    return None if _is_range(text) else f"{text!a} is not a version range"
-
-
-def _is_range(text: str) -> bool:
+        raise ValueError(f"a range has at most {MAX_RANGE} characters")
     # nodesemver takes cubic time for many blanks, "v" and "=", and its \d and \s also match beyond ASCII.
     plain = _BUILD.sub("", _SPACES.sub(" ", text))
+    not_a_range = ValueError(f"{text!a} is not a version range")
     if not plain.isascii() or not plain.isprintable() or _LONG_PREFIX.search(plain) or _npm_refuses(plain):
-        return False
+        raise not_a_range
     try:
-        parsed = nodesemver.make_range(plain, loose=False)
+        groups: list[list[nodesemver.Comparator]] = nodesemver.make_range(plain, loose=False).set
     except ValueError:
-        return False
-    limits = (comparator.semver for group in parsed.set for comparator in group)
-    return all(limit is nodesemver.ANY or max(limit.major, limit.minor, limit.patch) <= _MAX_NUMBER for limit in limits)
+        raise not_a_range from None
+    limits = (comparator.semver for group in groups for comparator in group)
+    if any(each is not nodesemver.ANY and max(each.major, each.minor, each.patch) > _MAX_NUMBER for each in limits):
+        raise not_a_range
+    return groups
 
 
 def _npm_refuses(plain: str) -> bool:

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from aiohttp import web
+from typing_extensions import TypedDict
 
 from registry.accounts.requests import principal_of, visible_packages
 from registry.errors import (
@@ -23,16 +24,27 @@ from registry.errors import (
     VersionExists,
 )
 from registry.keys import DB, STORAGE
-from registry.package_format import fields, manifest, names, versions
+from registry.package_format import fields, manifest, names, range_sets, versions
 from registry.packages import manage, publish, read
 from registry.packages.bodies import DELETES, PackageChange, Yank, message_of, reason_of
+from registry.packages.dependencies import dependents
 from registry.packages.inspection import InspectionPool
 from registry.packages.listing import page as listing
 from registry.packages.listing.store import SORTS
 from registry.packages.requests import CACHE, PACKAGE, PACKAGES, VERSION, name_of, redirect_look_alikes, version_of
 from registry.packages.rights import Action, check_credentials
 from registry.packages.upload import MAX_IDEMPOTENCY_KEY, Receiver, continue_later
-from registry.web.parsing import PAGE_PARAMETERS, flag_of, parse_page, read_body
+from registry.web import paging
+from registry.web.cursor import decode, encode
+from registry.web.parsing import (
+    DEFAULT_LIMIT,
+    MAX_LIMIT,
+    PAGE_PARAMETERS,
+    flag_of,
+    parse_number,
+    parse_page,
+    read_body,
+)
 from registry.web.responses import json_response, metadata_response, render, rendered_response
 from registry.web.route import READS, SIGNED_IN, Limit, Route, group, header, query
 
@@ -184,6 +196,39 @@ async def update_package(request: web.Request) -> web.StreamResponse:
     return json_response(await read.package_info(request.app[DB], name, hidden=True))
 
 
+class DependentsPage(TypedDict):
+    """`next_cursor` is None on the last page."""
+
+    dependents: list[dependents.Dependent]
+    next_cursor: str | None
+    limit: int
+
+
+@redirect_look_alikes
+async def list_dependents(request: web.Request) -> web.StreamResponse:
+    """The packages whose latest version depends on this package, by name. With `range`, only those whose own range has
+    a version in common with it, published or not.
+    """
+    name, given, errors = name_of(request), request.query, list[FieldError]()
+    limit = min(parse_number(given, "limit", errors, DEFAULT_LIMIT, low=1), MAX_LIMIT)
+    after, wanted = "", None
+    try:
+        wanted = range_sets.parse(given["range"]) if "range" in given else None
+    except ValueError as wrong:
+        errors.append({"field": "range", "message": str(wrong)})
+    try:
+        after = str(decode(given["cursor"], "dependents", (str,))[0]) if "cursor" in given else ""
+    except ValueError as wrong:
+        errors.append({"field": "cursor", "message": str(wrong)})
+    if errors:
+        raise InvalidInput.of(errors)
+    found, following = await dependents.dependents_page(
+        request.app[DB], name, wanted, limit, after, visible_packages(request)
+    )
+    next_cursor = None if following is None else encode("dependents", (following,))
+    return metadata_response(request, {"dependents": found, "next_cursor": next_cursor, "limit": limit})
+
+
 _TEXT = {"type": "string"}
 _TARBALL = {"type": "string", "format": "binary"}
 METADATA_SCHEMA: dict[str, Any] = {
@@ -263,6 +308,9 @@ ROUTES = group(
           example={"deprecated": True, "message": "Use hello-planet.", "successor": "hello-planet"}),
     Route("GET", f"{PACKAGE}/versions", list_versions, "All version numbers, ascending", limit=READS,
           answers={200: read.VersionNames, 301: None, 304: None}, errors=(Quarantined,)),
+    Route("GET", f"{PACKAGE}/dependents", list_dependents, "The packages that depend on a package", limit=READS,
+          parameters=(query("range", _TEXT, "A version range in npm's syntax"), *paging.PARAMETERS),
+          answers={200: DependentsPage, 301: None, 304: None}, errors=(Quarantined,)),
     Route("GET", VERSION, get_version, "One version, or the latest one with `latest`", limit=READS,
           answers={200: read.VersionInfo, 301: None, 304: None}, errors=(Quarantined,)),
     Route("PATCH", VERSION, yank_version, "Yank a version, or undo the yank", SIGNED_IN,

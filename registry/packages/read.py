@@ -179,7 +179,7 @@ async def package_info(db: Database, name: str, *, hidden: bool = False) -> Pack
     With `hidden`, it also shows a package that is in quarantine or has no version: to somebody who just changed it.
     """
     async with db.read(snapshot=True) as conn:
-        row = await _found(conn, await store.package(conn, name, hidden=hidden), name, no_package(name))
+        row = await found(conn, await store.package(conn, name, hidden=hidden), name, no_package(name))
         listed = await store.versions(conn, row.id)
     return {
         "id": row.id,
@@ -215,7 +215,7 @@ async def version_info(db: Database, name: str, version: str, *, hidden: bool = 
     """
     async with db.read() as conn:
         row = await store.version(conn, name, None if version == LATEST else canonical_of(version), hidden=hidden)
-        row = await _found(conn, row, name, no_version(name, version))
+        row = await found(conn, row, name, no_version(name, version))
     _check_address(row, name, version)
     manifest = row.manifest
     if row.is_manifest_jsonb:
@@ -249,7 +249,7 @@ async def blob(db: Database, name: str, version: str) -> Row:
     """The row for serving a tarball, with the columns of store.blob(). Raises NotFound, OtherSpelling, Quarantined."""
     async with db.read() as conn:
         row = await store.blob(conn, name, None if version == LATEST else canonical_of(version))
-        row = await _found(conn, row, name, no_version(name, version))
+        row = await found(conn, row, name, no_version(name, version))
     _check_address(row, name, version)
     return row
 
@@ -258,14 +258,14 @@ async def version_names(db: Database, name: str) -> VersionNames:
     """The live versions, ascending by SemVer precedence. Raises NotFound, OtherSpelling, Quarantined."""
     async with db.read() as conn:
         rows = await store.version_names(conn, name)
-        first = await _found(conn, rows[0] if rows else None, name, no_package(name))
+        first = await found(conn, rows[0] if rows else None, name, no_package(name))
     return {"name": first.name, "versions": [row.version for row in rows]}
 
 
 async def package_stats(db: Database, name: str) -> PackageStats:
     """A package's downloads, read in one snapshot. Raises NotFound, OtherSpelling, Quarantined."""
     async with db.read(snapshot=True) as conn:
-        row = await _found(conn, await store.package(conn, name), name, no_package(name))
+        row = await found(conn, await store.package(conn, name), name, no_package(name))
         listed = await store.versions(conn, row.id)
     return {
         "name": row.name,
@@ -303,7 +303,7 @@ def deprecation_of(row: Row) -> Deprecation | None:
     return {"message": row.deprecated, "successor": row.deprecation_successor, "at": row.deprecation_at}
 
 
-async def _found(conn: Connection, row: Row | None, name: str, missing: NotFound) -> Row:
+async def found(conn: Connection, row: Row | None, name: str, missing: NotFound) -> Row:
     """Returns the row if its package is called `name`. Without a row, it finds out why and raises the error.
 
     Raises Quarantined, OtherSpelling, or else `missing`.

@@ -85,6 +85,7 @@ ROWS: dict[str, Row] = {
     f"GET {API}/packages/{{name}}": READERS,
     f"PATCH {API}/packages/{{name}}": YANKERS,
     f"GET {API}/packages/{{name}}/versions": READERS,
+    f"GET {API}/packages/{{name}}/dependents": READERS,
     f"GET {API}/packages/{{name}}/stats": READERS,
     f"GET {API}/packages/{{name}}/badge/{{badge}}.svg": READERS,
     f"GET {API}/packages/{{name}}/{{version}}": READERS,

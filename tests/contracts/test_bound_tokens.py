@@ -10,7 +10,7 @@ from tests.web.shape import case
 READS = (
     "/packages/{name}", "/packages/{name}/versions", "/packages/{name}/1.0.0", "/packages/{name}/latest",
     "/packages/{name}/1.0.0/tarball", "/packages/{name}/latest/tarball", "/packages/{name}/stats",
-    "/packages/{name}/badge/version.svg",
+    "/packages/{name}/badge/version.svg", "/packages/{name}/dependents",
 )  # fmt: skip
 WORDS = {"description": "Spectral analysis of starlight", "license": "MIT", "keywords": ["astronomy"]}
 HIDDEN = ("spectral-dust", "spectral-gas")

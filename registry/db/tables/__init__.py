@@ -23,6 +23,7 @@ from registry.db.tables.factors import (
 )
 from registry.db.tables.mail import mail_tokens
 from registry.db.tables.packages import (
+    dependents,
     idempotency_keys,
     invitations,
     package_owners,
@@ -43,6 +44,7 @@ __all__ = [
     "changes",
     "consumers",
     "dashboard_failures",
+    "dependents",
     "doctor_runs",
     "download_batches",
     "download_days",

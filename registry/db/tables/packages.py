@@ -170,6 +170,21 @@ sa.Index(
     postgresql_where=sa.and_(package_versions.c.deleted_at.is_not(None), package_versions.c.swept_at.is_(None)),
 )
 
+# Which packages depend on which, by their latest versions. Hidden packages are left out. Triggers on `packages` update
+# it (migration 0029).
+dependents = sa.Table(
+    "dependents",
+    metadata,
+    # The `similarity_key` of the name in the manifest, whether or not there is such a package.
+    sa.Column("dependency", sa.Text(collation="C"), primary_key=True),
+    # The name of the package that depends on it; `package_id` is its id.
+    sa.Column("dependent", sa.Text(collation="C"), primary_key=True),
+    sa.Column(
+        "package_id", sa.BigInteger, sa.ForeignKey("packages.id", ondelete="CASCADE"), nullable=False, index=True
+    ),
+    sa.Column("range", sa.Text, nullable=False),
+)
+
 # The numbers of visible packages and of versions that are not deleted: the sums of all slots. Triggers update them
 # (migration 0003).
 totals = sa.Table(
