@@ -33,7 +33,7 @@ def publish(conn: sa.Connection, name: str, version: str, needs: str) -> None:
 
 
 def test_packages_from_before_and_since_are_listed(empty: DatabaseSettings):
-    migrate.upgrade(empty, "0028")
+    migrate.upgrade(empty, "0030")
     with connect(empty) as conn:
         conn.execute(sa.text(USER))
         for name in ("a", "b", "c", "d", "hidden"):

@@ -171,7 +171,7 @@ sa.Index(
 )
 
 # Which packages depend on which, by their latest versions. Hidden packages are left out. Triggers on `packages` update
-# it (migration 0029).
+# it (migration 0031).
 dependents = sa.Table(
     "dependents",
     metadata,

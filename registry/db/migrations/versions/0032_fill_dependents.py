@@ -3,12 +3,12 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0030"
-down_revision = "0029"
+revision = "0032"
+down_revision = "0031"
 
 BATCH = 2_000
 # The lock keeps out publishes to the packages of a batch. A package that changed before the lock was granted has a
-# latest version that this statement's snapshot lacks, so only the trigger of revision 0029 lists its dependencies.
+# latest version that this statement's snapshot lacks, so only the trigger of revision 0031 lists its dependencies.
 FILL = """
 WITH chosen AS MATERIALIZED (
     SELECT id, name, latest_version_id FROM packages WHERE id > :after AND id <= :until FOR NO KEY UPDATE

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0029"
-down_revision = "0028"
+revision = "0031"
+down_revision = "0030"
 
 # A trigger keeps the table correct while an earlier release, which doesn't know it, still writes. The releases that it
 # sees most often have the dependencies of the release before, so it compares them first.
