@@ -17,7 +17,7 @@ from registry.keys import SETTINGS
 from registry.pages import cookies, csrf, static, text
 from registry.pages.forms import CODE, PASSWORD, Form, NotConfirmed
 from registry.web import problems
-from registry.web.answers import NO_STORE, add_vary
+from registry.web.answers import NO_STORE, add_vary, compress
 from registry.web.context import CONTEXT
 from registry.web.responses import matches, tag_of
 from registry.web.route import COOKIE, READ, READS, Handler, Limit, Route
@@ -218,10 +218,9 @@ def _response(
             return response
     response = web.Response(body=body, status=status, content_type="text/html", charset="utf-8", headers=sent)
     add_vary(response.headers, hdrs.COOKIE)
-    add_vary(response.headers, hdrs.ACCEPT_ENCODING)
     csrf.finish(request, response)
     if len(body) >= MIN_COMPRESSED:
-        response.enable_compression()
+        compress(request, response)
     return response
 
 

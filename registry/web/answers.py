@@ -56,6 +56,13 @@ def add_vary(headers: "CIMultiDict[str]", name: str) -> None:
         headers[hdrs.VARY] = ", ".join([*names, name])
 
 
+def compress(request: web.Request, response: web.StreamResponse) -> None:
+    """Compresses the body with gzip if the client accepts that."""
+    add_vary(response.headers, hdrs.ACCEPT_ENCODING)
+    if "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "").lower():
+        response.enable_compression(web.ContentCoding.gzip)
+
+
 def complete(request: web.Request, response: web.StreamResponse) -> None:
     """Adds the headers that every answer has. Call it before the head of the answer is sent."""
     context, headers, app = request[CONTEXT], response.headers, request.app

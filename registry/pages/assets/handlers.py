@@ -4,7 +4,7 @@ from aiohttp import hdrs, web
 
 from registry.errors import NotFound
 from registry.pages import static
-from registry.web.answers import add_vary
+from registry.web.answers import compress
 from registry.web.route import OPEN, READS, Route
 
 FOR_EVER = "public, max-age=31536000, immutable"
@@ -23,8 +23,7 @@ async def get_asset(request: web.Request) -> web.StreamResponse:
         charset="utf-8",
         headers={hdrs.CACHE_CONTROL: FOR_EVER if is_current else "no-cache", hdrs.ETAG: f'W/"{asset.tag}"'},
     )
-    add_vary(response.headers, hdrs.ACCEPT_ENCODING)
-    response.enable_compression()
+    compress(request, response)
     return response
 
 
