@@ -56,12 +56,21 @@ def authorize(who: Principal, action: Action, package: str, role: str | None) ->
     """
     check_credentials(who, action, package)
     rule = action.value
-    if role in rule.roles or (rule.admins and who.is_admin):
+    if _has_role(who, rule, role):
         return
     allowed = [f"its {name}s" for name in (OWNER, MAINTAINER) if name in rule.roles]
     if rule.admins:
         allowed.append("admins")
     raise Forbidden(f"You may not {rule.phrase} {package}: only {' and '.join(allowed)} may.")
+
+
+def may(who: Principal, action: Action, package: str, role: str | None) -> bool:
+    """Whether `authorize` would let `who` do `action`."""
+    return who.may(action.value.scope, package) and _has_role(who, action.value, role)
+
+
+def _has_role(who: Principal, rule: _Rule, role: str | None) -> bool:
+    return role in rule.roles or (rule.admins and who.is_admin)
 
 
 def quarantined(package: str, reason: str) -> Quarantined:

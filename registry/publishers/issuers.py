@@ -95,6 +95,11 @@ class Issuers:
         """Whether publishers of this kind may name the issuer."""
         return (kind, url) in self._allowed
 
+    def of_kind(self, kind: str) -> list[str]:
+        """The issuers that publishers of this kind may name, the default one first."""
+        allowed = sorted(url for each, url in self._allowed if each == kind)
+        return sorted(allowed, key=lambda url: url != self._defaults.get(kind))
+
     def default(self, kind: str) -> str:
         """The issuer of a publisher of the kind github or gitlab that names none: the operator's, or the public one."""
         return self._defaults[kind]
