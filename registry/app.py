@@ -46,10 +46,15 @@ from registry.packages.requests import CACHE
 from registry.packages.upload import Receiver
 from registry.pages import frame
 from registry.pages.assets import handlers as page_assets
+from registry.pages.audit import handlers as audit_pages
 from registry.pages.cookies import SessionCookie
+from registry.pages.invitations import handlers as invitation_pages
+from registry.pages.publishers import handlers as publisher_pages
 from registry.pages.readme import READMES, Readmes
 from registry.pages.search import handlers as search_pages
+from registry.pages.settings import handlers as settings_pages
 from registry.pages.theme import handlers as theme_pages
+from registry.pages.webhooks import handlers as webhook_pages
 from registry.publishers import handlers as publishers
 from registry.publishers.issuers import open_issuers
 from registry.publishers.keys import ISSUERS
@@ -101,6 +106,11 @@ API: tuple[Route, ...] = (
     *operations.ROUTES,
 )
 PAGES: tuple[Route, ...] = (
+    *settings_pages.ROUTES,
+    *invitation_pages.ROUTES,
+    *webhook_pages.ROUTES,
+    *publisher_pages.ROUTES,
+    *audit_pages.ROUTES,
     *search_pages.ROUTES,
     *page_assets.ROUTES,
     *theme_pages.ROUTES,

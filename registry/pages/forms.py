@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 from multidict import MultiDict
 
-from registry.accounts.requests import principal_of
+from registry.accounts.requests import MAX_ID_DIGITS, principal_of
 from registry.accounts.sessions import manage as sessions
 from registry.errors import ConfirmationRequired, InvalidInput, RegistryError, UnsupportedMediaType
 from registry.factors import proof
@@ -41,6 +41,11 @@ class Form:
     def list(self, name: str) -> list[str]:
         """All values of a field, such as of checkboxes."""
         return self.fields.getall(name, [])
+
+    def number(self, name: str) -> int:
+        """The id in a hidden field; 0, which no row has, for anything else."""
+        text = self[name]
+        return int(text) if text.isascii() and text.isdigit() and len(text) <= MAX_ID_DIGITS else 0
 
     def refused(self, error: RegistryError, **names: str) -> "Form":
         """The form with what `error` says of its fields, to show it again.

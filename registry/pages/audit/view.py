@@ -11,14 +11,13 @@ from multidict import MultiDict
 
 from registry.audit.read import AuditEntry, AuditPage
 from registry.audit.requests import csv_response, is_csv, wanted
-from registry.audit.store import Filters
 from registry.errors import InvalidInput
 from registry.pages.forms import Form
 from registry.pages.frame import render
 
 MAX_VALUE = 300
 
-Read = Callable[[Filters, int, int], Awaitable[AuditPage]]
+Read = Callable[..., Awaitable[AuditPage]]
 """Reads a page of entries by (filters, id below which they are, number)."""
 
 

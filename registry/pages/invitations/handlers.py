@@ -5,9 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
-from registry.accounts.identity import Principal
 from registry.accounts.requests import principal_of
-from registry.db.engine import Database
 from registry.errors import Conflict, EmailNotVerified, NotFound
 from registry.keys import DB
 from registry.owners import invite
@@ -36,9 +34,7 @@ async def decline_invitation_form(request: web.Request) -> web.StreamResponse:
     return await _answer(request, invite.decline, "declined")
 
 
-async def _answer(
-    request: web.Request, answer: Callable[[Database, Principal, int], Awaitable[Any]], done: str
-) -> web.Response:
+async def _answer(request: web.Request, answer: Callable[..., Awaitable[Any]], done: str) -> web.Response:
     form = await read_form(request)
     try:
         await answer(request.app[DB], principal_of(request), form.number("id"))
@@ -49,9 +45,15 @@ async def _answer(
 
 async def _show(request: web.Request, problem: str = "", status: int = 200) -> web.Response:
     found = await invite.my_invitations(request.app[DB], principal_of(request), 0, SHOWN)
-    done = DONE.get(request.query.get("done", ""), "")
-    values = {"invitations": found, "problem": problem, "done": done}
-    return render(request, "invitations/page.html", title="Invitations", status=status, **values)
+    return render(
+        request,
+        "invitations/page.html",
+        title="Invitations",
+        status=status,
+        invitations=found,
+        problem=problem,
+        done=DONE.get(request.query.get("done", ""), ""),
+    )
 
 
 ROUTES = (

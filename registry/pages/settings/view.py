@@ -112,13 +112,9 @@ async def _lists(request: web.Request, who: Principal, found: Standing, rights: 
     db, name = request.app[DB], found.name
     return {
         "members": await members.list_members(db, who, name) if rights.audit else [],
-        "invitations": (
-            await invite.package_invitations(db, who, name, 0, invite.MAX_OPEN) if rights.audit else []
-        ),
+        "invitations": (await invite.package_invitations(db, who, name, 0, invite.MAX_OPEN) if rights.audit else []),
         "publishers": (
-            await publishers.list_of_package(db, who, name, 0, publishers.MAX_OF_PACKAGE)
-            if rights.publishers
-            else []
+            await publishers.list_of_package(db, who, name, 0, publishers.MAX_OF_PACKAGE) if rights.publishers else []
         ),
         "webhooks": await hooks.list_of_package(db, who, name) if rights.webhooks else [],
     }
