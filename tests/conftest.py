@@ -85,7 +85,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # These take longest. At the end of a run they would keep one worker busy after the others are done.
-LONG = ("tests/faults/", "tests/fuzz/")
+LONG = ("tests/faults/", "tests/fuzz/", "tests/pages/browser/")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -11,8 +11,8 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from registry.db import migrate
@@ -31,22 +31,28 @@ WATCHED = Path(__file__).parents[2] / "registry"
 LOOK_SECONDS = 1.0
 
 
+@asynccontextmanager
+async def filled(port: int, environ: Mapping[str, str]) -> AsyncIterator[tuple[Path, dict[str, str]]]:
+    """The servers of a registry that is filled for pages: (temporary folder, settings of the service)."""
+    async with AsyncExitStack() as stack:
+        temporary = tempfile.TemporaryDirectory(prefix="synapse-pages-", ignore_cleanup_errors=True)
+        folder = Path(stack.enter_context(temporary))
+        folder.chmod(0o755)
+        addresses = await asyncio.to_thread(_start_servers, stack, folder, environ)
+        given = {name: value for name, value in environ.items() if name.startswith("REGISTRY_")}
+        folders = {f"REGISTRY_{name}_PATH": str(folder / name.lower()) for name in ("STORAGE", "SPOOL")}
+        settings = {**SETTINGS, **addresses, **folders, "REGISTRY_SECRET_KEY": SECRET, "REGISTRY_LOG_KEY": LOG_KEY}
+        settings |= {**given, "REGISTRY_PORT": str(port)}
+        await fill(settings)
+        yield folder, settings
+
+
 async def main(port: int, environ: Mapping[str, str]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with AsyncExitStack() as stack:
-        folder = Path(
-            stack.enter_context(tempfile.TemporaryDirectory(prefix="synapse-pages-", ignore_cleanup_errors=True))
-        )
-        folder.chmod(0o755)
-        addresses = await asyncio.to_thread(_start_servers, stack, folder, environ)
-        given = {name: value for name, value in environ.items() if name.startswith("REGISTRY_")}
-        settings = {**SETTINGS, "REGISTRY_SECRET_KEY": SECRET, "REGISTRY_LOG_KEY": LOG_KEY, **addresses, **given}
-        folders = {f"REGISTRY_{name}_PATH": str(folder / name.lower()) for name in ("STORAGE", "SPOOL")}
-        settings |= {**folders, "REGISTRY_PORT": str(port)}
-        print("Filling it ...", flush=True)
-        await fill(settings)
+    print("Starting the servers and filling the registry ...", flush=True)
+    async with filled(port, environ) as (folder, settings):
         print(f"Users: {', '.join(USERS)}; password: {PASSWORD}; log: {folder / 'service.log'}", flush=True)
         while not stop.is_set():
             await _serve_until_change(folder, settings, stop)
