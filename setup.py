@@ -47,6 +47,7 @@ SERVER = [
     "pyotp>=2.9,<3",
     "python-json-logger>=3.3,<5",
     "rfc8785>=0.1.4,<0.2",
+    "segno>=1.6,<2",
     "SQLAlchemy>=2.1,<2.2",
     "ua-parser[regex]>=1,<2",
     "uvloop>=0.22,<1",

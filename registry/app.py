@@ -34,7 +34,6 @@ from registry.factors import handlers as factors
 from registry.factors import required
 from registry.keys import ANNOUNCEMENTS, DB, SETTINGS, SPOOL, STORAGE
 from registry.mail import handlers as mail
-from registry.mail.pages import handlers as mail_pages
 from registry.operations import handlers as operations
 from registry.operations.keys import DOCUMENT, READINESS
 from registry.operations.readiness import Readiness
@@ -45,15 +44,20 @@ from registry.packages.inspection import InspectionPool
 from registry.packages.requests import CACHE
 from registry.packages.upload import Receiver
 from registry.pages import frame
+from registry.pages.account import handlers as account_pages
 from registry.pages.assets import handlers as page_assets
 from registry.pages.audit import handlers as audit_pages
 from registry.pages.cookies import SessionCookie
+from registry.pages.factors import handlers as factor_pages
 from registry.pages.invitations import handlers as invitation_pages
+from registry.pages.links import handlers as link_pages
 from registry.pages.publishers import handlers as publisher_pages
 from registry.pages.readme import READMES, Readmes
 from registry.pages.search import handlers as search_pages
 from registry.pages.settings import handlers as settings_pages
+from registry.pages.sign_in import handlers as sign_in_pages
 from registry.pages.theme import handlers as theme_pages
+from registry.pages.tokens import handlers as token_pages
 from registry.pages.webhooks import handlers as webhook_pages
 from registry.publishers import handlers as publishers
 from registry.publishers.issuers import open_issuers
@@ -97,7 +101,6 @@ API: tuple[Route, ...] = (
     *accounts.ROUTES,
     *factors.ROUTES,
     *mail.ROUTES,
-    *mail_pages.ROUTES,
     *owners.ROUTES,
     *publishers.ROUTES,
     *reports.ROUTES,
@@ -112,6 +115,11 @@ PAGES: tuple[Route, ...] = (
     *publisher_pages.ROUTES,
     *audit_pages.ROUTES,
     *search_pages.ROUTES,
+    *sign_in_pages.ROUTES,
+    *account_pages.ROUTES,
+    *factor_pages.ROUTES,
+    *token_pages.ROUTES,
+    *link_pages.ROUTES,
     *page_assets.ROUTES,
     *theme_pages.ROUTES,
 )

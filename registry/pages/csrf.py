@@ -58,6 +58,11 @@ def check(request: web.Request, token: str) -> None:
     raise Forbidden("This form is out of date. Go back, reload the page and send the form again.")
 
 
+def has_cookie(request: web.Request) -> bool:
+    """Whether the browser sent a session, or the cookie that the tokens of a stranger depend on."""
+    return bool(_binding(request, make=False))
+
+
 def check_origin(request: web.Request) -> None:
     """Raises Forbidden if the header Origin, or Referer without one, names another site."""
     given = request.headers.get(hdrs.ORIGIN)

@@ -68,9 +68,11 @@ class NotConfirmed(ConfirmationRequired):
         self.is_wrong = is_wrong
 
 
-async def read_form(request: web.Request) -> Form:
+async def read_form(request: web.Request, *, from_mail: bool = False) -> Form:
     """The form in the body of `request`.
 
+    A form `from_mail` has a secret of its own, the token of the link. Programs that open links of mails may drop
+    cookies, so a form without our cookie is accepted there.
     Raises Forbidden for a form that another site sent, UnsupportedMediaType, TooLarge, InvalidInput.
     """
     csrf.check_origin(request)
@@ -83,7 +85,9 @@ async def read_form(request: web.Request) -> Form:
         raise InvalidInput(f"The form has more than {MAX_FIELDS} fields.") from None
     # Browsers send line ends as CR LF.
     fields = MultiDict((name, value.replace("\r\n", "\n")) for name, value in pairs)
-    csrf.check(request, fields.popone(csrf.FIELD, ""))
+    token = fields.popone(csrf.FIELD, "")
+    if not from_mail or csrf.has_cookie(request):
+        csrf.check(request, token)
     if nul := [name for name, value in fields.items() if "\0" in value]:
         raise InvalidInput.of([{"field": name, "message": NO_NUL} for name in dict.fromkeys(nul)])
     return Form(fields)

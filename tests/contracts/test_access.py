@@ -55,7 +55,6 @@ ROWS: dict[str, Row] = {
     f"POST {API}/auth/email/resend": BY_PASSWORD,
     f"POST {API}/auth/password/reset": ANYONE,
     f"POST {API}/auth/password/reset/confirm": ANYONE,
-    **{f"{method} /account/{page}": ANYONE for method in ("GET", "POST") for page in ("verify", "reset")},
     f"POST {API}/auth/tokens": BY_PASSWORD,
     f"POST {API}/auth/tokens/report": ANYONE,
     f"GET {API}/auth/tokens": BY_PASSWORD,

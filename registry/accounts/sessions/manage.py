@@ -117,8 +117,11 @@ async def list_sessions(
     ]
 
 
-async def end(db: Database, principal: Principal, session: int) -> None:
-    """Ends a session of the user at once. Raises Forbidden for an API token, NotFound."""
+async def end(db: Database, principal: Principal, session: int) -> bool:
+    """Ends a session of the user at once. Returns whether it was that of `principal` itself.
+
+    Raises Forbidden for an API token, NotFound.
+    """
     principal.require_login()
     async with db.transaction() as conn:
         ended = await store.end(conn, principal.user_id, session)
@@ -127,6 +130,7 @@ async def end(db: Database, principal: Principal, session: int) -> None:
         await accounts.revoke(conn, ended.jti, ended.expires_at)
         audit.write_with_commit(conn, "session.end", principal.actor, details={"session": session})
     log.info("session ended", extra={"user_id": principal.user_id, "session": session})
+    return bool(ended.jti == principal.jti)
 
 
 async def purge(db: Database) -> int:

@@ -133,3 +133,53 @@ function suggest(form, input) {
     event.preventDefault();
   });
 }
+
+// Passkeys: asks the page's server for a challenge, lets the browser sign it, and sends the form with the answer.
+for (const form of document.querySelectorAll("form[data-passkey]")) {
+  form.addEventListener("submit", async (event) => {
+    const field = form.elements.credential;
+    if (field.value || !globalThis.PublicKeyCredential) return;
+    event.preventDefault();
+    const problem = form.querySelector("[data-passkey-error]");
+    problem.textContent = "";
+    const answer = await fetch(form.dataset.options, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+    // The page that answers the form says what is wrong, or asks for the password.
+    if (!answer.headers.get("Content-Type")?.startsWith("application/json")) return form.submit();
+    try {
+      field.value = JSON.stringify(await signed(form.dataset.passkey, await answer.json()));
+    } catch (error) {
+      problem.textContent =
+        error.name === "InvalidStateError"
+          ? "This device has a passkey of your account already."
+          : "The browser gave no passkey. Try again, or choose another way.";
+      return;
+    }
+    form.submit();
+  });
+}
+
+async function signed(act, options) {
+  const bytes = (text) => Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0));
+  const text = (buffer) =>
+    buffer &&
+    btoa(String.fromCharCode(...new Uint8Array(buffer))).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
+  options.challenge = bytes(options.challenge);
+  if (options.user) options.user.id = bytes(options.user.id);
+  for (const key of [...(options.excludeCredentials ?? []), ...(options.allowCredentials ?? [])]) key.id = bytes(key.id);
+  const made = await navigator.credentials[act]({ publicKey: options });
+  const { response } = made;
+  return {
+    id: made.id,
+    rawId: text(made.rawId),
+    type: made.type,
+    clientExtensionResults: made.getClientExtensionResults(),
+    response: {
+      clientDataJSON: text(response.clientDataJSON),
+      attestationObject: text(response.attestationObject),
+      transports: response.getTransports?.(),
+      authenticatorData: text(response.authenticatorData),
+      signature: text(response.signature),
+      userHandle: text(response.userHandle),
+    },
+  };
+}
