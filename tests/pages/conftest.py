@@ -1,6 +1,8 @@
 """A registry that is filled for pages. All tests of a session share it, so they must not change it."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -13,7 +15,7 @@ from registry.settings import Settings
 from tests.client import remove_indices
 from tests.conftest import LOG_KEY, SECRET, new_database
 from tests.pages.seed import SETTINGS, Seeded, fill
-from tests.service import serving_process
+from tests.service import Service, serving_process
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -22,6 +24,26 @@ async def seeded(
 ) -> AsyncIterator[Seeded]:
     """The filled registry, as a process of its own, once search finds everything."""
     folder = tmp_path_factory.mktemp("pages")
+    async with _settings(postgres, elasticsearch, folder) as settings:
+        filled = await fill(settings)
+        async with serving_process(folder, **settings):
+            await filled.until_found()
+            yield filled
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def playground(
+    postgres: Postgres, elasticsearch: Elasticsearch, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Service]:
+    """A registry for tests that change something. They share it, so they make users and packages of their own."""
+    folder = tmp_path_factory.mktemp("playground")
+    async with _settings(postgres, elasticsearch, folder) as settings, serving_process(folder, **settings) as service:
+        yield service
+
+
+@asynccontextmanager
+async def _settings(postgres: Postgres, elasticsearch: Elasticsearch, folder: Path) -> AsyncIterator[dict[str, str]]:
+    """The settings of a registry with a database of its own. Its search indices are removed at the end."""
     with new_database(postgres, "synapse") as db_url:
         settings = {
             **SETTINGS,
@@ -34,8 +56,5 @@ async def seeded(
             "REGISTRY_SECRET_KEY": SECRET,
             "REGISTRY_LOG_KEY": LOG_KEY,
         }
-        filled = await fill(settings)
-        async with serving_process(folder, **settings):
-            await filled.until_found()
-            yield filled
+        yield settings
         await remove_indices(Settings.read(settings).search)
