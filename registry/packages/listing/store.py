@@ -1,4 +1,4 @@
-"""The SQL of the list of packages. Runs on the caller's connection and commits nothing."""
+"""The SQL of lists of packages and of versions. Runs on the caller's connection and commits nothing."""
 
 from collections.abc import Collection
 from typing import Any
@@ -6,10 +6,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.sql import bindparam as p
 
+from registry.accounts.store import SHOWN_NAME
 from registry.db.engine import Connection, Row, Statement, statement
+from registry.db.tables import package_owners, packages, totals, users
 from registry.db.tables import package_versions as v
-from registry.db.tables import packages, totals
-from registry.packages.status.store import DEPRECATION
+from registry.package_format.names import similarity_key
+from registry.packages.rights import OWNER
+from registry.packages.status.store import DEPRECATION, NOT_QUARANTINED
 
 _LISTED = sa.select(
     packages.c.id, packages.c.name, v.c.version, packages.c.description, packages.c.author, packages.c.license,
@@ -68,3 +71,69 @@ async def listed(
     else:
         rows = await conn.all(following, count=count, after_value=after[0], after_name=after[1], **restriction)
     return rows, int(await conn.value(_COUNT if visible is None else _COUNT_VISIBLE, **restriction))
+
+
+_NEW = (
+    sa.select(
+        packages.c.name, v.c.version, v.c.description, v.c.published_at, v.c.yanked, SHOWN_NAME.label("publisher")
+    )
+    .select_from(
+        v.join(packages, packages.c.id == v.c.package_id).join(users, users.c.id == v.c.published_by)
+    )
+    .where(v.c.deleted_at.is_(None), NOT_QUARANTINED)
+    .order_by(v.c.published_at.desc(), v.c.id.desc())
+    .limit(_COUNT_WANTED)
+)  # fmt: skip
+_NEWEST = statement(_NEW)
+_NEWEST_OF_VISIBLE = statement(_NEW.where(_IS_VISIBLE))
+_NEWEST_OF_PACKAGE = statement(_NEW.where(packages.c.similarity_key == p("key")))
+_OWNER = sa.alias(users, "owner")
+_IS_OWNED = packages.c.id.in_(
+    sa.select(package_owners.c.package_id)
+    .join(_OWNER, _OWNER.c.id == package_owners.c.user_id)
+    .where(_OWNER.c.username == p("username"), package_owners.c.role == OWNER)
+)
+_NEWEST_OF_OWNER = statement(_NEW.where(_IS_OWNED))
+_NEWEST_VISIBLE_OF_OWNER = statement(_NEW.where(_IS_OWNED, _IS_VISIBLE))
+_ACTIVE_USERNAME = statement(
+    sa.select(users.c.username).where(
+        sa.func.lower(users.c.username) == sa.func.lower(p("username")), users.c.deleted_at.is_(None)
+    )
+)
+_NAMES_AFTER = statement(
+    sa.select(packages.c.name, packages.c.updated_at)
+    .where(packages.c.latest_version_id.is_not(None), packages.c.name > p("after"))
+    .order_by(packages.c.name)
+    .limit(_COUNT_WANTED)
+    .offset(_OFFSET)
+)
+
+
+async def newest(conn: Connection, visible: Collection[str] | None, count: int) -> list[Row]:
+    """(name, version, description, published_at, yanked, publisher) of live versions, newest first."""
+    if visible is None:
+        return await conn.all(_NEWEST, count=count)
+    return await conn.all(_NEWEST_OF_VISIBLE, count=count, visible=list(visible))
+
+
+async def newest_of_package(conn: Connection, name: str, count: int) -> list[Row]:
+    """The rows of newest() of one package."""
+    return await conn.all(_NEWEST_OF_PACKAGE, count=count, key=similarity_key(name))
+
+
+async def newest_of_owner(conn: Connection, username: str, visible: Collection[str] | None, count: int) -> list[Row]:
+    """The rows of newest() of the packages that a user owns."""
+    if visible is None:
+        return await conn.all(_NEWEST_OF_OWNER, count=count, username=username)
+    return await conn.all(_NEWEST_VISIBLE_OF_OWNER, count=count, username=username, visible=list(visible))
+
+
+async def active_username(conn: Connection, username: str) -> str | None:
+    """The username as it was registered; None if there is no such account or it has ended."""
+    found = await conn.value(_ACTIVE_USERNAME, username=username)
+    return None if found is None else str(found)
+
+
+async def names_after(conn: Connection, after: str, count: int, offset: int) -> list[Row]:
+    """(name, updated_at) of packages that have a version, in the order of names."""
+    return await conn.all(_NAMES_AFTER, after=after, count=count, offset=offset)
