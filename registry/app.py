@@ -49,6 +49,7 @@ from registry.pages.assets import handlers as page_assets
 from registry.pages.audit import handlers as audit_pages
 from registry.pages.cookies import SessionCookie
 from registry.pages.factors import handlers as factor_pages
+from registry.pages.home import handlers as home_pages
 from registry.pages.invitations import handlers as invitation_pages
 from registry.pages.links import handlers as link_pages
 from registry.pages.publishers import handlers as publisher_pages
@@ -56,6 +57,7 @@ from registry.pages.readme import READMES, Readmes
 from registry.pages.search import handlers as search_pages
 from registry.pages.settings import handlers as settings_pages
 from registry.pages.sign_in import handlers as sign_in_pages
+from registry.pages.statistics import handlers as statistics_pages
 from registry.pages.theme import handlers as theme_pages
 from registry.pages.tokens import handlers as token_pages
 from registry.pages.webhooks import handlers as webhook_pages
@@ -114,6 +116,8 @@ PAGES: tuple[Route, ...] = (
     *webhook_pages.ROUTES,
     *publisher_pages.ROUTES,
     *audit_pages.ROUTES,
+    *home_pages.ROUTES,
+    *statistics_pages.ROUTES,
     *search_pages.ROUTES,
     *sign_in_pages.ROUTES,
     *account_pages.ROUTES,

@@ -1,7 +1,7 @@
 """Charts as SVG. They take their colours from the style sheet and need no script.
 
-`bars()` is a small chart without axes. `chart()` has axes, and each of its bars says its value when pointed at. Pages put
-a table under it (parts of the templates), so that nobody has to read the picture.
+`bars()` is a small chart without axes. `chart()` has axes, and each of its bars says its value when pointed at. Pages
+put a table under it, so that nobody has to read the picture.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from math import ceil, floor, log10
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 BARS_WIDTH, BARS_HEIGHT = 3, 30
 """Of a small chart, in units of its view box: the width of a bar with its gap, and the height."""
@@ -21,6 +21,9 @@ MOST_TICKS = 4
 MOST_LABELS = 8
 COLOURS = 7
 """The style sheet has the classes g1 to g7. The last one is grey, for the rest."""
+
+EDGE = 4
+"""Percent of the width. Dates closer to an edge are not centred, so that they stay inside."""
 
 MOST_TITLED = 4
 
@@ -121,7 +124,9 @@ def _ticks(top: int) -> list[int]:
     """Round numbers from 0 to at least `top`, in equal steps."""
     rough = top / MOST_TICKS
     size = 10 ** floor(log10(rough)) if rough >= 1 else 1
-    step = next(int(size * factor) for factor in (1, 2, 2.5, 5, 10) if size * factor >= rough and size * factor % 1 == 0)
+    step = next(
+        int(size * factor) for factor in (1, 2, 2.5, 5, 10) if size * factor >= rough and size * factor % 1 == 0
+    )
     return [step * number for number in range(ceil(top / step) + 1)]
 
 
@@ -161,7 +166,9 @@ def _paths(drawn: Chart, scale: float) -> Markup:
             below[at] += high
         colour = _colour(number, len(drawn.groups))
         if colour == "g0" and drawn.is_current:
-            found += Markup('<path class="g0" d="{}"/><path class="now" d="{}"/>').format("".join(parts[:-1]), parts[-1])
+            found += Markup('<path class="g0" d="{}"/><path class="now" d="{}"/>').format(
+                "".join(parts[:-1]), parts[-1]
+            )
         else:
             found += Markup('<path class="{}" d="{}"/>').format(colour, "".join(parts))
     return found
@@ -175,8 +182,8 @@ def _slots(drawn: Chart, totals: Sequence[int]) -> Markup:
         if len(drawn.groups) > 1 and totals[at]:
             most = sorted(drawn.groups, key=lambda group: -group.values[at])[:MOST_TITLED]
             text += "\n" + "\n".join(f"{group.label}: {group.values[at]:,}" for group in most if group.values[at])
-        found.append(f'<rect x="{at}" width="1" height="{HEIGHT}"><title>{escape(text)}</title></rect>')
-    return Markup('<g class="chart-slots">{}</g>').format(Markup("".join(found)))
+        found.append(Markup('<rect x="{}" width="1" height="{}"><title>{}</title></rect>').format(at, HEIGHT, text))
+    return Markup('<g class="chart-slots">{}</g>').format(Markup("").join(found))
 
 
 def _labels(drawn: Chart) -> Markup:
@@ -187,8 +194,10 @@ def _labels(drawn: Chart) -> Markup:
     for number, at in enumerate(range(0, count, step)):
         start = drawn.starts[at]
         text = f"{start:%b %Y}" if drawn.interval == "month" else f"{start.day} {start:%b}"
-        found += Markup('<text class="{}" x="{:.2f}%" y="{}">{}</text>').format(
-            "chart-second" if number % 2 else "chart-first", (at + 0.5) / count * 100, HEIGHT + 20, text
+        place = (at + 0.5) / count * 100
+        anchor = "start" if place < EDGE else "end" if place > 100 - EDGE else "middle"
+        found += Markup('<text class="{}" x="{:.2f}%" y="{}" text-anchor="{}">{}</text>').format(
+            "chart-second" if number % 2 else "chart-first", place, HEIGHT + 20, anchor, text
         )
     return Markup('<g class="chart-x" aria-hidden="true">{}</g>').format(found)
 

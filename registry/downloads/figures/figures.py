@@ -23,6 +23,9 @@ BEFORE_WEEKS = 4
 FLOOR = 20
 """Downloads. See `Ranked.rise`."""
 
+LEAST_RISE = 20
+"""Percent. A smaller rise is no news."""
+
 Weeks = tuple[int, ...]
 _NONE: Weeks = (0,) * WEEKS
 
@@ -53,8 +56,8 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Rankings:
-    """Up to LISTED packages each. `rising` lists those with at least FLOOR downloads in the last 7 days, whose
-    downloads have risen, the highest rise first.
+    """Up to LISTED packages each. `rising` lists those with at least FLOOR downloads in the last 7 days, that have
+    risen by LEAST_RISE or more, the highest rise first.
     """
 
     most_downloaded: tuple[Ranked, ...]
@@ -119,7 +122,7 @@ class Figures:
 
         async def read() -> Rankings:
             async with self._db.read() as conn:
-                rows = await store.ranked(conn, visible, self._today(), BEFORE_WEEKS, FLOOR, LISTED)
+                rows = await store.ranked(conn, visible, self._today(), BEFORE_WEEKS, FLOOR, LEAST_RISE, LISTED)
             return Rankings(
                 tuple(_ranked(row) for row in rows if not row.is_rising),
                 tuple(_ranked(row) for row in rows if row.is_rising),

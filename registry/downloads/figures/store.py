@@ -46,7 +46,7 @@ _RANKED = _text("""
     )
     (SELECT false AS is_rising, * FROM shown ORDER BY week DESC, name LIMIT :count)
     UNION ALL
-    (SELECT true, * FROM shown WHERE week >= :floor AND rise > 0 ORDER BY rise DESC, week DESC, name LIMIT :count)
+    (SELECT true, * FROM shown WHERE week >= :floor AND rise >= :least ORDER BY rise DESC, week DESC, name LIMIT :count)
 """)
 
 
@@ -64,10 +64,10 @@ async def totals(conn: Connection, visible: Collection[str] | None, today: date)
 
 
 async def ranked(
-    conn: Connection, visible: Collection[str] | None, today: date, weeks: int, floor: int, count: int
+    conn: Connection, visible: Collection[str] | None, today: date, weeks: int, floor: int, least: int, count: int
 ) -> list[Row]:
     """(is_rising, name, description, week, rise): first the `count` packages with the most downloads in the last 7
-    days, then those with the highest rise. The class Ranked in figures.py explains `weeks` and `floor`.
+    days, then those with the highest rise of `least` percent or more. Ranked explains `weeks` and `floor`.
     """
     names = None if visible is None else list(visible)
-    return await conn.all(_RANKED, visible=names, today=today, weeks=weeks, floor=floor, count=count)
+    return await conn.all(_RANKED, visible=names, today=today, weeks=weeks, floor=floor, least=least, count=count)

@@ -119,13 +119,13 @@ def _points(rows: Sequence[Row], request: SeriesRequest) -> Iterator[Point]:
             }  # fmt: skip
         return
     found = {row.start: row for row in rows}
-    for start in _starts(request):
+    for start in starts(request):
         row = found.get(start)
         downloads, unique = (int(row.downloads), int(row.unique)) if row is not None else (0, 0)
         yield {"start": start, "group": None, "downloads": downloads, "unique": unique}
 
 
-def _starts(request: SeriesRequest) -> Iterator[date]:
+def starts(request: SeriesRequest) -> Iterator[date]:
     """The first day of each interval. The first interval may begin before the period."""
     start = request.first
     if request.interval == "week":

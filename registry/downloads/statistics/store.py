@@ -50,3 +50,39 @@ async def series(
     """
     of, values = (_OF_REGISTRY, {}) if names is None else (_OF_PACKAGE, {"names": list(names)})
     return await conn.all(of[group], first=first, last=last, interval=interval, **values)
+
+
+def _shares(source: str) -> Statement:
+    """The sums of each trait, from one scan. GROUPING() has a bit for each column that a row is not grouped by."""
+    return statement(
+        sa.text(f"""
+        SELECT CASE bits WHEN 15 THEN 'kind' WHEN 23 THEN 'client' WHEN 27 THEN 'country' WHEN 29 THEN 'os'
+                         ELSE 'version' END AS trait,
+               coalesce(v.version, s.kind, s.client, s.country, s.system) AS label, s.downloads, s.unique
+        FROM (
+            SELECT GROUPING(kind, client, country, system, version_id) AS bits, kind, client, country, system,
+                   version_id, sum(count) AS downloads, sum(unique_count) AS unique
+            FROM ({source}) AS d WHERE day BETWEEN CAST(:first AS date) AND CAST(:last AS date)
+            GROUP BY GROUPING SETS ((kind), (client), (country), (system), (version_id))
+        ) AS s LEFT JOIN package_versions AS v ON v.id = s.version_id
+        WHERE s.bits <> 30 OR v.id IS NOT NULL
+        ORDER BY s.downloads DESC, label
+        """)  # noqa: S608 - both parts are constants of this module
+    )
+
+
+_SHARES_OF_PACKAGE = _shares(
+    "SELECT *, package_version_id AS version_id FROM download_days "
+    "WHERE package_id = (SELECT id FROM packages WHERE name = :name)"
+)
+_SHARES_OF_REGISTRY = _shares("SELECT *, NULL::bigint AS version_id FROM registry_days")
+
+
+async def shares(conn: Connection, name: str | None, first: date, last: date) -> list[Row]:
+    """(trait, label, downloads, unique) of each value of each trait, the most downloads first.
+
+    `name` is a package; None means the registry.
+    """
+    if name is None:
+        return await conn.all(_SHARES_OF_REGISTRY, first=first, last=last)
+    return await conn.all(_SHARES_OF_PACKAGE, name=name, first=first, last=last)

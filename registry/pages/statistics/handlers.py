@@ -1,0 +1,94 @@
+"""The pages of statistics, and their tables as CSV."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from registry.accounts.requests import visible_packages
+from registry.downloads.keys import FIGURES
+from registry.downloads.statistics import breakdown, series
+from registry.downloads.statistics.store import TRAITS as GROUPS
+from registry.keys import DB
+from registry.packages import read
+from registry.packages.requests import name_of, redirect_look_alikes
+from registry.pages import charts, frame
+from registry.pages.statistics import view as views
+from registry.web.responses import rendered_response, tag_of
+from registry.web.route import READS, query
+
+CSV: dict[str, str] = {hdrs.CONTENT_TYPE: "text/csv; charset=utf-8"}
+
+
+async def registry_stats(request: web.Request) -> web.StreamResponse:
+    """Downloads of the registry over time, and by client, kind, country and system."""
+    return await _page(request, None)
+
+
+@redirect_look_alikes
+async def package_stats(request: web.Request) -> web.StreamResponse:
+    """Downloads of a package over time, and by version, client, kind, country and system."""
+    return await _page(request, await read.package_stats(request.app[DB], name_of(request)))
+
+
+async def _page(request: web.Request, package: read.PackageStats | None) -> web.StreamResponse:
+    db, today = request.app[DB], datetime.now(UTC).date()
+    groups = tuple(GROUPS) if package is None else ("version", *GROUPS)
+    view = views.View.parse(request.query, groups, today)
+    name = None if package is None else package["name"]
+    visible = visible_packages(request) if name is None else [name]
+    found = await series.series(db, visible, view.request)
+    if request.query.get("format") == "csv":
+        return _csv(request, found, name or "registry")
+    title = f"Downloads of {name}" if name else "Downloads of all packages"
+    drawn = views.chart_of(view, found, title, today)
+    shares = await breakdown.breakdown(db, name, view.first, view.last)
+    values: dict[str, Any] = {
+        "view": view,
+        "found": found,
+        "drawn": drawn,
+        "chart": charts.chart(drawn),
+        "period": charts.period,
+        "traits": {trait: views.TRAITS[trait] for trait in groups},
+        "ranges": views.RANGES,
+        "shares": {trait: views.rows_of(trait, each) for trait, each in shares.items()},
+    }
+    if package is None:
+        return frame.render(
+            request, "statistics/registry.html", title="Statistics",
+            description="Downloads over time, by client, kind of client, country and system.",
+            totals=await request.app[FIGURES].totals(visible_packages(request)), package=None, **values,
+        )  # fmt: skip
+    return frame.render(
+        request, "statistics/package.html", title=f"{name} – statistics",
+        description=f"Downloads of {name} over time, by version, client, kind of client, country and system.",
+        package=package, card=f"/packages/{name}/card.png",
+        feeds=[(f"New versions of {name}", f"/packages/{name}/feed.atom")], **values,
+    )  # fmt: skip
+
+
+def _csv(request: web.Request, found: series.Series, name: str) -> web.Response:
+    body = series.as_csv(found).encode()
+    headers: dict[str, str] = {**CSV, hdrs.CONTENT_DISPOSITION: f'attachment; filename="{name}-downloads.csv"'}
+    return rendered_response(request, body, tag_of(body), headers=headers)
+
+
+def _parameters(groups: tuple[str, ...]) -> tuple[dict[str, object], ...]:
+    text = {"type": "string"}
+    day = {"type": "string", "format": "date"}
+    return (
+        query("range", {"type": "string", "enum": [str(days) for days in views.RANGES]}, "Days until today"),
+        query("from", day, "First day"),
+        query("to", day, "Last day"),
+        query("interval", {"type": "string", "enum": list(series.INTERVALS)}, "Length of an interval"),
+        query("group_by", {"type": "string", "enum": list(groups)}, "What downloads are grouped by"),
+        query("format", text, "`csv` for the figures of the chart"),
+    )
+
+
+ROUTES = (
+    frame.page("GET", "/stats", registry_stats, "Statistics of the registry", limit=READS,
+               parameters=_parameters(tuple(GROUPS))),
+    frame.page("GET", "/packages/{name}/stats", package_stats, "Statistics of a package", limit=READS,
+               parameters=_parameters(series.GROUPS)),
+)  # fmt: skip
