@@ -49,6 +49,8 @@ from registry.pages.assets import handlers as page_assets
 from registry.pages.audit import handlers as audit_pages
 from registry.pages.cookies import SessionCookie
 from registry.pages.factors import handlers as factor_pages
+from registry.pages.feeds import handlers as feed_pages
+from registry.pages.feeds.card import Cards
 from registry.pages.home import handlers as home_pages
 from registry.pages.invitations import handlers as invitation_pages
 from registry.pages.links import handlers as link_pages
@@ -118,6 +120,7 @@ PAGES: tuple[Route, ...] = (
     *audit_pages.ROUTES,
     *home_pages.ROUTES,
     *statistics_pages.ROUTES,
+    *feed_pages.ROUTES,
     *search_pages.ROUTES,
     *sign_in_pages.ROUTES,
     *account_pages.ROUTES,
@@ -219,6 +222,7 @@ def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterat
             stack.push_async_callback(workers.aclose)
             app[READMES] = Readmes(contents, workers, settings.web.image_hosts)
             app[FIGURES] = Figures(db)
+            app[feed_pages.CARDS] = Cards()
             app[ISSUERS] = await stack.enter_async_context(open_issuers(settings.oidc))
             log = ChangeLog(db)
             app[changes.FEED] = feed = Feed(log, announcements)

@@ -6,6 +6,10 @@ from datetime import date
 from registry.db.engine import Database
 from registry.downloads.statistics import store
 
+OTHERS = store.OTHERS
+TRAITS = tuple(store.TRAITS)
+"""What the downloads of the registry are grouped by, as in the API. A package also has `version`."""
+
 SHOWN = 12
 """The groups with the most downloads. All other groups are added up as store.OTHERS."""
 
@@ -38,4 +42,4 @@ def _with_others(shares: list[Share]) -> list[Share]:
     kept, others = shares[:SHOWN], shares[SHOWN:]
     if not others:
         return kept
-    return [*kept, Share(store.OTHERS, sum(each.downloads for each in others), sum(each.unique for each in others))]
+    return [*kept, Share(OTHERS, sum(each.downloads for each in others), sum(each.unique for each in others))]

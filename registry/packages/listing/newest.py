@@ -56,7 +56,7 @@ async def newest_versions_of_owner(
         return known, [_new_version(row) for row in await store.newest_of_owner(conn, known, visible, MAX_NEWEST)]
 
 
-async def names_after(db: Database, after: str, count: int, *, offset: int = 0) -> list[NamedPackage]:
+async def names_after(db: Database, after: str, count: int, offset: int = 0) -> list[NamedPackage]:
     """Up to `count` visible packages whose names follow `after`, in the order of names. It skips `offset` of them."""
     async with db.read() as conn:
         rows = await store.names_after(conn, after, count, offset)

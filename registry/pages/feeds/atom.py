@@ -33,7 +33,7 @@ def feed(base: str, path: str, title: str, page: str, versions: Sequence[NewVers
     _link(root, "alternate", base + page, "text/html")
     for each in versions:
         _add_entry(root, host, base, each)
-    return ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True))
 
 
 def _add_entry(root: ET.Element, host: str, base: str, version: NewVersion) -> None:

@@ -1,11 +1,10 @@
 """The sitemap: an index of parts, and the parts with the addresses of pages (sitemaps.org)."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from xml.sax.saxutils import escape
 
-from registry.db.engine import Database
-from registry.packages.listing import newest
+from registry.packages.listing.newest import NamedPackage
 
 PART = 25_000
 """Packages in a part. The protocol allows 50,000 addresses."""
@@ -21,7 +20,8 @@ _PAGES = ("/", "/search", "/stats", "/docs")
 
 def index(base: str, packages: int) -> str:
     """The index of a registry with this number of packages. The first part has the pages without a package."""
-    parts = "".join(f"<sitemap><loc>{escape(base)}/sitemap/{part}.xml</loc></sitemap>\n" for part in range(parts_of(packages)))
+    numbers = range(parts_of(packages))
+    parts = "".join(f"<sitemap><loc>{escape(base)}/sitemap/{each}.xml</loc></sitemap>\n" for each in numbers)
     return f"{_HEAD}<sitemapindex {_NAMESPACE}>\n{parts}</sitemapindex>\n"
 
 
@@ -29,7 +29,11 @@ def parts_of(packages: int) -> int:
     return 1 + -(-packages // PART)
 
 
-async def part(db: Database, base: str, number: int) -> AsyncIterator[bytes]:
+ReadNames = Callable[[str, int, int], Awaitable[Sequence[NamedPackage]]]
+"""Gets (after, count, offset) and returns packages in the order of names."""
+
+
+async def part(read: ReadNames, base: str, number: int) -> AsyncIterator[bytes]:
     """The pieces of a part. Part 0 has the pages without a package."""
     yield f"{_HEAD}<urlset {_NAMESPACE}>\n".encode()
     if number == 0:
@@ -37,7 +41,7 @@ async def part(db: Database, base: str, number: int) -> AsyncIterator[bytes]:
     else:
         after, offset = "", (number - 1) * PART
         for _ in range(PART // STEP):
-            found = await newest.names_after(db, after, STEP, offset=offset)
+            found = await read(after, STEP, offset)
             yield "".join(_entry(base, f"/packages/{each.name}", each.updated_at) for each in found).encode()
             if len(found) < STEP:
                 break

@@ -8,7 +8,6 @@ from aiohttp import hdrs, web
 from registry.accounts.requests import visible_packages
 from registry.downloads.keys import FIGURES
 from registry.downloads.statistics import breakdown, series
-from registry.downloads.statistics.store import TRAITS as GROUPS
 from registry.keys import DB
 from registry.packages import read
 from registry.packages.requests import name_of, redirect_look_alikes
@@ -28,14 +27,13 @@ async def registry_stats(request: web.Request) -> web.StreamResponse:
 @redirect_look_alikes
 async def package_stats(request: web.Request) -> web.StreamResponse:
     """Downloads of a package over time, and by version, client, kind, country and system."""
-    return await _page(request, await read.package_stats(request.app[DB], name_of(request)))
+    return await _page(request, (await read.version_info(request.app[DB], name_of(request), read.LATEST))["name"])
 
 
-async def _page(request: web.Request, package: read.PackageStats | None) -> web.StreamResponse:
+async def _page(request: web.Request, name: str | None) -> web.StreamResponse:
     db, today = request.app[DB], datetime.now(UTC).date()
-    groups = tuple(GROUPS) if package is None else ("version", *GROUPS)
+    groups = breakdown.TRAITS if name is None else series.GROUPS
     view = views.View.parse(request.query, groups, today)
-    name = None if package is None else package["name"]
     visible = visible_packages(request) if name is None else [name]
     found = await series.series(db, visible, view.request)
     if request.query.get("format") == "csv":
@@ -53,16 +51,16 @@ async def _page(request: web.Request, package: read.PackageStats | None) -> web.
         "ranges": views.RANGES,
         "shares": {trait: views.rows_of(trait, each) for trait, each in shares.items()},
     }
-    if package is None:
+    if name is None:
         return frame.render(
             request, "statistics/registry.html", title="Statistics",
             description="Downloads over time, by client, kind of client, country and system.",
-            totals=await request.app[FIGURES].totals(visible_packages(request)), package=None, **values,
+            totals=await request.app[FIGURES].totals(visible_packages(request)), name=None, **values,
         )  # fmt: skip
     return frame.render(
         request, "statistics/package.html", title=f"{name} – statistics",
         description=f"Downloads of {name} over time, by version, client, kind of client, country and system.",
-        package=package, card=f"/packages/{name}/card.png",
+        name=name, weeks=(await request.app[FIGURES].weekly([name]))[name], card=f"/packages/{name}/card.png",
         feeds=[(f"New versions of {name}", f"/packages/{name}/feed.atom")], **values,
     )  # fmt: skip
 
@@ -88,7 +86,7 @@ def _parameters(groups: tuple[str, ...]) -> tuple[dict[str, object], ...]:
 
 ROUTES = (
     frame.page("GET", "/stats", registry_stats, "Statistics of the registry", limit=READS,
-               parameters=_parameters(tuple(GROUPS))),
+               parameters=_parameters(breakdown.TRAITS)),
     frame.page("GET", "/packages/{name}/stats", package_stats, "Statistics of a package", limit=READS,
                parameters=_parameters(series.GROUPS)),
 )  # fmt: skip

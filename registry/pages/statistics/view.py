@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from urllib.parse import urlencode
 
 from registry.downloads.statistics import breakdown, series
-from registry.downloads.statistics.store import OTHERS
+from registry.downloads.statistics.breakdown import OTHERS
 from registry.pages import charts
 from registry.pages.countries import country
 
