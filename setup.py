@@ -116,7 +116,7 @@ setup(
         "es_mappings": ["*.json"],
         "registry.db.migrations": ["*.mako"],
         "registry.mail": ["templates/*"],
-        "registry.pages": ["templates/**/*.html", "static/*"],
+        "registry.pages": ["templates/**/*.html", "static/*", "guides/*.md", "guides/ci/*"],
     },
     install_requires=CLIENT,
     extras_require={

@@ -45,9 +45,14 @@ from registry.packages.requests import CACHE
 from registry.packages.upload import Receiver
 from registry.pages import frame
 from registry.pages.account import handlers as account_pages
+from registry.pages.admin import handlers as admin_pages
+from registry.pages.admin.jobs import handlers as admin_jobs
+from registry.pages.admin.moderation import handlers as admin_moderation
+from registry.pages.admin.users import handlers as admin_users
 from registry.pages.assets import handlers as page_assets
 from registry.pages.audit import handlers as audit_pages
 from registry.pages.cookies import SessionCookie
+from registry.pages.docs import handlers as docs_pages
 from registry.pages.factors import handlers as factor_pages
 from registry.pages.feeds import handlers as feed_pages
 from registry.pages.feeds.card import Cards
@@ -111,6 +116,7 @@ API: tuple[Route, ...] = (
     *audit.ROUTES,
     *webhooks.ROUTES,
     *operations.ROUTES,
+    *docs_pages.API_ROUTES,
 )
 PAGES: tuple[Route, ...] = (
     *settings_pages.ROUTES,
@@ -127,6 +133,11 @@ PAGES: tuple[Route, ...] = (
     *factor_pages.ROUTES,
     *token_pages.ROUTES,
     *link_pages.ROUTES,
+    *docs_pages.ROUTES,
+    *admin_pages.ROUTES,
+    *admin_users.ROUTES,
+    *admin_moderation.ROUTES,
+    *admin_jobs.ROUTES,
     *page_assets.ROUTES,
     *theme_pages.ROUTES,
 )

@@ -12,7 +12,6 @@ from registry.operations import gauges, health
 from registry.operations.keys import DOCUMENT, READINESS
 from registry.operations.readiness import Ready
 from registry.search.keys import SEARCH
-from registry.web import openapi
 from registry.web.responses import json_response, metadata_response
 from registry.web.route import OPEN, READ, READS, Handler, Limit, Route, group
 
@@ -54,13 +53,6 @@ async def get_openapi(request: web.Request) -> web.StreamResponse:
     return metadata_response(request, request.app[DOCUMENT])
 
 
-async def get_docs(request: web.Request) -> web.StreamResponse:
-    """The description of this API as a page for people."""
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    page = openapi.page(request.app[DOCUMENT])
-    return web.Response(text=page, content_type="text/html", headers={"Content-Security-Policy": policy})
-
-
 def _everywhere(
     path: str,
     handler: Handler,
@@ -84,5 +76,4 @@ ROUTES = group(
     *_everywhere("/health/ready", get_readiness, "Whether this process takes requests", _READY, limit=None),
     *_everywhere("/metrics", get_metrics, "Metrics for Prometheus", {200: "text/plain"}, access=READ),
     *_everywhere("/openapi.json", get_openapi, "This description", {200: dict[str, Any], 304: None}),
-    *_everywhere("/docs", get_docs, "This description as a page", {200: "text/html"}),
 )

@@ -62,14 +62,19 @@ class Readmes:
 
     async def guide(self, guide: str, links: Mapping[str, str], *, shift: int = 1) -> Markup:
         """A guide of this project. `links` maps its relative links, without fragments, to addresses."""
+        key = ("", guide, str(shift))
+        found: Markup | None = self._cache.get(key)
+        if found is not None:
+            return found
 
         async def resolve(asked: Sequence[str]) -> Mapping[str, Target]:
             return {target: _in_guides(target, links) for target in asked}
 
         try:
-            return await self._rendered(guide, "guide-", shift, resolve)
+            found = self._cache[key] = await self._rendered(guide, "guide-", shift, resolve)
         except NotRendered:
             return _PLAIN.format(guide)
+        return found
 
     async def _rendered(self, markdown: str, prefix: str, shift: int, resolve: Resolve) -> Markup:
         """Raises NotRendered, and what `resolve` raises."""

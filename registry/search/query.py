@@ -1,7 +1,7 @@
 """Builds the Elasticsearch queries of a search. Pure functions; the weights are constants at the top.
 
 raw score = evidence × (1 + popularity + quality + freshness), × DEPRECATED_FACTOR for deprecated packages. Equal scores
-are ordered by downloads, then by name. docs/search.md explains each clause and what was tried without success.
+are ordered by downloads, then by name. docs/ranking.md explains each clause and what was tried without success.
 """
 
 from collections.abc import Iterable

