@@ -20,7 +20,7 @@ from registry.pages.publishers import fields
 from registry.publishers import manage as publishers
 from registry.webhooks import hooks
 
-ROLES = (("maintainer", "Maintainer: publishes, yanks and deprecates"), ("owner", "Owner: may do everything"))
+ROLES = (("maintainer", "Maintainer"), ("owner", "Owner"))
 DONE = {
     "invited": "The invitation is sent. It is open for 14 days.",
     "withdrawn": "The invitation is withdrawn.",
