@@ -96,6 +96,7 @@ async def read_form(request: web.Request, *, from_mail: bool = False) -> Form:
 async def require_fresh(request: web.Request, form: Form) -> None:
     """Returns if the user confirmed this session within REGISTRY_REAUTH, or if `form` has a right password or code.
 
+    Read the principal after this call: it has the time of the confirmation.
     Raises NotConfirmed, which is answered with a page that asks for one and sends the form again; TooManyFailures.
     """
     principal, settings = principal_of(request), request.app[SETTINGS].accounts
@@ -110,7 +111,8 @@ async def require_fresh(request: web.Request, form: Form) -> None:
         has_factor = await proof.has_code(db, principal.user_id)
         detail = error.detail if is_wrong else _HOW_TO_CONFIRM
         raise NotConfirmed(form, detail, has_factor=has_factor, is_wrong=is_wrong) from None
-    await sessions.confirm(db, principal)
+    confirmed_at = await sessions.confirm(db, principal)
+    request[CONTEXT].principal = replace(principal, confirmed_at=confirmed_at)
 
 
 def _sentence(message: str) -> str:

@@ -68,11 +68,12 @@ async def resend_verification(request: web.Request) -> web.StreamResponse:
 async def delete_account(request: web.Request) -> web.StreamResponse:
     """The user types the name of the account, so that nobody deletes it by accident."""
     form = await read_form(request)
-    who = principal_of(request)
+    name = principal_of(request).username
     try:
-        if form["name"].strip().lower() != who.username.lower():
-            raise InvalidInput.field("name", f"must be {who.username}, to confirm that you mean this account")
+        if form["name"].strip().lower() != name.lower():
+            raise InvalidInput.field("name", f"must be {name}, to confirm that you mean this account")
         await require_fresh(request, form)
+        who = principal_of(request)
         await account.end(request.app[DB], request.app[SETTINGS].accounts, who, Proof(), request[CONTEXT].client)
     except RegistryError as error:
         if error.status in (400, 409):

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from registry.accounts import api_tokens, bodies
-from registry.accounts.identity import SCOPES, ApiToken, Principal
+from registry.accounts.identity import ApiToken, Principal
 from registry.accounts.requests import id_of, principal_of
 from registry.errors import RegistryError
 from registry.keys import DB
@@ -20,13 +20,7 @@ from registry.web.route import DEFAULT, READS, SIGNED_IN, query
 TOKENS = "/account/tokens"
 
 EXPIRIES = (("7", "in 7 days"), ("30", "in 30 days"), ("90", "in 90 days"), ("365", "in a year"), ("", "never"))
-_SCOPE_TEXTS = {
-    "read": "read",
-    "publish": "publish",
-    "yank": "yank, deprecate, delete",
-    "manage": "manage owners, webhooks, publishers",
-    "admin": "administer the registry",
-}
+ORDER = ("read", "publish", "yank", "manage", "admin")
 DONE = {"revoked": "The token is revoked. It is not valid any more."}
 
 
@@ -98,8 +92,8 @@ async def _tokens_page(
 
 
 def _scopes(who: Principal) -> list[tuple[str, str]]:
-    order = ("read", "publish", "yank", "manage", "admin")
-    return [(each, _SCOPE_TEXTS[each]) for each in order if each in SCOPES and (each != "admin" or who.role == "admin")]
+    """The scopes that the user may give, as options of the form."""
+    return [(each, each) for each in ORDER if each != "admin" or who.role == "admin"]
 
 
 _DONE = (query("done", {"type": "string"}, "What has just been done"),)
