@@ -1,6 +1,6 @@
 """The pages of the search: results, and why a package is where it is among them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -8,8 +8,10 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from registry.accounts.requests import visible_packages
+from registry.downloads.keys import FIGURES
+from registry.errors import DatabaseUnavailable
 from registry.keys import ANNOUNCEMENTS, DB
-from registry.pages import frame
+from registry.pages import charts, frame
 from registry.search import explain as explaining
 from registry.search import search as use_case
 from registry.search.keys import SEARCH
@@ -59,6 +61,7 @@ async def search_page(request: web.Request) -> web.StreamResponse:
         query=wanted.q,
         wanted=wanted,
         found=found,
+        weeks=await _weeks(app, {each["name"] for each in found["results"]}),
         filters=_filters(wanted, found),
         chosen=_chosen(wanted),
         sorts=SORT_LABELS,
@@ -101,6 +104,18 @@ KINDS: Mapping[str, str] = {
     "misspelling": "A similar spelling of the name",
 }
 PARTS: Mapping[str, str] = {"popularity": "Popularity", "quality": "Quality", "freshness": "Freshness"}
+
+
+async def _weeks(app: web.Application, names: Collection[str]) -> Mapping[str, tuple[str, int]]:
+    """(chart of a year, downloads of the last week) of each package; empty while PostgreSQL is unavailable."""
+    try:
+        weeks = await app[FIGURES].weekly(names)
+    except DatabaseUnavailable:
+        return {}  # the index has the results; only the charts are missing
+    return {
+        name: (charts.bars(counts, label=f"Downloads of {name} a week, over a year"), counts[-1])
+        for name, counts in weeks.items()
+    }
 
 
 def _filters(wanted: SearchRequest, found: SearchPage) -> list[tuple[str, list[Filter]]]:
