@@ -13,6 +13,12 @@ addEventListener("keydown", (event) => {
   }
 });
 
+// Navigation that scrolls sideways on small screens begins at the current entry.
+for (const entry of document.querySelectorAll(".tabs [aria-current], .side-nav [aria-current]")) {
+  const list = entry.closest("ul");
+  list.scrollLeft = entry.offsetLeft - list.offsetLeft - (list.clientWidth - entry.offsetWidth) / 2;
+}
+
 // Copy buttons: `data-copy` has the text. Without a clipboard (plain http), the button stays hidden.
 for (const button of document.querySelectorAll("button[data-copy]")) {
   if (!navigator.clipboard) continue;

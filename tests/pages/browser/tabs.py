@@ -66,7 +66,7 @@ class Tabs:
             context.set_default_timeout(MILLISECONDS)
             page = await context.new_page()
             await page.goto("/login")
-            await page.get_by_label("Username").fill(user)
+            await page.get_by_label("User name or e-mail address").fill(user)
             await page.get_by_label("Password", exact=True).fill(PASSWORD)
             await page.get_by_role("main").get_by_role("button", name="Sign in", exact=True).click()
             await page.wait_for_url(lambda address: "/login" not in address)
