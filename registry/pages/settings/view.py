@@ -33,7 +33,7 @@ DONE = {
     "deprecated": "The package is deprecated. Its page and search show your message.",
     "undeprecated": "The package is no longer deprecated.",
     "version-deleted": "The version is deleted. Its number is never used again.",
-    "deleted": "All versions are deleted. The name stays yours until an admin gives it away.",
+    "deleted": "All versions are deleted. The name stays closed to others.",
     "publisher-added": "The workflow may publish now.",
     "publisher-removed": "The publisher is removed, and its tokens have ended.",
 }
