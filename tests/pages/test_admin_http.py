@@ -172,7 +172,7 @@ async def test_dead_jobs_are_retried_and_discarded(make_registry: MakeRegistry):
     await dead_job(registry, "other")
     async with await entered(registry, "root", admin=True) as root:
         page = await root.get("/admin/jobs")
-        assert page.texts("tbody tr th") == ["other2", "send1"]
+        assert page.texts(".rows h2") == ["other 2", "send 1"]
         assert "ValueError: <b>no</b>" in page.text
         assert "ada@example.com" not in page.body.decode()
         again = await root.send(page, "Retry")
@@ -181,7 +181,7 @@ async def test_dead_jobs_are_retried_and_discarded(make_registry: MakeRegistry):
         assert again.texts(".tabs-plain span") == ["1", "1", "0"]
         empty = await root.send(again, "Discard")
         assert "No job is dead" in empty.text
-        assert (await root.get("/admin/jobs?state=queued")).texts("tbody tr th") == ["other2"]
+        assert (await root.get("/admin/jobs?state=queued")).texts(".rows h2") == ["other 2"]
 
 
 async def test_the_last_findings_of_the_doctor_are_shown(registry: Registry):
@@ -207,8 +207,8 @@ async def test_the_last_findings_of_the_doctor_are_shown(registry: Registry):
 async def test_health_shows_each_server(registry: Registry):
     async with await entered(registry, "root", admin=True) as root:
         page = await root.get("/admin/health")
-        assert page.texts("tbody th") == ["Database", "Storage", "Search"]
-        assert page.texts("tbody .badge")[:2] == ["healthy", "healthy"]
+        assert page.texts(".rows h2") == ["Database", "Storage", "Search"]
+        assert page.texts(".rows .state")[:2] == ["healthy", "healthy"]
 
 
 async def test_the_audit_log_is_filtered_and_sent_as_csv(registry: Registry):

@@ -77,6 +77,11 @@ class Operation:
     curl: str
     words: str
 
+    @property
+    def shown_path(self) -> Markup:
+        """The path, which a browser may break after each slash."""
+        return Markup("/<wbr>").join(self.path.split("/"))
+
     def matches(self, words: Iterable[str]) -> bool:
         return all(word in self.words for word in words)
 
@@ -228,7 +233,7 @@ def _schema(name: str, schema: Mapping[str, Any]) -> Schema:
 def _notes(schema: Mapping[str, Any]) -> Markup:
     """The description and the limits of a schema."""
     limits = [
-        text.format(f"`{schema[name]}`" if name in ("default", "pattern") else schema[name])
+        text.format(f"`{_written(schema[name])}`" if name in ("default", "pattern") else schema[name])
         for name, text in _LIMITS.items()
         if schema.get(name) not in (None, "")
     ]
@@ -239,9 +244,15 @@ def _notes(schema: Mapping[str, Any]) -> Markup:
     return line(f"{description} ({listed})" if description else listed)
 
 
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def _parameter(parameter: Mapping[str, Any]) -> Member:
     schema = parameter["schema"]
-    text = _notes({**schema, "description": parameter["description"]})
+    # The grammar of a name in the path is of no use to who reads the page.
+    limits = {name: value for name, value in schema.items() if name != "pattern" or parameter["in"] != "path"}
+    text = _notes({**limits, "description": parameter["description"]})
     return Member(parameter["name"], kind_of(schema), text, parameter["required"], parameter["in"])
 
 
