@@ -197,7 +197,7 @@ async def test_a_card_is_a_picture_of_the_right_size(seeded: Seeded):
 
 @pytest.mark.parametrize("text", ["", " ", "x" * 5000, "word " * 1000, "العربية", "\U0001f600" * 300, HOSTILE])
 def test_any_text_fits_on_a_card(text: str):
-    drawn = card.draw(card.Card("Synapse", text or "a" * 214, text, text, (1, 2, 3)))
+    drawn = card.draw(card.Card("Synapse", text or "a" * 214, text, (text, text), (1, 2, 3)))
     assert Image.open(io.BytesIO(drawn)).size == (card.WIDTH, card.HEIGHT)
 
 
@@ -205,6 +205,6 @@ async def test_the_same_card_is_drawn_once(monkeypatch: pytest.MonkeyPatch):
     drawn: list[card.Card] = []
     monkeypatch.setattr(card, "draw", lambda each: drawn.append(each) or b"png")
     cards = card.Cards()
-    wanted = card.Card("Synapse", "demo", "", "")
-    assert await cards.png(wanted) == await cards.png(card.Card("Synapse", "demo", "", ""))
+    wanted = card.Card("Synapse", "demo", "", ())
+    assert await cards.png(wanted) == await cards.png(card.Card("Synapse", "demo", "", ()))
     assert len(drawn) == 1

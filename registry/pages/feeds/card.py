@@ -18,17 +18,19 @@ AT_ONCE = 2
 
 _PAPER, _INK, _QUIET, _ACCENT, _PALE = "#ffffff", "#1b1c1e", "#686c74", "#0b6e6e", "#a6cccc"
 _MARGIN, _LINES = 80, 3
-_BARS_HEIGHT = 110
+_BARS_HEIGHT, _SLOT = 110, 8
+_BETWEEN = "   \N{MIDDLE DOT}   "
+_LEAST_KNOWN = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What a card shows. `facts` is a line at its end, `weeks` are weekly downloads and may be empty."""
+    """What a card shows. `facts` are in a line at its end, `weeks` are weekly downloads and may be empty."""
 
     site: str
     title: str
     text: str
-    facts: str
+    facts: tuple[str, ...]
     weeks: tuple[int, ...] = ()
 
 
@@ -50,18 +52,25 @@ class Cards:
 
 
 def draw(card: Card) -> bytes:
-    """Blocking. Characters that the font doesn't have are left out."""
+    """Blocking. Leaves out characters that the font doesn't have, and texts that mostly consist of them."""
     image = Image.new("RGB", (WIDTH, HEIGHT), _PAPER)
     pen = ImageDraw.Draw(image)
     _mark(pen, _MARGIN, 74)
     pen.text((_MARGIN + 62, 76), _known(card.site), font=_font(34), fill=_INK, stroke_width=0.6)
     size = next((size for size in (84, 72, 60, 48) if _length(card.title, size) <= WIDTH - 2 * _MARGIN), 40)
     title = _cut(_known(card.title), size)
-    pen.text((_MARGIN, 220), title, font=_font(size), fill=_INK, stroke_width=1.4, anchor="ls")
+    pen.text((_MARGIN, 268), title, font=_font(size), fill=_INK, stroke_width=1.4, anchor="ls")
     for number, line in enumerate(_wrapped(_known(card.text[:MAX_TEXT]), 36)):
-        pen.text((_MARGIN, 256 + 50 * number), line, font=_font(36), fill=_QUIET)
-    pen.text((_MARGIN, HEIGHT - 74), _cut(_known(card.facts), 30), font=_font(30), fill=_QUIET, anchor="ls")
+        pen.text((_MARGIN, 308 + 50 * number), line, font=_font(36), fill=_QUIET)
+    pen.text(
+        (_MARGIN, HEIGHT - 74),
+        _cut(_BETWEEN.join(filter(None, map(_known, card.facts))), 30),
+        font=_font(30),
+        fill=_QUIET,
+        anchor="ls",
+    )
     _bars(pen, card.weeks)
+    pen.rectangle((0, HEIGHT - 12, WIDTH, HEIGHT), fill=_ACCENT)
     file = io.BytesIO()
     image.quantize(64).save(file, "PNG", optimize=True)
     return file.getvalue()
@@ -84,18 +93,21 @@ def _has(character: str) -> bool:
 
 
 def _known(text: str) -> str:
-    return " ".join("".join(each for each in " ".join(text.split()) if each.isprintable() and _has(each)).split())
+    """The characters of a text that can be drawn; "" if many of them can't."""
+    given = " ".join(text.split())
+    known = " ".join("".join(each for each in given if each.isprintable() and _has(each)).split())
+    return known if len(known) >= len(given) * _LEAST_KNOWN else ""
 
 
 def _length(text: str, size: int) -> float:
     return float(_font(size).getlength(text))
 
 
-def _cut(text: str, size: int) -> str:
-    """`text` in one line, with an ellipsis at its end if it is too long."""
-    if _length(text, size) <= WIDTH - 2 * _MARGIN:
+def _cut(text: str, size: int, room: int = WIDTH - 2 * _MARGIN) -> str:
+    """`text` in one line of `room` pixels, with an ellipsis at its end if it is too long."""
+    if _length(text, size) <= room:
         return text
-    while text and _length(text + "...", size) > WIDTH - 2 * _MARGIN:
+    while text and _length(text + "...", size) > room:
         text = text[:-1]
     return text.rstrip() + "..."
 
@@ -118,13 +130,12 @@ def _bars(pen: ImageDraw.ImageDraw, weeks: Sequence[int]) -> None:
     top = max(weeks, default=0)
     if not top:
         return
-    slot, base = 10, HEIGHT - 68
-    left = WIDTH - _MARGIN - slot * len(weeks)
+    base, left = HEIGHT - 68, WIDTH - _MARGIN - _SLOT * len(weeks)
     for number, value in enumerate(weeks):
         height = max(round(value / top * _BARS_HEIGHT), 3)
-        x = left + slot * number
+        x = left + _SLOT * number
         colour = _ACCENT if number == len(weeks) - 1 else _PALE
-        pen.rectangle((x, base - height, x + slot - 4, base), fill=colour)
+        pen.rectangle((x, base - height, x + _SLOT - 3, base), fill=colour)
 
 
 def _mark(pen: ImageDraw.ImageDraw, x: int, y: int) -> None:

@@ -110,15 +110,15 @@ async def package_card(request: web.Request) -> web.StreamResponse:
     """A picture of a package for shared links."""
     info = await read.version_info(request.app[DB], name_of(request), read.LATEST)
     weeks = (await request.app[FIGURES].weekly([info["name"]]))[info["name"]]
-    facts = [info["version"], info["license"], f"{text.short(weeks[-1])} downloads a week"]
-    card = Card(_site(request), info["name"], info["description"], "   ".join(filter(None, facts)), weeks)
+    facts = (info["version"], info["license"], f"{text.short(weeks[-1])} downloads a week")
+    card = Card(_site(request), info["name"], info["description"], facts, weeks)
     return await _card(request, card)
 
 
 async def registry_card(request: web.Request) -> web.StreamResponse:
     """A picture of the registry for shared links."""
     totals = await request.app[FIGURES].totals(visible_packages(request))
-    facts = f"{text.plural(totals.packages, 'package')}   {text.plural(totals.versions, 'version')}"
+    facts = (text.plural(totals.packages, "package"), text.plural(totals.versions, "version"))
     return await _card(request, Card(_site(request), "Find the package you need.", "", facts))
 
 

@@ -206,3 +206,32 @@ async function signed(act, options) {
     },
   };
 }
+
+// Charts: shows at once what a bar says in its title.
+for (const chart of document.querySelectorAll(".chart")) {
+  const tip = document.createElement("div");
+  tip.className = "chart-tip";
+  tip.hidden = true;
+  chart.append(tip);
+  const texts = new Map();
+  for (const slot of chart.querySelectorAll(".chart-slots rect")) {
+    const title = slot.querySelector("title");
+    texts.set(slot, title.textContent);
+    title.remove(); // the browser would show it as well
+  }
+  chart.addEventListener("pointermove", (event) => {
+    const text = texts.get(event.target);
+    tip.hidden = !text;
+    if (!text) return;
+    tip.textContent = text;
+    const frame = chart.getBoundingClientRect();
+    const bar = event.target.getBoundingClientRect();
+    const right = bar.right - frame.left + 8;
+    const fits = right + tip.offsetWidth <= frame.width;
+    tip.style.left = `${fits ? right : Math.max(bar.left - frame.left - tip.offsetWidth - 8, 0)}px`;
+    tip.style.top = `${bar.top - frame.top + 8}px`;
+  });
+  chart.addEventListener("pointerleave", () => {
+    tip.hidden = true;
+  });
+}
