@@ -59,6 +59,7 @@ from registry.pages.feeds.card import Cards
 from registry.pages.home import handlers as home_pages
 from registry.pages.invitations import handlers as invitation_pages
 from registry.pages.links import handlers as link_pages
+from registry.pages.package import handlers as package_pages
 from registry.pages.publishers import handlers as publisher_pages
 from registry.pages.readme import READMES, Readmes
 from registry.pages.search import handlers as search_pages
@@ -67,6 +68,7 @@ from registry.pages.sign_in import handlers as sign_in_pages
 from registry.pages.statistics import handlers as statistics_pages
 from registry.pages.theme import handlers as theme_pages
 from registry.pages.tokens import handlers as token_pages
+from registry.pages.users import handlers as user_pages
 from registry.pages.webhooks import handlers as webhook_pages
 from registry.publishers import handlers as publishers
 from registry.publishers.issuers import open_issuers
@@ -138,6 +140,8 @@ PAGES: tuple[Route, ...] = (
     *admin_users.ROUTES,
     *admin_moderation.ROUTES,
     *admin_jobs.ROUTES,
+    *package_pages.ROUTES,
+    *user_pages.ROUTES,
     *page_assets.ROUTES,
     *theme_pages.ROUTES,
 )
@@ -146,7 +150,10 @@ ROUTES = (*API, *PAGES)
 LIMITS: dict[str, Limit] = {route.limit.name: route.limit for route in ROUTES if route.limit is not None}
 # These words have routes of their own, so they must not match as parameters.
 ID_IN_PATH = "{id:(?!(?:login|options|report)$)[^{}/]+}"
-_WORDS_OF_PACKAGE = "audit|dependents|invitations|owners|publishers|report|stats|transfer|versions"
+_WORDS_OF_PACKAGE = (
+    "audit|card.png|dependencies|dependents|feed.atom|files|invitations|owners|publishers|report|settings|stats|transfer"
+    "|versions"
+)
 VERSION_IN_PATH = f"{{version:(?!(?:{_WORDS_OF_PACKAGE})$)[^{{}}/]+}}"
 
 

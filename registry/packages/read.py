@@ -145,8 +145,12 @@ class OtherSpelling(Exception):
         self.name = name
 
 
-def no_package(name: str) -> NotFound:
-    return NotFound(f"There is no package {name[: names.MAX_NAME]}. Search for it with GET /api/v1/search?q=.")
+class NoPackage(NotFound):
+    """There is no package of this name, or the client has no access to it."""
+
+
+def no_package(name: str) -> NoPackage:
+    return NoPackage(f"There is no package {name[: names.MAX_NAME]}. Search for it with GET /api/v1/search?q=.")
 
 
 def no_version(name: str, version: str) -> NotFound:

@@ -14,16 +14,21 @@ from registry.db.engine import Connection, Row, statement
 from registry.db.tables import package_owners, package_versions, packages, publishers, users
 from registry.packages.rights import OWNER
 
-_OWNER_NAMES = (
+_MEMBER_NAMES = (
     sa.select(users.c.username)
     .join(package_owners, package_owners.c.user_id == users.c.id)
-    .where(package_owners.c.package_id == packages.c.id, package_owners.c.role == OWNER)
+    .where(package_owners.c.package_id == packages.c.id)
     .order_by(package_owners.c.since, users.c.username)
     .correlate(packages)
 )
+_OWNER_NAMES = _MEMBER_NAMES.where(package_owners.c.role == OWNER)
+_MAINTAINER_NAMES = _MEMBER_NAMES.where(package_owners.c.role != OWNER)
 
 OWNERS: sa.ColumnElement[Any] = sa.func.array(_OWNER_NAMES.scalar_subquery())
 """Usernames of the owners of the enclosing query's package, the first owner first."""
+
+MAINTAINERS: sa.ColumnElement[Any] = sa.func.array(_MAINTAINER_NAMES.scalar_subquery())
+"""Usernames of the maintainers of the enclosing query's package, in the same order."""
 
 FIRST_OWNER: sa.ColumnElement[Any] = _OWNER_NAMES.limit(1).scalar_subquery()
 """Username of the user who has owned the package for the longest time; NULL when it has no owner."""

@@ -35,6 +35,18 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
   });
 }
 
+// The list of versions closes when it is left.
+for (const picker of document.querySelectorAll("details.picker")) {
+  const close = () => (picker.open = false);
+  addEventListener("click", (event) => picker.contains(event.target) || close());
+  picker.addEventListener("focusout", (event) => event.relatedTarget && !picker.contains(event.relatedTarget) && close());
+  picker.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !picker.open) return;
+    close();
+    picker.querySelector("summary").focus();
+  });
+}
+
 // Theme: changes at once, without loading the page again.
 const themes = document.querySelector("form.theme");
 themes?.addEventListener("submit", (event) => {

@@ -1,0 +1,36 @@
+"""The page of a user: who that is, and the user's packages."""
+
+from aiohttp import web
+
+from registry.downloads.keys import FIGURES
+from registry.errors import NotFound
+from registry.keys import DB
+from registry.packages.overview import profile as use_case
+from registry.pages import frame, paging
+
+
+async def show_user(request: web.Request) -> web.StreamResponse:
+    """A user's packages, the most downloaded first."""
+    username, number = request.match_info["username"], paging.page_number(request)
+    if not username.isascii() or not username.isprintable():
+        raise NotFound("There is no user of this name.")
+    profile = await use_case.profile(request.app[DB], username, number)
+    names = [each.name for each in profile.packages]
+    weeks = await request.app[FIGURES].weekly(names)
+    before = (number - 1) * use_case.PAGE
+    return frame.render(
+        request,
+        "users/user.html",
+        title=profile.username,
+        description=f"The packages of {profile.username}",
+        profile=profile,
+        weeks=weeks,
+        bars=dict.fromkeys(names, ""),
+        previous=paging.page_url(request, number - 1) if number > 1 else "",
+        next=paging.page_url(request, number + 1) if before + len(names) < profile.total else "",
+    )
+
+
+ROUTES = (
+    frame.page("GET", "/users/{username}", show_user, "A user and the user's packages", parameters=(paging.NUMBER,)),
+)
