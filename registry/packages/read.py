@@ -153,9 +153,19 @@ def no_package(name: str) -> NoPackage:
     return NoPackage(f"There is no package {name[: names.MAX_NAME]}. Search for it with GET /api/v1/search?q=.")
 
 
-def no_version(name: str, version: str) -> NotFound:
+class NoVersion(NotFound):
+    """The package `name` has no live version `version`."""
+
+    def __init__(self, detail: str, name: str, version: str) -> None:
+        super().__init__(detail)
+        self.name = name
+        self.version = version
+
+
+def no_version(name: str, version: str) -> NoVersion:
     version, name = version[: versions.MAX_VERSION], name[: names.MAX_NAME]
-    return NotFound(f"There is no version {version} of {name}. GET /api/v1/packages/{name}/versions lists them.")
+    detail = f"There is no version {version} of {name}. GET /api/v1/packages/{name}/versions lists them."
+    return NoVersion(detail, name, version)
 
 
 def canonical_of(version: str) -> str:

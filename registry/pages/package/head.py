@@ -12,8 +12,9 @@ from registry.errors import NotFound
 from registry.keys import ANNOUNCEMENTS, DB
 from registry.package_format import names
 from registry.packages.overview.overview import Overview, overview
-from registry.packages.read import LATEST, NoPackage
+from registry.packages.read import LATEST, NoPackage, NoVersion
 from registry.packages.requests import CACHE, name_of, redirect_look_alikes, version_of
+from registry.pages import frame
 from registry.pages.package.addresses import package_url, version_url
 from registry.search import search as searching
 from registry.search.keys import SEARCH
@@ -72,7 +73,7 @@ async def head_of(request: web.Request, tab: str) -> Head:
 
 
 def package_page(handler: Handler) -> Handler:
-    """A decorator for pages of a package: redirects from look-alike names, and a 404 suggests similar names."""
+    """A decorator for pages of a package: redirects from look-alike names, and makes a 404 say what there is."""
 
     @wraps(handler)
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -81,6 +82,11 @@ def package_page(handler: Handler) -> Handler:
         except NoPackage:
             similar = await _similar_names(request)
             raise NotFound("There is no package of this name.", members={"suggestions": similar}) from None
+        except NoVersion as missing:
+            title = f"There is no version {missing.version} of {missing.name}"
+            return frame.render(
+                request, "package/no_version.html", title=title, status=404, url=package_url(missing.name)
+            )
 
     return redirect_look_alikes(handle)
 
