@@ -76,3 +76,22 @@ def parse(text: str) -> Version:
             "version", "must be MAJOR.MINOR.PATCH by Semantic Versioning 2.0.0, such as 1.4.0-rc.1"
         )
     return Version(text, **match.groupdict(default=""))
+
+
+def canonical_of(version: str) -> str:
+    """The key to look up a version from an address. It is "", which matches nothing, for an invalid version.
+
+    Versions that differ only in build metadata have the same key, so check the result with `is_address_of`.
+    """
+    try:
+        return parse(version).canonical
+    except InvalidInput:
+        return ""
+
+
+def is_address_of(version: str, published: str) -> bool:
+    """Whether `version` is an address of the version `published`: the same spelling, or the one without build metadata.
+
+    Both must have the same `canonical_of`.
+    """
+    return version == published or "+" not in version

@@ -15,9 +15,10 @@ from registry.errors import Conflict, InvalidInput
 from registry.events import audit
 from registry.events import log as event_log
 from registry.package_format import names
+from registry.package_format.versions import canonical_of, is_address_of
 from registry.packages import store
 from registry.packages.owners import store as owners
-from registry.packages.read import canonical_of, check_name, is_address_of, no_package, no_version
+from registry.packages.read import check_name, no_package, no_version
 from registry.packages.rights import Action, authorize, check_quarantine
 from registry.packages.status import store as status
 

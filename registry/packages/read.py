@@ -9,7 +9,7 @@ from pydantic import WithJsonSchema
 from typing_extensions import TypedDict
 
 from registry.db.engine import Connection, Database, Row
-from registry.errors import InvalidInput, NotFound
+from registry.errors import NotFound
 from registry.package_format import names, versions
 from registry.package_format.manifest import manifest_text_of_jsonb
 from registry.packages import rights, store
@@ -168,25 +168,6 @@ def no_version(name: str, version: str) -> NoVersion:
     return NoVersion(detail, name, version)
 
 
-def canonical_of(version: str) -> str:
-    """The key to look up a version from an address. It is "", which matches nothing, for an invalid version.
-
-    Versions that differ only in build metadata have the same key, so check the result with `is_address_of`.
-    """
-    try:
-        return versions.parse(version).canonical
-    except InvalidInput:
-        return ""
-
-
-def is_address_of(version: str, published: str) -> bool:
-    """Whether `version` is an address of the version `published`: the same spelling, or the one without build metadata.
-
-    Both must have the same `canonical_of`.
-    """
-    return version == published or "+" not in version
-
-
 async def package_info(db: Database, name: str, *, hidden: bool = False) -> PackageInfo:
     """A package and its live versions, read in one snapshot. Raises NotFound, OtherSpelling, Quarantined.
 
@@ -228,7 +209,9 @@ async def version_info(db: Database, name: str, version: str, *, hidden: bool = 
     With `hidden`, it also shows a version of a package in quarantine: to somebody who just changed it.
     """
     async with db.read() as conn:
-        row = await store.version(conn, name, None if version == LATEST else canonical_of(version), hidden=hidden)
+        row = await store.version(
+            conn, name, None if version == LATEST else versions.canonical_of(version), hidden=hidden
+        )
         row = await found(conn, row, name, no_version(name, version))
     _check_address(row, name, version)
     manifest = row.manifest
@@ -262,7 +245,7 @@ async def version_info(db: Database, name: str, version: str, *, hidden: bool = 
 async def blob(db: Database, name: str, version: str) -> Row:
     """The row for serving a tarball, with the columns of store.blob(). Raises NotFound, OtherSpelling, Quarantined."""
     async with db.read() as conn:
-        row = await store.blob(conn, name, None if version == LATEST else canonical_of(version))
+        row = await store.blob(conn, name, None if version == LATEST else versions.canonical_of(version))
         row = await found(conn, row, name, no_version(name, version))
     _check_address(row, name, version)
     return row
@@ -332,7 +315,7 @@ async def found(conn: Connection, row: Row | None, name: str, missing: NotFound)
 
 def _check_address(row: Row, name: str, version: str) -> None:
     """Raises NotFound if `version` is no address of the row's version."""
-    if version != LATEST and not is_address_of(version, row.version):
+    if version != LATEST and not versions.is_address_of(version, row.version):
         raise no_version(name, version)
 
 

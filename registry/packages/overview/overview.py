@@ -4,15 +4,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from registry.db.engine import Database, Row
+from registry.package_format.versions import canonical_of, is_address_of
 from registry.packages.overview import store
 from registry.packages.provenance import Provenance
 from registry.packages.read import (
     LATEST,
     Deprecation,
-    canonical_of,
     deprecation_of,
     found,
-    is_address_of,
     no_package,
     no_version,
 )

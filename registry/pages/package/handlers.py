@@ -15,10 +15,10 @@ from registry.packages.dependencies.resolve import resolve
 from registry.packages.overview import overview as use_case
 from registry.packages.overview.overview import NewVersion, Overview
 from registry.packages.requests import name_of
-from registry.pages import frame, paging
+from registry.pages import charts, frame, paging
 from registry.pages.forms import Form, read_form
 from registry.pages.package.addresses import package_url, version_url
-from registry.pages.package.head import about_of, head_of, package_page
+from registry.pages.package.head import about_of, head_of, package_page, render
 from registry.pages.package.provenance import shown
 from registry.pages.readme import READMES
 from registry.pages.text import address
@@ -42,19 +42,19 @@ async def show_package(request: web.Request) -> web.StreamResponse:
     about = head.about
     text = await use_case.readme(request.app[DB], about.version_id)
     weeks = (await request.app[FIGURES].weekly([about.name]))[about.name]
-    return frame.render(
+    return render(
         request,
+        head,
         "package/package.html",
         title=about.name if about.is_latest else f"{about.name} {about.version}",
         description=about.description,
-        head=head,
         readme=await request.app[READMES].of_version(
             {"name": about.name, "version": about.version, "checksum": about.checksum, "readme": text,
              "repository": about.repository}
         ),
         install=about.name if about.is_latest else f"{about.name}@{about.version}",
         week=weeks[-1],
-        bars="",
+        bars=charts.bars(weeks, label=f"Downloads of {about.name} a week"),
         repository_label=_repository_label(about.repository),
         provenance=shown(about.provenance),
         yanked_neighbour=_yanked_neighbour(about),
@@ -88,12 +88,12 @@ async def show_versions(request: web.Request) -> web.StreamResponse:
     head = await head_of(request, "versions")
     rows, total = await use_case.versions_page(request.app[DB], head.about.package_id, number, text)
     before = (number - 1) * use_case.PAGE
-    return frame.render(
+    return render(
         request,
+        head,
         "package/versions.html",
         title=f"Versions of {head.about.name}",
         description=f"All versions of {head.about.name}, with their dates, sizes and downloads",
-        head=head,
         versions=rows,
         total=total,
         text=text,
@@ -108,12 +108,12 @@ async def show_dependencies(request: web.Request) -> web.StreamResponse:
     """What a version depends on, and what its ranges mean in this registry now."""
     head = await head_of(request, "dependencies")
     about = head.about
-    return frame.render(
+    return render(
         request,
+        head,
         "package/dependencies.html",
         title=f"Dependencies of {about.name} {about.version}",
         description=f"The packages that {about.name} {about.version} depends on",
-        head=head,
         dependencies=await resolve(request.app[DB], about.dependencies, visible_packages(request)),
         package_url=package_url,
         version_url=version_url,
@@ -144,13 +144,13 @@ async def show_dependents(request: web.Request) -> web.StreamResponse:
             request.app[DB], head.about.name, wanted, DEPENDENTS, _after(cursor), visible_packages(request)
         )
     weeks = await request.app[FIGURES].weekly([each["name"] for each in found])
-    return frame.render(
+    return render(
         request,
+        head,
         "package/dependents.html",
         title=f"Dependents of {head.about.name}",
         description=f"The packages that depend on {head.about.name}",
         status=200 if is_range else 400,
-        head=head,
         range=text,
         is_range=is_range,
         dependents=found,

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import wraps
+from typing import Any
 
 from aiohttp import web
 
@@ -70,6 +71,21 @@ async def head_of(request: web.Request, tab: str) -> Head:
     if _may_change(request, about):
         tabs["settings"] = (f"{url}/settings", "Settings", None)
     return Head(about, list(tabs.values()), tabs[tab][0] if tab in tabs else "", url, shown)
+
+
+def render(request: web.Request, head: Head, template: str, *, title: str, **values: Any) -> web.Response:
+    """frame.render() for a page below a package. The template extends `package/layout.html`."""
+    name = head.about.name
+    return frame.render(
+        request,
+        template,
+        title=title,
+        head=head,
+        canonical=head.current or head.url,
+        card=f"{head.url}/card.png",
+        feeds=[(f"New versions of {name}", f"{head.url}/feed.atom")],
+        **values,
+    )
 
 
 def package_page(handler: Handler) -> Handler:

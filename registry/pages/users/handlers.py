@@ -6,7 +6,7 @@ from registry.downloads.keys import FIGURES
 from registry.errors import NotFound
 from registry.keys import DB
 from registry.packages.overview import profile as use_case
-from registry.pages import frame, paging
+from registry.pages import charts, frame, paging
 
 
 async def show_user(request: web.Request) -> web.StreamResponse:
@@ -23,9 +23,11 @@ async def show_user(request: web.Request) -> web.StreamResponse:
         "users/user.html",
         title=profile.username,
         description=f"The packages of {profile.username}",
+        canonical=f"/users/{profile.username}",
+        feeds=[(f"New versions by {profile.username}", f"/users/{profile.username}/feed.atom")],
         profile=profile,
         weeks=weeks,
-        bars=dict.fromkeys(names, ""),
+        bars={name: charts.bars(weeks[name], label=f"Downloads of {name} a week") for name in names},
         previous=paging.page_url(request, number - 1) if number > 1 else "",
         next=paging.page_url(request, number + 1) if before + len(names) < profile.total else "",
     )
