@@ -1,7 +1,7 @@
 """A registry that is filled for pages. All tests of a session share it, so they must not change it."""
 
+import contextlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,6 +14,7 @@ from registry.devstack.postgres import Postgres
 from registry.settings import Settings
 from tests.client import remove_indices
 from tests.conftest import LOG_KEY, SECRET, new_database
+from tests.mail.server import mail_server
 from tests.pages.seed import SETTINGS, Seeded, fill
 from tests.service import Service, serving_process
 
@@ -41,12 +42,14 @@ async def playground(
         yield service
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def _settings(postgres: Postgres, elasticsearch: Elasticsearch, folder: Path) -> AsyncIterator[dict[str, str]]:
     """The settings of a registry with a database of its own. Its search indices are removed at the end."""
-    with new_database(postgres, "synapse") as db_url:
+    async with mail_server() as mailbox, contextlib.AsyncExitStack() as stack:
+        db_url = stack.enter_context(new_database(postgres, "synapse"))
         settings = {
             **SETTINGS,
+            "REGISTRY_SMTP_URL": mailbox.url,
             "REGISTRY_PORT": str(reserve()),
             "REGISTRY_DB_URL": db_url,
             "REGISTRY_ES_URL": elasticsearch.url,

@@ -23,6 +23,7 @@ from registry.devstack.postgres import Postgres
 from registry.settings import Settings
 from tests.client import PASSWORD
 from tests.conftest import LOG_KEY, SECRET
+from tests.mail.server import mail_server
 from tests.pages.seed import SETTINGS, USERS, fill
 from tests.servers import cache_folder
 from tests.service import serving_process
@@ -34,7 +35,7 @@ LOOK_SECONDS = 1.0
 @asynccontextmanager
 async def filled(port: int, environ: Mapping[str, str]) -> AsyncIterator[tuple[Path, dict[str, str]]]:
     """The servers of a registry that is filled for pages: (temporary folder, settings of the service)."""
-    async with AsyncExitStack() as stack:
+    async with mail_server() as mailbox, AsyncExitStack() as stack:
         temporary = tempfile.TemporaryDirectory(prefix="synapse-pages-", ignore_cleanup_errors=True)
         folder = Path(stack.enter_context(temporary))
         folder.chmod(0o755)
@@ -42,7 +43,7 @@ async def filled(port: int, environ: Mapping[str, str]) -> AsyncIterator[tuple[P
         given = {name: value for name, value in environ.items() if name.startswith("REGISTRY_")}
         folders = {f"REGISTRY_{name}_PATH": str(folder / name.lower()) for name in ("STORAGE", "SPOOL")}
         settings = {**SETTINGS, **addresses, **folders, "REGISTRY_SECRET_KEY": SECRET, "REGISTRY_LOG_KEY": LOG_KEY}
-        settings |= {**given, "REGISTRY_PORT": str(port)}
+        settings |= {"REGISTRY_SMTP_URL": mailbox.url, **given, "REGISTRY_PORT": str(port)}
         await fill(settings)
         yield folder, settings
 

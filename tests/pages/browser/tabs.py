@@ -8,8 +8,8 @@ from typing import Any
 
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
 
-from tests.client import PASSWORD
 from tests.pages.browser import chromium
+from tests.pages.browser.person import Person
 
 # What Chromium logs for the page itself if its status is an error, as that of a page that says so.
 _ERROR_STATUS = "Failed to load resource: the server responded with a status of"
@@ -65,11 +65,8 @@ class Tabs:
             context = await self.browser.new_context(base_url=url)
             context.set_default_timeout(MILLISECONDS)
             page = await context.new_page()
-            await page.goto("/login")
-            await page.get_by_label("User name or e-mail address").fill(user)
-            await page.get_by_label("Password", exact=True).fill(PASSWORD)
-            await page.get_by_role("main").get_by_role("button", name="Sign in", exact=True).click()
-            await page.wait_for_url(lambda address: "/login" not in address)
+            await Person(page).sign_in(user)
+            assert "/login" not in page.url, page.url
             self.signed_in[url, user] = await context.storage_state()
             await context.close()
         return self.signed_in[url, user]
