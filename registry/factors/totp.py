@@ -20,7 +20,7 @@ from registry.setting_parts import AccountSettings
 log = logging.getLogger(__name__)
 
 WRONG_CODE = f"The code is wrong or was used before. {proof.CLOCK_ADVICE}"
-EXISTS = "You have an authenticator app already. Remove it first with DELETE /api/v1/auth/totp."
+EXISTS = "You have an authenticator app already. Remove it first."
 
 
 class TotpSetup(TypedDict):
@@ -68,7 +68,7 @@ async def _confirm(db: Database, settings: AccountSettings, principal: Principal
         await lock_user(conn, principal)
         kept = await store.totp(conn, principal.user_id)
         if kept is None:
-            raise Conflict("There is no app to confirm. Begin with POST /api/v1/auth/totp.")
+            raise Conflict("There is no app to confirm. Begin to add one first.")
         if kept.confirmed_at is not None:
             raise Conflict(EXISTS)
         secret = proof.sealer(settings).open(kept.sealed).decode()

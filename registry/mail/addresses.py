@@ -45,7 +45,7 @@ async def resend(db: Database, principal: Principal) -> None:
         await lock_user(conn, principal)
         user = await _user(conn, principal)
         if not user.email:
-            raise InvalidInput.field("email", "is missing: add an address by POST /api/v1/auth/email first")
+            raise InvalidInput.field("email", "is missing: add an address first")
         if user.email_verified_at is not None:
             raise Conflict("Your e-mail address is verified already.")
         if await store.count_tokens(conn, VERIFY, user.email, PER) >= MOST_PER_ADDRESS:

@@ -69,7 +69,10 @@ def invitations(registry: str, url: str, open_: Sequence[Mapping[str, Any]], *, 
     return Text(
         f"{subject} at {registry}",
         [_invitation(each, url) for each in open_],
-        closing=f"If you don't want that, ignore this mail. {first}Sign in first: synapse-registry login --url {url}",
+        f"{url}/account/invitations",
+        "See the invitation" if len(open_) == 1 else "See the invitations",
+        f"If you don't want that, ignore this mail. {first}To use a command, sign in first: "
+        f"synapse-registry login --url {url}",
     )
 
 
@@ -79,7 +82,7 @@ def _invitation(invitation: Mapping[str, Any], url: str) -> str:
     return (
         f"{invitation['inviter']} invites you to become {role} of {invitation['package']}. "
         f"The invitation is open until {expires:%Y-%m-%d}. "
-        f"To accept it, run: synapse-registry owners accept {invitation['id']} --url {url}"
+        f"To accept it, open the link below, or run: synapse-registry owners accept {invitation['id']} --url {url}"
     )
 
 
@@ -136,11 +139,12 @@ def _old_address(facts: Facts) -> Text:
 
 def _webhook(facts: Facts) -> Text:
     number, host, reason = (facts.details.get(name, "") for name in ("webhook", "host", "reason"))
-    enable = f'PATCH {facts.url}/api/v1/webhooks/{number} with {{"enabled": true}}'
     return Text(
         f"A webhook was disabled at {facts.registry}",
         [f"The registry disabled your webhook {number} to {host}. The reason: {reason}"],
-        closing=f"It sends nothing until you enable it again: {enable}.",
+        f"{facts.url}/account/webhooks",
+        "See your webhooks",
+        "It sends nothing until you enable it again.",
     )
 
 

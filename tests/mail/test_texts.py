@@ -25,4 +25,4 @@ def test_every_link_of_a_mail_leads_to_a_page_that_exists():
     ]
     links = {urlsplit(text.link).path for text in written if text.link}
     assert links <= {route.path for route in ROUTES if route.method == "GET"}
-    assert links == {"/account/verify", "/account/reset"}
+    assert links == {"/account/verify", "/account/reset", "/account/invitations", "/account/webhooks"}

@@ -11,7 +11,7 @@ from registry.accounts import register
 from registry.accounts.identity import Principal
 from registry.accounts.requests import no_store, origin_of
 from registry.accounts.sessions.manage import Browser, Login
-from registry.errors import Forbidden, RegistryError, SecondFactorRequired, WrongCode
+from registry.errors import Forbidden, InvalidInput, RegistryError, SecondFactorRequired, WrongCode
 from registry.events.audit import Actor
 from registry.factors import bodies, login, passkeys
 from registry.keys import DB, SETTINGS
@@ -68,8 +68,8 @@ async def sign_in(request: web.Request) -> web.StreamResponse:
 
 
 async def _answer_challenge(request: web.Request, form: Form) -> web.StreamResponse:
-    body = check(bodies.SecondFactor, {"challenge": form["challenge"], "code": form["code"].strip()})
     try:
+        body = check(bodies.SecondFactor, {"challenge": form["challenge"], "code": form["code"].strip()})
         found = await login.answer_with_code(
             request.app[DB],
             request.app[SETTINGS].accounts,
@@ -79,7 +79,7 @@ async def _answer_challenge(request: web.Request, form: Form) -> web.StreamRespo
             origin_of(request),
             browser=_browser(request),
         )
-    except WrongCode as error:
+    except (WrongCode, InvalidInput) as error:
         return _factor_page(request, form.refused(error), _members(form), _next(form), error)
     except RegistryError as error:
         return _login_page(request, Form().refused(error), _next(form), error)
