@@ -211,7 +211,7 @@ NOTICES: Mapping[str, Callable[[Facts], Text]] = {
     "factor.add": _factor("added to"),
     "factor.recovery_codes": _account("New recovery codes", "New recovery codes were made. The old ones have ended."),
     "factor.remove": _factor("removed from"),
-    "factor.reset": _account("Your second factors were removed", "An operator removed your second factors."),
+    "factor.reset": _account("Your second factors were removed", "An admin removed your second factors."),
     "owner.accept": _package("The owners of", _accepted),
     "owner.remove": _package("The owners of", _removed),
     "owner.role": _package("The owners of", _role),
