@@ -86,7 +86,7 @@ class Listing:
             else:
                 files.append(Entry(name, self.files[at], 1))
                 at += 1
-        return folders + files
+        return sorted(folders, key=lambda entry: entry.name) + files
 
     def has_folder(self, path: str) -> bool:
         start, end = self._range(f"{path}/" if path else "")

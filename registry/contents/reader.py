@@ -22,9 +22,11 @@ from registry.errors import InvalidArchive, NotFound, Unavailable
 from registry.package_format.gunzip import Gunzip
 
 THREADS = 2
-MAX_OPEN = 16
-"""How many tarballs may be read at a time. The others wait."""
+MAX_OPEN = 8
+"""How many tarballs may be unpacked at a time for listings and small files. The others wait, MAX_WAITING at most."""
 MAX_WAITING = 64
+MAX_STREAMS = 64
+"""How many large files may be streamed at a time. Their clients may be slow, so others don't wait for them."""
 LISTINGS_BYTES = 32 << 20
 FILES_BYTES = 32 << 20
 MAX_CACHED_FILE = 256 << 10
@@ -45,6 +47,7 @@ class Contents:
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="contents")
         self._turns = asyncio.Semaphore(MAX_OPEN)
         self._waiting = 0
+        self._streams = 0
         self._listings: LRUCache[str, Listing] = LRUCache(LISTINGS_BYTES, getsizeof=lambda listing: listing.weight)
         self._files: LRUCache[tuple[str, str], bytes] = LRUCache(FILES_BYTES, getsizeof=lambda data: len(data) + 1000)
         # Several requests for one tarball unpack it once.
@@ -65,7 +68,7 @@ class Contents:
         async with lock:
             found: Listing | None = self._listings.get(key)
             if found is None:
-                async with self._read(row, unpack.list_files) as listings:
+                async with self._turn(), self._read(row, unpack.list_files) as listings:
                     found = await anext(listings)
                 if found.weight <= LISTINGS_BYTES:
                     self._listings[key] = found
@@ -76,7 +79,7 @@ class Contents:
         found = {file.path: self._files.get((row.tarball_path, file.path)) for file in files}
         missing = [file for file in files if found[file.path] is None]
         if missing:
-            async with self._read(row, lambda stream: unpack.read_files(stream, missing)) as contents:
+            async with self._turn(), self._read(row, lambda stream: unpack.read_files(stream, missing)) as contents:
                 async for file, data in contents:
                     found[file.path] = data
                     if len(data) <= MAX_CACHED_FILE:
@@ -86,26 +89,37 @@ class Contents:
     @asynccontextmanager
     async def stream(self, row: Row, file: File) -> AsyncIterator[AsyncIterator[bytes]]:
         """The content of a file, in pieces of at most `unpack.PIECE` bytes."""
-        async with self._read(row, lambda stream: unpack.stream_file(stream, file)) as pieces:
-            yield pieces
+        if self._streams >= MAX_STREAMS:
+            raise _busy()
+        self._streams += 1
+        try:
+            async with self._read(row, lambda stream: unpack.stream_file(stream, file)) as pieces:
+                yield pieces
+        finally:
+            self._streams -= 1
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        if self._waiting >= MAX_WAITING:
+            raise _busy()
+        self._waiting += 1
+        try:
+            async with self._turns:
+                yield
+        finally:
+            self._waiting -= 1
 
     @asynccontextmanager
     async def _read(self, row: Row, steps: Steps[Item]) -> AsyncIterator[AsyncIterator[Item]]:
         """What `steps` yields for the unpacked tarball, without its Nones."""
-        if self._waiting >= MAX_WAITING:
-            raise Unavailable("Too many files are being read. Try again in a few seconds.", retry_after=5)
-        self._waiting += 1
         try:
             async with (
-                self._turns,
                 self._tarballs.open(row, 0, row.tarball_size) as chunks,
                 aclosing(self._steps(PulledFile(chunks), row.tarball_size, steps)) as items,
             ):
                 yield items
         except InvalidArchive as error:
             raise NotFound(f"The files of this version can't be shown. {error.detail}") from error
-        finally:
-            self._waiting -= 1
 
     async def _steps(self, file: PulledFile, packed_size: int, steps: Steps[Item]) -> AsyncGenerator[Item, None]:
         items = await self._step(file, lambda: steps(unpack.opened(file, packed_size)))
@@ -125,3 +139,7 @@ class Contents:
             queued.cancel()  # has no effect on what has begun
             await asyncio.wait([work])
             raise
+
+
+def _busy() -> Unavailable:
+    return Unavailable("Too many files are being read. Try again in a few seconds.", retry_after=5)
