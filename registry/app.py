@@ -20,7 +20,8 @@ from registry.changes.access import Access
 from registry.changes.checkpoints import Checkpoints
 from registry.changes.feed import Feed
 from registry.changes.log import ChangeLog
-from registry.contents.keys import CONTENTS, WORKERS
+from registry.contents.compare import Comparer
+from registry.contents.keys import COMPARER, CONTENTS, WORKERS
 from registry.contents.reader import Contents
 from registry.db.engine import open_database
 from registry.downloads import handlers as downloads
@@ -52,10 +53,14 @@ from registry.pages.admin.users import handlers as admin_users
 from registry.pages.assets import handlers as page_assets
 from registry.pages.audit import handlers as audit_pages
 from registry.pages.cookies import SessionCookie
+from registry.pages.diff import handlers as diff_pages
 from registry.pages.docs import handlers as docs_pages
 from registry.pages.factors import handlers as factor_pages
 from registry.pages.feeds import handlers as feed_pages
 from registry.pages.feeds.card import Cards
+from registry.pages.files import handlers as files_pages
+from registry.pages.files.handlers import SOURCES
+from registry.pages.files.source import Sources
 from registry.pages.home import handlers as home_pages
 from registry.pages.invitations import handlers as invitation_pages
 from registry.pages.links import handlers as link_pages
@@ -129,6 +134,8 @@ PAGES: tuple[Route, ...] = (
     *home_pages.ROUTES,
     *statistics_pages.ROUTES,
     *feed_pages.ROUTES,
+    *files_pages.ROUTES,
+    *diff_pages.ROUTES,
     *search_pages.ROUTES,
     *sign_in_pages.ROUTES,
     *account_pages.ROUTES,
@@ -238,6 +245,8 @@ def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterat
             stack.callback(contents.close)
             app[WORKERS] = workers = Workers()
             stack.push_async_callback(workers.aclose)
+            app[COMPARER] = Comparer(contents, workers)
+            app[SOURCES] = Sources(workers)
             app[READMES] = Readmes(contents, workers, settings.web.image_hosts)
             app[FIGURES] = Figures(db)
             app[feed_pages.CARDS] = Cards()

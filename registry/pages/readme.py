@@ -105,6 +105,11 @@ def files_url(name: str, version: str, path: str = "") -> str:
     return f"{top}/{quote(path)}" if path else top
 
 
+def diff_url(name: str, version: str, other: str = "") -> str:
+    """The address of the differences from `version` to `other`. Without `other`, of a page that chooses it."""
+    return f"/packages/{quote(name)}/{quote(version)}/diff" + (f"/{quote(other)}" if other else "")
+
+
 def in_files(target: str, listing: Listing, top: str, repository: str) -> Target:
     """Where the relative link `target` of a README leads: to a file or folder of the version, else to `repository`.
 

@@ -2,6 +2,8 @@ import pytest
 from selectolax.lexbor import LexborHTMLParser
 
 from registry.rendering import markdown
+from tests.pages import hostile
+from tests.pages.harmless import assert_harmless
 
 ELSEWHERE = "https://pictures.example/a.png"
 
@@ -158,3 +160,17 @@ def test_all_of_a_text_is_shown_up_to_the_limit_of_nesting():
 
 def test_many_relative_links_are_not_all_asked_for():
     assert len(markdown.render("[a](%d) " * 3000 % tuple(range(3000)), {}, (), "", 1)["asked"]) == markdown.MAX_TARGETS
+
+
+@pytest.mark.parametrize("number", range(hostile.COUNT))
+def test_hostile_texts_are_harmless(number):
+    text = hostile.readmes()[number]
+    done = markdown.render(text, {}, ["pictures.example"], "readme-", 1)
+    target = {"href": "/packages/x", "src": "/packages/x?picture=1"}
+    targets = dict.fromkeys(done["asked"], target)
+    for html in (done["html"], markdown.render(text, targets, ["pictures.example"], "readme-", 1)["html"]):
+        assert_harmless(html or "")
+        page = LexborHTMLParser(html or "")
+        assert not page.css("script, form, input, button, svg, title, link, meta, dialog, h1, main")
+        assert all(node.attributes["id"].startswith("readme-") for node in page.css("[id]"))
+        assert set(page.css_first("body").attributes) == set()
