@@ -18,7 +18,7 @@ from registry.rendering.process import NotRendered, Workers
 from registry.rendering.protocol import Rendered, Target
 
 CACHE_BYTES = 32 << 20
-RAW, PICTURE = "raw=1", "picture=1"
+RAW, PICTURE, PREVIEW = "raw=1", "picture=1", "preview=1"
 
 Resolve = Callable[[Sequence[str]], Awaitable[Mapping[str, Target]]]
 
@@ -59,6 +59,18 @@ class Readmes:
         if 2 * len(found) <= CACHE_BYTES:
             self._cache[key] = found
         return found
+
+    async def of_file(self, row: Any, path: str, text: str, listing: Listing, repository: str) -> Markup:
+        """The Markdown file `path` of a version. `row` and `listing` are those of `Contents`."""
+        top, folder = files_url(row.name, row.version), path.rpartition("/")[0]
+
+        async def resolve(asked: Sequence[str]) -> Mapping[str, Target]:
+            return {target: in_files(target, listing, top, repository, folder) for target in asked}
+
+        try:
+            return await self._rendered(text, "readme-", 1, resolve)
+        except NotRendered:
+            return _PLAIN.format(text)
 
     async def guide(self, guide: str, links: Mapping[str, str], *, shift: int = 1) -> Markup:
         """A guide of this project. `links` maps its relative links, without fragments, to addresses."""
@@ -110,13 +122,15 @@ def diff_url(name: str, version: str, other: str = "") -> str:
     return f"/packages/{quote(name)}/{quote(version)}/diff" + (f"/{quote(other)}" if other else "")
 
 
-def in_files(target: str, listing: Listing, top: str, repository: str) -> Target:
-    """Where the relative link `target` of a README leads: to a file or folder of the version, else to `repository`.
+def in_files(target: str, listing: Listing, top: str, repository: str, folder: str = "") -> Target:
+    """Where the relative link `target` of a text leads: to a file or folder of the version, else to `repository`.
 
-    `top` is the address of the version's top folder. A link that leaves this folder leads nowhere.
+    `top` is the address of the version's top folder; a link that leaves this folder leads nowhere. `folder` is the
+    path of the folder with the text.
     """
     path, fragment = re.fullmatch(r"([^?#]*)(?:\?[^#]*)?((?:#.*)?)", target, re.DOTALL).groups()  # type: ignore[union-attr]
-    path = posixpath.normpath(unquote(path).lstrip("/") or ".")
+    path = unquote(path)
+    path = posixpath.normpath(posixpath.join("" if path.startswith("/") else folder, path.lstrip("/")) or ".")
     if path == ".." or path.startswith("../"):
         return _NOWHERE
     file = listing.find(path)

@@ -143,3 +143,22 @@ async def test_hostile_readmes_are_harmless(registry: Registry):
         async with Visitor(registry.url) as visitor:
             page = await visitor.get(f"/packages/demo/1.{number}.0")
             assert_harmless(page.body.decode())
+
+
+async def test_markdown_files_have_a_preview(registry: Registry):
+    guide = b"# Guide\n\n[up](../LICENSE) [beside](logo.png) [self](#guide) [out](../../x) <script>hacked()</script>\n"
+    await (await registry.user("ada")).publish(
+        "demo", data=tarball(files={"docs/guide.md": guide, "docs/logo.png": PNG, "LICENSE": b"MIT"})
+    )
+    async with Visitor(registry.url) as visitor:
+        source = await visitor.get(f"{FILES}/docs/guide.md")
+        page = await visitor.get(source.link("Preview"))
+        assert_harmless(page.body.decode())
+        assert page.texts(".prose h2") == ["Guide"]
+        assert links(page) == [
+            ("up", f"{FILES}/LICENSE"),
+            ("beside", f"{FILES}/docs/logo.png"),
+            ("self", "#readme-guide"),
+        ]
+        assert page.link("Source") == f"{FILES}/docs/guide.md"
+        assert "Preview" not in (await visitor.get(f"{FILES}/LICENSE")).texts("main a")

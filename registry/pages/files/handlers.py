@@ -8,12 +8,13 @@ from aiohttp import hdrs, web
 from registry.contents.files import TEXT, File, Listing, decoded
 from registry.contents.keys import CONTENTS
 from registry.errors import NotFound
-from registry.packages.read import LATEST
+from registry.keys import DB
+from registry.packages.read import LATEST, version_info
 from registry.packages.requests import name_of, version_of
 from registry.pages import frame
 from registry.pages.files.source import Sources
 from registry.pages.package.head import head_of, package_page
-from registry.pages.readme import PICTURE, RAW, diff_url, files_url
+from registry.pages.readme import PICTURE, PREVIEW, RAW, READMES, diff_url, files_url
 from registry.web.answers import NO_STORE, send_headers
 from registry.web.context import CONTEXT
 from registry.web.responses import matches
@@ -55,6 +56,8 @@ async def files_page(request: web.Request) -> web.StreamResponse:
         return await _bytes(request, row, file, TEXT if file.is_text else "application/octet-stream")
     if request.query_string == PICTURE and file.is_picture:
         return await _bytes(request, row, file, file.media_type)
+    if request.query_string == PREVIEW and _is_markdown(file):
+        return await _preview(request, row, file, listing)
     return await _file(request, row, file)
 
 
@@ -105,6 +108,27 @@ async def _file(request: web.Request, row: Any, file: File) -> web.Response:
         max_shown=MAX_SHOWN,
         raw=f"{address}?{RAW}",
         picture=f"{address}?{PICTURE}" if file.is_picture and file.size <= MAX_SHOWN else "",
+        preview=f"{address}?{PREVIEW}" if _is_markdown(file) else "",
+    )
+
+
+def _is_markdown(file: File) -> bool:
+    return file.is_text and file.size <= MAX_SHOWN and file.path.lower().endswith((".md", ".markdown"))
+
+
+async def _preview(request: web.Request, row: Any, file: File, listing: Listing) -> web.Response:
+    text = decoded((await request.app[CONTENTS].read(row, [file]))[file.path])[0]
+    about = await version_info(request.app[DB], row.name, row.version)
+    address = files_url(row.name, row.version, file.path)
+    return frame.render(
+        request,
+        "files/preview.html",
+        title=f"{file.path} – {row.name} {row.version}",
+        head=await head_of(request, "files"),
+        steps=_steps(row, file.path),
+        text=await request.app[READMES].of_file(row, file.path, text, listing, about["repository"]),
+        source=address,
+        raw=f"{address}?{RAW}",
     )
 
 
@@ -168,6 +192,7 @@ _PARAMETERS = (
     query("page", {"type": "integer", "minimum": 1}, "The page of a long folder"),
     query("raw", {"type": "integer"}, "1 for the bytes of a file"),
     query("picture", {"type": "integer"}, "1 for a picture"),
+    query("preview", {"type": "integer"}, "1 for a Markdown file as it is meant to look"),
 )
 
 ROUTES = (
