@@ -56,8 +56,10 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Rankings:
-    """Up to LISTED packages each. `rising` lists those with at least FLOOR downloads in the last 7 days, that have
-    risen by LEAST_RISE or more, the highest rise first.
+    """Up to LISTED packages each. Those of `most_downloaded` have a `rise` of 0.
+
+    `rising` lists packages with at least FLOOR downloads in the last 7 days that have risen by LEAST_RISE or more, the
+    highest rise first.
     """
 
     most_downloaded: tuple[Ranked, ...]

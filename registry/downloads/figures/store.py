@@ -29,24 +29,30 @@ _WEEK_OF_VISIBLE = _text("""
     WHERE p.name = ANY (CAST(:visible AS text[]))
       AND d.day > CAST(:today AS date) - 7 AND d.day <= CAST(:today AS date)
 """)
-# One scan of the days gives both rankings. A package in quarantine, or without versions, has no latest version.
+# Only packages with enough downloads in the last week can rise, so the weeks before are read for these alone. A package
+# in quarantine, or without versions, has no latest version.
 _RANKED = _text("""
-    WITH sums AS (
-        SELECT package_id, coalesce(sum(count) FILTER (WHERE day > CAST(:today AS date) - 7), 0) AS week,
-               coalesce(sum(count) FILTER (WHERE day <= CAST(:today AS date) - 7), 0)::numeric / :weeks AS before
-        FROM package_days
-        WHERE day > CAST(:today AS date) - 7 - 7 * CAST(:weeks AS int) AND day <= CAST(:today AS date)
-        GROUP BY package_id
-    ), shown AS (
-        SELECT p.name, p.description, s.week,
-               round(100 * (s.week - s.before) / greatest(s.before, :floor)) AS rise
-        FROM sums AS s JOIN packages AS p ON p.id = s.package_id
+    WITH week AS MATERIALIZED (
+        SELECT p.id, p.name, p.description, s.week
+        FROM (
+            SELECT package_id, CAST(sum(count) AS float8) AS week FROM package_days
+            WHERE day > CAST(:today AS date) - 7 AND day <= CAST(:today AS date) GROUP BY package_id
+        ) AS s JOIN packages AS p ON p.id = s.package_id
         WHERE s.week > 0 AND p.latest_version_id IS NOT NULL
           AND (CAST(:visible AS text[]) IS NULL OR p.name = ANY (CAST(:visible AS text[])))
+    ), before AS (
+        SELECT d.package_id, CAST(sum(d.count) AS float8) / :weeks AS mean
+        FROM package_days AS d JOIN week AS w ON w.id = d.package_id AND w.week >= :floor
+        WHERE d.day > CAST(:today AS date) - 7 - 7 * CAST(:weeks AS int) AND d.day <= CAST(:today AS date) - 7
+        GROUP BY d.package_id
+    ), risen AS (
+        SELECT w.name, w.description, w.week,
+               round(100 * (w.week - coalesce(b.mean, 0)) / greatest(b.mean, :floor)) AS rise
+        FROM week AS w LEFT JOIN before AS b ON b.package_id = w.id WHERE w.week >= :floor
     )
-    (SELECT false AS is_rising, * FROM shown ORDER BY week DESC, name LIMIT :count)
+    (SELECT false AS is_rising, name, description, week, 0 AS rise FROM week ORDER BY week DESC, name LIMIT :count)
     UNION ALL
-    (SELECT true, * FROM shown WHERE week >= :floor AND rise >= :least ORDER BY rise DESC, week DESC, name LIMIT :count)
+    (SELECT true, * FROM risen WHERE rise >= :least ORDER BY rise DESC, week DESC, name LIMIT :count)
 """)
 
 
@@ -66,8 +72,10 @@ async def totals(conn: Connection, visible: Collection[str] | None, today: date)
 async def ranked(
     conn: Connection, visible: Collection[str] | None, today: date, weeks: int, floor: int, least: int, count: int
 ) -> list[Row]:
-    """(is_rising, name, description, week, rise): first the `count` packages with the most downloads in the last 7
-    days, then those with the highest rise of `least` percent or more. Ranked explains `weeks` and `floor`.
+    """(is_rising, name, description, week, rise) of two lists.
+
+    First come the `count` packages with the most downloads in the last 7 days, with a rise of 0. Then come those with
+    the highest rise of `least` percent or more. Ranked explains `weeks` and `floor`.
     """
     names = None if visible is None else list(visible)
     return await conn.all(_RANKED, visible=names, today=today, weeks=weeks, floor=floor, least=least, count=count)
