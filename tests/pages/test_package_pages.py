@@ -97,7 +97,7 @@ async def test_a_quarantined_package_is_a_page_of_403_with_the_reason(filled: Re
     for path in ("", "/1.2.0", "/versions", "/dependents", "/dependencies", "/1.2.0/dependencies"):
         with case(path):
             page = await get(filled, f"/packages/mint-http{path}", 403)
-            assert page.heading == "This package is in quarantine"
+            assert page.heading == "mint-http is in quarantine"
             assert "It mines <coins>." in page.text
             assert "three lines" not in page.text
 

@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from registry.accounts.identity import Principal
-from registry.errors import NotFound
+from registry.errors import NotFound, Quarantined
 from registry.keys import ANNOUNCEMENTS, DB
 from registry.package_format import names
 from registry.packages.overview.overview import Overview, overview
@@ -98,6 +98,10 @@ def package_page(handler: Handler) -> Handler:
         except NoPackage:
             similar = await _similar_names(request)
             raise NotFound("There is no package of this name.", members={"suggestions": similar}) from None
+        except Quarantined as blocked:
+            title = f"{request.match_info['name']} is in quarantine"
+            reason = blocked.members["reason"]
+            return frame.render(request, "package/quarantined.html", title=title, status=403, reason=reason)
         except NoVersion as missing:
             title = f"There is no version {missing.version} of {missing.name}"
             return frame.render(
