@@ -114,8 +114,10 @@ def lines() -> list[str]:
 
 
 def file_names() -> list[str]:
-    """Names of files that a tarball may have."""
-    return [line.replace("/", "\u2215").replace("\\", "").strip(" .") for line in lines()]
+    """Names of files that a tarball may have: without control characters, slashes and backslashes."""
+    return [
+        "".join(c for c in line.replace("/", "\u2215") if c.isprintable() and c != "\\").strip(" .") for line in lines()
+    ]
 
 
 def _placeable() -> Sequence[str]:
