@@ -244,7 +244,7 @@ async def test_in_quarantine_owners_see_owners_and_audit_only(registry: Registry
         assert "This package is in quarantine. It steals keys." in page.text
         assert await acts(page) == set()
         assert page.texts(".side-nav a") == ["Owners", "Audit log"]
-        assert (await ada.get(f"{SETTINGS}/audit")).heading == "Audit log"
+        assert "package.quarantine" in (await ada.get(f"{SETTINGS}/audit")).text
     async with await entered(registry, "bob") as bob:
         assert "It steals keys." in (await bob.get(SETTINGS, status=403)).text
     async with await entered(registry, "root") as root:

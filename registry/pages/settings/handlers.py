@@ -15,7 +15,7 @@ from registry.packages.requests import name_of, redirect_look_alikes
 from registry.pages.audit.view import answer
 from registry.pages.frame import page, see_other
 from registry.pages.settings import acts
-from registry.pages.settings.view import address, rights_of, sections_of, show
+from registry.pages.settings.view import address, head, rights_of, sections_of, show
 from registry.publishers.bodies import PUBLISHERS
 from registry.web.route import DEFAULT, READS, SIGNED_IN, Handler, Limit, Route
 
@@ -36,7 +36,8 @@ async def package_settings_audit(request: web.Request) -> web.StreamResponse:
     found = await standing(db, who, name)
     sections = sections_of(found, rights_of(who, found))
     title = f"Audit log of {found.name}"
-    return await answer(request, "settings/audit.html", read, title=title, package=found, sections=sections)
+    shown = {"package": found, "head": await head(request, found), "sections": sections}
+    return await answer(request, "settings/audit.html", read, title=title, **shown)
 
 
 @redirect_look_alikes

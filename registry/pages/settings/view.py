@@ -16,6 +16,7 @@ from registry.packages.requests import name_of
 from registry.packages.rights import Action, may
 from registry.pages.forms import Form
 from registry.pages.frame import render
+from registry.pages.package.head import Head, head_of
 from registry.pages.publishers import fields
 from registry.publishers import manage as publishers
 from registry.webhooks import hooks
@@ -95,6 +96,7 @@ async def show(request: web.Request, refused: str = "", form: Form | None = None
         title=f"Settings of {found.name}",
         status=status,
         package=found,
+        head=await head(request, found),
         settings=address(found.name),
         rights=rights,
         sections=sections_of(found, rights),
@@ -105,6 +107,12 @@ async def show(request: web.Request, refused: str = "", form: Form | None = None
         kinds=fields.kinds(request),
         **await _lists(request, who, found, rights),
     )
+
+
+async def head(request: web.Request, found: Standing) -> Head | None:
+    """The head of the package's pages; None for a package that nobody can read."""
+    is_shown = found.quarantine_reason is None and bool(found.current or found.yanked)
+    return await head_of(request, "settings") if is_shown else None
 
 
 async def _lists(request: web.Request, who: Principal, found: Standing, rights: Rights) -> dict[str, Any]:
