@@ -66,7 +66,8 @@ class Principal:
     A login has `jti`, and no `scopes`: it may do everything the user may. An API token has `token_id`, `token_name` and
     `scopes`. `origin` is where the request came from. The token of a CI job has `publisher`:
     the `id` of the trusted publisher, and the provenance of the versions that the job publishes.
-    The session of a browser has `confirmed_at`: when the user last proved who they are.
+    The session of a browser has `confirmed_at`: when the user last proved who they are. `is_confirmed` is true in a
+    request whose sensitive acts need no other proof.
     """
 
     user_id: int
@@ -82,6 +83,7 @@ class Principal:
     publisher: Mapping[str, Any] | None = None
     origin: Origin = UNKNOWN_ORIGIN
     confirmed_at: datetime | None = None
+    is_confirmed: bool = False
 
     @property
     def actor(self) -> Actor:

@@ -11,7 +11,6 @@ from registry.accounts import login, passwords, tokens
 from registry.accounts import store as accounts
 from registry.accounts.delays import attempt
 from registry.accounts.identity import Principal, User
-from registry.accounts.sessions import manage as sessions
 from registry.db.engine import Connection, Database
 from registry.errors import ConfirmationRequired, Unauthorized
 from registry.factors import codes, store
@@ -42,7 +41,7 @@ def sealer(settings: AccountSettings) -> Sealer:
 async def confirm(db: Database, settings: AccountSettings, principal: Principal, proof: Proof, address: str) -> User:
     """Returns the user if `proof` is right. Wrong proofs count as wrong logins.
 
-    The session of a browser that was confirmed within REGISTRY_REAUTH needs no proof.
+    A principal with `is_confirmed` needs no proof.
     `address` is that of the client, which delays count by. Raises Forbidden for an API token, ConfirmationRequired,
     TooManyFailures after too many wrong proofs.
     """
@@ -53,7 +52,7 @@ async def confirm(db: Database, settings: AccountSettings, principal: Principal,
         raise Unauthorized(tokens.NOT_VALID)
     user, stored = found
     if proof.password is None and proof.code is None:
-        if sessions.is_fresh(settings, principal):
+        if principal.is_confirmed:
             return user
         raise ConfirmationRequired("Confirm this with your `password`, or with a `code` of a second factor.")
     known = await attempt.is_known(db, settings, user.username, address)

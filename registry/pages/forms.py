@@ -96,23 +96,22 @@ async def read_form(request: web.Request, *, from_mail: bool = False) -> Form:
 async def require_fresh(request: web.Request, form: Form) -> None:
     """Returns if the user confirmed this session within REGISTRY_REAUTH, or if `form` has a right password or code.
 
-    Read the principal after this call: it has the time of the confirmation.
+    Read the principal after this call: it has `is_confirmed`.
     Raises NotConfirmed, which is answered with a page that asks for one and sends the form again; TooManyFailures.
     """
     principal, settings = principal_of(request), request.app[SETTINGS].accounts
-    if sessions.is_fresh(settings, principal):
-        return
-    db = request.app[DB]
-    given = proof.Proof(form[PASSWORD] or None, form[CODE] or None)
-    try:
-        await proof.confirm(db, settings, principal, given, request[CONTEXT].client)
-    except ConfirmationRequired as error:
-        is_wrong = given.password is not None or given.code is not None
-        has_factor = await proof.has_code(db, principal.user_id)
-        detail = error.detail if is_wrong else _HOW_TO_CONFIRM
-        raise NotConfirmed(form, detail, has_factor=has_factor, is_wrong=is_wrong) from None
-    confirmed_at = await sessions.confirm(db, principal)
-    request[CONTEXT].principal = replace(principal, confirmed_at=confirmed_at)
+    if not sessions.is_fresh(settings, principal):
+        db = request.app[DB]
+        given = proof.Proof(form[PASSWORD] or None, form[CODE] or None)
+        try:
+            await proof.confirm(db, settings, principal, given, request[CONTEXT].client)
+        except ConfirmationRequired as error:
+            is_wrong = given.password is not None or given.code is not None
+            has_factor = await proof.has_code(db, principal.user_id)
+            detail = error.detail if is_wrong else _HOW_TO_CONFIRM
+            raise NotConfirmed(form, detail, has_factor=has_factor, is_wrong=is_wrong) from None
+        await sessions.confirm(db, principal)
+    request[CONTEXT].principal = replace(principal, is_confirmed=True)
 
 
 def _sentence(message: str) -> str:

@@ -205,6 +205,28 @@ async def test_a_sensitive_act_asks_again_after_a_while_and_is_not_lost(registry
         assert len(page.texts("tbody tr")) == 2
 
 
+async def test_without_a_time_of_grace_each_sensitive_act_asks_again(make_registry: MakeRegistry):
+    registry = await make_registry(REGISTRY_REAUTH="0s")
+    async with await signed_in(registry, "ada") as visitor:
+        for name in ("first", "second"):
+            page = await visitor.get("/account/tokens")
+            page = await visitor.send(page, "Create token", status=403, name=name)
+            page = await visitor.send(page, "Confirm", confirm_password=PASSWORD)
+            assert page.texts(".made code")
+        page = await visitor.send(await visitor.get("/account"), "Delete account", status=403, name="ada")
+        assert "Your account is deleted" in (await visitor.send(page, "Confirm", confirm_password=PASSWORD)).text
+
+
+async def test_the_address_of_a_form_leads_to_its_page(registry: Registry):
+    async with await signed_in(registry, "ada") as visitor:
+        for path, page in (
+            ("/account/email", "/account"), ("/account/delete", "/account"),
+            ("/account/factors/totp", "/account/factors"), ("/account/factors/recovery-codes", "/account/factors"),
+            ("/login/passkey", "/login"),
+        ):  # fmt: skip
+            assert URL((await visitor.get(path)).url).path == page
+
+
 async def test_wrong_confirmations_count_as_wrong_passwords(registry: Registry):
     async with await signed_in(registry, "ada") as visitor:
         await grow_stale(registry)

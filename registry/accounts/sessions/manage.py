@@ -64,17 +64,15 @@ async def end_own(conn: Connection, principal: Principal) -> None:
         await audit.write(conn, "session.end", principal.actor, details={"session": session})
 
 
-async def confirm(db: Database, principal: Principal) -> datetime:
-    """Records that the user of a browser's session has just proved who they are. Returns the time.
+async def confirm(db: Database, principal: Principal) -> None:
+    """Records that the user of a browser's session has just proved who they are.
 
     Raises Unauthorized if the session has ended meanwhile.
     """
-    now = datetime.now(UTC)
     async with db.transaction() as conn:
         await lock_user(conn, principal)
-        if principal.jti is None or not await store.confirm(conn, principal.jti, now):
+        if principal.jti is None or not await store.confirm(conn, principal.jti, datetime.now(UTC)):
             raise Unauthorized(tokens.NOT_VALID)
-    return now
 
 
 def is_fresh(settings: AccountSettings, principal: Principal) -> bool:

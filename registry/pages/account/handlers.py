@@ -21,6 +21,7 @@ from registry.mail.configuration import configuration, require
 from registry.pages import cookies
 from registry.pages.forms import Form, read_form, require_fresh
 from registry.pages.frame import LOGIN, page, render, see_other
+from registry.pages.returning import returning
 from registry.web import paging
 from registry.web.context import CONTEXT
 from registry.web.parsing import check
@@ -174,6 +175,7 @@ def _device(user_agent: str) -> str:
 _TEXT = {"type": "string"}
 _DONE = query("done", _TEXT, "What has just been done")
 ROUTES = (
+    *returning((EMAIL, RESEND, DELETE), ACCOUNT),
     page("GET", ACCOUNT, show_profile, "Your profile", SIGNED_IN, READS, (_DONE,), needs_factor=False),
     page("POST", EMAIL, change_email, "Change your address", SIGNED_IN, MAIL),
     page("POST", RESEND, resend_verification, "Send the mail that verifies your address", SIGNED_IN, MAIL),

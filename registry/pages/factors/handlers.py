@@ -12,9 +12,10 @@ from registry.errors import ConfirmationRequired, Conflict, InvalidInput, Regist
 from registry.factors import account, bodies, codes, passkeys, totp
 from registry.factors.proof import Proof
 from registry.keys import DB, SETTINGS
-from registry.pages.forms import Form, read_form, require_fresh
+from registry.pages.forms import PASSWORD, Form, read_form, require_fresh
 from registry.pages.frame import FACTORS, page, render, see_other
 from registry.pages.passkeys import credential_in
+from registry.pages.returning import returning
 from registry.web.context import CONTEXT
 from registry.web.parsing import check
 from registry.web.route import DEFAULT, READS, SIGNED_IN, query
@@ -91,13 +92,14 @@ async def add_passkey(request: web.Request) -> web.StreamResponse:
     """Adds the passkey that the browser made.
 
     If the session must be confirmed first, the script sends the form without a passkey, and the user begins again.
+    A passkey answers options that only a confirmed session gets.
     """
     form = await read_form(request)
     settings = request.app[SETTINGS]
-    if not form["credential"] and "confirm_password" in form:
+    if not form["credential"]:
         await require_fresh(request, form)
-        return see_other(FACTORS, "confirmed")
-    await require_fresh(request, form)
+        if PASSWORD in form:
+            return see_other(FACTORS, "confirmed")
     try:
         credential = credential_in(form)
         name = check(bodies.PasskeyName, {"name": form["name"].strip() or bodies.DEFAULT_NAME}).name
@@ -184,6 +186,7 @@ def _qr(uri: str) -> Markup:
 
 _DONE = (query("done", {"type": "string"}, "What has just been done"),)
 ROUTES = (
+    *returning((TOTP, TOTP_CONFIRM, TOTP_REMOVE, PASSKEYS, CODES), FACTORS),
     page("GET", FACTORS, show_factors, "Your second factors", SIGNED_IN, READS, _DONE, needs_factor=False),
     page("POST", TOTP, set_up_totp, "Begin to add an authenticator app", SIGNED_IN, DEFAULT, needs_factor=False),
     page("POST", TOTP_CONFIRM, confirm_totp, "Add the authenticator app", SIGNED_IN, DEFAULT, needs_factor=False),

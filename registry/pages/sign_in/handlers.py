@@ -20,6 +20,7 @@ from registry.pages import cookies, csrf
 from registry.pages.forms import Form, read_form
 from registry.pages.frame import LOGIN, local_path, page, render, see_other
 from registry.pages.passkeys import credential_in
+from registry.pages.returning import returning
 from registry.web.context import CONTEXT
 from registry.web.parsing import check
 from registry.web.route import OPTIONAL, READS, query
@@ -231,6 +232,7 @@ def _refusal(error: RegistryError | None) -> dict[str, Any]:
 _TEXT = {"type": "string"}
 _NEXT = (query("next", _TEXT, "The page to return to"), query("done", _TEXT, "What has just been done"))
 ROUTES = (
+    *returning((PASSKEY,), LOGIN),
     page("GET", LOGIN, show_login, "The page to sign in", OPTIONAL, READS, _NEXT),
     page("POST", LOGIN, sign_in, "Sign in by the form", OPTIONAL, account_bodies.LOGIN, needs_factor=False,
          works_read_only=True),
