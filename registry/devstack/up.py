@@ -24,9 +24,10 @@ from registry.errors import StackError
 from registry.settings import ADDRESSES, Settings
 
 READY = """
-Synapse Package Registry is ready on {url} (API description: {url}/docs)
+Synapse Package Registry is ready on {url}
 
-Try, in another terminal:
+In a browser: open {pages}, register, and read the guides at {pages}/docs.
+In another terminal:
 
   curl -s {url}/api/v1/health
   curl -s {url}/api/v1/auth/register -H 'Content-Type: application/json' \\
@@ -61,7 +62,7 @@ def up(environ: Mapping[str, str]) -> None:
         url = f"http://{host}:{settings.web.port}"
 
         def ready() -> None:
-            _say(READY.format(url=url, data=data, log=data / "registry.log"))
+            _say(READY.format(url=url, pages=settings.public_url or url, data=data, log=data / "registry.log"))
             _say(f"Ready after {time.monotonic() - began:.1f} s.")
 
         server.run(server.serve(settings, ready=ready), debug=settings.web.debug)
