@@ -32,7 +32,7 @@ async def test_every_other_method_is_405_and_lists_the_allowed_ones(registry: Re
 
 
 async def test_unknown_addresses_are_404(registry: Registry):
-    for path in ("/", "/api", "/api/v1", "/api/v1/", "/api/v2/packages", "/api/v1/packages/", "/nowhere",
+    for path in ("/api", "/api/v1", "/api/v1/", "/api/v2/packages", "/api/v1/packages/", "/nowhere",
                  "/api/v1/packages/demo/1.0.0/", "//api/v1/packages", "/API/V1/packages", "/favicon.ico"):  # fmt: skip
         for method in ("GET", "POST", "DELETE"):
             with case((method, path)):
