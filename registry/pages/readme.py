@@ -118,7 +118,7 @@ def files_url(name: str, version: str, path: str = "") -> str:
 
 
 def diff_url(name: str, version: str, other: str = "") -> str:
-    """The address of the differences from `version` to `other`. Without `other`, of a page that chooses it."""
+    """The address of the differences between two versions; without `other`, with the version before."""
     return f"/packages/{quote(name)}/{quote(version)}/diff" + (f"/{quote(other)}" if other else "")
 
 

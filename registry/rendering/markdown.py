@@ -56,6 +56,8 @@ _CLEANER = nh3.Cleaner(
     link_rel=None,
     url_schemes={"http", "https"},
 )
+# What scrolls must be reachable with the keyboard. Each paragraph may be in another script.
+_ADDED = {"pre": [("tabindex", "0")], **{tag: [("dir", "auto")] for tag in ("p", "li", "td", "th", *sorted(_HEADINGS))}}
 _NUMBERS = frozenset({"colspan", "height", "rowspan", "start", "width"})
 _NUMBER = re.compile(r"[0-9]{1,4}%?")
 _VOID = frozenset({"br", "hr", "img"})
@@ -179,11 +181,9 @@ class _Rewriter(HTMLParser):
             self._picture(values)
         else:
             kept = [(name, value) for name, value in values.items() if _is_kept(name, value)]
-            # What scrolls must be reachable with the keyboard.
-            scrolls = [("tabindex", "0")] if tag == "pre" else []
             if tag == "table":
                 self._out.append('<div class="scroll" tabindex="0">')
-            self._out.append(_element(self._tag(tag), [*kept, *self._id(values), *scrolls]))
+            self._out.append(_element(self._tag(tag), [*kept, *self._id(values), *_ADDED.get(tag, ())]))
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "a":

@@ -120,7 +120,7 @@ def test_scripts_styles_and_handlers_are_removed():
     page = tree(text)
     allowed = {"html", "head", "body", "p"}
     assert {each.tag for each in page.css("*")} <= allowed
-    assert page.css_first("p").attributes == {}
+    assert page.css_first("p").attributes == {"dir": "auto"}
 
 
 def test_ids_and_classes_of_ours_are_out_of_reach():

@@ -24,7 +24,10 @@ async def workers():
 
 
 async def test_markdown_code_and_differences_are_rendered(workers):
-    assert await workers.call("markdown", text="# Hi", **GIVEN) == {"html": '<h1 id="hi">Hi</h1>\n', "asked": []}
+    assert await workers.call("markdown", text="# Hi", **GIVEN) == {
+        "html": '<h1 id="hi" dir="auto">Hi</h1>\n',
+        "asked": [],
+    }
     assert await workers.call("highlight", text="1", filename="a.py") == ['<span class="mi">1</span>']
     assert (await workers.call("difference", old="a\n", new="b\n"))[0]["lines"] == [["-", "a"], ["+", "b"]]
 
@@ -40,7 +43,7 @@ async def test_an_error_of_a_parser_refuses_one_text_only(workers):
     with pytest.raises(NotRendered, match="TypeError") as refused:
         await workers.call("markdown", text=1, **GIVEN)
     assert refused.value.is_final
-    assert (await workers.call("markdown", text="x", **GIVEN))["html"] == "<p>x</p>\n"
+    assert (await workers.call("markdown", text="x", **GIVEN))["html"] == '<p dir="auto">x</p>\n'
 
 
 async def test_a_killed_process_is_replaced(workers):

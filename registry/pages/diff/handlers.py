@@ -64,15 +64,16 @@ async def choose_page(request: web.Request) -> web.StreamResponse:
 
 @package_page
 async def diff_page(request: web.Request) -> web.StreamResponse:
-    """The differences from one version to another."""
+    """What changed between two versions, from the older one to the newer one, in whichever order they are named."""
     app, name = request.app, name_of(request)
     other = request.match_info["other"].encode("ascii", "replace").decode()
     old = await app[CONTENTS].find(name, version_of(request))
     new = await app[CONTENTS].find(name, other)
+    names = (await read.version_names(app[DB], name))["versions"]
+    old, new = sorted((old, new), key=lambda row: names.index(row.version) if row.version in names else 0)
     before = await read.version_info(app[DB], name, old.version)
     after = await read.version_info(app[DB], name, new.version)
     compared = await app[COMPARER].compare(old, new)
-    names = (await read.version_names(app[DB], name))["versions"]
     return frame.render(
         request,
         "diff/diff.html",
@@ -81,7 +82,6 @@ async def diff_page(request: web.Request) -> web.StreamResponse:
         head=await head_of(request, "versions"),
         old=old.version,
         new=new.version,
-        swapped=diff_url(old.name, new.version, old.version),
         action=diff_url(old.name, old.version),
         versions=names[::-1][:MOST_SUGGESTED],
         fields=changed_fields(before, after),
