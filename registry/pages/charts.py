@@ -22,7 +22,7 @@ MOST_LABELS = 8
 COLOURS = 7
 """The style sheet has the classes g1 to g7. The last one is grey, for the rest."""
 
-EDGE = 4
+EDGE = 2.5
 """Percent of the width. Dates closer to an edge are not centred, so that they stay inside."""
 
 MOST_TITLED = 4

@@ -9,12 +9,12 @@ from registry.accounts.requests import visible_packages
 from registry.downloads.keys import FIGURES
 from registry.errors import NotFound
 from registry.keys import DB, SETTINGS
-from registry.packages import read
 from registry.packages.listing import newest
 from registry.packages.requests import name_of, redirect_look_alikes
 from registry.pages import frame, text
 from registry.pages.feeds import atom, sitemap
 from registry.pages.feeds.card import Card, Cards
+from registry.pages.package.head import about_of
 from registry.web.answers import add_vary, send_headers
 from registry.web.responses import matches, rendered_response, tag_of
 from registry.web.route import OPEN, READS
@@ -108,10 +108,10 @@ async def sitemap_part(request: web.Request) -> web.StreamResponse:
 @redirect_look_alikes
 async def package_card(request: web.Request) -> web.StreamResponse:
     """A picture of a package for shared links."""
-    info = await read.version_info(request.app[DB], name_of(request), read.LATEST)
-    weeks = (await request.app[FIGURES].weekly([info["name"]]))[info["name"]]
-    facts = (info["version"], info["license"], f"{text.short(weeks[-1])} downloads a week")
-    card = Card(_site(request), info["name"], info["description"], facts, weeks)
+    about = await about_of(request)
+    weeks = (await request.app[FIGURES].weekly([about.name]))[about.name]
+    facts = (about.version, about.license, f"{text.short(weeks[-1])} downloads a week")
+    card = Card(_site(request), about.name, about.description, facts, weeks)
     return await _card(request, card)
 
 

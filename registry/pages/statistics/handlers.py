@@ -9,9 +9,8 @@ from registry.accounts.requests import visible_packages
 from registry.downloads.keys import FIGURES
 from registry.downloads.statistics import breakdown, series
 from registry.keys import DB
-from registry.packages import read
-from registry.packages.requests import name_of, redirect_look_alikes
 from registry.pages import charts, frame
+from registry.pages.package.head import Head, head_of, package_page, render
 from registry.pages.statistics import view as views
 from registry.web.responses import rendered_response, tag_of
 from registry.web.route import READS, query
@@ -24,13 +23,14 @@ async def registry_stats(request: web.Request) -> web.StreamResponse:
     return await _page(request, None)
 
 
-@redirect_look_alikes
+@package_page
 async def package_stats(request: web.Request) -> web.StreamResponse:
     """Downloads of a package over time, and by version, client, kind, country and system."""
-    return await _page(request, (await read.version_info(request.app[DB], name_of(request), read.LATEST))["name"])
+    return await _page(request, await head_of(request, "stats"))
 
 
-async def _page(request: web.Request, name: str | None) -> web.StreamResponse:
+async def _page(request: web.Request, head: Head | None) -> web.StreamResponse:
+    name = None if head is None else head.about.name
     db, today = request.app[DB], datetime.now(UTC).date()
     groups = breakdown.TRAITS if name is None else series.GROUPS
     view = views.View.parse(request.query, groups, today)
@@ -51,17 +51,17 @@ async def _page(request: web.Request, name: str | None) -> web.StreamResponse:
         "ranges": views.RANGES,
         "shares": {trait: views.rows_of(trait, each) for trait, each in shares.items()},
     }
-    if name is None:
+    if head is None or name is None:
         return frame.render(
             request, "statistics/registry.html", title="Statistics",
             description="Downloads over time, by client, kind of client, country and system.",
             totals=await request.app[FIGURES].totals(visible_packages(request)), name=None, **values,
         )  # fmt: skip
-    return frame.render(
-        request, "statistics/package.html", title=f"{name} – statistics",
-        description=f"Downloads of {name} over time, by version, client, kind of client, country and system.",
-        name=name, weeks=(await request.app[FIGURES].weekly([name]))[name], card=f"/packages/{name}/card.png",
-        feeds=[(f"New versions of {name}", f"/packages/{name}/feed.atom")], **values,
+    weeks = (await request.app[FIGURES].weekly([name]))[name]
+    description = f"Downloads of {name} over time, by version, client, kind of client, country and system."
+    return render(
+        request, head, "statistics/package.html", title=f"Statistics of {name}", description=description, weeks=weeks,
+        name=name, **values,
     )  # fmt: skip
 
 
