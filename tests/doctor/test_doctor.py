@@ -257,6 +257,14 @@ MISCOUNTED: Round = {
         statement("UPDATE packages SET download_count = download_count + 1"),
         {"package counts": 3},
     ),
+    "the days of packages": (
+        statement(
+            "UPDATE package_days SET count = count + 1",
+            "INSERT INTO package_days (package_id, day, count) SELECT id, '2020-02-02', 5 FROM packages "
+            "WHERE name = 'gamma'",
+        ),
+        {"packages by day": 4},
+    ),
     "the numbers of packages and versions": (
         statement(
             "UPDATE totals SET packages = packages + 300, versions = versions - 300 WHERE slot = 7",

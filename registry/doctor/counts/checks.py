@@ -53,6 +53,13 @@ CHECKS = (
         _recount,
     ),
     Check(
+        "packages by day",
+        "the daily counts of each package are the sums of those of its versions",
+        "set them to the sums",
+        reading(store.package_days),
+        writing(store.mend_package_days),
+    ),
+    Check(
         "version counts",
         "each version's count is the sum of its daily counts",
         _REMEDY,

@@ -107,6 +107,25 @@ _MEND_PACKAGES = statement(
     sa.text(f"UPDATE packages SET download_count = d.total FROM ({_PACKAGES_COUNTED}) d WHERE d.id = packages.id")
 )
 
+# A trigger updates the days of packages together with those of versions.
+_PACKAGE_DAYS = """
+    SELECT package_id, day, coalesce(k.count, 0) AS kept, coalesce(c.count, 0) AS count
+    FROM package_days AS k
+    FULL JOIN (SELECT package_id, day, sum(count) AS count FROM download_days GROUP BY 1, 2) AS c
+         USING (package_id, day)
+    WHERE coalesce(k.count, 0) <> coalesce(c.count, 0)
+"""
+_PACKAGE_DAYS_FOUND = first_of(f"""
+    SELECT p.name || ' on ' || d.day || ': ' || d.kept || ' instead of ' || d.count AS what
+    FROM ({_PACKAGE_DAYS}) AS d JOIN packages AS p ON p.id = d.package_id
+""")
+_MEND_PACKAGE_DAYS = statement(
+    sa.text(f"""
+    INSERT INTO package_days AS k (package_id, day, count) SELECT package_id, day, count FROM ({_PACKAGE_DAYS}) AS d
+    ON CONFLICT (package_id, day) DO UPDATE SET count = excluded.count
+    """)
+)
+
 # Triggers update the totals in the transaction that changes a row, so one snapshot sees rows and totals in agreement.
 _TOTALS = """
     SELECT (SELECT count(*) FROM packages WHERE latest_version_id IS NOT NULL) AS packages,
@@ -154,6 +173,17 @@ async def versions(conn: Connection) -> Found:
 async def packages(conn: Connection) -> Found:
     """Packages whose count is not the sum of the daily counts of its versions."""
     return await found(conn, _PACKAGES)
+
+
+async def package_days(conn: Connection) -> Found:
+    """Daily counts of packages that are not the sums of those of their versions."""
+    return await found(conn, _PACKAGE_DAYS_FOUND)
+
+
+async def mend_package_days(conn: Connection) -> None:
+    """Sets the daily counts of packages to their sums. No downloads are committed meanwhile."""
+    await downloads.lock(conn)
+    await conn.run(_MEND_PACKAGE_DAYS)
 
 
 async def recount(conn: Connection, months: Sequence[date]) -> None:
