@@ -26,6 +26,7 @@ from registry.doctor import (
 from registry.doctor.accounts import checks as accounts
 from registry.doctor.check import Check, Progress, Registry
 from registry.doctor.counts import checks as counts
+from registry.doctor.dependents import checks as dependents
 from registry.doctor.events import checks as events
 from registry.doctor.runs import keep
 from registry.errors import Unavailable
@@ -84,6 +85,7 @@ def all_checks(registry: Registry, *, deep: bool) -> list[Check]:
     With `deep`, one check reads all tarballs.
     """
     checks = [*schema.CHECKS, *blobs.CHECKS, *(blobs.DEEP if deep else ()), *accounts.CHECKS, *rows.CHECKS]
+    checks += dependents.CHECKS
     checks += [*events.CHECKS, *changes.CHECKS, *spool.CHECKS, *counts.CHECKS, *jobs.CHECKS]
     checks += [*factors.CHECKS, *webhooks.CHECKS]
     if configuration(registry.settings) is not None:

@@ -272,6 +272,10 @@ MISCOUNTED: Round = {
         ),
         {"totals": 3},
     ),
+    "a dependent that needs nothing": (
+        statement("INSERT INTO dependents SELECT 'elsewhere', name, id, '^1' FROM packages WHERE name = 'gamma'"),
+        {"dependents": 1},
+    ),
 }
 STARTED_OVER: Round = {
     "the search indices": (lose_the_index, {"search indices": 1}),

@@ -13,7 +13,9 @@ README = "# mint-http\n\nA client for people who want **three lines**."
 
 
 @pytest.fixture
-async def filled(registry: Registry) -> Registry:
+async def filled(make_registry: MakeRegistry) -> Registry:
+    # On a busy machine, the search engine may need longer than the default time.
+    registry = await make_registry(REGISTRY_ES_TIMEOUT="20s")
     ada = await registry.user("ada")
     about: dict[str, Any] = {
         "description": "Small HTTP client <b>with retries</b>", "license": "MIT", "keywords": ["http", "retry & wait"],
@@ -73,6 +75,12 @@ async def test_the_picker_leads_to_the_other_versions(filled: Registry):
     assert (older.title, older.link("latest is 1.2.0")) == ("mint-http 1.1.0 · Synapse", "/packages/mint-http")
     assert "This version has no README." in older.text
     assert (await get(filled, "/packages/mint-http/latest")).texts(".picker summary") == ["1.2.0"]
+    # A plus sign in an address.
+    ada = await filled.user("ada")
+    await ada.publish("mint-http", "3.0.0+linux.x64")
+    page = await get(filled, (await get(filled, "/packages/mint-http")).link("Files").removesuffix("/files"))
+    assert page.texts(".picker summary") == ["3.0.0+linux.x64"]
+    assert page.url.endswith("/packages/mint-http/3.0.0%2Blinux.x64")
 
 
 async def test_states_are_told_with_what_to_do(filled: Registry):
