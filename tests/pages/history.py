@@ -52,6 +52,7 @@ def write(db_url: str, packages: Sequence[Package]) -> None:
         _write_provenance(cursor)
         _write_deliveries(cursor)
         _write_jobs(cursor)
+        _write_for_admins(cursor)
 
 
 @contextmanager
@@ -176,4 +177,33 @@ def _write_jobs(cursor: Any) -> None:
             "INSERT INTO jobs (kind, payload, state, run_at, attempts, max_attempts, last_error) "
             "VALUES ('example mail', '{\"mail\": 7}', %s, now() + interval '6 hours', %s, 10, %s)",
             (state, attempts, error),
+        )
+
+
+def _write_for_admins(cursor: Any) -> None:
+    """Two reserved names, and two runs of the doctor, of which the last found a lost tarball."""
+    cursor.execute(
+        "INSERT INTO reserved_names (name, similarity_key, reason, user_id) "
+        "SELECT each, each, 'A name of our products', id FROM users, unnest(ARRAY['brook-studio', 'brook-cloud']) each "
+        "WHERE role = 'admin'"
+    )
+    checks = (
+        ("tarballs", "every version has its tarball in the storage", "restore it from a backup", False, 1),
+        ("package counts", "the counters of a package are the sums of those of its versions", "count again", True, 0),
+        ("late jobs", "every job that is due runs within an hour", "start a worker", False, 0),
+    )
+    for night, broken in ((2, False), (1, True)):
+        results = [
+            {
+                "name": name, "law": law, "remedy": remedy, "mendable": mendable, "found": found * broken,
+                "left": found * broken, "examples": ["tide-log 0.4.2: the storage has no such file"] * found * broken,
+                "problem": None, "seconds": 0.4,
+            }
+            for name, law, remedy, mendable, found in checks
+        ]  # fmt: skip
+        report = {"status": int(broken), "repaired": False, "checks": results}
+        cursor.execute(
+            "INSERT INTO doctor_runs (finished_at, seconds, is_deep, report) "
+            "VALUES (now() - make_interval(hours => %s), 41.7, false, %s)",
+            (24 * night - 8, Json(report)),
         )
