@@ -154,7 +154,11 @@ async def test_names_that_leave_the_package_are_refused(contents, stored, name):
         await contents.listing(await stored(packed(("synapse.json", b"{}"), (name, b"x"))))
 
 
-@pytest.mark.parametrize("data", [b"", b"not gzip", gzip.compress(b"not tar" * 100), packed(("a", b"x"))[:60]])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"not gzip", gzip.compress(b"not tar" * 100), packed(("a", b"x"))[:60]],
+    ids=["empty", "not gzip", "not tar", "cut"],
+)
 async def test_damaged_tarballs_are_refused(contents, stored, data):
     row = await stored(data or b"x")
     with pytest.raises(NotFound, match="can't be shown"):
