@@ -2,9 +2,11 @@
 
 import asyncio
 import io
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import ceil
 
 from cachetools import LRUCache
 from PIL import Image, ImageDraw, ImageFont
@@ -60,15 +62,11 @@ def draw(card: Card) -> bytes:
     size = next((size for size in (84, 72, 60, 48) if _length(card.title, size) <= WIDTH - 2 * _MARGIN), 40)
     title = _cut(_known(card.title), size)
     pen.text((_MARGIN, 268), title, font=_font(size), fill=_INK, stroke_width=1.4, anchor="ls")
-    for number, line in enumerate(_wrapped(_known(card.text[:MAX_TEXT]), 36)):
+    for number, line in enumerate(_wrapped(_known(card.text), 36)):
         pen.text((_MARGIN, 308 + 50 * number), line, font=_font(36), fill=_QUIET)
-    pen.text(
-        (_MARGIN, HEIGHT - 74),
-        _cut(_BETWEEN.join(filter(None, map(_known, card.facts))), 30),
-        font=_font(30),
-        fill=_QUIET,
-        anchor="ls",
-    )
+    facts = _BETWEEN.join(filter(None, map(_known, card.facts)))
+    room = WIDTH - 2 * _MARGIN - (_SLOT * (len(card.weeks) + 4) if any(card.weeks) else 0)
+    pen.text((_MARGIN, HEIGHT - 74), _cut(facts, 30, room), font=_font(30), fill=_QUIET, anchor="ls")
     _bars(pen, card.weeks)
     pen.rectangle((0, HEIGHT - 12, WIDTH, HEIGHT), fill=_ACCENT)
     file = io.BytesIO()
@@ -94,7 +92,7 @@ def _has(character: str) -> bool:
 
 def _known(text: str) -> str:
     """The characters of a text that can be drawn; "" if many of them can't."""
-    given = " ".join(text.split())
+    given = " ".join(text[:MAX_TEXT].split())
     known = " ".join("".join(each for each in given if each.isprintable() and _has(each)).split())
     return known if len(known) >= len(given) * _LEAST_KNOWN else ""
 
@@ -107,9 +105,8 @@ def _cut(text: str, size: int, room: int = WIDTH - 2 * _MARGIN) -> str:
     """`text` in one line of `room` pixels, with an ellipsis at its end if it is too long."""
     if _length(text, size) <= room:
         return text
-    while text and _length(text + "...", size) > room:
-        text = text[:-1]
-    return text.rstrip() + "..."
+    fitting = bisect_right(range(len(text)), room, key=lambda count: ceil(_length(text[:count] + "...", size))) - 1
+    return text[: max(fitting, 0)].rstrip() + "..."
 
 
 def _wrapped(text: str, size: int) -> list[str]:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from registry.accounts.requests import visible_packages
 from registry.downloads.keys import FIGURES
@@ -12,10 +12,10 @@ from registry.keys import DB
 from registry.pages import charts, frame
 from registry.pages.package.head import Head, head_of, package_page, render
 from registry.pages.statistics import view as views
-from registry.web.responses import rendered_response, tag_of
+from registry.web.answers import NO_STORE
 from registry.web.route import READS, query
 
-CSV: dict[str, str] = {hdrs.CONTENT_TYPE: "text/csv; charset=utf-8"}
+CSV = {"Content-Type": "text/csv; charset=utf-8", "Cache-Control": NO_STORE}
 
 
 async def registry_stats(request: web.Request) -> web.StreamResponse:
@@ -37,7 +37,7 @@ async def _page(request: web.Request, head: Head | None) -> web.StreamResponse:
     visible = visible_packages(request) if name is None else [name]
     found = await series.series(db, visible, view.request)
     if request.query.get("format") == "csv":
-        return _csv(request, found, name or "registry")
+        return _csv(found, name or "registry")
     title = f"Downloads of {name}" if name else "Downloads of all packages"
     drawn = views.chart_of(view, found, title, today)
     shares = await breakdown.breakdown(db, name, view.first, view.last)
@@ -65,10 +65,9 @@ async def _page(request: web.Request, head: Head | None) -> web.StreamResponse:
     )  # fmt: skip
 
 
-def _csv(request: web.Request, found: series.Series, name: str) -> web.Response:
-    body = series.as_csv(found).encode()
-    headers: dict[str, str] = {**CSV, hdrs.CONTENT_DISPOSITION: f'attachment; filename="{name}-downloads.csv"'}
-    return rendered_response(request, body, tag_of(body), headers=headers)
+def _csv(found: series.Series, name: str) -> web.Response:
+    headers = {**CSV, "Content-Disposition": f'attachment; filename="{name}-downloads.csv"'}
+    return web.Response(body=series.as_csv(found).encode(), headers=headers)
 
 
 def _parameters(groups: tuple[str, ...]) -> tuple[dict[str, object], ...]:
