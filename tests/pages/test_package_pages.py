@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from registry.packages.provenance import Provenance
+from registry.pages.package.provenance import shown
 from tests.client import PASSWORD, Registry, tarball
 from tests.conftest import MakeRegistry
 from tests.pages.visitor import Page, Visitor, signed_in
@@ -213,6 +215,7 @@ async def test_a_package_is_reported_by_a_form(filled: Registry):
     async with await signed_in(filled, "eve") as visitor:
         page = await visitor.get("/packages/mint-http/report")
         page = await visitor.send(page, "Report", kind="spam", text="  ", status=400)
+        assert page.texts(".field-error") == ["Must not be blank."]
         assert page.all("[name=kind][checked]")[0].get("value") == "spam"
         page = await visitor.send(page, "Report", kind="malware", text="It reads\n~/.ssh")
         assert "The admins of this registry have got your report." in page.text
@@ -264,3 +267,40 @@ async def test_a_private_registry_tells_a_stranger_nothing(make_registry: MakeRe
             assert page.headers["Location"].startswith("/login?next=")
         await visitor.sign_in("ada")
         assert (await visitor.get("/packages/secret-plan")).heading == "secret-plan"
+
+
+async def test_a_read_only_registry_has_no_form_to_report(filled: Registry, make_registry: MakeRegistry):
+    closed = await make_registry(REGISTRY_READ_ONLY="true")
+    async with await signed_in(filled, "eve"):
+        pass
+    async with Visitor(closed.url) as visitor:
+        await visitor.sign_in("eve")
+        page = await visitor.get("/packages/mint-http/report")
+        assert "Report" not in page.buttons()
+        assert "This registry is read-only." in page.text
+
+
+RUN = "https://code.example/org/repo/actions/runs/7"
+JOB: Provenance = {
+    "kind": "github", "issuer": "https://issuer.example", "repository": "org/repo", "commit": "4be19c2aa0",
+    "ref": "main", "workflow": "release.yml", "run_url": RUN,
+}  # fmt: skip
+
+
+def test_provenance_links_to_the_repository_of_the_run():
+    found = shown(JOB)
+    assert (found.workflow, found.commit, found.run_url) == ("release.yml", "4be19c2", RUN)
+    assert found.repository_url == "https://code.example/org/repo"
+    assert found.commit_url == "https://code.example/org/repo/commit/4be19c2aa0"
+    assert shown({**JOB, "kind": "gitlab"}).commit_url == "https://code.example/org/repo/-/commit/4be19c2aa0"
+
+
+def test_provenance_without_a_run_of_the_repository_has_no_links():
+    for run_url in (None, "javascript:alert(1)//org/repo/", "https://code.example/other/repo/runs/7"):
+        found = shown({**JOB, "run_url": run_url})
+        assert (found.repository_url, found.commit_url) == ("", ""), run_url
+    assert shown({**JOB, "run_url": "javascript:alert(1)"}).run_url == ""
+    assert shown({**JOB, "kind": "oidc"}).commit_url == ""
+    empty = dict.fromkeys(("repository", "commit", "ref", "workflow", "run_url"))
+    assert shown({**JOB, **empty}).workflow == ""
+    assert shown(None) is None

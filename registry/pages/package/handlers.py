@@ -186,6 +186,8 @@ async def send_report(request: web.Request) -> web.StreamResponse:
     """Reports a package to the admins."""
     form, name = await read_form(request), await _reported(request)
     try:
+        if not form["text"].strip():
+            raise InvalidInput.field("text", "must not be blank")
         body = check(ReportRequest, {"kind": form["kind"], "text": form["text"].strip()})
         await report.report_package(request.app[DB], principal_of(request), name, body.kind, body.text)
     except RegistryError as error:
