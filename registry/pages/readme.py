@@ -119,7 +119,8 @@ def files_url(name: str, version: str, path: str = "") -> str:
 
 def diff_url(name: str, version: str, other: str = "") -> str:
     """The address of the differences between two versions; without `other`, with the version before."""
-    return f"/packages/{quote(name)}/{quote(version)}/diff" + (f"/{quote(other)}" if other else "")
+    top = f"/packages/{quote(name)}/{quote(version, safe='')}/diff"
+    return f"{top}/{quote(other, safe='')}" if other else top
 
 
 def in_files(target: str, listing: Listing, top: str, repository: str, folder: str = "") -> Target:

@@ -7,7 +7,8 @@ from pygments.lexers import find_lexer_class_for_filename, get_lexer_by_name
 from pygments.token import STANDARD_TYPES
 from pygments.util import ClassNotFound
 
-MAX_CHARACTERS = 256 * 1024
+from registry.rendering.protocol import MAX_COLOURED
+
 MAX_HTML = 4 << 20
 CLASSES = frozenset(name for name in STANDARD_TYPES.values() if name)
 
@@ -16,7 +17,7 @@ _FORMATTER = HtmlFormatter(nowrap=True)
 
 def lines(text: str, filename: str) -> list[str] | None:
     """Each line as HTML whose elements are closed. None if no language has such file names or the text is too large."""
-    if len(text) > MAX_CHARACTERS:
+    if len(text) > MAX_COLOURED:
         return None
     found = find_lexer_class_for_filename(filename)
     return None if found is None else _coloured(text, found(stripnl=False, ensurenl=False))
@@ -24,7 +25,7 @@ def lines(text: str, filename: str) -> list[str] | None:
 
 def block(text: str, language: str) -> str:
     """A code block of a language as HTML. "" if the language is not known or the text is too large."""
-    if len(text) > MAX_CHARACTERS:
+    if len(text) > MAX_COLOURED:
         return ""
     try:
         lexer = get_lexer_by_name(language, stripnl=False, ensurenl=False)

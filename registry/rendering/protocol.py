@@ -5,6 +5,9 @@ from typing_extensions import TypedDict
 LENGTH_BYTES = 4
 """Requests and answers are JSON with its length in so many bytes in front, big-endian."""
 
+MAX_COLOURED = 256 * 1024
+"""How many characters of source code are coloured."""
+
 
 class Target(TypedDict):
     """Where a relative link leads. `href` is None if it leads nowhere, `src` is None if it is no picture to show."""

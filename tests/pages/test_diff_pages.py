@@ -99,6 +99,8 @@ async def test_a_form_chooses_the_versions(registry: Registry):
         assert reverse.texts(".diff td") == page.texts(".diff td")
         await visitor.send(page, "Compare", status=404, **{"from": "1.0.0", "to": "9.9.9"})
         await visitor.send(page, "Compare", status=404, **{"from": "//evil.example/", "to": "é\n"})
+        moved = await visitor.call("GET", "/packages/demo/1.0.0/diff?from=../../../login&to=//evil.example")
+        assert moved.headers["Location"] == "/packages/demo/..%2F..%2F..%2Flogin/diff/%2F%2Fevil.example"
         await visitor.get("/packages/demo/1.0.0/diff/latest")
         assert (await visitor.get("/packages/demo/1.0.0/diff")).url.endswith(DIFF)
 

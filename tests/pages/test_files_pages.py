@@ -8,6 +8,7 @@ from yarl import URL
 from registry.pages.files.handlers import MAX_SHOWN, PER_PAGE
 from tests.client import Registry, tarball
 from tests.conftest import MakeRegistry
+from tests.pages import hostile
 from tests.pages.harmless import assert_harmless
 from tests.pages.visitor import Visitor, signed_in
 
@@ -36,6 +37,11 @@ CONTENTS = {
     "%2e%2e/%2fetc": b"1",
     ODD: b"odd\n",
 }  # fmt: skip
+
+
+def publishable(names: list[str]) -> list[str]:
+    """The names that a tarball may have."""
+    return [name for name in names if not set(name) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2069\u200e\u200f\\")]
 
 
 @pytest.fixture
@@ -171,6 +177,22 @@ MISSING = (
     "nothing", "src/nothing", "../../../admin", "src/../README.md", "README.md/x", "//etc/passwd", "%00", "..%2f",
     "%ff",
 )  # fmt: skip
+
+
+async def test_hostile_names_are_harmless_and_lead_to_their_files(registry: Registry):
+    names = publishable(hostile.file_names())[: PER_PAGE - 1]
+    assert len(names) > 100
+    ada = await registry.user("ada")
+    await ada.publish("demo", data=tarball(files={name: name.encode() for name in names}))
+    async with Visitor(registry.url) as visitor:
+        page = await visitor.get(FILES)
+        assert_harmless(page.body.decode())
+        shown = {each.find("bdi").text: each.get("href") for each in page.all("tbody a")}
+        assert set(shown) == {*names, "synapse.json"}
+        for name in names[::9]:
+            page = await visitor.get(shown[name])
+            assert_harmless(page.body.decode())
+            assert (await visitor.get(page.link("Raw"))).body == name.encode()
 
 
 async def test_other_paths_are_not_found(visitor: Visitor, registry: Registry):

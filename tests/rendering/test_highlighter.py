@@ -3,6 +3,7 @@ import re
 import pytest
 
 from registry.rendering import highlighter
+from registry.rendering.protocol import MAX_COLOURED
 
 TAG = re.compile(r"</?span[^>]*>")
 
@@ -26,7 +27,7 @@ def test_unknown_languages_have_no_colours(name):
 
 
 def test_large_texts_have_no_colours():
-    assert highlighter.lines("x" * (highlighter.MAX_CHARACTERS + 1), "a.py") is None
+    assert highlighter.lines("x" * (MAX_COLOURED + 1), "a.py") is None
     assert highlighter.lines("{" * 1000, "a.json") is not None
-    assert highlighter.block("x" * (highlighter.MAX_CHARACTERS + 1), "python") == ""
+    assert highlighter.block("x" * (MAX_COLOURED + 1), "python") == ""
     assert highlighter.block("x", "no language") == ""

@@ -4,6 +4,7 @@ from cachetools import LRUCache
 from markupsafe import Markup, escape
 
 from registry.rendering.process import NotRendered, Workers
+from registry.rendering.protocol import MAX_COLOURED
 
 MAX_NUMBERED = 20_000
 """Browsers need too long to lay out more lines with numbers. A text with more is shown as one block."""
@@ -25,7 +26,8 @@ class Sources:
         is_final = True
         lines: list[str] | None = None
         try:
-            lines = await self._workers.call("highlight", text=text, filename=key[1].rpartition("/")[2])
+            if len(text) <= MAX_COLOURED:
+                lines = await self._workers.call("highlight", text=text, filename=key[1].rpartition("/")[2])
         except NotRendered as refused:
             is_final = refused.is_final
         html = numbered(plain_lines(text) if lines is None else lines)
