@@ -55,6 +55,9 @@ from registry.pages.audit import handlers as audit_pages
 from registry.pages.cookies import SessionCookie
 from registry.pages.diff import handlers as diff_pages
 from registry.pages.docs import handlers as docs_pages
+from registry.pages.docs.guides import EXAMPLE
+from registry.pages.docs.keys import REFERENCE
+from registry.pages.docs.reference import Reference
 from registry.pages.factors import handlers as factor_pages
 from registry.pages.feeds import handlers as feed_pages
 from registry.pages.feeds.card import Cards
@@ -191,6 +194,7 @@ def create_app(
     app[CREDENTIAL_CHECK] = CredentialCheck(limiter)
     app[CACHE_POLICY] = CachePolicy(private=private, cors=bool(origins))
     app[DOCUMENT] = description(private=private)
+    app[REFERENCE] = Reference(app[DOCUMENT], settings.public_url or EXAMPLE)
     frame.set_up(app)
     app.cleanup_ctx.append(_resources(with_background))
     cors = allow_origins(app, origins, credentials=settings.web.cors_credentials) if origins else None

@@ -8,17 +8,16 @@ from aiohttp import web
 
 from registry.errors import NotFound
 from registry.keys import SETTINGS
-from registry.operations.keys import DOCUMENT
 from registry.pages import frame
 from registry.pages.docs import guides
 from registry.pages.docs.guides import EXAMPLE
-from registry.pages.docs.reference import Reference
+from registry.pages.docs.keys import REFERENCE
+from registry.pages.docs.reference import Group
 from registry.pages.readme import READMES
 from registry.web.route import OPEN, OPTIONAL, READS, Route, group, query
 
 MAX_QUERY = 200
 _NO_PAGE = "The documentation has no such page. /docs lists all."
-_REFERENCES: dict[tuple[int, str], Reference] = {}
 
 
 async def show_docs(request: web.Request) -> web.StreamResponse:
@@ -29,7 +28,7 @@ async def show_docs(request: web.Request) -> web.StreamResponse:
     shown = [guide for guide in found.values() if all(word in guide.words for word in words)]
     groups = [
         (each, [operation for operation in each.operations if operation.matches(words)])
-        for each in _reference(request).groups.values()
+        for each in (await _groups(request)).values()
     ]
     return frame.render(
         request,
@@ -39,14 +38,14 @@ async def show_docs(request: web.Request) -> web.StreamResponse:
         q=q,
         guides=shown,
         groups=[(each, operations) for each, operations in groups if operations],
-        errors=_reference(request).error_schemas,
+        errors=request.app[REFERENCE].error_schemas,
         **await _navigation(request),
     )
 
 
 async def show_group(request: web.Request) -> web.StreamResponse:
     """One group of operations, with their parameters, bodies and answers."""
-    found = _reference(request).groups.get(request.match_info["group"])
+    found = (await _groups(request)).get(request.match_info["group"])
     if found is None:
         raise NotFound(_NO_PAGE)
     return frame.render(
@@ -91,10 +90,9 @@ async def show_template(request: web.Request) -> web.StreamResponse:
     )
 
 
-def _reference(request: web.Request) -> Reference:
-    """The reference, which a process makes once."""
-    document, base = request.app[DOCUMENT], _base(request)
-    return _REFERENCES.setdefault((id(document), base), Reference(document, base))
+async def _groups(request: web.Request) -> Mapping[str, Group]:
+    """The groups of the reference by slug. The first call makes them, which takes some milliseconds."""
+    return await asyncio.to_thread(lambda: request.app[REFERENCE].groups)
 
 
 def _base(request: web.Request) -> str:
@@ -106,7 +104,7 @@ async def _navigation(request: web.Request) -> Mapping[str, Any]:
     found = await asyncio.to_thread(guides.all_guides)
     return {
         "guide_links": [(f"/docs/{guide.slug}", guide.title) for guide in found.values()],
-        "group_links": [(f"/docs/api/{slug}", each.name) for slug, each in _reference(request).groups.items()],
+        "group_links": [(f"/docs/api/{slug}", each.name) for slug, each in (await _groups(request)).items()],
     }
 
 
