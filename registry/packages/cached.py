@@ -44,8 +44,9 @@ class _Entry:
 
 
 def _size(entry: _Entry) -> int:
-    """The approximate size in bytes. Only a rendered page has a `body`."""
-    return ENTRY_OVERHEAD + len(getattr(entry.value, "body", b""))
+    """The approximate size in bytes. Large values have either a `body`, such as a rendered page, or a `weight`."""
+    weight: int = getattr(entry.value, "weight", 0)
+    return ENTRY_OVERHEAD + weight + len(getattr(entry.value, "body", b""))
 
 
 class PackageCache:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from registry.events.log import CHANNEL
-from registry.packages.cached import DOWNLOADED, SECONDS, PackageCache
+from registry.packages.cached import DOWNLOADED, MAX_BYTES, SECONDS, PackageCache
 from tests.background import in_background
 from tests.until import until
 
@@ -169,3 +169,23 @@ async def test_another_process_shows_changes_at_once(make_registry):
     assert (await ada.call("DELETE", "/packages/demo/1.1.0")).status == 204
     await seen("1.0.0", 2)
     assert (await there.get("/packages/demo/1.1.0/tarball")).status == 404
+
+
+async def test_large_values_take_the_place_of_many_small_ones(cache):
+    @dataclass(frozen=True)
+    class Large(Read):
+        weight: int = MAX_BYTES // 3
+
+    reads = Reads()
+
+    async def large() -> Large:
+        return Large(1, (await reads()).number)
+
+    await until_listening(cache)
+    for key in "abcd":
+        await cache.get((key,), large)
+    assert reads.count == 4
+    await cache.get(("d",), large)
+    assert reads.count == 4
+    await cache.get(("a",), large)
+    assert reads.count == 5

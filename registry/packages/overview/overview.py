@@ -18,6 +18,7 @@ from registry.packages.read import (
 
 NEWEST = 20
 PAGE = 100
+BYTES, BYTES_OF_ENTRY = 3_000, 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,12 @@ class Overview:
     published_at: datetime
     provenance: Provenance | None
     publisher: str
+
+    @property
+    def weight(self) -> int:
+        """Its approximate size in memory, in bytes."""
+        entries = len(self.dependencies) + len(self.keywords) + len(self.newest) + len(self.owners)
+        return BYTES + BYTES_OF_ENTRY * (entries + len(self.maintainers)) + 4 * len(self.description)
 
     @property
     def is_latest(self) -> bool:
