@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from registry.db.engine import Statement
-from registry.downloads.figures.figures import WEEKS, Figures, starts_of_weeks
+from registry.downloads.figures.figures import WEEKS, Figures
 from registry.downloads.figures.kept import MAX_SECONDS, MIN_SECONDS, Kept
 from registry.keys import DB
 from tests.client import Registry
@@ -70,11 +70,6 @@ async def test_weekly_downloads_are_cached_for_seconds(three: Registry):
     assert (await figures.weekly(["alpha", "beta"]))["alpha"][-1] == 0
     now[0] = 6.0
     assert (await figures.weekly(["alpha"]))["alpha"][-1] == 5
-
-
-def test_starts_of_weeks_are_the_first_days_of_the_weeks():
-    starts = starts_of_weeks(TODAY)
-    assert (len(starts), starts[-1], starts[0]) == (WEEKS, TODAY - timedelta(days=6), TODAY - timedelta(days=363))
 
 
 async def test_totals_count_what_is_visible(three: Registry):

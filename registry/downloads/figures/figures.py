@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 
 from cachetools import TTLCache
 
@@ -12,7 +12,6 @@ from registry.downloads.figures import store
 from registry.downloads.figures.kept import Kept
 
 WEEKS = 52
-DAYS_OF_A_WEEK = 7
 LISTED = 10
 """The length of a ranking."""
 
@@ -68,11 +67,6 @@ class Rankings:
 
 def today() -> date:
     return datetime.now(UTC).date()
-
-
-def starts_of_weeks(last: date) -> tuple[date, ...]:
-    """The first day of each of the WEEKS weeks that end on `last`, oldest first."""
-    return tuple(last - timedelta(days=DAYS_OF_A_WEEK * back - 1) for back in range(WEEKS, 0, -1))
 
 
 class Figures:

@@ -26,12 +26,10 @@ class NamedPackage(NamedTuple):
     updated_at: datetime
 
 
-async def newest_versions(
-    db: Database, visible: frozenset[str] | None = None, *, count: int = MAX_NEWEST
-) -> list[NewVersion]:
+async def newest_versions(db: Database, visible: frozenset[str] | None = None) -> list[NewVersion]:
     """The newest versions of all packages, or of those in `visible`, newest first."""
     async with db.read() as conn:
-        return [_new_version(row) for row in await store.newest(conn, visible, count)]
+        return [_new_version(row) for row in await store.newest(conn, visible, MAX_NEWEST)]
 
 
 async def newest_versions_of_package(db: Database, name: str) -> list[NewVersion]:
