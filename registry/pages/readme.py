@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from aiohttp import web
-from cachetools import LRUCache
+from cachetools import LRUCache, TTLCache
 from markupsafe import Markup
 
 from registry.contents.files import Listing
@@ -18,6 +18,7 @@ from registry.rendering.process import NotRendered, Workers
 from registry.rendering.protocol import Rendered, Target
 
 CACHE_BYTES = 32 << 20
+MAX_REFUSED, REFUSED_SECONDS = 10_000, 600.0
 RAW, PICTURE, PREVIEW = "raw=1", "picture=1", "preview=1"
 
 Resolve = Callable[[Sequence[str]], Awaitable[Mapping[str, Target]]]
@@ -35,6 +36,8 @@ class Readmes:
         self._workers = workers
         self._image_hosts = image_hosts
         self._cache: LRUCache[tuple[str, ...], Markup] = LRUCache(CACHE_BYTES, getsizeof=lambda html: 2 * len(html))
+        # READMEs that took too long. The machine may only have been busy, so they are tried again after a while.
+        self._refused: TTLCache[tuple[str, ...], None] = TTLCache(MAX_REFUSED, REFUSED_SECONDS)
 
     async def of_version(self, info: Mapping[str, Any]) -> Markup:
         """The README of a version, which has the members of `registry.packages.read.VersionInfo`. "" if it has none.
@@ -48,12 +51,14 @@ class Readmes:
         found: Markup | None = self._cache.get(key)
         if found is not None:
             return found
+        if key in self._refused:
+            return _PLAIN.format(readme)
         try:
             found = await self._rendered(readme, "readme-", 1, lambda asked: self._files_of(info, asked))
         except NotRendered as refused:
-            found = _PLAIN.format(readme)
-            if not refused.is_final:
-                return found
+            if refused.is_final:
+                self._refused[key] = None
+            return _PLAIN.format(readme)
         except Unavailable:  # the tarball can't be read now; the text can
             return _PLAIN.format(readme)
         if 2 * len(found) <= CACHE_BYTES:

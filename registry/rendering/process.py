@@ -8,14 +8,19 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from typing import Any
 
 import orjson
+from prometheus_client import Counter
 
-from registry.rendering.protocol import LENGTH_BYTES
+from registry.rendering.protocol import LENGTH_BYTES, WORK
 
 PROCESSES = 2
 MAX_WAITING = 64
 CPU_SECONDS = 1.0
 # A worker stops itself in time unless it is in a library that can't be interrupted, or the machine is overloaded.
 WALL_SECONDS = 8.0
+
+REFUSED = Counter("registry_texts_not_rendered_total", "Texts that took too long or broke their parser", ["work"])
+for _work in WORK:
+    REFUSED.labels(_work)  # creates the series at 0, so that alerts see the first one as an increase
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +42,7 @@ class Workers:
         self._idle: list[Process] = []
 
     async def call(self, work: str, *, seconds: float = CPU_SECONDS, **arguments: Any) -> Any:
-        """The result of `work`, a name of `registry.rendering.worker`, called with `arguments`.
+        """The result of `work`, one of WORK, called with `arguments`.
 
         `seconds` is the processor time that it may take. Raises NotRendered.
         """
@@ -51,8 +56,8 @@ class Workers:
         finally:
             self._waiting -= 1
         if "failed" in answer:
-            if answer["failed"] != "time":
-                log.warning("text not rendered", extra={"work": work, "error": answer["failed"]})
+            REFUSED.labels(work).inc()
+            log.warning("text not rendered", extra={"work": work, "error": answer["failed"]})
             raise NotRendered(answer["failed"], is_final=True)
         return answer["result"]
 
@@ -62,26 +67,29 @@ class Workers:
             await _end(self._idle.pop())
 
     async def _ask(self, request: bytes) -> Any:
-        process = self._idle.pop() if self._idle else None
-        if process is not None and process.returncode is not None:
-            process = None  # it was killed while it had nothing to do
+        """The answer of a process; of a second one if the first ends without an answer."""
+        for is_last in (False, True):
+            try:
+                return await self._ask_one(request)
+            except TimeoutError:
+                return {"failed": "time"}
+            except (OSError, asyncio.IncompleteReadError) as error:
+                log.warning("worker process failed", extra={"error": repr(error)})
+                if is_last:
+                    return {"failed": "the worker process ended"}
+        raise AssertionError("unreachable")
+
+    async def _ask_one(self, request: bytes) -> Any:
+        process = self._idle.pop() if self._idle else await _start()
         try:
-            process = process or await _start()
             async with asyncio.timeout(WALL_SECONDS):
                 answer = await _exchange(process, request)
-        except TimeoutError:
-            raise NotRendered("time", is_final=True) from None
-        except (OSError, asyncio.IncompleteReadError) as error:
-            log.warning("worker process failed", extra={"error": repr(error)})
-            raise NotRendered("the worker process failed", is_final=False) from error
-        else:
-            self._idle.append(process)
-            process = None
-            return orjson.loads(answer)
-        finally:
-            # It may still work on this request. This includes a request whose client has left.
-            if process is not None:
-                await _end(process)
+        except BaseException:
+            # It may still work on this request. Its client may have left.
+            await _end(process)
+            raise
+        self._idle.append(process)
+        return orjson.loads(answer)
 
 
 async def _start() -> Process:

@@ -5,6 +5,9 @@ from typing_extensions import TypedDict
 LENGTH_BYTES = 4
 """Requests and answers are JSON with its length in so many bytes in front, big-endian."""
 
+WORK = ("markdown", "highlight", "difference", "replacement")
+"""What a worker process can do; `registry.rendering.worker` has the functions."""
+
 MAX_COLOURED = 256 * 1024
 """How many characters of source code are coloured."""
 

@@ -17,16 +17,12 @@ from typing import Any, BinaryIO
 import orjson
 
 from registry.rendering import differ, highlighter, markdown
-from registry.rendering.protocol import LENGTH_BYTES
+from registry.rendering.protocol import LENGTH_BYTES, WORK
 
 MEMORY_BYTES = 1 << 30
 
-_WORK: Mapping[str, Callable[..., Any]] = {
-    "markdown": markdown.render,
-    "highlight": highlighter.lines,
-    "difference": differ.hunks,
-    "replacement": differ.replacement,
-}
+_FUNCTIONS = (markdown.render, highlighter.lines, differ.hunks, differ.replacement)
+_WORK: Mapping[str, Callable[..., Any]] = dict(zip(WORK, _FUNCTIONS, strict=True))
 
 
 class _OutOfTime(BaseException):
@@ -35,7 +31,8 @@ class _OutOfTime(BaseException):
 
 def main() -> None:
     """Answers requests until standard input ends."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    if sys.platform == "linux":  # macOS refuses it
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGPROF, _stop)
     source, target = sys.stdin.buffer, sys.stdout.buffer

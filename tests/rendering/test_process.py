@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.rendering import process as process_module
 from registry.rendering.process import MAX_WAITING, PROCESSES, NotRendered, Workers
 from tests.until import until
 
@@ -52,6 +53,27 @@ async def test_a_killed_process_is_replaced(workers):
     os.kill(process.pid, signal.SIGKILL)
     await until(lambda: process.returncode is not None)
     assert await workers.call("highlight", text="1", filename="a.py") == ['<span class="mi">1</span>']
+
+
+async def test_a_text_that_breaks_its_process_is_tried_twice(workers, monkeypatch):
+    started = []
+    start = process_module._start
+
+    async def counted():
+        started.append(await start())
+        return started[-1]
+
+    async def crash(process, _request):
+        process.kill()
+        raise asyncio.IncompleteReadError(b"", 4)
+
+    monkeypatch.setattr(process_module, "_start", counted)
+    monkeypatch.setattr(process_module, "_exchange", crash)
+    with pytest.raises(NotRendered, match="ended") as refused:
+        await workers.call("highlight", text="1", filename="a.py")
+    assert refused.value.is_final
+    assert len(started) == 2
+    assert all(each.returncode is not None for each in started)
 
 
 async def test_a_cancelled_request_ends_its_process(workers):
