@@ -192,7 +192,7 @@ def _named(members: Sequence[Row], package: str, username: str) -> Row:
     for member in members:
         if member.username.lower() == username.lower():
             return member
-    raise NotFound(f"{package} has no such owner or maintainer. GET /api/v1/packages/{package}/owners lists them.")
+    raise NotFound(f"{package} has no such owner or maintainer. The list of its owners names all.")
 
 
 def _keep_an_owner(members: Sequence[Row], leaving: Row, package: str) -> None:

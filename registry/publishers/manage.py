@@ -198,7 +198,7 @@ async def _check_free(conn: Connection, who: Principal, name: str) -> None:
     if package.name != name:
         raise NameTooSimilar(f"{name} is too similar to the package {package.name}. Choose another name.")
     await check_publishable(conn, package)
-    raise Conflict(f"{name} exists. Its owners add publishers by POST /api/v1/packages/{name}/publishers.")
+    raise Conflict(f"{name} exists. Its owners add publishers to the package itself.")
 
 
 def _audit(conn: Connection, who: Principal, action: str, row: Row) -> None:

@@ -26,7 +26,7 @@ MAX_HOOKS = 250
 # How long after a rotation the old secret signs as well.
 OVERLAP = timedelta(hours=24)
 OWNER_REASON = "Disabled by its owner."
-NO_WEBHOOK = "You have no webhook with this id. GET /api/v1/webhooks lists yours."
+NO_WEBHOOK = "You have no webhook with this id. The list of your webhooks has all."
 
 EVENTS = frozenset({"*", *TYPES, *(f"{each.partition('.')[0]}.*" for each in TYPES)})
 """What a webhook may subscribe to: types of changes, all types of a family such as `version.*`, or `*`."""
@@ -175,7 +175,7 @@ async def find_sending(conn: Connection, who: Principal, webhook: int) -> Row:
     if not row.may_send:
         raise Forbidden("This webhook sends nothing, because you no longer have the role that it needs.")
     if row.disabled_at is not None:
-        raise Conflict('This webhook is disabled. Enable it first with PATCH {"enabled": true}.')
+        raise Conflict("This webhook is disabled. Enable it first.")
     return row
 
 

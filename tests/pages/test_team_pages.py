@@ -130,20 +130,21 @@ async def test_a_webhook_shows_its_secret_once_and_is_changed_disabled_and_remov
 
 
 async def test_a_refused_webhook_keeps_what_was_typed(make_registry: MakeRegistry):
-    registry = await make_registry(REGISTRY_RATE_LIMITS="webhook=6/hour")
+    registry = await make_registry(REGISTRY_RATE_LIMITS="webhook=7/hour")
     async with await entered(registry, "ada") as ada:
         page = await ada.get("/account/webhooks")
         for fields, wrong in (
             ({"url": "http://example.com/"}, "url"),
             ({"url": "https://ci.example.invalid/", "events": []}, "events"),
             ({"url": "https://ci.example.invalid/", "scope": "package", "package": ""}, "package"),
+            ({"url": "https://ci.example.invalid/", "scope": "package", "package": "missing"}, "package"),
             ({"url": "https://ci.example.invalid/", "scope": "all"}, None),
         ):
             given = {"description": "mine", **fields}
             page.form("Add webhook").fields  # noqa: B018 - fails without the form
             raw = {**given, "csrf": page.form("Add webhook").fields["csrf"]}
             refused = await ada.call("POST", "/account/webhooks", data={"scope": "owner", "events": "*", **raw})
-            assert refused.status in (400, 403), fields
+            assert refused.status in (400, 403, 404), fields
             form = refused.form("Add webhook")
             assert (form.fields["url"], form.fields["description"]) == (fields["url"], "mine")
             if wrong:

@@ -7,15 +7,17 @@ from aiohttp import web
 
 from registry.accounts.identity import Principal
 from registry.accounts.requests import principal_of
-from registry.errors import Conflict, InvalidInput, NotFound
+from registry.errors import Conflict, FieldError, InvalidInput, NotFound
 from registry.keys import DB
 from registry.owners import invite, members
 from registry.owners.bodies import InvitationRequest, OwnersChange, RoleChange, TransferRequest
 from registry.packages import manage
 from registry.packages.bodies import PackageChange, Yank, message_of
-from registry.packages.requests import name_of, redirect_look_alikes
+from registry.packages.read import NoVersion
+from registry.packages.requests import name_of
 from registry.pages.forms import Form, read_form, require_fresh
 from registry.pages.frame import see_other
+from registry.pages.package.head import package_page
 from registry.pages.publishers.fields import body_of
 from registry.pages.settings.view import address, show
 from registry.publishers import manage as publishers
@@ -35,12 +37,15 @@ def _act(shown_as: str, **names: str) -> Callable[[Act], Handler]:
     """
 
     def decorate(act: Act) -> Handler:
-        @redirect_look_alikes
+        @package_page
         @wraps(act)
         async def handle(request: web.Request) -> web.StreamResponse:
             form, who, name = await read_form(request), principal_of(request), name_of(request)
             try:
                 done = await act(request, who, name, form)
+            except NoVersion as missing:
+                errors: list[FieldError] = [{"field": "version", "message": "is not a version of this package"}]
+                return await show(request, shown_as, form.refused(NotFound(missing.detail, errors=errors)), 404)
             except (InvalidInput, Conflict, NotFound) as error:
                 return await show(request, shown_as, form.refused(error, **names), error.status)
             return see_other(done) if done.startswith("/") else see_other(address(name), done)

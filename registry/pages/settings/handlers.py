@@ -11,9 +11,10 @@ from registry.keys import DB
 from registry.owners.bodies import INVITATIONS
 from registry.owners.standing import standing
 from registry.packages.bodies import DELETES
-from registry.packages.requests import name_of, redirect_look_alikes
+from registry.packages.requests import name_of
 from registry.pages.audit.view import answer
 from registry.pages.frame import page, see_other
+from registry.pages.package.head import package_page
 from registry.pages.settings import acts
 from registry.pages.settings.view import address, head, rights_of, sections_of, show
 from registry.publishers.bodies import PUBLISHERS
@@ -22,13 +23,13 @@ from registry.web.route import DEFAULT, READS, SIGNED_IN, Handler, Limit, Route
 SETTINGS_PATH = "/packages/{name}/settings"
 
 
-@redirect_look_alikes
+@package_page
 async def package_settings(request: web.Request) -> web.StreamResponse:
     """Everything that owners, maintainers and admins change of a package."""
     return await show(request)
 
 
-@redirect_look_alikes
+@package_page
 async def package_settings_audit(request: web.Request) -> web.StreamResponse:
     """What happened to a package, for its owners and admins."""
     db, who, name = request.app[DB], principal_of(request), name_of(request)
@@ -40,7 +41,7 @@ async def package_settings_audit(request: web.Request) -> web.StreamResponse:
     return await answer(request, "settings/audit.html", read, title=title, **shown)
 
 
-@redirect_look_alikes
+@package_page
 async def package_settings_form(request: web.Request) -> web.StreamResponse:
     """Leads from the address of a form to the page that has it."""
     return see_other(address(name_of(request)))

@@ -7,8 +7,9 @@ from aiohttp import web
 
 from registry.accounts.identity import Principal
 from registry.accounts.requests import id_of, principal_of
-from registry.errors import Conflict, Forbidden, InvalidInput, NotFound
+from registry.errors import Conflict, FieldError, Forbidden, InvalidInput, NotFound
 from registry.keys import DB
+from registry.packages.read import NoPackage
 from registry.pages.forms import Form, read_form
 from registry.pages.frame import page, see_other
 from registry.pages.webhooks.view import PATH, new_webhook, show_list, show_one, show_webhook
@@ -41,7 +42,10 @@ async def add_webhook_form(request: web.Request) -> web.StreamResponse:
         scope, package = body.scope
         wanted = hooks.Wanted(body.url, scope, package, body.events, body.description)
         made = await hooks.create(app[DB], app[SEALER], app[GUARD], who, wanted)
-    except (InvalidInput, Conflict, Forbidden, NotFound) as error:
+    except NoPackage as missing:
+        errors: list[FieldError] = [{"field": "package", "message": "is not a package of this registry"}]
+        return await show_list(request, form.refused(NotFound(missing.detail, errors=errors)), missing.status)
+    except (InvalidInput, Conflict, Forbidden) as error:
         return await show_list(request, form.refused(error, scope="package"), error.status)
     return await show_webhook(request, made["id"], made["secret"])
 

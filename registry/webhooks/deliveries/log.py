@@ -84,7 +84,7 @@ async def redeliver(db: Database, who: Principal, webhook: int, delivery: str) -
     async with db.transaction() as conn:
         row = await hooks.find_sending(conn, who, webhook)
         if given is None or not await store.deliver_again(conn, webhook, UUID(given[1])):
-            raise NotFound(f"There is no such delivery. GET /api/v1/webhooks/{webhook}/deliveries lists them.")
+            raise NotFound("There is no such delivery. The list of the webhook's deliveries has all.")
         await wake(conn, row.host, is_slow=row.is_slow)
         await _audit(conn, who, row, {"delivery": delivery})
     return {"queued": 1, "delivery": delivery}
