@@ -154,7 +154,9 @@ def _package(subject: str, sentence: Callable[[Facts], str]) -> Callable[[Facts]
         return Text(
             f"{subject} {package} changed",
             [sentence(facts)],
-            closing="You get this mail because you are, or were, an owner.",
+            f"{facts.url}/packages/{facts.package}" if facts.package else "",
+            "See the package" if facts.package else "",
+            "You get this mail because you are, or were, an owner.",
         )
 
     return text
