@@ -5,7 +5,7 @@ import asyncio
 import json
 from pathlib import Path
 
-from tests.bench import changes, inspection, plans, reads, searches, webhooks, writes
+from tests.bench import changes, inspection, pages, plans, reads, searches, webhooks, writes
 from tests.bench.catalogue import read_catalogue
 from tests.bench.relevance_corpus import of_debian
 from tests.bench.stack import brought_up
@@ -23,6 +23,9 @@ FIGURES = {
     "listeners": changes.listeners,
     "webhooks": webhooks.deliveries,
 }
+# These also need to know what is in the catalogue.
+OF_CATALOGUE = {"search": searches.search, "pages": pages.pages}
+ALL = (*OF_CATALOGUE, *FIGURES)
 
 
 async def bench(options: argparse.Namespace) -> None:
@@ -30,8 +33,8 @@ async def bench(options: argparse.Namespace) -> None:
     async with brought_up(options.data, entries) as stack:
         print(json.dumps({"packages": stack.packages}), flush=True)
         for name in options.only:
-            if name == "search":
-                await searches.search(stack, entries)
+            if name in OF_CATALOGUE:
+                await OF_CATALOGUE[name](stack, entries)
             else:
                 await FIGURES[name](stack)
 
@@ -40,9 +43,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--tsv", type=Path, help="a catalogue of packages; else those of Debian's index")
     parser.add_argument("--data", type=Path, default=Path("build/bench"), help="keeps the loaded stack for next time")
-    parser.add_argument("only", nargs="*", help=f"some of {', '.join(['search', *FIGURES])}; else all")
+    parser.add_argument("only", nargs="*", help=f"some of {', '.join(ALL)}; else all")
     options = parser.parse_args()
-    options.only = options.only or ["search", *FIGURES]
+    options.only = options.only or list(ALL)
     asyncio.run(bench(options))
 
 

@@ -1,6 +1,7 @@
 """The baselines over HTTP: aiohttp with nothing but a handler, as `python -m tests.bench.bare PORT FOLDER`.
 
-GET /bytes/NAME answers the bytes of FOLDER/NAME from memory, GET /file/NAME the file itself.
+GET /bytes/NAME answers the bytes of FOLDER/NAME from memory as JSON, or as HTML if NAME ends so. GET /file/NAME answers
+the file itself.
 """
 
 import sys
@@ -18,7 +19,8 @@ def main() -> None:
         name = request.match_info["name"]
         if name not in contents:
             contents[name] = (folder / name).read_bytes()
-        return web.Response(body=contents[name], content_type="application/json", charset="utf-8")
+        kind = "text/html" if name.endswith(".html") else "application/json"
+        return web.Response(body=contents[name], content_type=kind, charset="utf-8")
 
     async def file(request: web.Request) -> web.StreamResponse:
         return web.FileResponse(folder / request.match_info["name"])

@@ -112,7 +112,7 @@ async def bare(folder: Path) -> AsyncIterator[str]:
     """The baseline server over the files of `folder`: its address."""
     port = reserve()
     async with running([sys.executable, "-m", "tests.bench.bare", str(port), str(folder)], os.environ, folder / "log"):
-        await _listening(port)
+        await listening(port)
         yield f"http://127.0.0.1:{port}"
 
 
@@ -138,8 +138,9 @@ async def another(stack: Stack, variables: Mapping[str, str]) -> AsyncIterator[R
         yield registry
 
 
-async def _listening(port: int) -> None:
-    async with asyncio.timeout(30):
+async def listening(port: int) -> None:
+    """Returns when something listens on the port."""
+    async with asyncio.timeout(60):
         while True:
             with contextlib.suppress(OSError):
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
