@@ -80,7 +80,7 @@ def duration(low: str, high: str, *, needs_unit: bool = False) -> Callable[[str]
     bare = "a unit is needed" if needs_unit else "a bare number is seconds"
 
     def parse(value: str) -> timedelta:
-        found = None if needs_unit and value.isdecimal() else _duration(value)
+        found = None if needs_unit and value.strip().isdecimal() else _duration(value)
         if found is None or not (_duration(low) or timedelta()) <= found <= (_duration(high) or timedelta()):
             raise ValueError(f"a time from {low} to {high}, such as 30s, 5m, 12h or 7d ({bare})")
         return found
