@@ -58,10 +58,10 @@ async def test_files_and_their_lines_are_compared(registry: Registry):
             ["16", "16", " ", "line 16"], ["17", "17", " ", "line 17"], ["18", "18", " ", "line 18"],
         ]  # fmt: skip
         texts = {name: " ".join(file_of(page, name).text_content().split()) for name in names}
-        assert texts["added.txt"].startswith("added.txt added +1 −0 Raw (1.1.0)")
-        assert texts["gone.txt"].startswith("gone.txt removed +0 −2 Raw (1.0.0)")
-        assert texts["data.bin"] == "data.bin The file is not text. Raw (1.0.0) Raw (1.1.0)"
-        assert texts["big.txt"] == "big.txt The file has more than 1 MiB. Raw (1.0.0) Raw (1.1.0)"
+        assert texts["added.txt"].startswith("added.txt added +1 −0 1.1.0: Raw")
+        assert texts["gone.txt"].startswith("gone.txt removed +0 −2 1.0.0: Raw")
+        assert texts["data.bin"] == "data.bin The file is not text. 1.0.0: Raw 1.1.0: Raw"
+        assert texts["big.txt"] == "big.txt The file has more than 1 MiB. 1.0.0: Raw 1.1.0: Raw"
         raw = await visitor.get(file_of(page, "gone.txt").cssselect("a")[0].get("href"))
         assert raw.body == b"1\n2\n"
 
