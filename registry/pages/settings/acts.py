@@ -86,7 +86,7 @@ async def change_role_form(request: web.Request, who: Principal, name: str, form
 async def remove_member_form(request: web.Request, who: Principal, name: str, form: Form) -> str:
     """Takes the role of a user away."""
     await members.remove_member(request.app[DB], who, name, form["username"])
-    # Who removed themselves may not see the settings any more.
+    # A user who left may not see the settings any more.
     return "removed" if form["username"] != who.username or who.is_admin else f"/packages/{name}"
 
 

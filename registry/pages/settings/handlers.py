@@ -72,7 +72,7 @@ def _routes() -> list[Route]:
     ]
     for name, handler, summary, limit in _FORMS:
         path = f"{SETTINGS_PATH}/{name}"
-        # Who adds a publisher becomes a publisher, who may need a second factor.
+        # Adding a publisher makes the user a publisher, who may need a second factor.
         publishes = name == "publishers"
         routes.append(page("POST", path, handler, summary, SIGNED_IN, limit, publishes=publishes))
         routes.append(page("GET", path, package_settings_form, summary, SIGNED_IN, READS))
