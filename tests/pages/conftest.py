@@ -15,7 +15,7 @@ from registry.settings import Settings
 from tests.client import remove_indices
 from tests.conftest import LOG_KEY, SECRET, new_database
 from tests.mail.server import mail_server
-from tests.pages.seed import SETTINGS, Seeded, fill
+from tests.pages.seed import SETTINGS, Seeded, fill, until_indexed
 from tests.service import Service, serving_process
 
 
@@ -28,7 +28,7 @@ async def seeded(
     async with _settings(postgres, elasticsearch, folder) as settings:
         filled = await fill(settings)
         async with serving_process(folder, **settings):
-            await filled.until_found()
+            await until_indexed(filled.db_url)
             yield filled
 
 

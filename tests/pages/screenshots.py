@@ -15,6 +15,7 @@ from playwright.async_api import Page as Tab
 
 from tests.pages.browser.table import PAGES, THEMES, WIDTHS, Page
 from tests.pages.browser.tabs import Tabs, running_browser
+from tests.pages.seed import until_indexed
 from tests.pages.serve import filled
 from tests.service import serving_process
 
@@ -29,6 +30,7 @@ async def main(url: str, names: Sequence[str]) -> None:
         return
     print("Starting a registry ...", flush=True)
     async with filled(reserve(), os.environ) as (folder, settings), serving_process(folder, **settings) as service:
+        await until_indexed(settings["REGISTRY_DB_URL"])
         await _take(service.url, pages)
 
 

@@ -56,11 +56,12 @@ class Seeded:
     db_url: str
     tokens: dict[str, str]
 
-    async def until_found(self) -> None:
-        """Returns when search finds everything that was published."""
-        async with asyncio.timeout(60):
-            while not await asyncio.to_thread(history.is_indexed, self.db_url):
-                await asyncio.sleep(0.1)
+
+async def until_indexed(db_url: str) -> None:
+    """Returns when search finds everything that was published."""
+    async with asyncio.timeout(60):
+        while not await asyncio.to_thread(history.is_indexed, db_url):
+            await asyncio.sleep(0.1)
 
 
 class _Caller:
