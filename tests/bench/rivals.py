@@ -7,9 +7,8 @@ devpi-server devpi-web).
 import asyncio
 import base64
 import hashlib
-import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,6 @@ from ephemeral_port_reserve import reserve
 
 from tests.bench.stack import listening
 from tests.client import tarball
-from tests.deploy.outside import running
 
 NAME, VERSION, DESCRIPTION = "waits-again", "1.0.0", "Repeats what may be repeated, and waits longer each time"
 README = "# waits-again\n\n" + "A paragraph of some words that a README has.\n\n" * 40
@@ -55,13 +53,24 @@ async def rivals(folder: Path) -> AsyncIterator[Rival]:
 
 
 @asynccontextmanager
+async def _started(command: Sequence[str], log: Path) -> AsyncIterator[None]:
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(*command, stdout=output, stderr=output)
+    try:
+        yield
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+@asynccontextmanager
 async def _verdaccio(folder: Path) -> AsyncIterator[Rival]:
     folder.mkdir()
     (folder / "config.yaml").write_text(VERDACCIO.format(folder=folder), encoding="utf-8")
     port = reserve()
     url = f"http://127.0.0.1:{port}"
     command = ["verdaccio", "--config", str(folder / "config.yaml"), "--listen", f"127.0.0.1:{port}"]
-    async with running(command, os.environ, folder / "log"), aiohttp.ClientSession() as session:
+    async with _started(command, folder / "log"), aiohttp.ClientSession() as session:
         await listening(port)
         data = tarball(name=NAME, version=VERSION)
         version: dict[str, Any] = {
@@ -88,7 +97,7 @@ async def _devpi(folder: Path) -> AsyncIterator[Rival]:
     port = reserve()
     url = f"http://127.0.0.1:{port}"
     command = ["devpi-server", "--serverdir", str(folder), "--port", str(port)]
-    async with running(command, os.environ, folder / "log"), aiohttp.ClientSession() as session:
+    async with _started(command, folder / "log"), aiohttp.ClientSession() as session:
         await listening(port)
         async with session.post(f"{url}/+login", json={"user": "root", "password": ""}) as answer:
             token = (await answer.json())["result"]["password"]
