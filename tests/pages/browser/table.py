@@ -65,6 +65,7 @@ PAGES = (
     Page("file-big", f"{_OF_LATEST}/files/src/big.txt"),
     Page("diff", f"{_OF_LATEST}/diff/{_OLDER}"),
     Page("stats-package", f"/packages/{MAIN}/stats"),
+    Page("stats-versions", f"/packages/{MAIN}/stats?range=365&group_by=version"),
     Page("stats-none", f"/packages/{BARE}/stats"),
     Page("stats", "/stats"),
     Page("user", f"/users/{OWNER}"),
