@@ -21,8 +21,10 @@ from registry.web.context import CONTEXT
 FIELD = "csrf"
 HEADER = "X-CSRF-Token"
 _NONCE_BYTES = 12
+_NONCE_LENGTH = 16
 _SECRET_BYTES = 24
 _NEW_SECRET: web.RequestKey[str] = web.RequestKey("new_secret_of_forms", str)
+_HAS_FORM: web.RequestKey[bool] = web.RequestKey("has_form", bool)
 
 
 def token_for(request: web.Request) -> str:
@@ -30,13 +32,14 @@ def token_for(request: web.Request) -> str:
 
     The page of a stranger must be sent with finish(), which sets the cookie that the token depends on.
     """
+    request[_HAS_FORM] = True
     nonce = secrets.token_urlsafe(_NONCE_BYTES)
     return f"{nonce}.{_mac(request.app[SETTINGS].accounts.secret_keys[0], nonce, _binding(request, make=True))}"
 
 
 def has_form(request: web.Request) -> bool:
-    """Whether token_for() has made the first token of a stranger's browser."""
-    return _NEW_SECRET in request
+    """Whether token_for() has made a token for the answer."""
+    return _HAS_FORM in request
 
 
 def finish(request: web.Request, response: web.StreamResponse) -> None:
@@ -50,9 +53,14 @@ def check(request: web.Request, token: str) -> None:
     check_origin(request)
     nonce, _, mac = token.partition(".")
     binding = _binding(request, make=False)
-    if binding and any(
-        hmac.compare_digest(_mac(key, nonce, binding).encode(), mac.encode("utf-8", "replace"))
-        for key in request.app[SETTINGS].accounts.secret_keys
+    # With nonces of any length, part of a cookie could be sent as the end of a nonce.
+    if (
+        binding
+        and len(nonce) == _NONCE_LENGTH
+        and any(
+            hmac.compare_digest(_mac(key, nonce, binding).encode(), mac.encode("utf-8", "replace"))
+            for key in request.app[SETTINGS].accounts.secret_keys
+        )
     ):
         return
     raise Forbidden("This form is out of date. Go back, reload the page and send the form again.")
@@ -77,7 +85,9 @@ def own_origins(settings: Settings) -> frozenset[str]:
     """The origin of REGISTRY_PUBLIC_URL. While it is not set, the addresses of this machine."""
     if settings.web.public_url:
         return frozenset({settings.web.public_url})
-    return frozenset(f"http://{host}:{settings.web.port}" for host in ("localhost", "127.0.0.1", "[::1]"))
+    # Browsers leave out the default port.
+    port = "" if settings.web.port == 80 else f":{settings.web.port}"
+    return frozenset(f"http://{host}{port}" for host in ("localhost", "127.0.0.1", "[::1]"))
 
 
 def _binding(request: web.Request, *, make: bool) -> str:

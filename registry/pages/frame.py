@@ -1,5 +1,6 @@
 """What all pages share: rendering, headers, errors as pages, and redirects after a form."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -39,6 +40,8 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 _HSTS = "max-age=31536000"
+# Everything there is for programs, its errors too.
+_API = re.compile(r"/(?:api|graphql|metrics)(?:/|\Z)")
 HEADERS: web.AppKey[dict[str, str]] = web.AppKey("page_headers", dict)
 
 
@@ -159,7 +162,7 @@ def render_error(request: web.Request, error: RegistryError, request_id: str) ->
 
 def render_unrouted(request: web.Request, error: RegistryError, request_id: str) -> web.StreamResponse:
     """The error of an address without a route: a page for browsers outside of the API, else JSON."""
-    if request.path.startswith("/api/") or "text/html" not in request.headers.get(hdrs.ACCEPT, ""):
+    if _API.match(request.path) or "text/html" not in request.headers.get(hdrs.ACCEPT, ""):
         return problems.render(request, error, request_id)
     if error.status == 404:
         error = NotFound("The address may be misspelt, or the page was removed.")

@@ -36,6 +36,7 @@ class Result(TypedDict):
     license: str
     keywords: list[str]
     updated_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    published_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
     yanked: bool
     yank_reason: str
     deprecated: str
@@ -162,6 +163,7 @@ def _result(request: SearchRequest, hit: Mapping[str, Any], latest: Mapping[str,
         "license": source["license"],
         "keywords": source["keywords"],
         "updated_at": source["updated_at"],
+        "published_at": source["published_at"],
         "yanked": source["yanked"],
         # Documents that an earlier release wrote have neither a reason nor a deprecation.
         "yank_reason": source.get("yank_reason", ""),

@@ -73,8 +73,8 @@ OPTIONAL = frozenset(
 )  # fmt: skip
 
 SHOWN = (
-    "name", "version", "sort_key", "description", "author", "license", "keywords", "downloads", "updated_at", "yanked",
-    "yank_reason", "deprecation",
+    "name", "version", "sort_key", "description", "author", "license", "keywords", "downloads", "updated_at",
+    "published_at", "yanked", "yank_reason", "deprecation",
 )  # fmt: skip
 SORT_FIELDS = {DOWNLOADS: "downloads", UPDATED: "updated_at", CREATED: "created_at"}
 _TOTAL_ORDER = ({"name.raw": "asc"}, {"sort_key": "desc"})

@@ -111,6 +111,7 @@ def _result(row: Row) -> Result:
         "license": row.license,
         "keywords": row.keywords,
         "updated_at": timestamp(row.updated_at),
+        "published_at": timestamp(row.published_at),
         "yanked": row.yanked,
         "yank_reason": row.yank_reason,
         "deprecated": row.deprecated or "",

@@ -141,6 +141,10 @@ async def test_who_lacks_a_required_factor_is_led_to_it(make_registry: MakeRegis
                                   password=PASSWORD)  # fmt: skip
         assert URL(page.url).path == "/account/factors"
         assert "requires a second factor" in page.text
+        assert URL((await visitor.get("/account")).url).path == "/account/factors"
+        page = await visitor.send(page, "Dark")
+        assert page.root.get("data-theme") == "dark"
+        assert (await visitor.get("/docs/tokens")).heading == "API tokens"
         page = await visitor.send(page, "Set up authenticator")
         await visitor.send(page, "Confirm", code=App(page.form("Confirm").fields["secret"]).code())
         assert URL((await visitor.get("/account/tokens")).url).path == "/account/tokens"

@@ -30,7 +30,7 @@ async def test_results_show_what_matched_and_what_helps_to_choose(filled: Regist
         assert page.texts(".result h2 a") == ["mint-http", "quiet-fetch", "http-core"]
         assert "HTTP" in page.texts(".result mark")
         assert page.texts(".result")[0].startswith(
-            "mint-http 1.0.0 Small HTTP client with retries MIT updated just now"
+            "mint-http 1.0.0 Small HTTP client with retries MIT published just now"
         )
         assert "A client for flaky <b>networks</b>" in page.text
         assert "deprecated Use <i>mint-http</i>" in page.texts(".result")[2].replace(
@@ -121,3 +121,18 @@ async def test_a_search_without_elasticsearch_says_so(make_registry: MakeRegistr
 async def test_suggestions_of_the_box(filled: Registry):
     answer = await filled.call("GET", filled.url + "/search/suggest?q=ti")
     assert answer.json["suggestions"] == ["tidewater"]
+
+
+async def test_a_result_says_when_its_latest_version_was_published(filled: Registry):
+    """Neither the backport of an older version nor a yank changes that."""
+    ada = await filled.user("ada")
+    await ada.publish("tidewater", "0.9.0")
+    await ada.call("PATCH", "/packages/tidewater/0.9.0", json={"yanked": True, "reason": "wrong"})
+    await filled.drain()
+    latest = (await filled.get("/packages/tidewater/1.0.0")).json["published_at"]
+    for query in ("q=tidewater", "q=tidewater&versions=all&limit=1"):
+        [found] = (await filled.get(f"/search?{query}")).json["results"]
+        assert found["published_at"][:19] == latest[:19]
+    async with Visitor(filled.url) as visitor:
+        page = await visitor.get("/search?q=tidewater")
+        assert page.all(".result time")[0].get("datetime")[:19] == latest[:19]

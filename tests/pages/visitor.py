@@ -7,6 +7,7 @@ from urllib.parse import urljoin
 
 import aiohttp
 from lxml import html
+from yarl import URL
 
 from tests.client import PASSWORD, Registry
 
@@ -90,8 +91,8 @@ class Visitor:
     def cookies(self) -> dict[str, str]:
         return {cookie.key: cookie.value for cookie in self._session.cookie_jar}
 
-    async def call(self, method: str, path: str, *, follow: bool = False, **more: Any) -> Page:
-        address = urljoin(self.url, path)
+    async def call(self, method: str, path: str | URL, *, follow: bool = False, **more: Any) -> Page:
+        address = path if isinstance(path, URL) else urljoin(self.url, path)
         async with self._session.request(method, address, allow_redirects=follow, **more) as answer:
             return Page(answer.status, answer.headers, await answer.read(), str(answer.url))
 

@@ -52,6 +52,7 @@ async def test_a_published_package_is_found_with_all_its_members(shelf: Shelf) -
     await shelf.drain()
     (result,) = (await shelf.find("synapse-math"))["results"]
     assert result.pop("updated_at").endswith("Z")
+    assert result.pop("published_at").endswith("Z")
     assert result == {
         "name": "synapse-math",
         "version": "1.2.3",

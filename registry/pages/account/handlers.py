@@ -176,7 +176,7 @@ _TEXT = {"type": "string"}
 _DONE = query("done", _TEXT, "What has just been done")
 ROUTES = (
     *returning((EMAIL, RESEND, DELETE), ACCOUNT),
-    page("GET", ACCOUNT, show_profile, "Your profile", SIGNED_IN, READS, (_DONE,), needs_factor=False),
+    page("GET", ACCOUNT, show_profile, "Your profile", SIGNED_IN, READS, (_DONE,)),
     page("POST", EMAIL, change_email, "Change your address", SIGNED_IN, MAIL),
     page("POST", RESEND, resend_verification, "Send the mail that verifies your address", SIGNED_IN, MAIL),
     page("POST", DELETE, delete_account, "Delete your account", SIGNED_IN, DEFAULT),

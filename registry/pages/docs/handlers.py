@@ -116,8 +116,10 @@ API_ROUTES = group(
           answers={200: "text/html"}),
 )  # fmt: skip
 ROUTES = (
-    frame.page("GET", "/docs", show_docs, "The documentation", OPTIONAL, parameters=_SEARCH),
-    frame.page("GET", "/docs/api/{group}", show_group, "A part of the reference of the API", OPTIONAL),
-    frame.page("GET", "/docs/ci/{file}", show_template, "A file for CI systems", OPTIONAL),
-    frame.page("GET", "/docs/{guide}", show_guide, "A guide", OPTIONAL),
+    frame.page("GET", "/docs", show_docs, "The documentation", OPTIONAL, parameters=_SEARCH, needs_factor=False),
+    frame.page(
+        "GET", "/docs/api/{group}", show_group, "A part of the reference of the API", OPTIONAL, needs_factor=False
+    ),
+    frame.page("GET", "/docs/ci/{file}", show_template, "A file for CI systems", OPTIONAL, needs_factor=False),
+    frame.page("GET", "/docs/{guide}", show_guide, "A guide", OPTIONAL, needs_factor=False),
 )

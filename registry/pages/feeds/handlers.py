@@ -15,12 +15,13 @@ from registry.pages import frame, text
 from registry.pages.feeds import atom, sitemap
 from registry.pages.feeds.card import Card, Cards
 from registry.pages.package.head import about_of
-from registry.web.answers import add_vary, send_headers
+from registry.pages.paths import username_of
+from registry.web.answers import NO_STORE, add_vary, send_headers
+from registry.web.context import CONTEXT
 from registry.web.responses import matches, rendered_response, tag_of
 from registry.web.route import OPEN, READS
 
 CARDS = web.AppKey("cards", Cards)
-FEED_SECONDS, CARD_SECONDS, ROBOTS_SECONDS = 60, 3600, 3600
 MAX_PARTS = 10_000
 # Crawlers need no results of searches, forms, or comparisons of any two versions.
 _ROBOTS = """\
@@ -53,7 +54,7 @@ async def package_feed(request: web.Request) -> web.StreamResponse:
 
 async def owner_feed(request: web.Request) -> web.StreamResponse:
     """The newest versions of the packages that a user owns, as Atom."""
-    asked = request.match_info["username"]
+    asked = username_of(request)
     found = await newest.newest_versions_of_owner(request.app[DB], asked, visible_packages(request))
     if found is None:
         raise NotFound("There is no such user.")
@@ -64,7 +65,7 @@ async def owner_feed(request: web.Request) -> web.StreamResponse:
 def _feed(request: web.Request, title: str, page: str, versions: list[newest.NewVersion]) -> web.Response:
     path = "/feed.atom" if page == "/" else f"{page}/feed.atom"
     body = atom.feed(_base(request), path, title, page, versions)
-    return _kept(request, body, tag_of(body), atom.MEDIA_TYPE, FEED_SECONDS)
+    return _kept(request, body, tag_of(body), atom.MEDIA_TYPE)
 
 
 async def robots(request: web.Request) -> web.StreamResponse:
@@ -74,14 +75,14 @@ async def robots(request: web.Request) -> web.StreamResponse:
         body = "User-agent: *\nDisallow: /\n"
     else:
         body = _ROBOTS + (f"\nSitemap: {base}/sitemap.xml\n" if base else "")
-    return _kept(request, body.encode(), tag_of(body.encode()), "text/plain; charset=utf-8", ROBOTS_SECONDS)
+    return _kept(request, body.encode(), tag_of(body.encode()), "text/plain; charset=utf-8")
 
 
 async def sitemap_index(request: web.Request) -> web.StreamResponse:
     """The index of the sitemap of a public registry."""
     base = _sitemap_base(request)
     body = sitemap.index(base, (await request.app[FIGURES].totals()).packages).encode()
-    return _kept(request, body, tag_of(body), sitemap.MEDIA_TYPE, ROBOTS_SECONDS)
+    return _kept(request, body, tag_of(body), sitemap.MEDIA_TYPE)
 
 
 async def sitemap_part(request: web.Request) -> web.StreamResponse:
@@ -92,7 +93,7 @@ async def sitemap_part(request: web.Request) -> web.StreamResponse:
     if int(number) >= sitemap.parts_of((await request.app[FIGURES].totals()).packages):
         raise NotFound("The sitemap has no such part.")
     response = web.StreamResponse(
-        headers={hdrs.CONTENT_TYPE: sitemap.MEDIA_TYPE, hdrs.CACHE_CONTROL: f"public, max-age={ROBOTS_SECONDS}"}
+        headers={hdrs.CONTENT_TYPE: sitemap.MEDIA_TYPE, hdrs.CACHE_CONTROL: _caching(request)}
     )
     response.enable_compression()
     pieces = sitemap.part(partial(newest.names_after, request.app[DB]), base, int(number))
@@ -124,17 +125,21 @@ async def registry_card(request: web.Request) -> web.StreamResponse:
 
 async def _card(request: web.Request, card: Card) -> web.Response:
     body, tag = await request.app[CARDS].png(card)
-    return _kept(request, body, tag, "image/png", CARD_SECONDS)
+    return _kept(request, body, tag, "image/png")
 
 
-def _kept(request: web.Request, body: bytes, tag: str, media_type: str, seconds: int) -> web.Response:
-    """An answer with an ETag that caches keep. In a private registry, only the browser's own cache does."""
-    headers: dict[str, str] = {hdrs.CACHE_CONTROL: f"public, max-age={seconds}"}
+def _kept(request: web.Request, body: bytes, tag: str, media_type: str) -> web.Response:
+    """An answer with an ETag. Caches keep it as long as a page, unless the user is signed in."""
+    headers: dict[str, str] = {hdrs.CACHE_CONTROL: _caching(request)}
     if not matches(request, tag):
         headers[hdrs.CONTENT_TYPE] = media_type
     response = rendered_response(request, body, tag, headers=headers)
     add_vary(response.headers, hdrs.COOKIE)
     return response
+
+
+def _caching(request: web.Request) -> str:
+    return NO_STORE if request[CONTEXT].principal is not None else f"public, max-age={frame.CACHE_SECONDS}"
 
 
 def _base(request: web.Request) -> str:

@@ -13,4 +13,4 @@ async def choose_theme(request: web.Request) -> web.StreamResponse:
     return cookies.set_theme(response, wanted if wanted in cookies.THEMES else "")
 
 
-ROUTES = (frame.page("GET", "/theme", choose_theme, "Choose the theme of the pages", OPTIONAL),)
+ROUTES = (frame.page("GET", "/theme", choose_theme, "Choose the theme of the pages", OPTIONAL, needs_factor=False),)

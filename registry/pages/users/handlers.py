@@ -3,17 +3,15 @@
 from aiohttp import web
 
 from registry.downloads.keys import FIGURES
-from registry.errors import NotFound
 from registry.keys import DB
 from registry.packages.overview import profile as use_case
 from registry.pages import charts, frame, paging
+from registry.pages.paths import username_of
 
 
 async def show_user(request: web.Request) -> web.StreamResponse:
     """A user's packages, the most downloaded first."""
-    username, number = request.match_info["username"], paging.page_number(request)
-    if not username.isascii() or not username.isprintable():
-        raise NotFound("There is no user of this name.")
+    username, number = username_of(request), paging.page_number(request)
     profile = await use_case.profile(request.app[DB], username, number)
     names = [each.name for each in profile.packages]
     weeks = await request.app[FIGURES].weekly(names)

@@ -140,6 +140,7 @@ def _page(sort: str) -> sa.Select[Any]:
             .where(_latest_version.c.id == packages.c.latest_version_id)
             .label("latest_version"),
             _updated.label("updated_at"),
+            _shown.c.published_at,
             _shown.c.yanked,
             _shown.c.yank_reason,
             *DEPRECATION,

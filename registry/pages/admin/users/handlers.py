@@ -15,6 +15,7 @@ from registry.keys import DB
 from registry.pages.admin import lists
 from registry.pages.forms import Form, read_form, require_fresh
 from registry.pages.frame import page, render, see_other
+from registry.pages.paths import username_of
 from registry.web.route import DEFAULT, READS, SIGNED_IN, Handler, Route
 
 PATH = "/admin/users"
@@ -35,7 +36,7 @@ async def admin_users(request: web.Request) -> web.StreamResponse:
     """The users, newest first."""
     query = request.query
     wanted = users.Wanted(
-        text=query.get("text", "").strip()[:MAX_TEXT],
+        text=query.get("text", "").replace("\0", "").strip()[:MAX_TEXT],
         role=query["role"] if query.get("role") in ROLES else None,
         active=STATES.get(query.get("state", "")),
     )
@@ -52,7 +53,7 @@ async def admin_user(request: web.Request) -> web.StreamResponse:
 
 async def _show(request: web.Request, problem: str = "", status: int = 200) -> web.Response:
     who = principal_of(request)
-    found = await users.find_user(request.app[DB], who, request.match_info["username"])
+    found = await users.find_user(request.app[DB], who, username_of(request))
     return render(
         request,
         "admin/user.html",
@@ -67,7 +68,7 @@ async def _show(request: web.Request, problem: str = "", status: int = 200) -> w
 
 async def _change(request: web.Request, act: Act, done: str) -> web.StreamResponse:
     """Does what a form of the page asks for, after the admin has confirmed it recently."""
-    who, name = principal_of(request), request.match_info["username"]
+    who, name = principal_of(request), username_of(request)
     who.require("admin")
     form = await read_form(request)
     await require_fresh(request, form)
