@@ -36,7 +36,7 @@ class Page:
 
 PAGES = (
     Page("home", "/"),
-    Page("search", "/search?q=http+client"),
+    Page("search", "/search?q=http+retries"),
     Page("search-filtered", "/search?q=http&license=MIT&keyword=http&sort=downloads"),
     Page("search-misspelt", "/search?q=brok-http"),
     Page("search-nothing", "/search?q=qqqqqzzzz"),
