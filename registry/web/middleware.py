@@ -125,7 +125,8 @@ class Gate:
                     context.headers = await self.limiter.hit(route.limit, network_key(context.client))
                     raise
         user = context.principal
-        key = network_key(context.client) if user is None else f"user:{user.user_id}"
+        is_of_user = user is not None and not route.counts_address
+        key = f"user:{user.user_id}" if is_of_user else network_key(context.client)
         context.headers = await self.limiter.hit(route.limit, key)
         _refuse_encoded_body(request)
         if self.read_only and route.method != "GET" and not route.works_read_only:

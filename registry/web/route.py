@@ -57,7 +57,7 @@ class Route:
     `expect` decides when a client that sent `Expect: 100-continue` may send its body.
     `needs_factor` is false if a user who lacks a required second factor may call the route. `publishes` is true if a
     user without packages can become a publisher by it. `works_read_only` is true for a POST that REGISTRY_READ_ONLY
-    allows, such as a login.
+    allows, such as a login. `counts_address` is true if its limit counts by address for signed-in users too.
     """
 
     method: str
@@ -75,6 +75,7 @@ class Route:
     needs_factor: bool = True
     publishes: bool = False
     works_read_only: bool = False
+    counts_address: bool = False
     render_error: ErrorRenderer = problems.render
     expect: ExpectHandler | None = None
     tag: str = ""

@@ -12,6 +12,7 @@ from registry.pages.links.handlers import RESET, VERIFY
 from registry.settings import Settings
 from registry.web.route import SIGNED_IN
 from tests.client import Registry
+from tests.conftest import MakeRegistry
 from tests.pages.visitor import Visitor, signed_in
 
 VALUES = {"name": "demo", "version": "1.0.0", "username": "ada", "id": "1"}
@@ -113,3 +114,15 @@ async def test_odd_names_are_not_found(registry: Registry, name: str):
             page = await admin.call("GET", URL(registry.url + path.format(name), encoded=True))
             assert page.status == 404, path
         assert (await admin.call("GET", URL(f"{registry.url}/admin/users?text={name}", encoded=True))).status == 200
+
+
+async def test_accounts_of_ones_own_give_no_more_guesses_of_passwords(make_registry: MakeRegistry):
+    registry = await make_registry(REGISTRY_RATE_LIMITS="login=5/hour")
+    await (await make_registry()).user("eve")
+    async with Visitor(registry.url) as visitor:
+        await visitor.sign_in("eve")
+        for _ in range(4):
+            form = await visitor.get("/login")
+            await visitor.send(form, "Sign in", status=401, username="ada", password="Wrong-Horse-42")
+        page = await visitor.send(await visitor.get("/login"), "Sign in", status=429, username="ada", password="x")
+        assert int(page.headers["Retry-After"]) > 0

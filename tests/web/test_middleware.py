@@ -31,6 +31,8 @@ class Person:
 class Source:
     """Credentials that are a user's name, in one header."""
 
+    wrong_is_none = False
+
     def __init__(self, header: str, hint: str) -> None:
         self._header = header
         self.hint = hint
