@@ -135,7 +135,7 @@ async def test_a_page_may_read_the_errors_of_addresses_without_a_route(make_regi
         ("GET", "/nowhere", 404),
         ("OPTIONS", "/nowhere", 404),
         ("PUT", "/packages", 405),
-        ("GET", f"{registry.url}/", 404),
+        ("GET", f"{registry.url}/nowhere", 404),
     ):
         for origin in (ORIGIN, "https://evil.example"):
             with case((method, path, origin)):
