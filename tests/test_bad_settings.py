@@ -39,6 +39,7 @@ BAD = {
         "rediss://:hush@host?ssl_cert_reqs=none&ssl_cert_reqs=none", "rediss://:hush@host?ssl_cert_reqs=",
     ],
     "REGISTRY_SHUTDOWN_GRACE": ["soon", "-1s", "2h", "999999999d"],
+    "REGISTRY_READ_ONLY": ["maybe"],
     "REGISTRY_DEBUG": ["maybe"],
     "REGISTRY_LOG_LEVEL": ["loud"],
     "REGISTRY_SECRET_KEY": ["hush\x01", "hush" * 2000],

@@ -31,6 +31,11 @@ ADD = statement(
     sa.insert(users).values(username=p("username"), email=None, password_hash="x", role="user").returning(users.c.id)
 )
 COUNT = statement(sa.select(sa.func.count()).select_from(users))
+LOCKS = Statement(
+    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+    {},
+)
 PIDS = Statement("SELECT pg_backend_pid()", {})
 SLEEPING = Statement(
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'", {}
@@ -83,7 +88,7 @@ async def test_a_failing_deferred_statement_rolls_the_transaction_back(db: Datab
         assert failure.value.constraint == "users_username_key"
         async with db.read() as conn:
             assert await conn.value(COUNT) == 0
-            assert await conn.value(Statement("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", {})) == 0
+            assert await conn.value(LOCKS) == 0
 
 
 async def test_a_cancelled_transaction_rolls_back_and_keeps_the_pool_intact(db: Database):

@@ -13,7 +13,9 @@ from registry.errors import DatabaseUnavailable
 from registry.settings import Settings
 
 _READ = Statement("SELECT count(*) FROM downloads", {})
-_WAITING = Statement("SELECT count(*) FROM pg_locks WHERE NOT granted", {})
+_WAITING = Statement(
+    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()", {}
+)
 
 
 async def drop(db: Database) -> list[str]:

@@ -21,6 +21,11 @@ _END_SESSIONS = Statement(
     "WHERE datname = current_database() AND pid <> pg_backend_pid()",
     {},
 )
+GRANTED = Statement(
+    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+    {},
+)
 
 
 @asynccontextmanager
@@ -52,8 +57,7 @@ async def test_a_second_holder_waits_for_the_first(db: Database):
     async with locks.held(db, CLASS, KEY):
         waiting = asyncio.create_task(take(db))
         async with db.read() as conn:
-            ungranted = Statement("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted", {})
-            assert await conn.value(ungranted) == 1
+            assert await conn.value(GRANTED) == 1
         assert not waiting.done()
     await waiting
 

@@ -9,6 +9,7 @@ from tests.client import PASSWORD, Answer, Registry
 from tests.owners.test_owners_http import invited, join, members
 from tests.packages.ways import value
 
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 LOCK_BOB = "SELECT FROM users WHERE username = 'bob' FOR UPDATE"
 END_BOB = "UPDATE users SET deleted_at = now(), is_active = false WHERE username = 'bob'"
 
@@ -19,7 +20,7 @@ async def held_up(registry: Registry, call: Coroutine[Any, Any, Answer], *, firs
         await conn.command(first)
         calling = asyncio.create_task(call)
         async with asyncio.timeout(20):
-            while not await value(registry, "SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            while not await value(registry, WAITING):
                 assert not calling.done(), calling.result()
                 await asyncio.sleep(0.02)
         await conn.command(then)

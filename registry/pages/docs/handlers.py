@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from registry.errors import NotFound
+from registry.errors import InvalidInput, NotFound
 from registry.keys import SETTINGS
 from registry.pages import frame
 from registry.pages.docs import guides
@@ -22,7 +22,9 @@ _NO_PAGE = "The documentation has no such page. /docs lists all."
 
 async def show_docs(request: web.Request) -> web.StreamResponse:
     """The guides, and all operations of the API by group. `q` leaves out what does not contain its words."""
-    q = request.query.get("q", "")[:MAX_QUERY]
+    q = request.query.get("q", "")
+    if len(q) > MAX_QUERY:
+        raise InvalidInput.field("q", f"must have at most {MAX_QUERY} characters")
     words = q.lower().split()
     found = await asyncio.to_thread(guides.all_guides)
     shown = [guide for guide in found.values() if all(word in guide.words for word in words)]
