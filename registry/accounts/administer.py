@@ -1,6 +1,6 @@
 """What operators and admins do with accounts of others, and the purge of expired logins.
 
-`who` is the admin, or None for a command on the server, which may do everything. An admin can't change the own account
+`who` is the admin, or None for a command on the server, which may do everything. An admin can't change their own account
 here, so that one admin always remains.
 """
 
@@ -41,7 +41,7 @@ def check_other(who: Principal | None, user: User) -> None:
 async def set_role(db: Database, username: str, role: str, who: Principal | None = None) -> User:
     """Changes the role of a user, effective at once.
 
-    Raises InvalidInput for an unknown role, NotFound, Forbidden, and Conflict for the own account.
+    Raises InvalidInput for an unknown role, NotFound, Forbidden, and Conflict for the admin's own account.
     """
     actor = actor_of(who)
     if role not in ROLES:
@@ -83,7 +83,7 @@ async def reset_password(db: Database, settings: AccountSettings, username: str,
 async def deactivate(db: Database, username: str, who: Principal | None = None) -> User:
     """Deactivates the account: its logins and API tokens end for good, and it can't sign in.
 
-    Raises NotFound, Forbidden, and Conflict for the own account.
+    Raises NotFound, Forbidden, and Conflict for the admin's own account.
     """
     actor = actor_of(who)
     async with db.transaction() as conn:
@@ -96,7 +96,7 @@ async def deactivate(db: Database, username: str, who: Principal | None = None) 
 
 
 async def reactivate(db: Database, username: str, who: Principal | None = None) -> User:
-    """Lets a deactivated user sign in again. Raises NotFound, Forbidden, and Conflict for the own account."""
+    """Lets a deactivated user sign in again. Raises NotFound, Forbidden, and Conflict for the admin's own account."""
     actor = actor_of(who)
     async with db.transaction() as conn:
         user = _found(await store.set_active(conn, username, active=True), username)
