@@ -1,7 +1,7 @@
 """What operators and admins do with accounts of others, and the purge of expired logins.
 
-`who` is the admin, or None for a command on the server, which may do everything. An admin can't change their own account
-here, so that one admin always remains.
+`who` is the admin, or None for a command on the server, which may do everything. An admin can't change their own
+account here, so that one admin always remains.
 """
 
 import asyncio
