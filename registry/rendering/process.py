@@ -17,6 +17,7 @@ MAX_WAITING = 64
 CPU_SECONDS = 1.0
 # A worker stops itself in time unless it is in a library that can't be interrupted, or the machine is overloaded.
 WALL_SECONDS = 8.0
+ATTEMPTS = 2  # an idle process may have ended since its last answer
 
 REFUSED = Counter("registry_texts_not_rendered_total", "Texts that took too long or broke their parser", ["work"])
 for _work in WORK:
@@ -68,16 +69,14 @@ class Workers:
 
     async def _ask(self, request: bytes) -> Any:
         """The answer of a process; of a second one if the first ends without an answer."""
-        for is_last in (False, True):
+        for _ in range(ATTEMPTS):
             try:
                 return await self._ask_one(request)
             except TimeoutError:
                 return {"failed": "time"}
             except (OSError, asyncio.IncompleteReadError) as error:
                 log.warning("worker process failed", extra={"error": repr(error)})
-                if is_last:
-                    return {"failed": "the worker process ended"}
-        raise AssertionError("unreachable")
+        return {"failed": "the worker process ended"}
 
     async def _ask_one(self, request: bytes) -> Any:
         process = self._idle.pop() if self._idle else await _start()
