@@ -52,6 +52,7 @@ def set_up(app: web.Application) -> None:
         app,
         loader=jinja2.PackageLoader("registry.pages"),
         autoescape=True,
+        auto_reload=False,  # else each page would look at the times of its template files
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
