@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 from registry.db.engine import Database
 from registry.package_format.names import similarity_key
-from registry.search import page, query, store
+from registry.search import clauses, filters, page, query, store
 from registry.search.documents import PACKAGES, Document
 from registry.search.index import SearchIndex
 from registry.search.request import SearchRequest
@@ -108,7 +108,7 @@ async def _count(index: SearchIndex, body: Mapping[str, Any]) -> int:
     return int(answer["hits"]["total"]["value"])
 
 
-async def _part_scores(index: SearchIndex, name: str, clauses: Mapping[str, query.Body]) -> dict[str, float]:
+async def _part_scores(index: SearchIndex, name: str, clauses: Mapping[str, filters.Body]) -> dict[str, float]:
     """The score of each clause that matches the package."""
     named = [{"bool": {"must": clause, "_name": label}} for label, clause in clauses.items()]
     body = {
@@ -126,19 +126,19 @@ async def _evidence(index: SearchIndex, request: SearchRequest, name: str) -> li
     text = request.terms.text
     if not text:
         return found
-    for kind, clauses in {**query.evidence(text), "the name itself": query.tiers(text)}.items():
-        if scores := await _part_scores(index, name, clauses):
+    for kind, parts in {**clauses.evidence(text), "the name itself": clauses.tiers(text)}.items():
+        if scores := await _part_scores(index, name, parts):
             found.append({"kind": kind, "parts": [{"part": part, "worth": score} for part, score in scores.items()]})
     return found
 
 
 async def _why_not(index: SearchIndex, request: SearchRequest, name: str) -> Explanation:
-    wanted, unwanted = query.required_filters(request), query.excluding_filters(request.terms)
+    wanted, unwanted = filters.required_filters(request), filters.excluding_filters(request.terms)
     kept = await _part_scores(index, name, {**wanted, **unwanted})
     failed = [label for label in wanted if label not in kept] + [label for label in unwanted if label in kept]
     if failed:
         return _absent(name, request, "filtered", unmatched=failed)
-    words = {word: query.mentions(word) for word in request.terms.text.split()}
+    words = {word: clauses.mentions(word) for word in request.terms.text.split()}
     matched = await _part_scores(index, name, words)
     return _absent(name, request, "no_match", unmatched=[word for word in words if word not in matched])
 

@@ -68,7 +68,7 @@ class SearchPage(TypedDict):
 EXACT_FROM, EXACT_TO, EXACT_MIDDLE = 0.95, 0.99, 10_000_000.0
 COMPACT_FROM, COMPACT_TO, COMPACT_MIDDLE = 0.90, 0.95, 100_000.0
 TEXT_TO, TEXT_MIDDLE = 0.90, 250.0
-# Clauses of query.py that match what the user typed so well that no other spelling is suggested.
+# Names of clauses that match what the user typed so well that no other spelling is suggested.
 NEAR = frozenset({"exact", "compact", "prefix", "words"})
 
 

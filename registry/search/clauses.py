@@ -1,0 +1,149 @@
+"""Builds the clauses that make a package a result: words in texts, names, and names with a typing error.
+
+Pure functions; the weights are constants at the top. docs/ranking.md explains each clause and what was tried without
+success.
+"""
+
+from registry.search.filters import Body, any_of, constant
+from registry.search.terms import SEPARATORS, compact_form
+
+# Field weights for the match of one word. The best field counts in full, each other one by TIE_BREAKER.
+TEXT_FIELDS = ("name.text^0.6", "keywords^0.6", "description^3.0", "author.text^0.3")
+TIE_BREAKER = 0.4
+
+# Matches in the texts of a package.
+SOME_WORDS = 0.3
+# One or two words: all of them. Three to five: all but one. More: 70 %.
+SOME_WORDS_SHARE = "2<-1 5<70%"
+REQUIRED_WORDS = 0.3
+ALL_WORDS = 1.2
+ALL_WORDS_LIGHTLY_STEMMED = 8.0
+# Counts only in addition to a match of all words. Otherwise it would lift packages that match only some words.
+WORDS_AS_TYPED = 3.0
+PHRASE = 2.5
+README = 0.5
+# Matches of the beginning of the name or of its words; "as typed" includes separators.
+NAME_PREFIX = 90.0
+NAME_PREFIX_AS_TYPED = 30.0
+NAME_WORDS = 3.0
+NAME_BUT_FOR_SEPARATORS = 20.0
+# Names with a typing error.
+NAME_FUZZY = 20.0
+NAME_TRIGRAMS = 8.0
+TRIGRAM_SHARE = "75%"
+# The strongest of these three kinds counts in full, the others only by this share. So among names that begin with the
+# query the popular one comes first, not one whose description repeats the query.
+LESSER_EVIDENCE = 0.2
+# These are so high that popularity never ranks another match above them.
+EXACT = 1_000_000
+COMPACT = 10_000
+
+# Longer texts are hardly names with a typing error, and each of their trigrams would cost a lookup.
+LONGEST_TYPO = 64
+# One letter may differ in names of four letters or more. Allowing two costs more than the rest of the search.
+FUZZY_ONCE = f"AUTO:4,{LONGEST_TYPO + 1}"
+FUZZY_TWICE = "AUTO:4,9"
+# Common words that do not tell packages apart. They are not required when the query has other words.
+OPTIONAL = frozenset(
+    (
+        "a", "an", "and", "for", "in", "of", "or", "the", "to", "with",
+        "bindings", "library", "module", "package", "packages", "python", "tool", "toolkit", "utility",
+    )
+)  # fmt: skip
+
+
+def required_words(text: str) -> str:
+    """`text` without its optional words, or all of it when it has no others."""
+    words = text.split()
+    return " ".join([word for word in words if word.lower() not in OPTIONAL] or words)
+
+
+def evidence(text: str) -> dict[str, dict[str, Body]]:
+    """The clauses that make a package a result, in three kinds: texts, name, and names with a typing error."""
+    compact = compact_form(text)
+    near = {}
+    if len(compact) <= LONGEST_TYPO:
+        near = {"the name except for a letter": fuzzy(compact), "most of the name's letters": _trigrams(compact)}
+    return {
+        "words in its texts": _text_clauses(text),
+        "its name": _name_clauses(text),
+        "a name with a typing error": near,
+    }
+
+
+def tiers(text: str) -> dict[str, Body]:
+    """The clauses for the exact name and, for a text without separators, for the same name with separators."""
+    found = {"exact": constant(_not_deprecated({"term": {"name": text}}), EXACT, name="exact")}
+    if not SEPARATORS.search(text):
+        found["compact"] = constant(_not_deprecated({"term": {"name.compact": text}}), COMPACT, name="compact")
+    return found
+
+
+def mentions(word: str) -> Body:
+    """Matches packages with `word` in their texts or at the beginning of a word of their name."""
+    return any_of([_words(word, 1, operator="and"), {"match": {"name.words": {"query": word, "operator": "and"}}}])
+
+
+def strong_matches(text: str) -> list[Body]:
+    """The strong matches: the beginning of the name or of its words, or all required words in the texts."""
+    return [*_name_clauses(text).values(), *_all_words(text).values()]
+
+
+def _text_clauses(text: str) -> dict[str, Body]:
+    readme = {"match": {"readme": {"query": required_words(text), "operator": "and"}}}
+    clauses = {
+        "enough of the words": _words(text, SOME_WORDS, minimum_should_match=SOME_WORDS_SHARE),
+        **_all_words(text),
+        "the words side by side": {"match_phrase": {"description.min": {"query": text, "slop": 1, "boost": PHRASE}}},
+        "the words in the README": constant(readme, README),
+    }
+    if " " in text:
+        lightly = {"query": text, "operator": "and", "boost": ALL_WORDS_LIGHTLY_STEMMED}
+        exact = {"match": {"description.exact": {"query": text, "boost": WORDS_AS_TYPED}}}
+        both = {"must": {"match": {"description.min": lightly}}, "should": exact}
+        clauses["every word in the description"] = {"bool": both}
+    return clauses
+
+
+def _name_clauses(text: str) -> dict[str, Body]:
+    clauses = {
+        "the beginning of the name": constant({"match": {"name.prefix": text}}, NAME_PREFIX, name="prefix"),
+        "beginnings of words in the name": constant(
+            {"match": {"name.words": {"query": text, "operator": "and"}}}, NAME_WORDS
+        ),
+    }
+    if SEPARATORS.search(text):
+        clauses["the beginning as typed"] = constant({"prefix": {"name": text}}, NAME_PREFIX_AS_TYPED)
+        clauses["the name except for separators"] = constant({"term": {"name.compact": text}}, NAME_BUT_FOR_SEPARATORS)
+    return clauses
+
+
+def _not_deprecated(clause: Body) -> Body:
+    return {"bool": {"must": clause, "must_not": {"term": {"deprecated": True}}}}
+
+
+def _all_words(text: str) -> dict[str, Body]:
+    """Clauses for all required words and for all words; a single clause when they are the same."""
+    required = required_words(text)
+    if required == text:
+        return {"every word": _words(text, REQUIRED_WORDS + ALL_WORDS, operator="and", _name="words")}
+    return {
+        "every required word": _words(required, REQUIRED_WORDS, operator="and", _name="words"),
+        "every word": _words(text, ALL_WORDS, operator="and"),
+    }
+
+
+def _words(text: str, boost: float, **how: str) -> Body:
+    match = {"query": text, "type": "cross_fields", "fields": list(TEXT_FIELDS), "tie_breaker": TIE_BREAKER}
+    return {"multi_match": {**match, "boost": boost, **how}}
+
+
+def fuzzy(compact: str, fuzziness: str = FUZZY_ONCE) -> Body:
+    """Matches names that differ from `compact` by a few letters; the first letter must be the same."""
+    value = {"value": compact, "fuzziness": fuzziness, "prefix_length": 1, "max_expansions": 30}
+    return {"fuzzy": {"name.compact": {**value, "rewrite": "constant_score", "boost": NAME_FUZZY}}}
+
+
+def _trigrams(compact: str) -> Body:
+    match = {"name.tri": {"query": compact, "minimum_should_match": TRIGRAM_SHARE}}
+    return constant({"match": match}, NAME_TRIGRAMS)
