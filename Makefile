@@ -19,7 +19,8 @@ help:
 	@echo "make bench       measure speed as ratios to a baseline; TSV=FILE for other packages than Debian's, ONLY='package search'"
 	@echo "make growth      measure how times grow from 1,000 to 1,000,000 packages; SIZES='1000 50000'; takes hours"
 	@echo "make catalogue   load the packages of TSV=FILE into the running 'make up'"
-	@echo "make relevance   measure whether the right package comes first; TSV=FILE for a catalogue, API=URL for a registry"
+	@echo "make relevance   measure whether the right package comes first; TSV=FILE for a catalogue, API=URL for a registry;"
+	@echo "                 RECORD=FILE saves the answers and costs, FORMER=FILE compares with saved ones"
 	@echo "make screenshots take pictures of all pages into build/screenshots; PAGES='home search' for some"
 	@echo "make containers  follow the runbook on a real Docker engine: upgrade under load, backup, restore; about 10 minutes"
 	@echo "make lock        update the image's lock files to the newest versions that setup.py allows"
@@ -65,7 +66,8 @@ growth: $(VENV)/.test
 	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m tests.bench.growth $(if $(TSV),--tsv "$(TSV)") $(SIZES)
 
 relevance: $(VENV)/.test
-	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m tests.bench.relevance $(if $(TSV),--tsv "$(TSV)") $(if $(API),--api "$(API)")
+	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m tests.bench.relevance $(if $(TSV),--tsv "$(TSV)") $(if $(API),--api "$(API)") \
+	    $(if $(FORMER),--former "$(FORMER)") $(if $(RECORD),--record "$(RECORD)")
 
 screenshots: $(VENV)/.test
 	@$(BIN)/python -m tests.pages.browser.chromium

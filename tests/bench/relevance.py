@@ -4,8 +4,11 @@
     python -m tests.bench.relevance --tsv FILE[.gz]    those of a file (tests.bench.catalogue says which columns)
     python -m tests.bench.relevance --api URL          those of a running registry
 
-Prints, for every kind of query and seed, the mean reciprocal rank within ten and how often the first result was right,
-beside what relevance_gate.json asks; exits 1 when a seed falls below. Of nonsense it is the share that finds something.
+Prints for every kind of query and seed the mean reciprocal rank within ten and how often the first result was right,
+next to the gate of relevance_gate.json. For nonsense words it prints the share that finds something. Also prints the
+processor time of a query. `--record FILE` saves the answers and costs. `--former FILE` compares them with those that
+another build recorded: the share of its first ten names that are still found, the totals and the costs.
+Exits 1 when a figure of a seed misses its gate.
 """
 
 import argparse
@@ -15,12 +18,13 @@ import os
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from statistics import mean
 
 import aiohttp
+from aiohttp import web
 from ephemeral_port_reserve import reserve
 from tqdm import tqdm
 
@@ -29,16 +33,21 @@ from registry.devstack.distribution import elasticsearch_home
 from registry.devstack.elasticsearch import Elasticsearch
 from registry.devstack.java import find_java
 from registry.devstack.postgres import Postgres
-from registry.server import serving
 from registry.settings import Settings
 from tests.bench.catalogue import Entry, load, read_catalogue
 from tests.bench.relevance_corpus import of_debian, of_registry
+from tests.bench.relevance_former import Answer, Record, compare, print_costs, processor_seconds
 from tests.bench.relevance_queries import NONSENSE, Case, make
+from tests.bench.stack import answering
+from tests.client import Registry
+from tests.deploy.outside import running
 from tests.servers import cache_folder
 
 GATE = Path(__file__).with_name("relevance_gate.json")
 SHOWN = 10
 AT_ONCE = 2
+# The cost is that of the last round. By then the Java machine has compiled what a search needs.
+ROUNDS = 3
 SERVER_SECRET = "measuring-only-0123456789abcdefghijklmnop"
 
 Figures = dict[str, tuple[float, float]]
@@ -46,8 +55,8 @@ Figures = dict[str, tuple[float, float]]
 
 
 @contextmanager
-def servers_of_its_own() -> Iterator[Settings]:
-    """A migrated, empty registry's settings."""
+def servers_of_its_own() -> Iterator[dict[str, str]]:
+    """The environment of a migrated, empty registry."""
     home = elasticsearch_home(cache_folder(os.environ))
     java = find_java([], search_path=os.environ["PATH"])
     with tempfile.TemporaryDirectory(prefix="synapse-relevance-") as name:
@@ -57,35 +66,34 @@ def servers_of_its_own() -> Iterator[Settings]:
             Postgres(folder / "postgres", durable=False, environ=os.environ) as postgres,
             Elasticsearch(home, java, folder / "elasticsearch", environ=os.environ) as elasticsearch,
         ):
-            settings = Settings.read(
-                {
-                    "REGISTRY_ENV": "testing",
-                    "REGISTRY_PORT": str(reserve()),
-                    "REGISTRY_DB_URL": postgres.url(),
-                    "REGISTRY_ES_URL": elasticsearch.url,
-                    "REGISTRY_STORAGE_PATH": str(folder / "packages"),
-                    "REGISTRY_SPOOL_PATH": str(folder / "spool"),
-                    "REGISTRY_SECRET_KEY": SERVER_SECRET,
-                    "REGISTRY_RATE_LIMITS": "off",
-                }
-            )
-            migrate.upgrade(settings.database)
-            yield settings
+            environ = {
+                "REGISTRY_ENV": "testing",
+                "REGISTRY_PORT": str(reserve()),
+                "REGISTRY_DB_URL": postgres.url(),
+                "REGISTRY_ES_URL": elasticsearch.url,
+                "REGISTRY_STORAGE_PATH": str(folder / "packages"),
+                "REGISTRY_SPOOL_PATH": str(folder / "spool"),
+                "REGISTRY_SECRET_KEY": SERVER_SECRET,
+                "REGISTRY_RATE_LIMITS": "off",
+                "REGISTRY_LOG_LEVEL": "warning",
+            }
+            migrate.upgrade(Settings.read(environ).database)
+            yield environ
 
 
-async def ask(api: str, cases: Sequence[Case], title: str) -> list[list[str]]:
-    """The names that each case's query finds, best first."""
+async def ask(api: str, cases: Sequence[Case], title: str) -> list[Answer]:
+    """The answers to the queries of `cases`, in their order."""
     gate = asyncio.Semaphore(AT_ONCE)
     with tqdm(total=len(cases), desc=title, leave=False, disable=None) as bar:
         async with aiohttp.ClientSession(f"{api}/api/v1/") as session:
 
-            async def one(case: Case) -> list[str]:
+            async def one(case: Case) -> Answer:
                 async with gate, session.get("search", params={"q": case.q, "limit": str(SHOWN)}) as response:
                     page = await response.json()
                 bar.update()
                 if response.status != 200 or page["degraded"]:
                     sys.exit(f"{case.q!r} was not answered by the search engine: {response.status}, {page}")
-                return [result["name"] for result in page["results"]]
+                return Answer([result["name"] for result in page["results"]], page["total"])
 
             return await asyncio.gather(*(one(case) for case in cases))
 
@@ -118,30 +126,86 @@ def report(by_seed: dict[int, Figures], gate: dict[str, float]) -> bool:
     return good
 
 
-async def measure(api: str, entries: list[Entry], seeds: Sequence[int], count: int) -> bool:
-    by_seed = {}
-    for seed in seeds:
-        cases = make(entries, seed, count)
-        by_seed[seed] = figures(cases, await ask(api, cases, f"seed {seed}"))
+async def measure(
+    api: str,
+    entries: list[Entry],
+    seeds: Sequence[int],
+    count: int,
+    *,
+    elasticsearch: str = "",
+    former: Path | None = None,
+    record: Path | None = None,
+) -> bool:
+    """Asks and prints. Returns whether every figure is good enough.
+
+    `elasticsearch` is the address of the search engine, for its cost.
+    """
+    cases = {str(seed): make(entries, seed, count) for seed in seeds}
+    by_seed: dict[int, Figures] = {}
+    answers: dict[str, dict[str, Answer]] = {}
+    for seed, of_seed in cases.items():
+        found = await ask(api, of_seed, f"seed {seed}")
+        by_seed[int(seed)] = figures(of_seed, [answer.names for answer in found])
+        answers[seed] = {case.q: answer for case, answer in zip(of_seed, found, strict=True)}
+    now = Record(answers, await costs(api, elasticsearch, [case for of_seed in cases.values() for case in of_seed]))
+    if record:
+        now.save(record)
     print(f"{len(entries):,} packages, up to {count} queries of a kind; mean reciprocal rank / first is right")
-    return report(by_seed, json.loads(GATE.read_text(encoding="utf-8")))
+    good = report(by_seed, json.loads(GATE.read_text(encoding="utf-8")))
+    if former is None:
+        print_costs(now)
+        return good
+    return compare(cases, Record.load(former), now) and good
+
+
+async def costs(api: str, elasticsearch: str, cases: Sequence[Case]) -> dict[str, float]:
+    """The milliseconds of processor time of a query, by server, where its process is on this machine."""
+    servers = {"the registry": api, **({"Elasticsearch": elasticsearch} if elasticsearch else {})}
+    for _ in range(ROUNDS):
+        before = {server: processor_seconds(address) for server, address in servers.items()}
+        await ask(api, cases, "cost")
+    after = {server: processor_seconds(address) for server, address in servers.items()}
+    return {
+        server: (seconds - began) * 1000 / len(cases)
+        for server, seconds in after.items()
+        if seconds is not None and (began := before[server]) is not None
+    }
 
 
 async def run(options: argparse.Namespace) -> bool:
+    files = {"former": options.former, "record": options.record}
     if options.api:
-        return await measure(options.api, of_registry(options.api), options.seeds, options.count)
+        entries, elasticsearch = of_registry(options.api), options.elasticsearch
+        return await measure(options.api, entries, options.seeds, options.count, elasticsearch=elasticsearch, **files)
     entries = read_catalogue(options.tsv) if options.tsv else of_debian()
     entries.sort(key=lambda entry: (-entry.downloads, entry.name))
-    with servers_of_its_own() as settings:
+    with servers_of_its_own() as environ:
+        settings = Settings.read(environ)
         await asyncio.to_thread(load, settings, entries)
-        async with serving(settings, with_background=False):
-            return await measure(f"http://127.0.0.1:{settings.web.port}", entries, options.seeds, options.count)
+        api = f"http://127.0.0.1:{settings.web.port}"
+        async with serving_apart(environ, api):
+            return await measure(api, entries, options.seeds, options.count, elasticsearch=settings.search.url, **files)
+
+
+@asynccontextmanager
+async def serving_apart(environ: Mapping[str, str], api: str) -> AsyncIterator[None]:
+    """Serves in a process of its own, so that its processor time is known."""
+    log = Path(environ["REGISTRY_SPOOL_PATH"]).parent / "registry.log"
+    async with (
+        running([sys.executable, "-m", "registry", "serve"], {**os.environ, **environ}, log),
+        aiohttp.ClientSession() as session,
+    ):
+        await answering(Registry(web.Application(), session, api))
+        yield
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Measure whether the right package comes first.")
     parser.add_argument("--tsv", type=Path)
     parser.add_argument("--api")
+    parser.add_argument("--elasticsearch", default="", help="its address on this machine, for its cost; with --api")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--count", type=int, default=60, help="queries of a kind")
+    parser.add_argument("--record", type=Path, help="where to save answers and costs")
+    parser.add_argument("--former", type=Path, help="a saved file to compare with")
     sys.exit(0 if asyncio.run(run(parser.parse_args())) else 1)

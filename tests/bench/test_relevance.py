@@ -1,12 +1,14 @@
 """The measuring of relevance, on a handful of packages."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from tests.bench.catalogue import Entry
 from tests.bench.relevance import falls_short, figures, measure
 from tests.bench.relevance_corpus import _paragraphs, of_registry
+from tests.bench.relevance_former import Answer, Record, compare
 from tests.bench.relevance_queries import NONSENSE, Case, make
 from tests.client import Registry
 
@@ -43,13 +45,36 @@ def test_a_field_of_several_lines_is_one() -> None:
     assert list(_paragraphs(dump)) == [{"Package": "a", "Tag": "x::y, z::w", "Section": "games"}, {"Package": "b"}]
 
 
-async def test_an_operator_measures_their_own_registry(registry: Registry, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_record_is_the_same_after_it_was_saved(tmp_path: Path) -> None:
+    record = Record({"1": {"zebra": Answer(["tool-zebra-1"], 6)}}, {"Elasticsearch": 1.5})
+    record.save(tmp_path / "record")
+    assert Record.load(tmp_path / "record") == record
+
+
+@pytest.mark.parametrize(("still_found", "good"), [(10, True), (9, False)])
+def test_nine_of_ten_former_names_are_too_few(still_found: int, good: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"tool-{number}" for number in range(10)]
+    former = Record({"1": {"tool": Answer(names, 50)}}, {"Elasticsearch": 2.0})
+    now = Record({"1": {"tool": Answer(["other", *names[:still_found]], 25)}}, {"Elasticsearch": 1.0})
+    assert compare({"1": [Case("exact", "tool", frozenset(names[:1]))]}, former, now) == good
+    printed = capsys.readouterr().out
+    assert f"names                  1     {still_found / 10:.3f}    0.92              50          25" in printed
+    assert "processor time of Elasticsearch for a query: 1.00 ms, before 2.00 ms, ratio 0.50" in printed
+
+
+async def test_an_operator_measures_their_own_registry(
+    registry: Registry, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     ada = await registry.user()
     for entry in ENTRIES:
         await ada.publish(entry.name, description=entry.summary)
     await registry.drain()
     entries = await asyncio.to_thread(of_registry, registry.url)
     assert sorted(entry.name for entry in entries) == sorted(entry.name for entry in ENTRIES)
-    await measure(registry.url, entries, [1], 3)
-    exact = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("exact"))
-    assert exact.split()[1:3] == ["1.000", "1.00"]
+    record = tmp_path / "record"
+    await measure(registry.url, entries, [1], 3, record=record)
+    await measure(registry.url, entries, [1], 3, former=record)
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["exact", "1.000", "1.00"] in [words[:3] for words in printed]
+    assert ["texts", "1.000", "0.99"] in [[words[0], *words[2:4]] for words in printed if len(words) > 3]
+    assert any(words[:5] == ["processor", "time", "of", "the", "registry"] for words in printed)
