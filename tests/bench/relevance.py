@@ -172,13 +172,19 @@ async def costs(api: str, elasticsearch: str, cases: Sequence[Case]) -> dict[str
     }
 
 
+def entries_of(options: argparse.Namespace) -> list[Entry]:
+    if options.tsv:
+        return read_catalogue(options.tsv)
+    return of_registry(options.api) if options.api else of_debian()
+
+
 async def run(options: argparse.Namespace) -> bool:
     files = {"former": options.former, "record": options.record}
-    if options.api:
-        entries, elasticsearch = of_registry(options.api), options.elasticsearch
-        return await measure(options.api, entries, options.seeds, options.count, elasticsearch=elasticsearch, **files)
-    entries = read_catalogue(options.tsv) if options.tsv else of_debian()
+    entries = entries_of(options)
     entries.sort(key=lambda entry: (-entry.downloads, entry.name))
+    if options.api:
+        elasticsearch = options.elasticsearch
+        return await measure(options.api, entries, options.seeds, options.count, elasticsearch=elasticsearch, **files)
     with servers_of_its_own() as environ:
         settings = Settings.read(environ)
         await asyncio.to_thread(load, settings, entries)
