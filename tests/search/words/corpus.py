@@ -1,0 +1,226 @@
+"""Packages in many languages, with similar ones beside each that must not be mistaken for it.
+
+`PACKAGES` has the arguments of `Shelf.publish`. Texts are in the form that is hardest to find: decomposed letters, as
+macOS writes them, half-width and full-width letters, runs of words without blanks.
+"""
+
+import unicodedata
+from typing import Any
+
+
+def nfd(text: str) -> str:
+    """`text` with each accent as a character of its own."""
+    return unicodedata.normalize("NFD", text)
+
+
+def _package(name: str, description: str, downloads: int = 50, **fields: Any) -> dict[str, Any]:
+    return {"name": name, "description": description, "downloads": downloads, **fields}
+
+
+# Accents, decomposed letters, ligatures, and scripts with cases or marks.
+_ACCENTS = (
+    _package("storm-watch", nfd("Prévisions météo pour la France"), keywords=[nfd("météo")], author=nfd("Zoë Müller")),
+    _package("rain-radar", "Images radar de la météo", 20),
+    _package("meteo-archive", "Archives of the meteo network", 90),
+    _package("meteor-shower", "Dates of meteor showers", 9_000),
+    _package("meter-reader", "Reads power meters", 20_000),
+    _package("cv-writer", "Writes a résumé as PDF"),
+    _package("pause-button", "Pause and resume of uploads", 70),
+    _package("summary-box", "Short summaries of long texts", 8_000),
+    _package("road-signs", "Erkennt Schilder an der Straße"),
+    _package("street-names", "Namen jeder Strasse", 40),
+    _package("size-charts", nfd("Umrechnung für die Größe von Kleidung")),
+    _package("clothes-line", "Kleidung aus Wolle", 700),
+    _package("year-end", "Calcula el año fiscal"),
+    _package("ring-buffer", "Un anillo de memoria", 700),
+    _package("turtle-race", "Wyścig: żółw i zając"),
+    _package("istanbul-map", "İstanbul haritası ve sokakları"),
+    _package("island-map", "Maps of islands", 900),
+    _package("fjord-tides", "Tidevann i fjorder og på øyer"),
+    _package("log-ru", nfd("Быстрый разбор журналов сервера")),
+    _package("tree-ru", "Новогодняя ёлка в терминале"),
+    _package("fast-ru", "Быстро считает суммы", 600),
+    _package("library-gr", "Βιβλιοθήκη για επεξεργασία κειμένου"),
+    _package("text-gr", "Επεξεργασία εικόνας", 600),
+    _package("words-vi", nfd("Thư viện xử lý tiếng Việt")),
+    _package("words-vi-cut", "Tách từ tiếng Việt", 30),
+    _package("voice-vi", "Nhận dạng giọng nói", 900),
+    _package("roads-vi", "Bản đồ đường phố Hà Nội"),
+    _package("ligature-kit", "Reads con\ufb01guration \ufb01les", 30),
+    _package("hebrew-text", "ספרייה לעיבוד טקסט בעברית"),
+    _package("hebrew-dates", "לוח שנה ותאריכים", 700),
+    _package("arabic-text", "مكتبة لمعالجة النصوص العربية"),
+    _package("arabic-dates", "التقويم الهجري", 700),
+    _package("hindi-text", "हिन्दी पाठ विश्लेषण"),
+    _package("hindi-news", "हिंसा की ख़बरें और हिसाब", 900),
+    _package("hindi-dates", "तिथि और पंचांग", 700),
+)
+
+# Runs of words without blanks. Each run has neighbours that share single letters with it.
+_RUNS = (
+    _package("swift-fetch", "高性能的网络请求库"),
+    _package("pixel-forge", "高性能的图像处理库", 900),
+    _package("page-mill", "网页模板引擎", 2_000),
+    _package("contact-book", "联络人管理工具,可查询网站", 5_000),
+    _package("net-graph", "神经网络训练框架", 300),
+    _package("table-mover", "資料庫遷移工具"),
+    _package("file-mover", "資料遷移與倉庫管理", 800),
+    _package("law-finder", "法令検索のためのクライアント"),
+    _package("grammar-check", "文法と命令の解析", 4_000),
+    _package("full-index", "全文検索エンジン", 60),
+    _package("check-list", "検査の索引を作る", 3_000),
+    _package("data-link", "ﾃﾞｰﾀﾍﾞｰｽ接続ﾌﾟｰﾙ"),
+    _package("data-shift", "データベースの移行ツール", 30),
+    _package("data-board", "データの可視化", 5_000),
+    _package("wide-json", "ＪＳＯＮ解析器"),
+    _package("kana-kit", "ひらがなとカタカナの変換"),
+    _package("morph-kr", "한국어 형태소분석기"),
+    _package("log-kr", "로그 분석 도구와 기록기", 3_000),
+    _package("part-kr", "분산 처리 석판 기기", 900),
+    _package("cut-th", "ไลบรารีตัดคำภาษาไทยอย่างรวดเร็ว"),
+    _package("text-th", "ตรวจคำผิดในเอกสาร", 900),
+    _package("shirts-th", "ร้านขายเสื้อผ้าออนไลน์"),
+    _package("tigers-th", "ข้อมูลเสือในป่า", 800),
+    _package("text-lo", "ຫ້ອງສະໝຸດປະມວນຜົນພາສາລາວ"),
+    _package("dates-lo", "ປະຕິທິນລາວ", 800),
+    _package("text-km", "បណ្ណាល័យសម្រាប់ភាសាខ្មែរ"),
+    _package("dates-km", "ប្រតិទិនខ្មែរ", 800),
+    _package("cache-cn", "redis 客户端,支持连接池"),
+    _package("cache-en", "A redis client with a pool of connections", 6_000),
+    _package("client-cn", "邮件客户端", 900),
+    _package("fetch-jp", "httpクライアントの実装"),
+    _package("fetch-en", "HTTP client without dependencies", 6_000),
+)
+
+# Compounds: written as one word, with a hyphen, or as two words.
+_COMPOUNDS = (
+    _package("digest-kit", "Computes SHA-256 checksums of files"),
+    _package("hash-belt", "Verifies sha256 sums of downloads", 40),
+    _package("sha1-sum", "SHA-1 checksums of files", 9_000),
+    _package("sha512-fast", "SHA-512 hashing", 8_000),
+    _package("palette-256", "Terminal palette with 256 colours", 20_000),
+    _package("hotspot-setup", "Configures Wi-Fi hotspots"),
+    _package("signal-meter", "Measures wifi signal strength", 40),
+    _package("loud-speaker", "Hi-Fi audio output", 9_000),
+    _package("space-quotes", "Quotes from sci-fi films", 9_000),
+    _package("duplex-line", "A web socket connection that reconnects"),
+    _package("push-channel", "Sends news over a websocket", 40),
+    _package("web-press", "Web pages from templates", 9_000),
+    _package("unix-socket", "Socket activation of services", 9_000),
+    _package("charset-probe", "Detects UTF-8 in byte streams"),
+    _package("byte-check", "Validates utf8 strings", 40),
+    _package("mail-seven", "UTF-7 for old mail", 5_000),
+    _package("eight-queens", "Solves the puzzle of 8 queens", 9_000),
+    _package("mime-armor", "Encodes attachments as Base64"),
+    _package("text-armor", "Base-64 armor for binary data", 40),
+    _package("base-camp", "A base for 32 and 64 bit programs", 9_000),
+    _package("base32-codec", "Base32 for humans", 9_000),
+    _package("runtime-image", "Container images with Node.js 18"),
+    _package("runtime-pack", "Bundles nodejs18 for servers", 40),
+    _package("addon-glue", "Native bindings for nodejs", 30),
+    _package("addon-forge", "Builds addons for Node.js", 45),
+    _package("graph-node", "A node of a graph with 18 edges", 9_000),
+    _package("js-minify", "Makes JS smaller", 9_000),
+    _package("video-box", "Decodes H.264 video"),
+    _package("video-cut", "Cuts h264 streams", 40),
+    _package("h265-box", "Decodes H.265 video", 9_000),
+    _package("grant-flow", "OAuth 2 for command lines"),
+    _package("grant-page", "An oauth2 consent page", 40),
+    _package("grant-old", "OAuth 1 signatures", 9_000),
+    _package("tick-store", "Stores time series on disk"),
+    _package("tick-chart", "Charts of timeseries", 40),
+    _package("time-piece", "The time of day", 9_000),
+    _package("series-guide", "Guides to TV series", 9_000),
+    _package("menu-kit", "A drop-down menu for forms"),
+    _package("menu-box", "Accessible dropdown lists", 40),
+    _package("drop-zone", "Drop files into a page", 9_000),
+    _package("count-down", "Counts the days down", 9_000),
+    _package("disk-tree", "Shows a file system as a tree"),
+    _package("disk-watch", "Watches a filesystem", 40),
+)
+
+# Names of languages that differ only in a sign.
+_LANGUAGES = (
+    _package("alloc-trace", "Traces allocations of programs in C"),
+    _package("template-lint", "Checks templates of C++ projects", 40),
+    _package("roslyn-rules", "Style rules for C# code", 30),
+    _package("fable-forms", "Web forms written in F#"),
+    _package("clr-metrics", "Metrics of .NET services"),
+    _package("ast-one", "A parser for C", 60),
+    _package("ast-two", "A parser for C++", 60),
+    _package("ast-three", "A parser for C#", 60),
+    _package("ast-four", "A parser for F#", 60),
+    _package("net-stats", "Statistics of net traffic", 9_000),
+    _package("f-stop", "Photos by f number", 9_000),
+    _package("piano-keys", "Scales of the piano in D major", 9_000),
+)
+
+# Names and phrases made of the commonest English words.
+_COMMON_WORDS = (
+    _package("just", "Runs commands from a file", 300),
+    _package("just-style", "Checks just files", 9_000),
+    _package("justify-text", "Justifies paragraphs", 20_000),
+    _package("which", "Finds programs in the search path", 300),
+    _package("which-key", "Shows which key is bound", 9_000),
+    _package("switch-case", "Switches which case is used", 20_000),
+    _package("not", "Negates predicates", 300),
+    _package("notify", "Notifications for the desktop", 30_000),
+    _package("nothing", "Does nothing, not even logging", 20_000),
+    _package("note-book", "Takes notes, not sketches", 9_000),
+    _package("to-do", "Keeps a list of tasks", 300),
+    _package("todo-sync", "Synchronises a to do list", 9_000),
+    _package("how-to-do", "Recipes of what to do", 9_000),
+    _package("hamlet-says", "Prints to be or not to be on a terminal"),
+    _package("be-brief", "To be brief or to be precise", 9_000),
+    _package("not-to-be", "Be careful not to be late, or else", 9_000),
+    _package("door-count", "Counts who goes in and out of a room"),
+    _package("in-out", "Input and output of what is in files", 9_000),
+    _package("rock-facts", "Facts about the band The Who"),
+    _package("who-is", "Says who owns the domain", 9_000),
+)
+
+# Plain English, for queries by topic, typing errors, prefixes and filters.
+_PLAIN = (
+    _package("requests", "HTTP for humans", 900_000, keywords=["http"], author="Kenneth Reitz", license="Apache-2.0"),
+    _package("httpx", "The next generation HTTP client", 500_000, keywords=["http"], license="BSD-3-Clause"),
+    _package("http-retry", "Repeats HTTP requests by a retry policy", 4_000, license="MIT"),
+    _package("flask", "A micro web framework", 800_000, keywords=["web"], author="Armin Ronacher"),
+    _package("flask-login", "User sessions for flask", 70_000, keywords=["web"], license="MIT"),
+    _package("sqlalchemy", "Object relational mapper and SQL toolkit", 600_000, author="Mike Bayer", license="MIT"),
+    _package("numpy", "Numerical arrays", 700_000, keywords=["science", "ML"]),
+    _package("pandas", "Data frames for statistics", 650_000, keywords=["science"]),
+    _package("serde_json", "Serialises data as JSON", 100_000, license="MIT"),
+    _package("date-parser", "Parses dates in natural language", 30_000, keywords=["dates", "parsing"]),
+    _package("tide-tables", "Predicts the tides of harbours", 400, keywords=["sea", "machine learning"]),
+    _package("image-resize", "Resizes pictures", 60_000, keywords=["image", "thumbnail"]),
+    _package("pdf-merge", "Merges PDF documents", 20_000, keywords=["pdf"]),
+    _package("pdf-split", "Splits PDF documents into pages", 10_000, keywords=["pdf"], license="GPL-3.0"),
+    _package("retry-kit", "Retries of functions with backoff", 30_000, license="MIT"),
+    _package("rate-limit", "Limits how often functions are called", 40_000, author="Ada Lovelace"),
+    _package("task-queue", "Runs jobs in background workers", 90_000, author="Ada Lovelace", license="MIT"),
+    _package("cron-lines", "Parses crontab schedules", 3_000),
+    _package("kube-client", "Talks to clusters of Kubernetes", 80_000, keywords=["kubernetes"]),
+    _package("color-names", "Names for colours", 5_000),
+    _package("synapse-algorithms", "Sorting and searching", 10),
+    _package("terminal-table", "Prints tables in a terminal", 50_000),
+    _package("csv-stream", "Reads huge CSV files line by line", 15_000, keywords=["csv"]),
+    _package("toml-edit", "Edits TOML and keeps its comments", 25_000, readme="Understands lossless round trips."),
+    _package("yaml-lint", "Finds mistakes in YAML", 35_000, keywords=["lint"]),
+    _package("geo-hash", "Encodes coordinates in short strings", 2_000, readme="A quadtree lies below it."),
+    _package("audio-tags", "Reads tags of music files", 7_000),
+    _package("qr-code", "Draws QR codes", 45_000),
+    _package("bar-code", "Draws bar codes", 15_000),
+    _package("mock-server", "A fake HTTP server for tests", 12_000, license="MIT"),
+    _package("graph-layout", "Places the nodes of graphs", 6_000),
+    _package("word-count", "Counts words", 1_000),
+    _package("lorem-text", "Filler texts for designers", 900),
+    _package("ssh-config", "Reads the configuration of SSH", 8_000),
+    _package("disk-usage", "Shows what fills a disk", 14_000),
+    _package("bloom-filter", "Probabilistic sets", 5_500),
+    _package("lru-cache", "A cache that drops the oldest entries", 75_000),
+    _package("event-loop", "An event loop for async programs", 65_000),
+    _package("markdown-html", "Renders Markdown as HTML", 85_000),
+    _package("html-clean", "Removes scripts from HTML", 28_000),
+)
+
+PACKAGES: tuple[dict[str, Any], ...] = (*_ACCENTS, *_RUNS, *_COMPOUNDS, *_LANGUAGES, *_COMMON_WORDS, *_PLAIN)
