@@ -85,8 +85,10 @@ from registry.rendering.process import Workers
 from registry.reports import handlers as reports
 from registry.sealing import Sealer
 from registry.search import handlers as search
+from registry.search.answers import AnswerCache
 from registry.search.index import open_search
-from registry.search.keys import SEARCH
+from registry.search.keys import SEARCH, SEARCHER
+from registry.search.search import Searcher
 from registry.setting_parts import WebSettings
 from registry.settings import Settings
 from registry.storage.opened import open_storage
@@ -267,6 +269,9 @@ def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterat
             app[GUARD] = await stack.enter_async_context(open_guard(settings.webhooks))
             app[SEALER] = Sealer(settings.accounts.secret_keys, hooks.PURPOSE)
             app[SEARCH] = index = await stack.enter_async_context(open_search(settings.search))
+            answers = AnswerCache(announcements)
+            stack.push_async_callback(answers.aclose)
+            app[SEARCHER] = Searcher(db, index, announcements, answers)
             app[downloads.RECORDER] = await stack.enter_async_context(open_recorder(db, settings.limits.spool_path))
             if with_background:
                 await stack.enter_async_context(background(settings, db, announcements, storage, index))

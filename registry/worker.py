@@ -32,7 +32,7 @@ from registry.packages import sweep
 from registry.packages.cached import DOWNLOADED
 from registry.publishers import manage as publishers
 from registry.sealing import Sealer
-from registry.search import consumer, counts
+from registry.search import consumer, counts, visible
 from registry.search.index import SearchIndex, open_search
 from registry.search.reconcile import reconcile
 from registry.settings import Settings
@@ -47,7 +47,7 @@ from registry.webhooks.deliveries.purge import purge as purge_deliveries
 from registry.webhooks.guard import open_guard
 from registry.webhooks.sender import open_sender
 
-CHANNELS = (event_log.CHANNEL, event_consumer.PROGRESS, DOWNLOADED, queue.CHANNEL)
+CHANNELS = (event_log.CHANNEL, event_consumer.PROGRESS, DOWNLOADED, queue.CHANNEL, visible.CHANNEL)
 """The channels that a process listens on."""
 
 MAILS_AT_ONCE = 4

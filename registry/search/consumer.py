@@ -14,6 +14,7 @@ from registry.events.log import Event
 from registry.search.index import SearchIndex
 from registry.search.indexing import CONSUMER, index_events
 from registry.search.rebuild import heal
+from registry.search.visible import make_searchable
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def handler(db: Database, index: SearchIndex) -> Handler:
         except IndexMissing:
             await heal(db, index)
             await index_events(db, index, events)
-        await index.refresh()
+        await make_searchable(db, index)
 
     return handle
 

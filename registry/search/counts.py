@@ -6,6 +6,7 @@ from registry.search import store
 from registry.search.documents import PACKAGES, VERSIONS, download_step, version_id
 from registry.search.index import SearchIndex
 from registry.search.indexing import package_writes, version_writes, write
+from registry.search.visible import make_searchable
 from registry.search.writes import Write
 
 PAGE = 500
@@ -24,13 +25,16 @@ async def refresh_downloads(db: Database, index: SearchIndex, *, days: int = 1) 
             seq = await event_log.last_seq(conn)
             versions = await store.downloaded_versions(conn, days=days, after=after, count=PAGE)
             if not versions:
-                return written
+                break
             writes = package_writes(await store.packages_named(conn, {name for name, _ in versions}), seq)
             writes += version_writes(await store.versions_named(conn, versions), seq)
         changed = await _changed(index, writes, versions)
         await write(db, index, changed)
         written += len(changed)
         after = versions[-1]
+    if written:
+        await make_searchable(db, index)
+    return written
 
 
 async def _changed(index: SearchIndex, writes: list[Write], versions: list[tuple[str, str]]) -> list[Write]:

@@ -10,9 +10,8 @@ from registry.errors import FieldError, InvalidInput, NotReached, Quarantined
 from registry.keys import ANNOUNCEMENTS, DB
 from registry.packages.requests import VERSION, name_of, redirect_look_alikes, version_of
 from registry.search import explain as explaining
-from registry.search import search as use_case
 from registry.search import waiting
-from registry.search.keys import SEARCH
+from registry.search.keys import SEARCH, SEARCHER
 from registry.search.page import SearchPage
 from registry.search.request import (
     EXPLAIN_PARAMETERS,
@@ -23,8 +22,9 @@ from registry.search.request import (
     parse_explain,
     parse_suggest,
 )
+from registry.search.search import Suggestions
 from registry.web.parsing import parse_number
-from registry.web.responses import json_response
+from registry.web.responses import encoded_response, json_response
 from registry.web.route import READS, Route, group, query
 
 
@@ -33,16 +33,13 @@ async def search_packages(request: web.Request) -> web.StreamResponse:
     result is a package with its latest version.
     """
     wanted = replace(SearchRequest.parse(list(request.query.items())), within=visible_packages(request))
-    app = request.app
-    return json_response(await use_case.search(app[DB], app[SEARCH], app[ANNOUNCEMENTS], wanted))
+    return encoded_response(await request.app[SEARCHER].body(wanted))
 
 
 async def suggest_names(request: web.Request) -> web.StreamResponse:
     """Completes the beginning of a name: up to ten names, the most popular first."""
     q = parse_suggest(list(request.query.items()))
-    return json_response(
-        await use_case.suggest(request.app[DB], request.app[SEARCH], q, within=visible_packages(request))
-    )
+    return encoded_response(await request.app[SEARCHER].suggest(q, within=visible_packages(request)))
 
 
 async def explain_search(request: web.Request) -> web.StreamResponse:
@@ -87,7 +84,7 @@ ROUTES = group(
     Route("GET", "/api/v1/search", search_packages, "Search packages", limit=SEARCHES, parameters=PARAMETERS,
           answers={200: SearchPage}),
     Route("GET", "/api/v1/search/suggest", suggest_names, "Complete a name as it is typed", limit=SEARCHES,
-          parameters=SUGGEST_PARAMETERS, answers={200: use_case.Suggestions}),
+          parameters=SUGGEST_PARAMETERS, answers={200: Suggestions}),
     Route("GET", "/api/v1/search/explain", explain_search, "Why a package ranks where it does, or isn't found",
           limit=SEARCHES, parameters=EXPLAIN_PARAMETERS, answers={200: explaining.Explanation}),
     Route("GET", f"{VERSION}/wait", wait_for_version, "Wait until searches find a version", limit=READS,

@@ -209,12 +209,11 @@ class SearchIndex:
         return all(len(names) == 1 and self._layout(kind, names[0]) >= layout for kind, names in current.items())
 
     async def create_generation(self) -> None:
-        """Creates two empty indices, with the building aliases and without refresh. Deletes unfinished ones first."""
+        """Creates two empty indices with the building aliases. Deletes unfinished ones first."""
         await self.drop_building()
         moment = datetime.now(UTC).strftime("%Y%m%dt%H%M%S%f")
         for kind in KINDS:
             body = es_mappings.load(PACKAGES)
-            body["settings"]["refresh_interval"] = "-1"
             with errors_named():
                 await self._patient.indices.create(
                     index=f"{self._prefix}{kind}-v{body['version']}-{moment}",
@@ -249,7 +248,6 @@ class SearchIndex:
             new, old = await self._indices_of(building), await self._indices_of(alias)
             if len(new) != 1:
                 raise SearchUnavailable(f"{len(new)} indices have the alias {building}, not one. None is used.")
-            await self._set_refresh_interval(new)
             retired += old
             actions += [_remove(new[0], building), *(_remove(name, alias) for name in old)]
             actions.append({"add": {"index": new[0], "alias": alias}})
@@ -312,13 +310,6 @@ class SearchIndex:
             found = await self._es.indices.get_mapping(index=name)
         seq = found[name]["mappings"].get("_meta", {}).get("seq")
         return None if seq is None else int(seq)
-
-    async def _set_refresh_interval(self, names: Sequence[str]) -> None:
-        """Makes Elasticsearch refresh these indices by itself. It does not while a rebuild fills them."""
-        with errors_named():
-            interval = es_mappings.load(PACKAGES)["settings"]["refresh_interval"]
-            for name in names:
-                await self._patient.indices.put_settings(index=name, settings={"refresh_interval": interval})
 
     async def _drop(self, names: Sequence[str]) -> None:
         # One by one, because several names may exceed the longest allowed URL.

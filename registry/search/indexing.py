@@ -11,6 +11,7 @@ from registry.events.log import Event
 from registry.search import store
 from registry.search.documents import PACKAGES, VERSIONS, document, package_id, version_id
 from registry.search.index import SearchIndex
+from registry.search.visible import make_searchable
 from registry.search.writes import Write, reference
 
 FAILED = Counter("registry_index_documents_failed_total", "Documents that the search engine refused")
@@ -80,7 +81,7 @@ async def retry_failures(db: Database, index: SearchIndex) -> None:
         async with db.read(snapshot=True) as conn:
             failed = await store.failures(conn, after, PAGE)
             if not failed:
-                return
+                break
             stem = f"{VERSIONS}:"
             versions = {
                 (row.package, row.document.removeprefix(f"{stem}{row.package}@"))
@@ -90,6 +91,8 @@ async def retry_failures(db: Database, index: SearchIndex) -> None:
             writes = await writes_of(conn, {row.package for row in failed}, versions)
         await write(db, index, writes)
         after = failed[-1].document
+    if after:
+        await make_searchable(db, index)
 
 
 def package_writes(rows: Iterable[Row], seq: int) -> list[Write]:

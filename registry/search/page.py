@@ -13,6 +13,7 @@ from registry.packages.read import Deprecation
 from registry.search.documents import Document
 from registry.search.request import RELEVANCE, SearchRequest
 from registry.web.cursor import Position, encode
+from registry.web.responses import dump
 
 
 class Highlight(TypedDict):
@@ -101,6 +102,25 @@ def paged(request: SearchRequest, results: list[Result], total: int, positions: 
         "took_ms": 0,
         "degraded": False,
     }
+
+
+_HEAD = ("results", "packages")
+_AFTER_TIME = ("degraded", "suggestion", "facets")
+
+
+def encoded(page: SearchPage) -> tuple[bytes, bytes, bytes]:
+    """The page as JSON in three parts, from which `joined()` makes the whole text: results, other members, and the
+    members after `took_ms`.
+    """
+    middle = {name: value for name, value in page.items() if name not in _HEAD + _AFTER_TIME and name != "took_ms"}
+    end = {name: page[name] for name in _AFTER_TIME if name in page}  # type: ignore[literal-required]
+    return dump(page["results"]), dump(middle)[1:-1], dump(end)[1:]
+
+
+def joined(parts: Sequence[bytes], *, took_ms: int) -> bytes:
+    """The JSON of the page whose parts are given."""
+    results, middle, end = parts
+    return b'{"results":%b,"packages":%b,%b,"took_ms":%d,%b' % (results, results, middle, took_ms, end)
 
 
 def may_be_misspelt(request: SearchRequest, answer: Mapping[str, Any]) -> bool:

@@ -16,6 +16,7 @@ from registry.search import store
 from registry.search.documents import PACKAGES, VERSIONS
 from registry.search.index import SearchIndex
 from registry.search.indexing import CONSUMER, index_events, package_writes, version_writes, write
+from registry.search.visible import announce_change
 
 log = logging.getLogger(__name__)
 
@@ -141,3 +142,4 @@ async def _replace(db: Database, index: SearchIndex, seq: int) -> None:
     async with db.read() as conn:
         handled = await event_log.position(conn, CONSUMER)
     await index.swap(handled)
+    await announce_change(db)

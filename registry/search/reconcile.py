@@ -19,6 +19,7 @@ from registry.search import store
 from registry.search.documents import PACKAGES, VERSIONS, Document, download_step, version_id
 from registry.search.index import KINDS, SearchIndex
 from registry.search.indexing import CONSUMER, package_writes, version_writes, write
+from registry.search.visible import make_searchable
 from registry.search.writes import Write, reference
 
 log = logging.getLogger(__name__)
@@ -144,14 +145,16 @@ async def _surplus(db: Database, kind: str, identities: Sequence[Identity]) -> l
 async def _repair(
     db: Database, index: SearchIndex, kind: str, suspects: Sequence[Identity], found: dict[str, int], settle: Settle
 ) -> None:
-    differing = await _settled(db, index, kind, suspects, settle)
-    for _, difference, _ in differing:
+    settled = differing = await _settled(db, index, kind, suspects, settle)
+    for _, difference, _ in settled:
         found[f"{kind} {difference}"] += 1
         DIFFERENCES.labels(kind, difference).inc()
     for raised in SEQ_INCREMENTS:
         if differing:
             await write(db, index, [replace(each, seq=each.seq + raised) for _, _, each in differing])
             differing = await _differences(db, index, kind, suspects)
+    if settled:
+        await make_searchable(db, index)
     found[UNREPAIRED] += len(differing)
 
 

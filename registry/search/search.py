@@ -2,6 +2,11 @@
 
 import logging
 import time
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import replace
+from functools import partial
+
+import orjson
 
 # pydantic can't describe the TypedDict of `typing` before Python 3.12.
 from typing_extensions import TypedDict
@@ -13,13 +18,25 @@ from registry.events.announcements import Announcements
 from registry.events.consumer import wait_until_handled
 from registry.packages.read import deprecation_of
 from registry.search import query
+from registry.search.answers import Answer, AnswerCache
 from registry.search.documents import PACKAGES, VERSIONS, Document, timestamp
 from registry.search.fallback import store as fallback
 from registry.search.index import SearchIndex
 from registry.search.indexing import CONSUMER
-from registry.search.page import Result, SearchPage, may_be_misspelt, page_of, paged, plain_highlight, suggestion
+from registry.search.page import (
+    Result,
+    SearchPage,
+    encoded,
+    joined,
+    may_be_misspelt,
+    page_of,
+    paged,
+    plain_highlight,
+    suggestion,
+)
 from registry.search.request import SearchRequest
 from registry.search.terms import compact_form
+from registry.web.responses import dump
 
 log = logging.getLogger(__name__)
 
@@ -35,45 +52,78 @@ WAIT_SECONDS = 5.0
 SUGGESTIONS = 10
 
 
-async def search(
-    db: Database,
-    index: SearchIndex,
-    announcements: Announcements,
-    request: SearchRequest,
-    *,
-    wait_seconds: float = WAIT_SECONDS,
-) -> SearchPage:
-    """The page of results for `request`. It is `degraded` when it comes from PostgreSQL.
+class Searcher:
+    """The searches of one process. They share the cache `answers`."""
 
-    Raises DatabaseUnavailable when PostgreSQL is needed and unavailable too.
-    """
-    started = time.monotonic()
-    if request.min_seq and not index.is_away:
-        await _wait_for(db, announcements, request.min_seq, wait_seconds)
-    try:
-        page = await _from_index(index, request)
-    except SearchUnavailable:
-        page = await _from_database(db, request)
-    page["took_ms"] = round((time.monotonic() - started) * 1000)
-    return page
+    def __init__(self, db: Database, index: SearchIndex, announcements: Announcements, answers: AnswerCache) -> None:
+        self._db = db
+        self._index = index
+        self._announcements = announcements
+        self._answers = answers
+
+    async def page(self, request: SearchRequest, *, wait_seconds: float = WAIT_SECONDS) -> SearchPage:
+        """The page of results for `request`. It is `degraded` when it comes from PostgreSQL.
+
+        Raises DatabaseUnavailable when PostgreSQL is needed and unavailable too.
+        """
+        page: SearchPage = orjson.loads(await self.body(request, wait_seconds=wait_seconds))
+        return page
+
+    async def body(self, request: SearchRequest, *, wait_seconds: float = WAIT_SECONDS) -> bytes:
+        """As `page()`, but as JSON."""
+        started = time.monotonic()
+        try:
+            answer = await self._found(request, wait_seconds)
+        except SearchUnavailable:
+            answer = encoded(await _from_database(self._db, request))
+        return joined(answer, took_ms=round((time.monotonic() - started) * 1000))
+
+    async def suggest(self, q: str, limit: int = SUGGESTIONS, within: frozenset[str] | None = None) -> bytes:
+        """Up to `limit` names that begin with `q`, the most popular first, as the JSON of `Suggestions`.
+
+        Only names in `within` unless it is None.
+        """
+        try:
+            max_popularity = await self._index.max_popularity()
+            ask = partial(_suggested, self._index, q, limit, max_popularity, within)
+            [body] = await self._answer((q, limit, max_popularity, within), ask)
+        except SearchUnavailable:
+            async with self._db.read() as conn:
+                body = dump(_suggestions(q, await fallback.suggest(conn, compact_form(q), limit, within)))
+        return body
+
+    async def _found(self, request: SearchRequest, wait_seconds: float) -> Answer:
+        """The encoded page from the index, after the wait for `min_seq`. Raises SearchUnavailable."""
+        min_seq = request.min_seq
+        if min_seq:
+            request = replace(request, min_seq=0)
+        if min_seq > self._answers.indexed_seq:
+            if not self._index.is_away:
+                await _wait_for(self._db, self._announcements, min_seq, wait_seconds)
+            # The announcement of the change may be on its way, so that a cached answer could be older.
+            return await _from_index(self._index, request, await self._index.max_popularity())
+        max_popularity = await self._index.max_popularity()
+        return await self._answer((request, max_popularity), partial(_from_index, self._index, request, max_popularity))
+
+    async def _answer(self, key: Hashable, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """The answer from the cache or from `ask`. While Elasticsearch is away, the cache is not used."""
+        return await (ask() if self._index.is_away else self._answers.get(key, ask))
 
 
-async def suggest(
-    db: Database, index: SearchIndex, q: str, limit: int = SUGGESTIONS, within: frozenset[str] | None = None
-) -> Suggestions:
-    """Up to `limit` names that begin with `q`, the most popular first; only names in `within` unless it is None."""
-    try:
-        answer = await index.search(PACKAGES, query.build_suggest(q, limit, await index.max_popularity(), within))
-        names = [hit["_source"]["name"] for hit in answer["hits"]["hits"]]
-    except SearchUnavailable:
-        async with db.read() as conn:
-            names = await fallback.suggest(conn, compact_form(q), limit, within)
+async def _suggested(
+    index: SearchIndex, q: str, limit: int, max_popularity: float, within: frozenset[str] | None
+) -> Answer:
+    answer = await index.search(PACKAGES, query.build_suggest(q, limit, max_popularity, within))
+    return (dump(_suggestions(q, [hit["_source"]["name"] for hit in answer["hits"]["hits"]])),)
+
+
+def _suggestions(q: str, names: list[str]) -> Suggestions:
     return {"suggestions": names, "query": q}
 
 
-async def _from_index(index: SearchIndex, request: SearchRequest) -> SearchPage:
+async def _from_index(index: SearchIndex, request: SearchRequest, max_popularity: float) -> Answer:
+    """The encoded page. Raises SearchUnavailable."""
     kind = VERSIONS if request.every_version else PACKAGES
-    max_popularity = await index.max_popularity()
     answer = first = await index.search(kind, query.build_with_spelling(request, max_popularity))
     if request.terms.text and not answer["hits"]["total"]["value"]:
         answer = await index.search(kind, query.build_relaxed(request, max_popularity))
@@ -84,7 +134,7 @@ async def _from_index(index: SearchIndex, request: SearchRequest) -> SearchPage:
     page = page_of(request, answer, latest)
     if may_be_misspelt(request, answer) and (likelier := suggestion(request, first)):
         page["suggestion"] = likelier
-    return page
+    return encoded(page)
 
 
 async def _from_database(db: Database, request: SearchRequest) -> SearchPage:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+import orjson
 import pytest
 import sqlalchemy as sa
 
@@ -18,12 +19,13 @@ from registry.events.log import VERSION_DELETED, VERSION_PUBLISHED
 from registry.package_format import versions
 from registry.packages import store as packages_store
 from registry.packages.status import store as status
+from registry.search.answers import AnswerCache
 from registry.search.consumer import handler
 from registry.search.index import SearchIndex, open_search
 from registry.search.indexing import CONSUMER
 from registry.search.rebuild import heal
 from registry.search.request import SearchRequest
-from registry.search.search import WAIT_SECONDS, search
+from registry.search.search import SUGGESTIONS, WAIT_SECONDS, Searcher
 from registry.setting_parts import SearchSettings
 from registry.settings import Settings
 from registry.worker import CHANNELS
@@ -114,6 +116,11 @@ class Shelf:
 
     def __post_init__(self) -> None:
         self.announcements = Announcements(self.db, CHANNELS)
+
+    @property
+    def searcher(self) -> Searcher:
+        """Without cached answers: the hub doesn't listen."""
+        return Searcher(self.db, self.index, self.announcements, AnswerCache(self.announcements))
 
     async def publish(self, name: str, version: str = "1.0.0", *, downloads: int = 0, **fields: Any) -> int:
         """Adds a version. Returns the seq of its event."""
@@ -209,7 +216,11 @@ class Shelf:
         lists = {name: value if isinstance(value, list) else [value] for name, value in params.items()}
         pairs = [(name, str(value)) for name, values in lists.items() for value in values]
         request = SearchRequest.parse([("q", q), *pairs])
-        return await search(self.db, self.index, self.announcements, request, wait_seconds=self.wait_seconds)
+        return await self.searcher.page(request, wait_seconds=self.wait_seconds)
+
+    async def suggestions(self, q: str, limit: int = SUGGESTIONS) -> list[str]:
+        names: list[str] = orjson.loads(await self.searcher.suggest(q, limit))["suggestions"]
+        return names
 
     async def names(self, q: str, **params: Any) -> list[str]:
         page = await self.find(q, **params)

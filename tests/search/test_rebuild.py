@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +55,11 @@ async def test_both_indices_are_replaced_and_one_generation_is_kept(shelf: Shelf
     assert await shelf.index.count(VERSIONS) == 6
 
 
-async def test_new_versions_are_searchable_without_an_explicit_refresh_after_a_rebuild(
-    shelf: Shelf, own: SearchSettings
-) -> None:
+async def test_searches_see_only_what_was_refreshed_explicitly(shelf: Shelf, own: SearchSettings) -> None:
     await rebuild(shelf.db, shelf.index)
     async with AsyncElasticsearch(own.url) as client:
-        found = await client.indices.get_settings(index=shelf.index.alias(PACKAGES))
-        assert [entry["settings"]["index"]["refresh_interval"] for entry in found.body.values()] == ["1s"]
+        found = await client.indices.get_settings(index=[shelf.index.alias(kind) for kind in KINDS])
+        assert [entry["settings"]["index"]["refresh_interval"] for entry in found.body.values()] == ["-1", "-1"]
 
 
 async def test_changes_during_a_rebuild_reach_both_generations(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,16 +87,16 @@ async def test_changes_during_a_rebuild_reach_both_generations(shelf: Shelf, mon
 async def test_documents_found_before_the_swap_are_found_after_it(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    late: list[str] = []
+    swap = shelf.index.swap
 
-    async def instead_of_refreshing_by_itself(*_: object) -> None:
-        late.append(f"late-{len(late)}")
-        await shelf.publish(late[-1])
+    async def published_meanwhile(seq: int) -> None:
+        await shelf.publish("late")
         await shelf.drain()
+        await swap(seq)
 
-    monkeypatch.setattr(SearchIndex, "_set_refresh_interval", instead_of_refreshing_by_itself)
+    monkeypatch.setattr(shelf.index, "swap", published_meanwhile)
     await rebuild(shelf.db, shelf.index)
-    assert sorted(await shelf.names("late")) == late
+    assert await shelf.names("late") == ["late"]
 
 
 async def test_searches_during_a_rebuild_find_all_existing_packages(shelf: Shelf) -> None:
@@ -295,7 +292,7 @@ def test_a_changed_layout_has_a_new_version_number() -> None:
     """Workers rebuild indices with a lower version number. If you change the layout, increase its version here, too."""
     layout = es_mappings.load(PACKAGES)
     digest = hashlib.sha256(json.dumps({**layout, "version": None}, sort_keys=True).encode()).hexdigest()
-    assert (layout["version"], digest[:16]) == (2, "43ebbf5e5d64e5ac")
+    assert (layout["version"], digest[:16]) == (3, "c5db78e0ba044231")
 
 
 async def test_only_an_index_with_an_older_layout_is_rebuilt(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,13 +340,16 @@ async def test_a_late_swap_of_dropped_indices_changes_nothing(shelf: Shelf, monk
     await shelf.drain()
     await shelf.index.create_generation()
     drop = shelf.index.drop_building
-    settle = shelf.index._set_refresh_interval
+    find = shelf.index._indices_of
 
-    async def dropped_meanwhile(names: Sequence[str]) -> None:
-        await settle(names)
-        await drop()
+    async def dropped_meanwhile(alias: str) -> list[str]:
+        found = await find(alias)
+        if alias == shelf.index.alias(KINDS[-1]):  # the last one that the swap looks for
+            monkeypatch.undo()
+            await drop()
+        return found
 
-    monkeypatch.setattr(shelf.index, "_set_refresh_interval", dropped_meanwhile)
+    monkeypatch.setattr(shelf.index, "_indices_of", dropped_meanwhile)
     with pytest.raises(SearchUnavailable):
         await shelf.index.swap(1)
     assert await shelf.names("kept") == ["kept"]

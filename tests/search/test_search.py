@@ -10,7 +10,6 @@ from registry.errors import SearchUnavailable
 from registry.events.consumer import PROGRESS
 from registry.search.breaker import SLOW_IN_A_ROW, Breaker
 from registry.search.index import SearchIndex, open_search
-from registry.search.search import suggest
 from registry.settings import Settings
 from tests.background import in_background
 from tests.client import delete_search_indices
@@ -207,20 +206,18 @@ async def test_a_min_seq_of_the_future_does_not_wait(stocked: Shelf) -> None:
 
 
 async def test_suggestions_begin_with_the_most_popular(either: Shelf) -> None:
-    async def names(q: str) -> list[str]:
-        return (await suggest(either.db, either.index, q))["suggestions"]
-
+    names = either.suggestions
     assert await names("alp") == ["alpha-math", "alpha-http"]
     assert await names("a") == ["alpha-math", "alpha-http"]
     assert await names("betaht") == ["beta_http"]
     assert await names("Beta-H") == ["beta_http"]
     assert await names("zzz") == []
     assert await names("%") == []
-    assert (await suggest(either.db, either.index, "alpha", 1))["suggestions"] == ["alpha-math"]
+    assert await names("alpha", 1) == ["alpha-math"]
 
 
 async def test_suggestions_match_words_inside_names(stocked: Shelf) -> None:
-    assert (await suggest(stocked.db, stocked.index, "math"))["suggestions"] == ["alpha-math"]
+    assert await stocked.suggestions("math") == ["alpha-math"]
 
 
 async def test_health_reports_the_index_or_raises(stocked: Shelf, away: SearchIndex) -> None:

@@ -10,15 +10,14 @@ from aiohttp import web
 
 from registry.accounts.identity import Principal
 from registry.errors import NotFound, Quarantined
-from registry.keys import ANNOUNCEMENTS, DB
+from registry.keys import DB
 from registry.package_format import names
 from registry.packages.overview.overview import Overview, overview
 from registry.packages.read import LATEST, NoPackage, NoVersion
 from registry.packages.requests import CACHE, name_of, redirect_look_alikes, version_of
 from registry.pages import frame
 from registry.pages.package.addresses import package_url, version_url
-from registry.search import search as searching
-from registry.search.keys import SEARCH
+from registry.search.keys import SEARCHER
 from registry.search.request import SearchRequest
 from registry.web.context import CONTEXT
 from registry.web.route import Handler
@@ -113,12 +112,11 @@ def package_page(handler: Handler) -> Handler:
 
 async def _similar_names(request: web.Request) -> list[str]:
     """Names that a visitor may have meant."""
-    app = request.app
     text = _NOT_IN_NAMES.sub(" ", request.match_info["name"].lower())[: names.MAX_NAME].strip()
     if not text:
         return []
     wanted = SearchRequest.parse([("q", text), ("limit", str(SUGGESTIONS))])
-    found = await searching.search(app[DB], app[SEARCH], app[ANNOUNCEMENTS], wanted)
+    found = await request.app[SEARCHER].page(wanted)
     return [each["name"] for each in found["results"]]
 
 

@@ -10,11 +10,10 @@ from aiohttp import web
 from registry.accounts.requests import visible_packages
 from registry.downloads.keys import FIGURES
 from registry.errors import DatabaseUnavailable
-from registry.keys import ANNOUNCEMENTS, DB
+from registry.keys import DB
 from registry.pages import charts, frame
 from registry.search import explain as explaining
-from registry.search import search as use_case
-from registry.search.keys import SEARCH
+from registry.search.keys import SEARCH, SEARCHER
 from registry.search.page import SearchPage
 from registry.search.request import (
     EXPLAIN_PARAMETERS,
@@ -27,7 +26,7 @@ from registry.search.request import (
     parse_suggest,
 )
 from registry.web.parsing import DEFAULT_LIMIT, MAX_WINDOW
-from registry.web.responses import json_response
+from registry.web.responses import encoded_response
 
 SORT_LABELS = dict(zip(SORTS, ("Best match", "Most downloaded", "Recently updated", "Newest", "Name"), strict=True))
 FACETS = {"license": "Licence", "keyword": "Keyword", "author": "Author"}
@@ -52,7 +51,7 @@ async def search_page(request: web.Request) -> web.StreamResponse:
     params = [(name, value) for name, value in request.query.items() if name != "facets"]
     wanted = replace(SearchRequest.parse([*params, ("facets", "true")]), within=visible_packages(request))
     app = request.app
-    found = await use_case.search(app[DB], app[SEARCH], app[ANNOUNCEMENTS], wanted)
+    found = await app[SEARCHER].page(wanted)
     return frame.render(
         request,
         "search/results.html",
@@ -94,8 +93,8 @@ async def explain_page(request: web.Request) -> web.StreamResponse:
 async def suggest_names(request: web.Request) -> web.StreamResponse:
     """Names that begin with what was typed, for the search box."""
     q = parse_suggest(list(request.query.items()))
-    found = await use_case.suggest(request.app[DB], request.app[SEARCH], q, within=visible_packages(request))
-    return json_response(found, headers=NO_STORE if request.app[SEARCH].is_away else {"Vary": "Cookie"})
+    found = await request.app[SEARCHER].suggest(q, within=visible_packages(request))
+    return encoded_response(found, headers=NO_STORE if request.app[SEARCH].is_away else {"Vary": "Cookie"})
 
 
 KINDS: Mapping[str, str] = {
