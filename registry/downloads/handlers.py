@@ -12,6 +12,7 @@ from aiohttp.helpers import ETAG_ANY
 
 from registry.db.engine import Row
 from registry.downloads import agents
+from registry.downloads.clients.address import address_key
 from registry.downloads.record import DownloadRecorder, client_hash
 from registry.downloads.store import Download
 from registry.downloads.tarballs import Tarballs
@@ -296,6 +297,7 @@ def _download(request: web.Request, row: Row | None, status: int, size: int) -> 
         system=agent.system,
         country=request[CONTEXT].country,
         rule=agent.rule,
+        address_key=address_key(settings.accounts.secret_keys[0], at, address),
     )
 
 

@@ -48,15 +48,15 @@ _COUNT = statement(
         FROM jsonb_to_recordset(:rows) AS r (
             version_id bigint, package text, version text, at timestamptz, address inet, user_agent text,
             client_hash text, status smallint, bytes bigint, kind text, client text, system text, country text,
-            rule text
+            rule text, address_key bigint
         )
         -- After a restore from a backup, a spooled batch may name versions that no longer exist. They are skipped.
         WHERE version_id IS NULL OR EXISTS (SELECT 1 FROM package_versions AS known WHERE known.id = version_id)
     ), added AS (
         INSERT INTO downloads (package_version_id, package, version, downloaded_at, ip_address, user_agent, client_hash,
-                               status, bytes, kind, client, system, country, rule, is_unique)
+                               status, bytes, kind, client, system, country, rule, address_key, is_unique)
         SELECT version_id, package, version, at, address, user_agent, client_hash, status, bytes, kind, client, system,
-               country, rule, version_id IS NOT NULL AND nth = 1 AND NOT EXISTS (
+               country, rule, address_key, version_id IS NOT NULL AND nth = 1 AND NOT EXISTS (
                    SELECT 1 FROM downloads AS d
                    WHERE d.package_version_id = version_id AND d.client_hash = arrived.client_hash
                      AND d.downloaded_at >= minute AND d.downloaded_at < minute + interval '1 minute'
@@ -136,7 +136,7 @@ class Download:
     as the client wrote them.
 
     `at` has a time zone. `address` is the client's network, its full address if the settings say so, or None if it is
-    unknown. `bytes` is the size that the answer announced.
+    unknown. `bytes` is the size that the answer announced. `address_key` identifies the full address within its day.
     """
 
     at: datetime
@@ -154,6 +154,7 @@ class Download:
     system: str
     country: str
     rule: str
+    address_key: int | None = None
 
 
 async def lock(conn: Connection) -> None:

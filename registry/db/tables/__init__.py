@@ -5,9 +5,11 @@ from registry.db.tables.base import metadata
 from registry.db.tables.changes import change_checkpoints, change_keys, changes
 from registry.db.tables.downloads import (
     dashboard_failures,
+    day_clients,
     download_batches,
     download_days,
     downloads,
+    package_clients,
     package_days,
     registry_days,
 )
@@ -44,6 +46,7 @@ __all__ = [
     "changes",
     "consumers",
     "dashboard_failures",
+    "day_clients",
     "dependents",
     "doctor_runs",
     "download_batches",
@@ -57,6 +60,7 @@ __all__ = [
     "login_challenges",
     "mail_tokens",
     "metadata",
+    "package_clients",
     "package_days",
     "package_owners",
     "package_versions",

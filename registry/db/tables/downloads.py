@@ -29,6 +29,8 @@ downloads = sa.Table(
     text("user_agent"),
     # Distinguishes the clients of one day. The same client has another hash on another day.
     text("client_hash"),
+    # Distinguishes the client addresses of one day, whatever User-Agent they send. Unknown for older downloads.
+    sa.Column("address_key", sa.BigInteger),
     sa.Column("status", sa.SmallInteger, nullable=False, server_default="200"),
     sa.Column("bytes", sa.BigInteger, nullable=False, server_default="0"),
     # Whether it is the first download of this version by this client in this minute.
@@ -61,6 +63,27 @@ package_days = sa.Table(
 # Both indices hold the count, so that PostgreSQL reads a year of many packages without reading the table.
 sa.Index("package_days_key", package_days.c.package_id, package_days.c.day, unique=True, postgresql_include=["count"])
 sa.Index("package_days_day_idx", package_days.c.day, postgresql_include=["package_id", "count"])
+
+# The number of clients that downloaded a package on a day (UTC): distinct addresses, without mirrors and bots. A
+# consumer counts them; see registry/downloads/clients/.
+package_clients = sa.Table(
+    "package_clients",
+    metadata,
+    sa.Column("package_id", sa.BigInteger, sa.ForeignKey("packages.id"), primary_key=True),
+    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("clients", sa.BigInteger, nullable=False),
+    # Estimated from the daily counts. The exact number replaces it if the single downloads of the day are kept.
+    sa.Column("is_estimate", sa.Boolean, nullable=False, server_default=sa.false()),
+)
+
+# The clients of the latest days, so that each is counted once a day.
+day_clients = sa.Table(
+    "day_clients",
+    metadata,
+    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("package_id", sa.BigInteger, primary_key=True),
+    sa.Column("client", sa.BigInteger, primary_key=True, autoincrement=False),
+)
 
 # Each batch of downloads inserts its id here. A batch that is sent again after an unclear commit is not counted twice.
 download_batches = sa.Table(
