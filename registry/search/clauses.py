@@ -5,7 +5,7 @@ success.
 """
 
 from registry.search.filters import Body, any_of, constant
-from registry.search.terms import SEPARATORS, compact_form
+from registry.search.terms import LONGEST_TYPO, SEPARATORS, compact_form, slips
 
 # Field weights for the match of one word. The best field counts in full, each other one by TIE_BREAKER.
 TEXT_FIELDS = ("name.text^0.6", "keywords^0.6", "description^3.0", "author.text^0.3")
@@ -13,7 +13,8 @@ TIE_BREAKER = 0.4
 
 # Matches in the texts of a package.
 SOME_WORDS = 0.3
-# One or two words: all of them. Three to five: all but one. More: 70 %.
+# Three to five words: all but one. More: 70 %. Of fewer words all are required, which is a clause of its own.
+SOME_WORDS_FROM = 3
 SOME_WORDS_SHARE = "2<-1 5<70%"
 REQUIRED_WORDS = 0.3
 ALL_WORDS = 1.2
@@ -38,11 +39,9 @@ LESSER_EVIDENCE = 0.2
 EXACT = 1_000_000
 COMPACT = 10_000
 
-# Longer texts are hardly names with a typing error, and each of their trigrams would cost a lookup.
-LONGEST_TYPO = 64
-# One letter may differ in names of four letters or more. Allowing two costs more than the rest of the search.
-FUZZY_ONCE = f"AUTO:4,{LONGEST_TYPO + 1}"
-FUZZY_TWICE = "AUTO:4,9"
+# Shorter names have too many neighbours.
+SHORTEST_TYPO = 4
+FUZZY_TWICE = f"AUTO:{SHORTEST_TYPO},9"
 # Common words that do not tell packages apart. They are not required when the query has other words.
 OPTIONAL = frozenset(
     (
@@ -63,7 +62,9 @@ def evidence(text: str) -> dict[str, dict[str, Body]]:
     compact = compact_form(text)
     near = {}
     if len(compact) <= LONGEST_TYPO:
-        near = {"the name except for a letter": fuzzy(compact), "most of the name's letters": _trigrams(compact)}
+        near = {"most of the name's letters": _trigrams(compact)}
+        if len(compact) >= SHORTEST_TYPO:
+            near["the name except for a letter"] = _with_a_slip(compact)
     return {
         "words in its texts": _text_clauses(text),
         "its name": _name_clauses(text),
@@ -92,11 +93,12 @@ def strong_matches(text: str) -> list[Body]:
 def _text_clauses(text: str) -> dict[str, Body]:
     readme = {"match": {"readme": {"query": required_words(text), "operator": "and"}}}
     clauses = {
-        "enough of the words": _words(text, SOME_WORDS, minimum_should_match=SOME_WORDS_SHARE),
         **_all_words(text),
         "the words side by side": {"match_phrase": {"description.min": {"query": text, "slop": 1, "boost": PHRASE}}},
         "the words in the README": constant(readme, README),
     }
+    if len(SEPARATORS.split(text)) >= SOME_WORDS_FROM:
+        clauses["enough of the words"] = _words(text, SOME_WORDS, minimum_should_match=SOME_WORDS_SHARE)
     if " " in text:
         lightly = {"query": text, "operator": "and", "boost": ALL_WORDS_LIGHTLY_STEMMED}
         exact = {"match": {"description.exact": {"query": text, "boost": WORDS_AS_TYPED}}}
@@ -138,10 +140,14 @@ def _words(text: str, boost: float, **how: str) -> Body:
     return {"multi_match": {**match, "boost": boost, **how}}
 
 
-def fuzzy(compact: str, fuzziness: str = FUZZY_ONCE) -> Body:
-    """Matches names that differ from `compact` by a few letters; the first letter must be the same."""
-    value = {"value": compact, "fuzziness": fuzziness, "prefix_length": 1, "max_expansions": 30}
+def fuzzy(compact: str) -> Body:
+    """Matches names that differ from `compact` by one or two letters; the first letter must be the same."""
+    value = {"value": compact, "fuzziness": FUZZY_TWICE, "prefix_length": 1, "max_expansions": 30}
     return {"fuzzy": {"name.compact": {**value, "rewrite": "constant_score", "boost": NAME_FUZZY}}}
+
+
+def _with_a_slip(compact: str) -> Body:
+    return constant({"terms": {"slips": slips(compact)}}, NAME_FUZZY)
 
 
 def _trigrams(compact: str) -> Body:

@@ -7,6 +7,7 @@ from typing import Any
 
 from registry.db.engine import Row
 from registry.packages.read import deprecation_of
+from registry.search.terms import compact_form, slips
 
 Document = dict[str, Any]
 
@@ -43,6 +44,7 @@ def document(row: Row) -> Document:
     """
     return {
         "name": row.name,
+        "slips": slips(compact_form(row.name)),
         "version": row.version,
         "sort_key": row.sort_key,
         "prerelease": row.is_prerelease,

@@ -80,7 +80,9 @@ def page_of(request: SearchRequest, answer: Mapping[str, Any], latest: Mapping[s
     """
     hits = answer["hits"]["hits"]
     results = [_result(request, hit, latest) for hit in hits]
-    page = paged(request, results, answer["hits"]["total"]["value"], [tuple(hit["sort"]) for hit in hits])
+    page = paged(
+        request, results, answer["hits"]["total"]["value"], [tuple(hit["sort"]) for hit in hits if "sort" in hit]
+    )
     if request.facets:
         page["facets"] = {
             name: [{"value": bucket["key"], "count": bucket["doc_count"]} for bucket in found["buckets"]]

@@ -4,10 +4,10 @@ raw score = evidence × (1 + popularity + quality + freshness), × DEPRECATED_FA
 are ordered by downloads, then by name. docs/ranking.md explains how a score is made.
 """
 
-from registry.search.clauses import FUZZY_TWICE, LESSER_EVIDENCE, LONGEST_TYPO, evidence, fuzzy, strong_matches, tiers
+from registry.search.clauses import FUZZY_TWICE, LESSER_EVIDENCE, evidence, fuzzy, strong_matches, tiers
 from registry.search.filters import Body, any_of, constant, excluding_filters, named, required_filters
 from registry.search.request import BY_NAME, CREATED, DOWNLOADS, RELEVANCE, UPDATED, SearchRequest
-from registry.search.terms import Terms, compact_form
+from registry.search.terms import LONGEST_TYPO, Terms, compact_form
 
 # The factor of the most popular package. For others it shrinks quadratically: a few downloads mean little.
 POPULARITY = 14.0
@@ -35,15 +35,21 @@ _FACET_FIELDS = {"author": "author", "license": "license", "keyword": "keywords.
 
 
 def build(request: SearchRequest, max_popularity: float) -> Body:
-    """The body of the search. `max_popularity` is log1p of the downloads of the most downloaded package."""
+    """The body of the search. `max_popularity` is log1p of the downloads of the most downloaded package.
+
+    By relevance it has no `sort`: send it with order.py.
+    """
     body: Body = {
         "query": _ranked(_matching(request), max_popularity),
         "size": request.limit,
-        "sort": _sort(request.sort),
         "_source": list(SHOWN),
         "track_total_hits": True,
-        "track_scores": True,
     }
+    if request.sort != RELEVANCE:
+        body |= {"sort": _sort(request.sort), "track_scores": True}
+    elif not request.terms.text:
+        # Without words, many packages have the same score.
+        body = by_relevance(body)
     if request.after is not None:
         body["search_after"] = list(request.after)
     else:
@@ -55,24 +61,29 @@ def build(request: SearchRequest, max_popularity: float) -> Body:
     return body
 
 
-def build_with_spelling(request: SearchRequest, max_popularity: float) -> Body:
-    """Like `build`, but on the first page it also asks for other spellings of words that no package contains."""
-    body = build(request, max_popularity)
-    if request.wants_spelling:
-        body["suggest"] = {"spelling": {"text": request.terms.text, "term": SPELLING}}
-    return body
+def by_relevance(body: Body) -> Body:
+    """`body` whose results Elasticsearch sorts by relevance, with all criteria for equal scores."""
+    return {**body, "sort": [{"_score": "desc"}, {"downloads": "desc"}, *_TOTAL_ORDER], "track_scores": True}
+
+
+def build_spelling(request: SearchRequest) -> Body:
+    """The body that asks for other spellings of words that no package contains. It finds no packages."""
+    return {"size": 0, "track_total_hits": False, "query": {"match_none": {}}, "suggest": _spelling(request)}
 
 
 def build_relaxed(request: SearchRequest, max_popularity: float) -> Body:
-    """The body for a text without results: allows two wrong letters in names and in words of descriptions."""
+    """The body for a text without results: allows two wrong letters in names and in words of descriptions.
+
+    On the first page it also asks for other spellings.
+    """
     text = request.terms.text
-    clauses: list[Body] = [fuzzy(compact_form(text)[:LONGEST_TYPO], FUZZY_TWICE)]
+    clauses: list[Body] = [fuzzy(compact_form(text)[:LONGEST_TYPO])]
     if " " in text:
         nearly = {"query": text, "operator": "and", "fuzziness": FUZZY_TWICE, "prefix_length": 1, "max_expansions": 20}
         clauses.append({"match": {"description.min": nearly}})
-    body = build(request, max_popularity)
     matching = {"bool": {"must": any_of(clauses), **_restrictions(request)}}
-    return {**body, "query": _ranked(matching, max_popularity)}
+    body = {**build(request, max_popularity), "query": _ranked(matching, max_popularity)}
+    return {**body, "suggest": _spelling(request)} if request.wants_spelling else body
 
 
 def build_suggest(q: str, limit: int, max_popularity: float, within: frozenset[str] | None = None) -> Body:
@@ -85,8 +96,7 @@ def build_suggest(q: str, limit: int, max_popularity: float, within: frozenset[s
     return {
         "query": _ranked(matching, max_popularity),
         "size": limit,
-        "sort": _sort(RELEVANCE),
-        "_source": ["name"],
+        "_source": ["name", "downloads", "sort_key"],
         "track_total_hits": False,
     }
 
@@ -136,11 +146,13 @@ def _ranked(matching: Body, max_popularity: float) -> Body:
 
 
 def _sort(sort: str) -> list[Body]:
-    if sort == RELEVANCE:
-        return [{"_score": "desc"}, {"downloads": "desc"}, *_TOTAL_ORDER]
     if sort == BY_NAME:
         return list(_TOTAL_ORDER)
     return [{SORT_FIELDS[sort]: "desc"}, *_TOTAL_ORDER]
+
+
+def _spelling(request: SearchRequest) -> Body:
+    return {"spelling": {"text": request.terms.text, "term": SPELLING}}
 
 
 def _highlight(terms: Terms) -> Body:

@@ -42,8 +42,8 @@ UNREPAIRED = "unrepaired"
 # Elasticsearch refuses a write with the same seq. A write with seq + 1 replaces the document, and the write of the next
 # event, whose seq is at least as high, is still accepted.
 SEQ_INCREMENTS = (0, 1, 1)
-# Downloads are compared by step. Elasticsearch indexes the README, but does not return it with the document.
-_NOT_COMPARED = frozenset(("downloads", "popularity", "readme"))
+# Downloads are compared by step. Elasticsearch indexes the README and the slips, but does not return them.
+_NOT_COMPARED = frozenset(("downloads", "popularity", "readme", "slips"))
 
 Identity = tuple[str, str]
 """(name, version). For packages only the name identifies the document."""

@@ -23,6 +23,7 @@ from registry.search.documents import PACKAGES, VERSIONS, Document, timestamp
 from registry.search.fallback import store as fallback
 from registry.search.index import SearchIndex
 from registry.search.indexing import CONSUMER
+from registry.search.order import search_in_order
 from registry.search.page import (
     Result,
     SearchPage,
@@ -113,7 +114,7 @@ class Searcher:
 async def _suggested(
     index: SearchIndex, q: str, limit: int, max_popularity: float, within: frozenset[str] | None
 ) -> Answer:
-    answer = await index.search(PACKAGES, query.build_suggest(q, limit, max_popularity, within))
+    answer = await search_in_order(index, PACKAGES, query.build_suggest(q, limit, max_popularity, within))
     return (dump(_suggestions(q, [hit["_source"]["name"] for hit in answer["hits"]["hits"]])),)
 
 
@@ -124,16 +125,18 @@ def _suggestions(q: str, names: list[str]) -> Suggestions:
 async def _from_index(index: SearchIndex, request: SearchRequest, max_popularity: float) -> Answer:
     """The encoded page. Raises SearchUnavailable."""
     kind = VERSIONS if request.every_version else PACKAGES
-    answer = first = await index.search(kind, query.build_with_spelling(request, max_popularity))
+    answer = await search_in_order(index, kind, query.build(request, max_popularity))
     if request.terms.text and not answer["hits"]["total"]["value"]:
-        answer = await index.search(kind, query.build_relaxed(request, max_popularity))
+        answer = await search_in_order(index, kind, query.build_relaxed(request, max_popularity))
     latest: dict[str, Document] = {}
     if request.every_version:
         names = sorted({hit["_source"]["name"] for hit in answer["hits"]["hits"]})
         latest = await index.documents(PACKAGES, names, ["version", "downloads", "deprecation"])
     page = page_of(request, answer, latest)
-    if may_be_misspelt(request, answer) and (likelier := suggestion(request, first)):
-        page["suggestion"] = likelier
+    if may_be_misspelt(request, answer):
+        spelling = answer if "suggest" in answer else await index.search(kind, query.build_spelling(request))
+        if likelier := suggestion(request, spelling):
+            page["suggestion"] = likelier
     return encoded(page)
 
 

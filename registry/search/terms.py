@@ -12,6 +12,9 @@ AUTHOR, KEYWORD, LICENSE, NAME = "author", "keyword", "license", "name"
 # Words beyond this number are ignored: each one costs a lookup in every field and adds little.
 MAX_WORDS = 32
 
+# Longer texts are hardly names with a typing error, and each of their letters would cost a lookup.
+LONGEST_TYPO = 64
+
 # Characters that people type between the parts of a name.
 SEPARATORS = re.compile(r"[-_.\s/@]+")
 
@@ -76,6 +79,17 @@ def parse_terms(q: str) -> Terms:
 def compact_form(text: str) -> str:
     """`text` in lower case without separators."""
     return SEPARATORS.sub("", text).lower()
+
+
+def slips(compact: str) -> list[str]:
+    """`compact`, and `compact` without each of its letters but the first. Empty for more than LONGEST_TYPO letters.
+
+    Two names that differ by one letter have such a form in common: one letter missing, too many or wrong, or two
+    neighbours swapped.
+    """
+    if len(compact) > LONGEST_TYPO:
+        return []
+    return list(dict.fromkeys((compact, *(compact[:at] + compact[at + 1 :] for at in range(1, len(compact))))))
 
 
 def searchable(text: str) -> bool:

@@ -23,7 +23,7 @@ from elasticsearch import AsyncElasticsearch
 
 from registry.package_format.names import PATTERN
 from registry.search.index import SearchIndex
-from registry.search.query import build_with_spelling
+from registry.search.query import build
 from registry.search.request import SearchRequest
 from tests.bench.catalogue import Entry, read_catalogue
 from tests.bench.reads import SMALL, VERSIONS, packed, published, throughput
@@ -138,7 +138,7 @@ async def searching(of: Measuring, queries: Sequence[str]) -> None:
         max_popularity = await SearchIndex(es, stack.settings.search.prefix).max_popularity()
         took = []
         for q in queries:
-            body = build_with_spelling(SearchRequest.parse([("q", q)]), max_popularity)
+            body = build(SearchRequest.parse([("q", q)]), max_popularity)
             took.append((await es.search(index=f"{stack.settings.search.prefix}packages", body=body))["took"])
     line = {"figure": "search, Elasticsearch's took", "packages": stack.packages}
     print(json.dumps({**line, "ms": statistics.median(took), "mean_ms": round(statistics.mean(took), 2)}), flush=True)

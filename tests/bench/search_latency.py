@@ -21,7 +21,7 @@ import aiohttp
 from elasticsearch import AsyncElasticsearch
 
 from registry.search.index import SearchIndex
-from registry.search.query import build_with_spelling
+from registry.search.query import build
 from registry.search.request import SearchRequest
 from tests.bench.catalogue import read_catalogue, settings_of_what_runs
 from tests.bench.relevance_queries import Case, make
@@ -45,7 +45,7 @@ async def by_turns(session: aiohttp.ClientSession, settings: Any, queries: Seque
     async with AsyncElasticsearch(settings.url, request_timeout=30) as es:
         max_popularity = await SearchIndex(es, settings.prefix).max_popularity()
         for q in queries:
-            body = build_with_spelling(SearchRequest.parse([("q", q)]), max_popularity)
+            body = build(SearchRequest.parse([("q", q)]), max_popularity)
             api.append(await over_http(session, q))
             began = time.perf_counter()
             answer = await es.search(index=f"{settings.prefix}packages", body=body)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from elasticsearch import AsyncElasticsearch
 
 from registry.search.index import SearchIndex
-from registry.search.query import build_with_spelling
+from registry.search.query import build
 from registry.search.request import SearchRequest
 from tests.bench.catalogue import Entry
 from tests.bench.figure import compare
@@ -52,7 +52,7 @@ async def search(stack: Stack, entries: Sequence[Entry]) -> None:
     queries, prefix = query_log(entries), stack.settings.search.prefix
     async with AsyncElasticsearch(stack.settings.search.url, request_timeout=30) as es:
         max_popularity = await SearchIndex(es, prefix).max_popularity()
-        bodies = {q: build_with_spelling(SearchRequest.parse([("q", q)]), max_popularity) for q in queries}
+        bodies = {q: build(SearchRequest.parse([("q", q)]), max_popularity) for q in queries}
 
         async def direct(q: str) -> None:
             await es.search(index=f"{prefix}packages", body=bodies[q])
