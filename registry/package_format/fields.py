@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from registry.errors import FieldError, InvalidInput
 from registry.package_format.names import name_problem, validate_name
 from registry.package_format.ranges import range_problem
+from registry.package_format.texts import normal_form
 from registry.package_format.versions import Version, parse
 
 MAX_DESCRIPTION = 2_000
@@ -111,7 +112,11 @@ def read_repository(field: str, value: Any) -> str:
 def read_keywords(field: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(keyword, str) for keyword in value):
         raise InvalidInput.field(field, "must be a list of strings")
-    keywords = tuple(dict.fromkeys(value))
+    # Of several spellings of one keyword, the first one is kept.
+    distinct: dict[str, str] = {}
+    for keyword in value:
+        distinct.setdefault(normal_form(keyword), keyword)
+    keywords = tuple(distinct.values())
     if len(keywords) > MAX_KEYWORDS:
         raise InvalidInput.field(field, f"must have at most {MAX_KEYWORDS} entries")
     problems = ((keyword, _keyword_problem(keyword)) for keyword in keywords)

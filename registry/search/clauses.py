@@ -4,11 +4,15 @@ Pure functions; the weights are constants at the top. docs/ranking.md explains e
 success.
 """
 
-from registry.search.filters import Body, any_of, constant
-from registry.search.terms import LONGEST_TYPO, SEPARATORS, compact_form, slips
+from itertools import pairwise
+
+from registry.search.filters import Body, any_of, as_typed, constant
+from registry.search.terms import LONGEST_TYPO, SEPARATORS, compact_form, consists_of_stop_words, slips, variants
+from registry.search.words import letters, runs, without_runs
 
 # Field weights for the match of one word. The best field counts in full, each other one by TIE_BREAKER.
-TEXT_FIELDS = ("name.text^0.6", "keywords^0.6", "description^3.0", "author.text^0.3")
+TEXT_FIELDS = ("name.text^0.6", "keywords^0.6", "description^3.0", "author.text^0.3", "joined^1.5")
+RUN_FIELDS = ("keywords^0.6", "description^3.0", "author.text^0.3")
 TIE_BREAKER = 0.4
 
 # Matches in the texts of a package.
@@ -23,6 +27,9 @@ ALL_WORDS_LIGHTLY_STEMMED = 8.0
 WORDS_AS_TYPED = 3.0
 PHRASE = 2.5
 README = 0.5
+# A long run of letters without blanks matches nearly if most of its pairs of letters occur.
+RUN_SHARE = "70%"
+MAX_RUN_PAIRS = 24
 # Matches of the beginning of the name or of its words; "as typed" includes separators.
 NAME_PREFIX = 90.0
 NAME_PREFIX_AS_TYPED = 30.0
@@ -59,6 +66,8 @@ def required_words(text: str) -> str:
 
 def evidence(text: str) -> dict[str, dict[str, Body]]:
     """The clauses that make a package a result, in three kinds: texts, name, and names with a typing error."""
+    if runs(text):
+        return {"words in its texts": _run_clauses(text)}
     compact = compact_form(text)
     near = {}
     if len(compact) <= LONGEST_TYPO:
@@ -74,6 +83,8 @@ def evidence(text: str) -> dict[str, dict[str, Body]]:
 
 def tiers(text: str) -> dict[str, Body]:
     """The clauses for the exact name and, for a text without separators, for the same name with separators."""
+    if runs(text):
+        return {}
     found = {"exact": constant(_not_deprecated({"term": {"name": text}}), EXACT, name="exact")}
     if not SEPARATORS.search(text):
         found["compact"] = constant(_not_deprecated({"term": {"name.compact": text}}), COMPACT, name="compact")
@@ -82,26 +93,35 @@ def tiers(text: str) -> dict[str, Body]:
 
 def mentions(word: str) -> Body:
     """Matches packages with `word` in their texts or at the beginning of a word of their name."""
-    return any_of([_words(word, 1, operator="and"), {"match": {"name.words": {"query": word, "operator": "and"}}}])
+    return any_of([*_all_words(word).values(), {"match": {"name.words": {"query": word, "operator": "and"}}}])
 
 
 def strong_matches(text: str) -> list[Body]:
     """The strong matches: the beginning of the name or of its words, or all required words in the texts."""
-    return [*_name_clauses(text).values(), *_all_words(text).values()]
+    if runs(text):
+        return list(_all_words(text).values())
+    return [*_name_clauses(text).values(), *_all_words(text).values(), *_compounds(text).values()]
 
 
 def _text_clauses(text: str) -> dict[str, Body]:
+    if consists_of_stop_words(text):
+        return {"the phrase": as_typed(text)} if " " in text else {}
     readme = {"match": {"readme": {"query": required_words(text), "operator": "and"}}}
     clauses = {
         **_all_words(text),
         "the words side by side": {"match_phrase": {"description.min": {"query": text, "slop": 1, "boost": PHRASE}}},
         "the words in the README": constant(readme, README),
+        **_compounds(text),
     }
     if len(SEPARATORS.split(text)) >= SOME_WORDS_FROM:
         clauses["enough of the words"] = _words(text, SOME_WORDS, minimum_should_match=SOME_WORDS_SHARE)
+    if not text.isascii():
+        clauses["the words with the same accents"] = {
+            "match": {"description.typed": {"query": text, "boost": WORDS_AS_TYPED}}
+        }
     if " " in text:
         lightly = {"query": text, "operator": "and", "boost": ALL_WORDS_LIGHTLY_STEMMED}
-        exact = {"match": {"description.exact": {"query": text, "boost": WORDS_AS_TYPED}}}
+        exact = {"match": {"description.typed": {"query": text, "boost": WORDS_AS_TYPED}}}
         both = {"must": {"match": {"description.min": lightly}}, "should": exact}
         clauses["every word in the description"] = {"bool": both}
     return clauses
@@ -126,6 +146,13 @@ def _not_deprecated(clause: Body) -> Body:
 
 def _all_words(text: str) -> dict[str, Body]:
     """Clauses for all required words and for all words; a single clause when they are the same."""
+    if found := runs(text):
+        every = [_run(run) for run in found]
+        if others := without_runs(text):
+            every.append(_words(required_words(others), 1, operator="and"))
+        return {"every word": {"bool": {"must": every, "boost": REQUIRED_WORDS + ALL_WORDS, "_name": "words"}}}
+    if consists_of_stop_words(text):
+        return {"every word": {"bool": {"must": as_typed(text), "_name": "words"}}} if " " in text else {}
     required = required_words(text)
     if required == text:
         return {"every word": _words(text, REQUIRED_WORDS + ALL_WORDS, operator="and", _name="words")}
@@ -133,6 +160,40 @@ def _all_words(text: str) -> dict[str, Body]:
         "every required word": _words(required, REQUIRED_WORDS, operator="and", _name="words"),
         "every word": _words(text, ALL_WORDS, operator="and"),
     }
+
+
+def _compounds(text: str) -> dict[str, Body]:
+    """A clause for other spellings of the compounds in `text`."""
+    spellings = [_words(variant, REQUIRED_WORDS + ALL_WORDS, operator="and") for variant in variants(text)]
+    return {"the words joined or split": {"dis_max": {"queries": spellings}}} if spellings else {}
+
+
+def _run_clauses(text: str) -> dict[str, Body]:
+    """The clauses for a text with runs of letters without blanks."""
+    words = [_words(word, 1, operator="and") for word in without_runs(text).split()]
+    words += [_nearly(run) for run in runs(text)]
+    some = {"should": words, "minimum_should_match": SOME_WORDS_SHARE, "boost": SOME_WORDS}
+    readme = [{"match": {"readme.pairs": {"query": run, "operator": "and"}}} for run in runs(text)]
+    if others := without_runs(text):
+        readme.append({"match": {"readme": {"query": required_words(others), "operator": "and"}}})
+    return {
+        "enough of the words": {"bool": some},
+        **_all_words(text),
+        "the words in the README": constant({"bool": {"must": readme}}, README),
+    }
+
+
+def _run(run: str) -> Body:
+    """Matches texts that contain `run`."""
+    return {"multi_match": {"query": run, "type": "phrase", "fields": list(RUN_FIELDS), "tie_breaker": TIE_BREAKER}}
+
+
+def _nearly(run: str) -> Body:
+    """Matches texts that contain most pairs of letters of `run`; the whole run if it is short."""
+    pairs = ["".join(pair) for pair in pairwise(letters(run))][:MAX_RUN_PAIRS]
+    if len(pairs) < 3:
+        return _run(run)
+    return {"bool": {"should": [_run(pair) for pair in pairs], "minimum_should_match": RUN_SHARE}}
 
 
 def _words(text: str, boost: float, **how: str) -> Body:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from registry.db.engine import Row
+from registry.package_format.texts import normal_form
 from registry.packages.read import deprecation_of
 from registry.search.terms import compact_form, slips
 
@@ -39,10 +40,25 @@ def version_id(name: str, version: str) -> str:
 def document(row: Row) -> Document:
     """The document of a row of store.py: a package with its latest version, or a single version.
 
+    Texts are in normal form; `published` has those that were published in another form, for the answers.
     `popularity` is log1p of the package's downloads. A search divides it by the highest popularity, so documents stay
     valid when the maximum grows. `quality` is the share of the expected metadata that is present, from 0 to 1.
     """
+    shown = {
+        "description": row.description[:MAX_DESCRIPTION],
+        "keywords": _distinct(row.keywords),
+        "author": row.author[:MAX_FIELD],
+        "license": row.license[:MAX_FIELD],
+    }
+    indexed = {
+        "description": normal_form(shown["description"]),
+        "keywords": _distinct(map(normal_form, row.keywords)),
+        "author": normal_form(shown["author"]),
+        "license": normal_form(shown["license"]),
+    }
     return {
+        **indexed,
+        "published": {field: text for field, text in shown.items() if text != indexed[field]},
         "name": row.name,
         "slips": slips(compact_form(row.name)),
         "version": row.version,
@@ -52,11 +68,7 @@ def document(row: Row) -> Document:
         "yank_reason": row.yank_reason,
         "deprecated": row.deprecated is not None,
         "deprecation": _deprecation(row),
-        "description": row.description[:MAX_DESCRIPTION],
-        "readme": row.readme[:MAX_README],
-        "keywords": _keywords(row.keywords),
-        "author": row.author[:MAX_FIELD],
-        "license": row.license[:MAX_FIELD],
+        "readme": normal_form(row.readme[:MAX_README]),
         "downloads": row.downloads,
         "popularity": math.log1p(row.package_downloads),
         "quality": quality(row),
@@ -85,6 +97,6 @@ def download_step(downloads: int) -> int:
     return round(10 * math.log10(1 + downloads))
 
 
-def _keywords(keywords: Iterable[str]) -> list[str]:
+def _distinct(keywords: Iterable[str]) -> list[str]:
     """Each keyword once, because repeating a keyword must not improve the score."""
     return list(dict.fromkeys(keyword[:MAX_KEYWORD] for keyword in keywords if keyword))[:MAX_KEYWORDS]

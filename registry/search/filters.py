@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from registry.search.request import SearchRequest
-from registry.search.terms import AUTHOR, KEYWORD, LICENSE, NAME, Terms
+from registry.search.terms import AUTHOR, KEYWORD, LICENSE, NAME, Terms, consists_of_stop_words
 
 Body = dict[str, Any]
 
@@ -51,7 +51,14 @@ def _field_clause(field: str, value: str) -> Body:
 
 
 def _phrase(text: str) -> Body:
+    if consists_of_stop_words(text):
+        return any_of([as_typed(text), {"match": {"name.words": {"query": text, "operator": "and"}}}])
     return {"multi_match": {"query": text, "type": "phrase", "fields": list(PHRASE_FIELDS)}}
+
+
+def as_typed(text: str) -> Body:
+    """Matches descriptions that contain `text` word by word. Unlike the other fields, this one has stop words."""
+    return {"match_phrase": {"description.typed": {"query": text}}}
 
 
 def any_of(clauses: Iterable[Body]) -> Body:

@@ -9,8 +9,10 @@ from typing import Annotated, Any, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from registry.package_format.texts import normal_form
 from registry.packages.read import Deprecation
 from registry.search.documents import Document
+from registry.search.highlight import as_published
 from registry.search.request import RELEVANCE, SearchRequest
 from registry.web.cursor import Position, encode
 from registry.web.responses import dump
@@ -134,14 +136,14 @@ def may_be_misspelt(request: SearchRequest, answer: Mapping[str, Any]) -> bool:
 
 def suggestion(request: SearchRequest, answer: Mapping[str, Any]) -> str | None:
     """The query with unknown words replaced by the likeliest spelling in `answer`; None without such words."""
-    suggested = request.q
+    suggested = asked = normal_form(request.q)
     for entry in answer["suggest"]["spelling"]:
         if entry["options"]:
             typed = request.terms.text[entry["offset"] : entry["offset"] + entry["length"]]
             word = rf"(?<!\w){re.escape(typed)}(?!\w)"
             likelier = entry["options"][0]["text"].replace("\\", r"\\")
             suggested = re.sub(word, likelier, suggested, count=1)
-    return suggested if suggested != request.q else None
+    return suggested if suggested != asked else None
 
 
 def score(typed: str, name: str, raw_score: float, matched: Sequence[str]) -> float:
@@ -168,7 +170,8 @@ def _between(low: float, high: float, raw_score: float, middle: float) -> float:
 
 
 def _result(request: SearchRequest, hit: Mapping[str, Any], latest: Mapping[str, Document]) -> Result:
-    source = hit["_source"]
+    # Documents that an earlier release wrote have no `published`.
+    source = hit["_source"] | hit["_source"].get("published", {})
     package = latest.get(source["name"], source)
     deprecation = package.get("deprecation")
     marked = hit.get("highlight", {})
@@ -193,6 +196,8 @@ def _result(request: SearchRequest, hit: Mapping[str, Any], latest: Mapping[str,
         "deprecation": deprecation,
         "highlight": {
             "name": marked.get("name.text", [plain["name"]])[0],
-            "description": marked.get("description", [plain["description"]])[0],
+            "description": as_published(marked["description"][0], source["description"])
+            if "description" in marked
+            else plain["description"],
         },
     }

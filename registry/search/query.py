@@ -8,6 +8,7 @@ from registry.search.clauses import FUZZY_TWICE, LESSER_EVIDENCE, evidence, fuzz
 from registry.search.filters import Body, any_of, constant, excluding_filters, named, required_filters
 from registry.search.request import BY_NAME, CREATED, DOWNLOADS, RELEVANCE, UPDATED, SearchRequest
 from registry.search.terms import LONGEST_TYPO, Terms, compact_form
+from registry.search.words import runs, without_runs
 
 # The factor of the most popular package. For others it shrinks quadratically: a few downloads mean little.
 POPULARITY = 14.0
@@ -27,7 +28,7 @@ HIGHLIGHTED_CHARACTERS = 10_000
 
 SHOWN = (
     "name", "version", "sort_key", "description", "author", "license", "keywords", "downloads", "updated_at",
-    "published_at", "yanked", "yank_reason", "deprecation",
+    "published_at", "yanked", "yank_reason", "deprecation", "published",
 )  # fmt: skip
 SORT_FIELDS = {DOWNLOADS: "downloads", UPDATED: "updated_at", CREATED: "created_at"}
 _TOTAL_ORDER = ({"name.raw": "asc"}, {"sort_key": "desc"})
@@ -156,11 +157,13 @@ def _spelling(request: SearchRequest) -> Body:
 
 
 def _highlight(terms: Terms) -> Body:
-    match = {"query": terms.text, "fields": ["name.text", "description"]}
+    asked: list[Body] = [{"match_phrase": {"description": run}} for run in runs(terms.text)]
+    if words := without_runs(terms.text):
+        asked.append({"multi_match": {"query": words, "fields": ["name.text", "description"]}})
     return {
         "encoder": "html",
         "number_of_fragments": 0,
         "max_analyzed_offset": HIGHLIGHTED_CHARACTERS,
-        "highlight_query": {"multi_match": match},
+        "highlight_query": any_of(asked),
         "fields": {"name.text": {}, "description": {}},
     }

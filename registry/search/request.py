@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from registry.errors import FieldError, InvalidInput
+from registry.package_format.texts import normal_form
 from registry.search.terms import Terms, parse_terms, without_controls
 from registry.web.cursor import Position, decode
 from registry.web.parsing import DEFAULT_LIMIT, MAX_DIGITS, PAGE_PARAMETERS, TOO_LARGE, parse_number, parse_page
@@ -203,7 +204,7 @@ class _Reader:
         if len(self._given[name]) > MAX_VALUES:
             self.refuse(name, f"is given more than {MAX_VALUES} times")
             return ()
-        clean = [without_controls(value) for value in self._given[name]]
+        clean = [normal_form(without_controls(value)) for value in self._given[name]]
         for given, value in zip(self._given[name], clean, strict=True):
             if problem := _text_problem(given, MAX_TEXT) or (None if value else "must not be blank"):
                 self.refuse(name, problem)

@@ -16,6 +16,7 @@ from registry.errors import SearchUnavailable
 from registry.events import log as event_log
 from registry.events.announcements import Announcements
 from registry.events.consumer import wait_until_handled
+from registry.package_format.texts import normal_form
 from registry.packages.read import deprecation_of
 from registry.search import query
 from registry.search.answers import Answer, AnswerCache
@@ -90,7 +91,7 @@ class Searcher:
             [body] = await self._answer((q, limit, max_popularity, within), ask)
         except SearchUnavailable:
             async with self._db.read() as conn:
-                body = dump(_suggestions(q, await fallback.suggest(conn, compact_form(q), limit, within)))
+                body = dump(_suggestions(q, await fallback.suggest(conn, compact_form(normal_form(q)), limit, within)))
         return body
 
     async def _found(self, request: SearchRequest, wait_seconds: float) -> Answer:
@@ -114,7 +115,8 @@ class Searcher:
 async def _suggested(
     index: SearchIndex, q: str, limit: int, max_popularity: float, within: frozenset[str] | None
 ) -> Answer:
-    answer = await search_in_order(index, PACKAGES, query.build_suggest(q, limit, max_popularity, within))
+    body = query.build_suggest(normal_form(q), limit, max_popularity, within)
+    answer = await search_in_order(index, PACKAGES, body)
     return (dump(_suggestions(q, [hit["_source"]["name"] for hit in answer["hits"]["hits"]])),)
 
 

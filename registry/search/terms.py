@@ -6,6 +6,10 @@ Every text is a valid query. No character is passed on to Elasticsearch as an op
 import re
 import unicodedata
 from dataclasses import dataclass
+from itertools import pairwise
+
+from registry.package_format.texts import normal_form
+from registry.search.words import STOP_WORDS, runs, spelled_out
 
 AUTHOR, KEYWORD, LICENSE, NAME = "author", "keyword", "license", "name"
 
@@ -15,11 +19,15 @@ MAX_WORDS = 32
 # Longer texts are hardly names with a typing error, and each of their letters would cost a lookup.
 LONGEST_TYPO = 64
 
+# In longer texts, words are not joined: each pair costs a lookup.
+MAX_COMPOUND_WORDS = 3
+_NUMBERED = re.compile(r"\b([^\W\d_]{4,})(\d+)\b")
+
 # Characters that people type between the parts of a name.
 SEPARATORS = re.compile(r"[-_.\s/@]+")
 
 _TOKEN = re.compile(
-    r"""(?P<minus>-(?=[\w"]))?
+    r"""(?P<minus>-(?=[\w"]|\.net\b))?
         (?:(?P<field>author|keyword|license|name):(?="[^"]+"|[^\s"]))?
         (?:"(?P<phrase>[^"]*)"|(?P<word>[^\s"]+)|")""",
     re.VERBOSE | re.IGNORECASE,
@@ -31,7 +39,8 @@ class Terms:
     """A parsed query.
 
     `text` has the words and phrases in their order. `phrases` must occur literally, and `excluded` must not occur.
-    `fields` and `excluded_fields` are (author | keyword | license | name, value) pairs.
+    `fields` and `excluded_fields` are (author | keyword | license | name, value) pairs. All are in normal form. In the
+    first three, names of languages like C++ are spelled out.
     """
 
     text: str = ""
@@ -51,17 +60,19 @@ class Terms:
 
 
 def parse_terms(q: str) -> Terms:
-    """Parses `q`. Ignores an unfinished quote and words without a letter or digit."""
+    """Parses the normal form of `q`. Ignores an unfinished quote and words without a letter or digit."""
     text: list[str] = []
     lists: dict[str, list[str]] = {"phrases": [], "excluded": []}
     fields: dict[bool, list[tuple[str, str]]] = {False: [], True: []}
-    for found in _TOKEN.finditer(q):
+    for found in _TOKEN.finditer(normal_form(q)):
         value = " ".join((found["phrase"] or found["word"] or "").split())
         if not searchable(value):
             continue
         if found["field"]:
             fields[bool(found["minus"])].append((found["field"].lower(), value))
-        elif found["minus"]:
+            continue
+        value = spelled_out(value)
+        if found["minus"]:
             lists["excluded"].append(value)
         else:
             text.append(value)
@@ -90,6 +101,24 @@ def slips(compact: str) -> list[str]:
     if len(compact) > LONGEST_TYPO:
         return []
     return list(dict.fromkeys((compact, *(compact[:at] + compact[at + 1 :] for at in range(1, len(compact))))))
+
+
+def variants(text: str) -> list[str]:
+    """Other spellings of the compounds in `text`: two adjacent words joined, and numbers split off long words.
+
+    `web socket server` has `websocket server` and `web socketserver`; `nodejs18` has `nodejs 18`.
+    """
+    words = [word for word in SEPARATORS.split(text) if word]
+    if len(words) > MAX_COMPOUND_WORDS or runs(text):
+        return []
+    joined = [[*words[:at], f"{first}{second}", *words[at + 2 :]] for at, (first, second) in enumerate(pairwise(words))]
+    split = _NUMBERED.sub(r"\1 \2", text)
+    return [" ".join(each) for each in joined] + ([split] if split != text and " ".join(words) == text else [])
+
+
+def consists_of_stop_words(text: str) -> bool:
+    """Whether Elasticsearch's English analysis drops all words of `text`."""
+    return all(word in STOP_WORDS for word in SEPARATORS.split(text.lower()) if word)
 
 
 def searchable(text: str) -> bool:
