@@ -1,7 +1,9 @@
 """Each test has its own index prefix and its own packages."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
@@ -9,9 +11,10 @@ import orjson
 import pytest
 import sqlalchemy as sa
 
-from registry.db.engine import Database, json, statement
+from registry.db.engine import Database, json, open_database, statement
 from registry.db.tables import download_days, package_versions, packages, users
 from registry.devstack.elasticsearch import Elasticsearch
+from registry.devstack.postgres import Postgres
 from registry.events import log as event_log
 from registry.events.announcements import Announcements
 from registry.events.consumer import PROGRESS
@@ -30,6 +33,7 @@ from registry.setting_parts import SearchSettings
 from registry.settings import Settings
 from registry.worker import CHANNELS
 from tests.client import delete_search_indices
+from tests.conftest import new_database
 
 
 def search_settings(elasticsearch_url: str) -> SearchSettings:
@@ -233,3 +237,33 @@ async def shelf(db: Database, index: SearchIndex) -> Shelf:
     """An empty registry with its index."""
     await heal(db, index)
     return Shelf(db, index)
+
+
+@contextmanager
+def shared_registry(
+    postgres: Postgres, elasticsearch: Elasticsearch, libraries: Iterable[Mapping[str, Any]]
+) -> Iterator[Settings]:
+    """The settings of a registry with `libraries` (arguments of `Shelf.publish`), for tests that only search."""
+    with new_database(postgres, "synapse") as url:
+        settings = replace(Settings.read({"REGISTRY_DB_URL": url}), search=search_settings(elasticsearch.url))
+
+        async def fill() -> None:
+            async with opened(settings) as shelf:
+                await heal(shelf.db, shelf.index)
+                for library in libraries:
+                    await shelf.publish(**library)
+                await shelf.drain()
+
+        async def clean() -> None:
+            async with opened(settings) as shelf:
+                await delete_search_indices(shelf.index)
+
+        asyncio.run(fill())
+        yield settings
+        asyncio.run(clean())
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Shelf]:
+    async with open_database(settings.database) as db, open_search(settings.search) as index:
+        yield Shelf(db, index)

@@ -1,21 +1,14 @@
 """Ranking with a real Elasticsearch. Some tests are named after complaints of users of other registries."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import replace
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
-from registry.db.engine import open_database
 from registry.devstack.elasticsearch import Elasticsearch
 from registry.devstack.postgres import Postgres
-from registry.search.index import open_search
-from registry.search.rebuild import heal
 from registry.settings import Settings
-from tests.client import delete_search_indices
-from tests.conftest import new_database
-from tests.search.conftest import Shelf, search_settings
+from tests.search.conftest import Shelf, opened, shared_registry
 
 LIBRARIES: list[dict[str, Any]] = [
     {"name": "requests", "description": "Python HTTP for humans", "downloads": 900_000, "keywords": ["http"]},
@@ -34,33 +27,22 @@ LIBRARIES: list[dict[str, Any]] = [
 ]
 
 
-async def fill(shelf: Shelf) -> None:
-    await heal(shelf.db, shelf.index)
-    for library in LIBRARIES:
-        await shelf.publish(**library)
-    await shelf.drain()
-
-
 @pytest.fixture(scope="module")
 def filled(postgres: Postgres, elasticsearch: Elasticsearch) -> Iterator[Settings]:
-    """The settings of a registry with LIBRARIES. Most tests only search, so it is filled once for all of them."""
-    with new_database(postgres, "synapse") as url:
-        everything = Settings.read({"REGISTRY_DB_URL": url})
-        settings = replace(everything, search=search_settings(elasticsearch.url))
-
-        async def run(step: Callable[[Shelf], Awaitable[None]]) -> None:
-            async with open_database(settings.database) as db, open_search(settings.search) as index:
-                await step(Shelf(db, index))
-
-        asyncio.run(run(fill))
+    with shared_registry(postgres, elasticsearch, LIBRARIES) as settings:
         yield settings
-        asyncio.run(run(lambda shelf: delete_search_indices(shelf.index)))
 
 
 @pytest.fixture
 async def libraries(filled: Settings) -> AsyncIterator[Shelf]:
-    async with open_database(filled.database) as db, open_search(filled.search) as index:
-        yield Shelf(db, index)
+    async with opened(filled) as shelf:
+        yield shelf
+
+
+async def publish_libraries(shelf: Shelf) -> None:
+    for library in LIBRARIES:
+        await shelf.publish(**library)
+    await shelf.drain()
 
 
 async def test_pypi_warehouse_10718_the_exact_name_is_first(libraries: Shelf) -> None:
@@ -124,7 +106,7 @@ async def test_a_package_nobody_downloaded_yet_is_not_buried(shelf: Shelf) -> No
 
 
 async def test_pypi_warehouse_19136_a_new_package_is_found_at_once(shelf: Shelf) -> None:
-    await fill(shelf)
+    await publish_libraries(shelf)
     await shelf.publish("http-brand-new", description="An HTTP client of today")
     await shelf.drain()
     assert (await shelf.names("http-brand-new"))[0] == "http-brand-new"
@@ -244,7 +226,7 @@ async def test_highlights_are_safe_html(shelf: Shelf) -> None:
 
 
 async def test_a_deprecated_package_ranks_lower_even_for_its_exact_name(shelf: Shelf) -> None:
-    await fill(shelf)
+    await publish_libraries(shelf)
     await shelf.deprecate("flask")
     await shelf.drain()
     page = await shelf.find("flask")
