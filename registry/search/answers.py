@@ -27,9 +27,9 @@ _FROM_CACHE, _SHARED, _ASKED = (ANSWERS.labels(source) for source in SOURCES)
 MAX_BYTES = 32 << 20
 # Some changes come without an announcement: freshness at midnight, or when a process dies between the two steps.
 SECONDS = 10.0
-# Cached answers are used only if Elasticsearch answered this recently. So its failure is noticed as soon as without a
-# cache, and searches fall back on PostgreSQL.
-PROOF_SECONDS = 0.5
+# How often at least Elasticsearch is asked while there are searches, so that its failure is noticed at once: then no
+# cached answer is used until it answers again.
+PROBE_SECONDS = 0.1
 ENTRY_OVERHEAD = 1_000
 
 Answer = tuple[bytes, ...]
@@ -77,7 +77,8 @@ class AnswerCache:
         self._flights: dict[Hashable, _Flight] = {}
         self._generation = 0
         self._indexed_seq = 0
-        self._answered_at = float("-inf")
+        self._answers = False  # whether Elasticsearch answered the last request
+        self._probe_at = 0.0
         announcements.subscribe(CHANNEL, announced=self._changed, resumed=self._resumed)
         announcements.subscribe(PROGRESS, announced=self._progressed)
         BYTES.set_function(lambda: self._entries.currsize)
@@ -97,7 +98,7 @@ class AnswerCache:
             _ASKED.inc()
             return await ask()
         found, now = self._entries.get(key), self._clock()
-        if found is not None and now < found.expires_at and now < self._answered_at + PROOF_SECONDS:
+        if found is not None and now < found.expires_at and self._answers and now < self._probe_at:
             _FROM_CACHE.inc()
             return found.answer
         flight = self._flights.get(key)
@@ -116,6 +117,7 @@ class AnswerCache:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _start(self, key: Hashable, ask: Callable[[], Awaitable[Answer]]) -> _Flight:
+        self._probe_at = self._clock() + PROBE_SECONDS
         flight = _Flight(asyncio.ensure_future(self._asked(key, ask, self._generation)), self._generation)
         self._flights[key] = flight
 
@@ -130,8 +132,12 @@ class AnswerCache:
 
     async def _asked(self, key: Hashable, ask: Callable[[], Awaitable[Answer]], generation: int) -> Answer:
         asked_at = self._clock()
-        answer = await ask()
-        self._answered_at = self._clock()
+        try:
+            answer = await ask()
+        except BaseException:
+            self._answers = False
+            raise
+        self._answers = True
         size = ENTRY_OVERHEAD + len(repr(key)) + sum(map(len, answer))
         if generation == self._generation and self._announcements.is_listening and size <= self._max_bytes:
             self._entries[key] = _Entry(answer, size, asked_at + SECONDS)

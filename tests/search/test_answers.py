@@ -8,7 +8,7 @@ import pytest
 from registry.db.engine import Database
 from registry.errors import SearchUnavailable
 from registry.events.announcements import Announcements
-from registry.search.answers import ENTRY_OVERHEAD, PROOF_SECONDS, SECONDS, Answer, AnswerCache
+from registry.search.answers import ENTRY_OVERHEAD, PROBE_SECONDS, SECONDS, Answer, AnswerCache
 from registry.search.visible import CHANNEL, announce_change
 from registry.worker import CHANNELS
 from tests.conftest import listening
@@ -147,19 +147,26 @@ async def test_an_answer_expires(cache: AnswerCache, engine: Engine, clock: Cloc
     end = clock.now + SECONDS
     while clock.now < end:
         assert await cache.get("q", engine.ask) == (b"answer 1",)
-        clock.now += PROOF_SECONDS / 2
+        clock.now += PROBE_SECONDS / 2
         await cache.get(("another", clock.now), Engine().ask)
     assert await cache.get("q", engine.ask) == (b"answer 2",)
 
 
-async def test_answers_are_reused_only_while_elasticsearch_answers(
-    cache: AnswerCache, engine: Engine, clock: Clock
-) -> None:
+async def test_no_answer_is_reused_after_elasticsearch_failed(cache: AnswerCache, engine: Engine, clock: Clock) -> None:
     await cache.get("q", engine.ask)
-    clock.now += PROOF_SECONDS
-    engine.failure = SearchUnavailable("away")
-    with pytest.raises(SearchUnavailable):
-        await cache.get("q", engine.ask)
+    broken = Engine()
+    broken.failure = SearchUnavailable("away")
+    clock.now += PROBE_SECONDS
+    broken.open.clear()
+    probe = asyncio.create_task(cache.get("q", broken.ask))
+    await until(lambda: broken.asked == 1)
+    assert await cache.get("q2", engine.ask) == (b"answer 2",)
+    broken.open.set()
+    for each in (probe, cache.get("q", broken.ask), cache.get("q2", broken.ask)):
+        with pytest.raises(SearchUnavailable):
+            await each
+    assert await cache.get("q", engine.ask) == (b"answer 3",)
+    assert await cache.get("q2", broken.ask) == (b"answer 2",)
 
 
 async def test_the_cache_is_bounded_by_bytes(announcements: Announcements) -> None:
