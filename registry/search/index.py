@@ -31,6 +31,8 @@ BUILDING = "-building"
 BULK_DOCUMENTS = 250
 BACK_OFF_SECONDS = (0.5, 1.0, 2.0, 4.0)
 MAX_POPULARITY_SECONDS = 30.0
+# A million packages take less than a minute.
+MERGE_SECONDS = 300.0
 _LAYOUT = re.compile(r"-v([0-9]{1,9})-")
 
 
@@ -221,6 +223,17 @@ class SearchIndex:
                     mappings=body["mappings"],
                     aliases={self.alias(kind, building=True): {}},
                 )
+
+    async def merge_building(self) -> None:
+        """Merges each index of the new generation into one segment, which costs less to search than many.
+
+        Waits MERGE_SECONDS at most for each. Elasticsearch goes on merging after that, and searches work meanwhile.
+        A failure is only logged.
+        """
+        patient = self._es.options(request_timeout=MERGE_SECONDS)
+        for kind in KINDS:
+            with contextlib.suppress(SearchUnavailable), errors_named():
+                await patient.indices.forcemerge(index=self.alias(kind, building=True), max_num_segments=1)
 
     async def drop_building(self) -> None:
         """Removes the building aliases. Deletes unfinished indices, and keeps a generation that was revived."""

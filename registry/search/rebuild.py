@@ -72,6 +72,7 @@ async def _rebuild(db: Database, index: SearchIndex, progress: Progress | None) 
         await index.create_generation()
         failed = {kind: await _fill(db, index, kind, progress) for kind in _SOURCES}
         seq = await _catch_up(db, index, seq)
+        await index.merge_building()
         await _check(db, index, seq, failed)
         await _replace(db, index, seq)
     log.info("search index rebuilt", extra={"seq": seq})

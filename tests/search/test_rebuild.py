@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from elasticsearch import AsyncElasticsearch
+from elasticsearch import AsyncElasticsearch, ConnectionTimeout
+from elasticsearch._async.client.indices import IndicesClient
 
 import es_mappings
 from registry.db.engine import Database
@@ -53,6 +54,48 @@ async def test_both_indices_are_replaced_and_one_generation_is_kept(shelf: Shelf
     ]
     assert await shelf.index.count(PACKAGES) == 3
     assert await shelf.index.count(VERSIONS) == 6
+
+
+async def segments(own: SearchSettings, alias: str) -> int:
+    async with AsyncElasticsearch(own.url) as client:
+        found = await client.indices.segments(index=alias)
+    [[shard]] = [entry["shards"]["0"] for entry in found["indices"].values()]
+    return sum(segment["search"] for segment in shard["segments"].values())
+
+
+@pytest.fixture
+async def in_pieces(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Shelf:
+    """A rebuild of this registry writes a segment for each page of two rows."""
+    for number in range(6):
+        await shelf.publish(f"package-{number}")
+    bulk = SearchIndex.bulk
+
+    async def visible_bulk(self: SearchIndex, *writes: Any, **how: Any) -> Any:
+        outcome = await bulk(self, *writes, **how)
+        await self.refresh(building=True)
+        return outcome
+
+    monkeypatch.setattr(rebuilding, "PAGE", 2)
+    monkeypatch.setattr(SearchIndex, "bulk", visible_bulk)
+    return shelf
+
+
+async def test_a_rebuilt_index_has_one_segment(in_pieces: Shelf, own: SearchSettings) -> None:
+    await rebuild(in_pieces.db, in_pieces.index)
+    assert [await segments(own, in_pieces.index.alias(kind)) for kind in (PACKAGES, VERSIONS)] == [1, 1]
+    assert len(await in_pieces.names("package")) == 6
+
+
+async def test_an_index_that_can_not_be_merged_is_used_all_the_same(
+    in_pieces: Shelf, own: SearchSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def too_slow(*_: object, **__: object) -> None:
+        raise ConnectionTimeout("merging")
+
+    monkeypatch.setattr(IndicesClient, "forcemerge", too_slow)
+    await rebuild(in_pieces.db, in_pieces.index)
+    assert await segments(own, in_pieces.index.alias(PACKAGES)) == 3
+    assert len(await in_pieces.names("package")) == 6
 
 
 async def test_searches_see_only_what_was_refreshed_explicitly(shelf: Shelf, own: SearchSettings) -> None:
