@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 from aiohttp import web
@@ -10,9 +10,10 @@ from aiohttp_cors import CorsConfig
 
 from registry import __version__
 from registry.accounts import handlers as accounts
-from registry.accounts.authenticate import authenticate
+from registry.accounts.authenticate import Authenticator
+from registry.accounts.credential_cache import CredentialCache
 from registry.accounts.identity import Principal
-from registry.accounts.requests import BearerHeader
+from registry.accounts.requests import AUTHENTICATOR, BearerHeader
 from registry.api_description import PATH_PARAMETERS, SECURITY_SCHEMES, TAGS
 from registry.audit import handlers as audit
 from registry.changes import handlers as changes
@@ -246,6 +247,7 @@ def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterat
             app[packages.RECEIVER] = Receiver(app[SPOOL], inspections, settings.limits.max_tarball)
             app[ANNOUNCEMENTS] = announcements = Announcements(db, CHANNELS)
             app[CACHE] = cache = PackageCache(announcements)
+            app[AUTHENTICATOR] = Authenticator(db, settings.accounts, CredentialCache(announcements))
             app[downloads.TARBALLS] = Tarballs(db, storage, cache)
             app[CONTENTS] = contents = Contents(app[downloads.TARBALLS])
             stack.callback(contents.close)
@@ -260,9 +262,7 @@ def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterat
             log = ChangeLog(db)
             app[changes.FEED] = feed = Feed(log, announcements)
             app[IN_FLIGHT].on_close(feed.close)
-            app[changes.ACCESS] = Access(
-                partial(authenticate, db, settings.accounts), private=settings.accounts.access == "private"
-            )
+            app[changes.ACCESS] = Access(app[AUTHENTICATOR].authenticate, private=settings.accounts.access == "private")
             app[changes.CHECKPOINTS] = Checkpoints(db, log, settings.log.keys)
             await stack.enter_async_context(running({"announcements": announcements.listen, "changes": feed.run}))
             app[CHANGES] = log

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 
-from registry.accounts import administer
+from registry.accounts import administer, credential_cache
 from registry.accounts.delays import attempt
 from registry.analytics import consumer as analytics
 from registry.analytics.index import AnalyticsIndex, open_analytics
@@ -47,7 +47,14 @@ from registry.webhooks.deliveries.purge import purge as purge_deliveries
 from registry.webhooks.guard import open_guard
 from registry.webhooks.sender import open_sender
 
-CHANNELS = (event_log.CHANNEL, event_consumer.PROGRESS, DOWNLOADED, queue.CHANNEL, visible.CHANNEL)
+CHANNELS = (
+    event_log.CHANNEL,
+    event_consumer.PROGRESS,
+    DOWNLOADED,
+    queue.CHANNEL,
+    visible.CHANNEL,
+    credential_cache.CHANNEL,
+)
 """The channels that a process listens on."""
 
 MAILS_AT_ONCE = 4

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from registry.accounts import store, tokens
+from registry.accounts.credential_cache import CredentialCache, Found
 from registry.accounts.identity import Principal, User
 from registry.accounts.sessions import store as sessions
-from registry.db.engine import Database, Row
+from registry.db.engine import Database
 from registry.errors import DatabaseUnavailable, Unauthorized
 from registry.setting_parts import AccountSettings
 
@@ -24,12 +25,101 @@ API_TOKEN_LEAKED = "The API token was found in public and revoked. Create anothe
 API_TOKEN_EXPIRED = "The API token has expired. Create another one."  # noqa: S105 - a message
 
 
-async def authenticate(db: Database, settings: AccountSettings, token: str) -> Principal:
-    """The principal of a login token or an API token.
+class Authenticator:
+    """Finds the users of tokens. `cache` saves most requests the query."""
 
-    Raises Unauthorized if the token is malformed, forged, expired or revoked, or its user is deactivated.
-    """
-    return (await _find_holder(db, settings, token))[1]
+    def __init__(self, db: Database, settings: AccountSettings, cache: CredentialCache) -> None:
+        self._db = db
+        self._settings = settings
+        self._cache = cache
+
+    async def authenticate(self, token: str) -> Principal:
+        """The principal of a login token or an API token.
+
+        Raises Unauthorized if the token is malformed, forged, expired or revoked, or its user is deactivated.
+        """
+        if tokens.looks_like_api_token(token):
+            return _of_api_token(await self._find_api_token(token))
+        claims = tokens.read(token, self._settings)
+        return _of_login((await self._find_login(claims)).user, claims)
+
+    async def authenticate_browser(self, token: str) -> Principal:
+        """The principal of the token in a browser's cookie.
+
+        Raises Unauthorized as authenticate() does, and if the session was idle for too long or began too long ago.
+        """
+        claims = tokens.read(token, self._settings, audience=tokens.BROWSER)
+        now, idle, longest = datetime.now(UTC), self._settings.session_idle, self._settings.session_max
+
+        def check(found: Found | None) -> Found:
+            login = _checked_login(found, claims)
+            if login.row.confirmed_at is None or login.last_used_at is None:
+                raise Unauthorized(tokens.NOT_VALID)
+            if now - login.last_used_at > idle or now - login.row.began_at > longest:
+                raise Unauthorized(tokens.EXPIRED)
+            return login
+
+        # A short limit needs a precise time.
+        found = await self._find_login(claims, check, min(USE_PRECISION, idle / 10))
+        return replace(_of_login(found.user, claims), confirmed_at=found.row.confirmed_at)
+
+    async def find_user(self, token: str) -> User:
+        """The user of a login token or an API token. Raises Unauthorized as authenticate() does."""
+        if tokens.looks_like_api_token(token):
+            return (await self._find_api_token(token)).user
+        return (await self._find_login(tokens.read(token, self._settings))).user
+
+    async def verify(self, token: str) -> User | None:
+        """The user of a login token or an API token; None if it isn't valid."""
+        try:
+            return await self.find_user(token)
+        except Unauthorized:
+            return None
+
+    async def _find_login(
+        self,
+        claims: tokens.Claims,
+        check: Callable[[Found | None], Found] | None = None,
+        precision: timedelta = USE_PRECISION,
+    ) -> Found:
+        async def read() -> Found | None:
+            async with self._db.read() as conn:
+                login = await store.login(conn, claims.user_id, claims.jti)
+            # A login by a release without sessions has no row whose end could be announced.
+            return login and Found(login[0], login[1], login[1].last_used_at, may_be_kept=login[1].session is not None)
+
+        key = "login", claims.user_id, claims.jti
+        found = await self._cache.judge(key, read, check or partial(_checked_login, claims=claims))
+        if found.row.session is not None:
+            await self._note_use(found, partial(sessions.mark_used, session=found.row.session), precision)
+        return found
+
+    async def _find_api_token(self, token: str) -> Found:
+        if not tokens.checksum_holds(token):
+            raise Unauthorized(API_TOKEN_NOT_VALID)
+        token_hash = tokens.hash_api_token(token)
+
+        async def read() -> Found | None:
+            async with self._db.read() as conn:
+                kept = await store.api_token_by_hash(conn, token_hash)
+            return kept and Found(*kept, kept[1].last_used_at)
+
+        found = await self._cache.judge(("token", token_hash), read, _checked_api_token)
+        await self._note_use(found, partial(store.mark_used, token_id=found.row.id), USE_PRECISION)
+        return found
+
+    async def _note_use(self, found: Found, mark_used: Callable[..., Awaitable[None]], precision: timedelta) -> None:
+        now, before = datetime.now(UTC), found.last_used_at
+        if before is not None and before >= now - precision:
+            return
+        found.last_used_at = now  # other requests must not store the same use
+        try:
+            async with self._db.transaction() as conn:
+                await mark_used(conn, now=now, before=now - precision)
+        except DatabaseUnavailable:
+            # The request need not fail for this. The next one records the use.
+            found.last_used_at = before
+            log.warning("last use of a token not recorded")
 
 
 def is_signed(settings: AccountSettings, token: str) -> bool:
@@ -37,39 +127,9 @@ def is_signed(settings: AccountSettings, token: str) -> bool:
     return _is_valid(settings, token, None)
 
 
-async def authenticate_browser(db: Database, settings: AccountSettings, token: str) -> Principal:
-    """The principal of the token in a browser's cookie.
-
-    Raises Unauthorized as authenticate() does, and if the session was idle for too long or began too long ago.
-    """
-    claims = tokens.read(token, settings, audience=tokens.BROWSER)
-    user, row = await _find_login(db, claims)
-    now = datetime.now(UTC)
-    if row.confirmed_at is None:
-        raise Unauthorized(tokens.NOT_VALID)
-    if now - row.last_used_at > settings.session_idle or now - row.began_at > settings.session_max:
-        raise Unauthorized(tokens.EXPIRED)
-    # A short limit needs a precise time.
-    await _note_use(db, row, now, min(USE_PRECISION, settings.session_idle / 10))
-    return replace(_of_login(user, claims), confirmed_at=row.confirmed_at)
-
-
 def is_signed_browser(settings: AccountSettings, token: str) -> bool:
     """Like `is_signed`, for the token in a browser's cookie."""
     return _is_valid(settings, token, tokens.BROWSER)
-
-
-async def find_user(db: Database, settings: AccountSettings, token: str) -> User:
-    """The user of a login token or an API token. Raises Unauthorized as authenticate() does."""
-    return (await _find_holder(db, settings, token))[0]
-
-
-async def verify(db: Database, settings: AccountSettings, token: str) -> User | None:
-    """The user of a login token or an API token; None if it isn't valid."""
-    try:
-        return await find_user(db, settings, token)
-    except Unauthorized:
-        return None
 
 
 def bearer_token(header_value: str | None) -> str | None:
@@ -78,34 +138,24 @@ def bearer_token(header_value: str | None) -> str | None:
     return "".join(token).strip() if scheme.lower() == "bearer" else None
 
 
-async def _find_holder(db: Database, settings: AccountSettings, token: str) -> tuple[User, Principal]:
-    if tokens.looks_like_api_token(token):
-        return await _find_api_token_holder(db, token)
-    return await _find_login_holder(db, settings, token)
-
-
-async def _find_login_holder(db: Database, settings: AccountSettings, token: str) -> tuple[User, Principal]:
-    claims = tokens.read(token, settings)
-    user, row = await _find_login(db, claims)
-    await _note_use(db, row, datetime.now(UTC), USE_PRECISION)
-    return user, _of_login(user, claims)
-
-
-async def _find_login(db: Database, claims: tokens.Claims) -> tuple[User, Row]:
-    """(the user, the row of `store.login`). Raises Unauthorized if the login has ended."""
-    async with db.read() as conn:
-        found = await store.login(conn, claims.user_id, claims.jti)
+def _checked_login(found: Found | None, claims: tokens.Claims) -> Found:
+    """Raises Unauthorized if the login has ended."""
     if found is None:
         raise Unauthorized(tokens.NOT_VALID)
-    user, row = found
-    if row.revoked or not user.is_active or user.credentials_version != claims.credentials_version:
+    user = found.user
+    if found.row.revoked or not user.is_active or user.credentials_version != claims.credentials_version:
         raise Unauthorized(REVOKED)
-    return user, row
+    return found
 
 
-async def _note_use(db: Database, row: Row, now: datetime, precision: timedelta) -> None:
-    if row.session is not None and row.last_used_at < now - precision:
-        await _record_use(db, partial(sessions.mark_used, session=row.session), now, precision)
+def _checked_api_token(found: Found | None) -> Found:
+    if found is None or not found.user.is_active:
+        raise Unauthorized(API_TOKEN_NOT_VALID)
+    if found.row.reported_at is not None:
+        raise Unauthorized(API_TOKEN_LEAKED)
+    if found.row.expires_at is not None and found.row.expires_at <= datetime.now(UTC):
+        raise Unauthorized(API_TOKEN_EXPIRED)
+    return found
 
 
 def _of_login(user: User, claims: tokens.Claims) -> Principal:
@@ -119,22 +169,9 @@ def _of_login(user: User, claims: tokens.Claims) -> Principal:
     )
 
 
-async def _find_api_token_holder(db: Database, token: str) -> tuple[User, Principal]:
-    if not tokens.checksum_holds(token):
-        raise Unauthorized(API_TOKEN_NOT_VALID)
-    async with db.read() as conn:
-        found = await store.api_token_by_hash(conn, tokens.hash_api_token(token))
-    if found is None or not found[0].is_active:
-        raise Unauthorized(API_TOKEN_NOT_VALID)
-    user, kept = found
-    if kept.reported_at is not None:
-        raise Unauthorized(API_TOKEN_LEAKED)
-    now = datetime.now(UTC)
-    if kept.expires_at is not None and kept.expires_at <= now:
-        raise Unauthorized(API_TOKEN_EXPIRED)
-    if kept.last_used_at is None or kept.last_used_at < now - USE_PRECISION:
-        await _record_use(db, partial(store.mark_used, token_id=kept.id), now)
-    return user, Principal(
+def _of_api_token(found: Found) -> Principal:
+    user, kept = found.user, found.row
+    return Principal(
         user_id=user.id,
         username=user.username,
         role=user.role,
@@ -146,17 +183,6 @@ async def _find_api_token_holder(db: Database, token: str) -> tuple[User, Princi
         publisher=kept.publisher,
         expires_at=kept.expires_at,
     )
-
-
-async def _record_use(
-    db: Database, mark_used: Callable[..., Awaitable[None]], now: datetime, precision: timedelta = USE_PRECISION
-) -> None:
-    try:
-        async with db.transaction() as conn:
-            await mark_used(conn, now=now, before=now - precision)
-    except DatabaseUnavailable:
-        # The request need not fail for this. The next one records the use.
-        log.warning("last use of a token not recorded")
 
 
 def _is_valid(settings: AccountSettings, token: str, audience: str | None) -> bool:

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from registry.accounts import api_tokens, authenticate, bodies, leaks, login, register, tokens
 from registry.accounts.identity import Principal
-from registry.accounts.requests import NEEDS_CREDENTIALS, id_of, no_store, origin_of, principal_of
+from registry.accounts.requests import AUTHENTICATOR, NEEDS_CREDENTIALS, id_of, no_store, origin_of, principal_of
 from registry.errors import Conflict, InvalidInput, TooManyFailures, Unauthorized, UserExists
 from registry.events.audit import Actor
 from registry.keys import DB, SETTINGS
@@ -53,18 +53,18 @@ async def verify_token(request: web.Request) -> web.StreamResponse:
     An invalid token in the body is answered 200 with `"valid": false`, an invalid token in the header is answered 401.
     """
     raw = await request.read() if request.can_read_body else b""
-    db, settings = request.app[DB], request.app[SETTINGS].accounts
+    authenticator = request.app[AUTHENTICATOR]
     if raw.strip():
         require_json(request)
         data = parse_object(raw)
         if "token" in data:
             text = check(bodies.TokenText, data).token
-            user = await _check(request, text, lambda: authenticate.verify(db, settings, text))
+            user = await _check(request, text, lambda: authenticator.verify(text))
             return no_store({"valid": False} if user is None else {"valid": True, "user": bodies.user_info(user)})
     token = authenticate.bearer_token(request.headers.get("Authorization"))
     if token is None:
         raise Unauthorized(NEEDS_CREDENTIALS)
-    user = await _check(request, token, lambda: authenticate.find_user(db, settings, token))
+    user = await _check(request, token, lambda: authenticator.find_user(token))
     return no_store({"valid": True, "user": bodies.user_info(user)})
 
 

@@ -37,7 +37,7 @@ async def revoke_leaked(
     if claims is None:
         return False
     async with db.transaction() as conn:
-        if await store.revoke(conn, claims.jti, claims.expires_at):
+        if await store.revoke(conn, claims.user_id, claims.jti, claims.expires_at):
             where, actor = {"found_at": url, "source": source}, Actor(origin=origin)
             audit.write_with_commit(conn, "login.leak", actor, account_id=claims.user_id, details=where)
     log.warning("leaked login revoked", extra={"user_id": claims.user_id, "found_at": url, "source": source})

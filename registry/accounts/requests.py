@@ -5,14 +5,17 @@ from dataclasses import replace
 from aiohttp import hdrs, web
 
 from registry.accounts import authenticate
+from registry.accounts.authenticate import Authenticator
 from registry.accounts.identity import Principal
 from registry.errors import NotFound, Unauthorized
 from registry.events.audit import Origin
-from registry.keys import DB, SETTINGS
+from registry.keys import SETTINGS
 from registry.setting_parts import AccountSettings
 from registry.web.addresses import network_of
 from registry.web.context import CONTEXT
 from registry.web.responses import json_response
+
+AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 
 MAX_ID_DIGITS = 18
 NEEDS_CREDENTIALS = "Credentials are needed: send `Authorization: Bearer <token>`; POST /api/v1/auth/login gives one."
@@ -76,5 +79,5 @@ class BearerHeader:
         return authenticate.is_signed(self._settings, credentials)
 
     async def look_up(self, request: web.Request, credentials: str) -> Principal:
-        principal = await authenticate.authenticate(request.app[DB], self._settings, credentials)
+        principal = await request.app[AUTHENTICATOR].authenticate(credentials)
         return replace(principal, origin=origin_of(request))

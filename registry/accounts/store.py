@@ -1,4 +1,8 @@
-"""SQL of users, revoked logins and API tokens."""
+"""SQL of users, revoked logins and API tokens.
+
+Whatever decides whether credentials are valid, or is cached with them, is changed here or in sessions/store.py. Each
+change announces its user (see credential_cache.py).
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -8,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import bindparam as p
 
+from registry.accounts.credential_cache import announce_change
 from registry.accounts.identity import ApiToken, User
 from registry.db.engine import Connection, Row, json, prepared, statement
 from registry.db.tables import api_tokens, revoked_tokens, sessions, users
@@ -21,30 +26,8 @@ DELETED = "deleted"
 SHOWN_NAME: sa.ColumnElement[str] = sa.case((users.c.deleted_at.is_(None), users.c.username), else_=DELETED)
 """The name of a user as others see it: `deleted` once the account has ended."""
 
-_USER = (
-    users.c.id,
-    users.c.username,
-    users.c.email,
-    users.c.role,
-    users.c.is_active,
-    users.c.credentials_version,
-    users.c.created_at,
-    users.c.email_verified_at,
-)
-_API_TOKEN = (
-    api_tokens.c.id,
-    api_tokens.c.name,
-    api_tokens.c.scopes,
-    api_tokens.c.packages,
-    api_tokens.c.expires_at,
-    api_tokens.c.created_at,
-    api_tokens.c.last_used_at,
-    api_tokens.c.reported_at,
-    api_tokens.c.reported_url,
-    api_tokens.c.reported_source,
-    api_tokens.c.publisher_id,
-    api_tokens.c.publisher,
-)
+_USER = tuple(users.c[name] for name in User.__slots__)
+_API_TOKEN = tuple(api_tokens.c[name] for name in ApiToken.__slots__)
 # The row of an account that has ended keeps its name, which is thus never given to anybody else.
 _BY_USERNAME = sa.and_(
     sa.func.lower(users.c.username) == sa.func.lower(p("wanted", type_=sa.Text)), users.c.deleted_at.is_(None)
@@ -219,33 +202,35 @@ async def rehash(conn: Connection, user_id: int, *, seen: str, fresh: str) -> No
 
 async def change_password(conn: Connection, user_id: int, *, seen: str, fresh: str) -> User | None:
     """Stores a hash and raises credentials_version. Returns the user, None if the stored hash is no longer `seen`."""
+    announce_change(conn, user_id)
     row = await conn.one(_CHANGE_PASSWORD, user=user_id, seen=seen, fresh=fresh)
     return row and _user(row)
 
 
 async def set_password(conn: Connection, user_id: int, fresh: str) -> None:
     """Stores a new hash and raises credentials_version."""
+    announce_change(conn, user_id)
     await conn.run(_SET_PASSWORD, user=user_id, fresh=fresh)
 
 
 async def set_role(conn: Connection, username: str, role: str) -> User | None:
-    row = await conn.one(_SET_ROLE, wanted=username, role=role)
-    return row and _user(row)
+    return _announced(conn, await conn.one(_SET_ROLE, wanted=username, role=role))
 
 
 async def set_active(conn: Connection, username: str, active: bool) -> User | None:
     """Sets is_active and raises credentials_version, so that old logins stay invalid after a reactivation."""
-    row = await conn.one(_SET_ACTIVE, wanted=username, active=active)
-    return row and _user(row)
+    return _announced(conn, await conn.one(_SET_ACTIVE, wanted=username, active=active))
 
 
 async def verify_email(conn: Connection, user_id: int) -> bool:
     """Marks the user's address as verified. Returns whether it was not."""
+    announce_change(conn, user_id)
     return await conn.run(_VERIFY_EMAIL, user=user_id) > 0
 
 
 async def end_account(conn: Connection, user_id: int) -> None:
     """Ends an account: it can't sign in, its tokens end, its address is free. Its name stays taken."""
+    announce_change(conn, user_id)
     await conn.run(_END_ACCOUNT, user=user_id)
     await delete_api_tokens(conn, user_id)
 
@@ -260,8 +245,9 @@ async def login(conn: Connection, user_id: int, jti: str) -> tuple[User, Row] | 
     return row and (_user(row), row)
 
 
-async def revoke(conn: Connection, jti: str, expires_at: datetime) -> bool:
-    """Returns whether the login was not revoked before."""
+async def revoke(conn: Connection, user_id: int, jti: str, expires_at: datetime) -> bool:
+    """Ends a login of a user. Returns whether it was not revoked before."""
+    announce_change(conn, user_id)
     return await conn.run(_REVOKE, jti=jti, expires_at=expires_at) > 0
 
 
@@ -307,10 +293,12 @@ async def count_api_tokens(conn: Connection, user_id: int) -> int:
 
 async def delete_api_token(conn: Connection, user_id: int, token_id: int) -> bool:
     """Whether the user had such a token."""
+    announce_change(conn, user_id)
     return await conn.run(_DELETE_API_TOKEN, user=user_id, token=token_id) > 0
 
 
 async def delete_api_tokens(conn: Connection, user_id: int) -> None:
+    announce_change(conn, user_id)
     await conn.run(_DELETE_API_TOKENS, user=user_id)
 
 
@@ -323,7 +311,8 @@ async def api_token_by_hash(conn: Connection, token_hash: str) -> tuple[User, Ap
 async def report_api_token(conn: Connection, token_hash: str, *, url: str, source: str) -> tuple[User, ApiToken] | None:
     """Marks a token as found in public. Returns (the user, the token), None if it is unknown or already marked."""
     row = await conn.one(_REPORT_API_TOKEN, wanted=token_hash, url=url, source=source)
-    return row and (_user(row), _api_token(row, "token_"))
+    user = _announced(conn, row)
+    return None if user is None else (user, _api_token(row, "token_"))
 
 
 async def mark_used(conn: Connection, token_id: int, *, now: datetime, before: datetime) -> None:
@@ -333,6 +322,13 @@ async def mark_used(conn: Connection, token_id: int, *, now: datetime, before: d
 
 def _user(row: Row) -> User:
     return User(**{name: getattr(row, name) for name in User.__slots__})
+
+
+def _announced(conn: Connection, row: Row | None) -> User | None:
+    """The user of `row`, which has just changed."""
+    if row is not None:
+        announce_change(conn, row.id)
+    return row and _user(row)
 
 
 def _with_hash(row: Row | None) -> tuple[User, str] | None:

@@ -5,8 +5,8 @@ the block of `Database.transaction()` ends. Other processes get it through LISTE
 process also gets it a second time through LISTEN.
 
 A lost connection is not always visible: a firewall may drop its packets, or the process may have been frozen. So the
-listener pings PostgreSQL every second. The answer to a ping comes after all notifications sent before it. Without a
-recent answer `is_listening` is False, and caches must not serve their entries.
+listener pings PostgreSQL a few times a second. The answer to a ping comes after all notifications sent before it.
+Without a recent answer `is_listening` is False, and caches must not serve their entries.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from registry.errors import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
-PING_SECONDS = 1.0
+PING_SECONDS = 0.3
 # While `is_listening` is True, subscribers have received everything that was announced more than this long ago.
 MAX_LAG_SECONDS = 3.0
 RETRY_SECONDS = 1.0
@@ -56,7 +56,11 @@ class Announcements:
     @property
     def is_listening(self) -> bool:
         """Whether subscribers have received everything that was announced until MAX_LAG_SECONDS ago."""
-        return self._complete_until is not None and self._clock() - self._complete_until <= MAX_LAG_SECONDS
+        return self.lags_at_most(MAX_LAG_SECONDS)
+
+    def lags_at_most(self, seconds: float) -> bool:
+        """Whether subscribers have received everything that was announced until `seconds` ago."""
+        return self._complete_until is not None and self._clock() - self._complete_until <= seconds
 
     def subscribe(
         self, *channels: str, announced: Announced, resumed: Callable[[], None] = lambda: None

@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.sql import bindparam as p
 
+from registry.accounts.credential_cache import announce_change
 from registry.db.engine import Connection, Row, statement
 from registry.db.tables import invitations, mail_tokens, packages, users
 
@@ -125,11 +126,13 @@ async def purge(conn: Connection, age: timedelta) -> int:
 
 async def verify(conn: Connection, user_id: int) -> None:
     """Marks the address of a user as verified."""
+    announce_change(conn, user_id)
     await conn.run(_VERIFY, of_user=user_id)
 
 
 async def set_email(conn: Connection, user_id: int, address: str) -> None:
     """Gives a user an address that is not verified. Raises ConstraintViolated if another user has it."""
+    announce_change(conn, user_id)
     await conn.run(_SET_EMAIL, of_user=user_id, address=address)
 
 

@@ -7,8 +7,8 @@ from aiohttp import web
 
 from registry.accounts import authenticate
 from registry.accounts.identity import Principal
-from registry.accounts.requests import NEEDS_CREDENTIALS, origin_of
-from registry.keys import DB, SETTINGS
+from registry.accounts.requests import AUTHENTICATOR, NEEDS_CREDENTIALS, origin_of
+from registry.keys import SETTINGS
 from registry.setting_parts import AccountSettings
 
 Response = TypeVar("Response", bound=web.StreamResponse)
@@ -35,7 +35,7 @@ class SessionCookie:
         return authenticate.is_signed_browser(self._settings, credentials)
 
     async def look_up(self, request: web.Request, credentials: str) -> Principal:
-        principal = await authenticate.authenticate_browser(request.app[DB], self._settings, credentials)
+        principal = await request.app[AUTHENTICATOR].authenticate_browser(credentials)
         return replace(principal, origin=origin_of(request))
 
 

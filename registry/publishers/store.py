@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import bindparam as p
 
+from registry.accounts.credential_cache import announce_change
 from registry.db.engine import Connection, Row, json, statement
 from registry.db.tables import api_tokens, package_owners, packages, publishers, used_id_tokens, users
 from registry.package_format.names import similarity_key
@@ -35,8 +36,13 @@ _LIST_OF_PACKAGE = statement(_PAGE.where(_OF_PACKAGE))
 _within = sa.cast(p("within"), sa.ARRAY(sa.Text))
 _LIST_OF_USER = statement(_PAGE.where(_OF_USER, sa.or_(_within.is_(None), _c.pending_name == sa.any_(_within))))
 _FIND_OF_USER = statement(sa.select(publishers).where(_c.id == p("publisher"), _OF_USER))
-_END_OF_PACKAGE = statement(sa.delete(publishers).where(_c.id == p("publisher"), _OF_PACKAGE).returning(publishers))
-_END_OF_USER = statement(sa.delete(publishers).where(_c.id == p("publisher"), _OF_USER).returning(publishers))
+# The users for whom the publisher has tokens. Its foreign key deletes them.
+_HOLDERS = sa.func.array(
+    sa.select(api_tokens.c.user_id).where(api_tokens.c.publisher_id == _c.id).correlate(publishers).scalar_subquery()
+).label("holders")
+_END = sa.delete(publishers).where(_c.id == p("publisher")).returning(publishers, _HOLDERS)
+_END_OF_PACKAGE = statement(_END.where(_OF_PACKAGE))
+_END_OF_USER = statement(_END.where(_OF_USER))
 _END_PENDING_OF_USER = statement(sa.delete(publishers).where(_OF_USER))
 _NAMED = statement(
     sa.select(packages.c.id, packages.c.name).where(packages.c.similarity_key == p("key")),
@@ -121,12 +127,12 @@ async def find_pending(conn: Connection, user_id: int, publisher: int) -> Row | 
 
 async def end_of_package(conn: Connection, package_id: int, publisher: int) -> Row | None:
     """Removes a publisher of a package, and with it its tokens. Returns its row, None if there is no such one."""
-    return await conn.one(_END_OF_PACKAGE, of_package=package_id, publisher=publisher)
+    return _announced(conn, await conn.one(_END_OF_PACKAGE, of_package=package_id, publisher=publisher))
 
 
 async def end_pending(conn: Connection, user_id: int, publisher: int) -> Row | None:
     """Removes a pending publisher of a user, and with it its tokens. Returns its row."""
-    return await conn.one(_END_OF_USER, of_user=user_id, publisher=publisher)
+    return _announced(conn, await conn.one(_END_OF_USER, of_user=user_id, publisher=publisher))
 
 
 async def end_of_account(conn: Connection, user_id: int) -> None:
@@ -169,6 +175,12 @@ async def use_id_token(conn: Connection, key: str, expires_at: datetime) -> bool
 async def purge(conn: Connection) -> int:
     """Deletes expired API tokens of publishers, and used ID tokens that have expired. Returns how many."""
     return await conn.run(_PURGE_ID_TOKENS) + await conn.run(_PURGE_API_TOKENS)
+
+
+def _announced(conn: Connection, ended: Row | None) -> Row | None:
+    for user in set(ended.holders) if ended is not None else ():
+        announce_change(conn, user)
+    return ended
 
 
 def publisher_of(row: Row) -> Publisher:

@@ -2,12 +2,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from registry.accounts.authenticate import authenticate
 from registry.accounts.identity import Principal, User
 from registry.accounts.login import login
 from registry.accounts.register import register
 from registry.db.engine import Database
 from registry.setting_parts import AccountSettings
+from tests.accounts.authenticating import authenticate
 
 PASSWORD = "Correct-Horse-42"
 

@@ -7,7 +7,6 @@ import pytest
 
 from registry.accounts import administer
 from registry.accounts.api_tokens import create_api_token
-from registry.accounts.authenticate import authenticate
 from registry.accounts.identity import Principal, User
 from registry.accounts.listing import users
 from registry.accounts.login import login
@@ -19,6 +18,7 @@ from registry.errors import Conflict, Forbidden, InvalidInput, NotFound, Unautho
 from registry.factors.administer import reset_factors
 from registry.setting_parts import AccountSettings
 from registry.web.paging import NEWEST
+from tests.accounts.authenticating import authenticate
 
 from .conftest import PASSWORD
 

@@ -5,7 +5,6 @@ import pytest
 
 from registry.accounts import administer, store
 from registry.accounts.api_tokens import MAX_TOKENS, create_api_token, delete_api_token, list_api_tokens
-from registry.accounts.authenticate import authenticate
 from registry.accounts.identity import Principal
 from registry.accounts.login import change_password, login
 from registry.accounts.register import register
@@ -13,6 +12,7 @@ from registry.db.engine import Database, statement
 from registry.db.tables import api_tokens
 from registry.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthorized
 from registry.setting_parts import AccountSettings
+from tests.accounts.authenticating import authenticate
 
 from .conftest import PASSWORD
 

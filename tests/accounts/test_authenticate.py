@@ -8,12 +8,13 @@ import sqlalchemy as sa
 
 from registry.accounts import administer, store, tokens
 from registry.accounts.api_tokens import create_api_token, list_api_tokens
-from registry.accounts.authenticate import authenticate, bearer_token, find_user, verify
+from registry.accounts.authenticate import bearer_token
 from registry.accounts.identity import Principal, User
 from registry.db.engine import Connection, Database, statement
 from registry.db.tables import users
 from registry.errors import DatabaseUnavailable, NotFound, Unauthorized
 from registry.setting_parts import AccountSettings
+from tests.accounts.authenticating import authenticate, find_user, verify
 
 
 @pytest.mark.parametrize("header", [None, "", "Basic YTpi", "Bearerx y", "Token abc", "bear er"])
@@ -184,11 +185,11 @@ async def test_authentication_succeeds_when_the_last_use_cannot_be_recorded(
     assert kept.last_used_at is None
 
 
-async def test_revoked_logins_are_deleted_after_they_expire(db: Database):
+async def test_revoked_logins_are_deleted_after_they_expire(ada: User, db: Database):
     now = datetime.now(UTC)
     async with db.transaction() as conn:
-        await store.revoke(conn, "long-expired", now - timedelta(hours=2))
-        await store.revoke(conn, "just-expired", now - timedelta(minutes=1))
-        await store.revoke(conn, "alive", now + timedelta(days=1))
+        await store.revoke(conn, ada.id, "long-expired", now - timedelta(hours=2))
+        await store.revoke(conn, ada.id, "just-expired", now - timedelta(minutes=1))
+        await store.revoke(conn, ada.id, "alive", now + timedelta(days=1))
     assert await administer.purge_expired(db) == 1
     assert await administer.purge_expired(db) == 0

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import update
 
-from registry.accounts.authenticate import authenticate, authenticate_browser, is_signed, is_signed_browser, verify
+from registry.accounts.authenticate import is_signed, is_signed_browser
 from registry.accounts.identity import Principal, User
 from registry.accounts.leaks import revoke_leaked
 from registry.accounts.login import change_password, login, logout
@@ -16,6 +16,7 @@ from registry.db.engine import Database, statement
 from registry.db.tables import sessions as table
 from registry.errors import Unauthorized
 from registry.setting_parts import AccountSettings
+from tests.accounts.authenticating import authenticate, authenticate_browser, verify
 
 from .conftest import PASSWORD
 

@@ -7,7 +7,6 @@ import pytest
 
 from registry.accounts import administer, store
 from registry.accounts.api_tokens import create_api_token, list_api_tokens
-from registry.accounts.authenticate import authenticate, verify
 from registry.accounts.identity import Principal, User
 from registry.accounts.login import change_password, login, logout
 from registry.accounts.register import register
@@ -15,6 +14,7 @@ from registry.db.engine import Database, statement
 from registry.db.tables import users
 from registry.errors import Conflict, Forbidden, InvalidInput, Unauthorized
 from registry.setting_parts import AccountSettings
+from tests.accounts.authenticating import authenticate, verify
 
 from .conftest import PASSWORD
 

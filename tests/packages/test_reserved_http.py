@@ -2,13 +2,13 @@
 
 import pytest
 
-from registry.accounts.authenticate import authenticate
 from registry.accounts.identity import Principal
 from registry.errors import Conflict, Forbidden, InvalidInput, NotFound
 from registry.keys import DB, SETTINGS
 from registry.packages import manage
 from registry.packages.reserved.reserve import list_names, release_name, reserve_name
 from registry.web.paging import NEWEST
+from tests.accounts.authenticating import authenticate
 from tests.client import Registry, User
 
 GITHUB = {"kind": "github", "repository": "org/repo", "workflow": "release.yml"}

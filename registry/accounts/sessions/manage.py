@@ -59,7 +59,7 @@ async def start(
 async def end_own(conn: Connection, principal: Principal) -> None:
     """Ends the session of `principal` itself. A repeated call changes nothing."""
     if principal.jti is not None and principal.expires_at is not None:
-        await accounts.revoke(conn, principal.jti, principal.expires_at)
+        await accounts.revoke(conn, principal.user_id, principal.jti, principal.expires_at)
         session = await store.end_by_token(conn, principal.jti)
         await audit.write(conn, "session.end", principal.actor, details={"session": session})
 
@@ -71,7 +71,7 @@ async def confirm(db: Database, principal: Principal) -> None:
     """
     async with db.transaction() as conn:
         await lock_user(conn, principal)
-        if principal.jti is None or not await store.confirm(conn, principal.jti, datetime.now(UTC)):
+        if principal.jti is None or not await store.confirm(conn, principal.user_id, principal.jti, datetime.now(UTC)):
             raise Unauthorized(tokens.NOT_VALID)
 
 
@@ -125,7 +125,7 @@ async def end(db: Database, principal: Principal, session: int) -> bool:
         ended = await store.end(conn, principal.user_id, session)
         if ended is None:
             raise NotFound("You have no session with this id.")
-        await accounts.revoke(conn, ended.jti, ended.expires_at)
+        await accounts.revoke(conn, principal.user_id, ended.jti, ended.expires_at)
         audit.write_with_commit(conn, "session.end", principal.actor, details={"session": session})
     log.info("session ended", extra={"user_id": principal.user_id, "session": session})
     return bool(ended.jti == principal.jti)

@@ -9,6 +9,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.sql import bindparam as p
 
+from registry.accounts.credential_cache import announce_change
 from registry.db.engine import Connection, Row, statement
 from registry.db.tables import revoked_tokens, sessions, users
 
@@ -119,11 +120,13 @@ async def end_by_token(conn: Connection, jti: str) -> int | None:
 
 
 async def end_all(conn: Connection, user_id: int) -> None:
+    announce_change(conn, user_id)
     await conn.run(_END_ALL, of_user=user_id)
 
 
-async def confirm(conn: Connection, jti: str, now: datetime) -> bool:
+async def confirm(conn: Connection, user_id: int, jti: str, now: datetime) -> bool:
     """Sets when the user of a browser's session last proved who they are. Returns whether the session exists."""
+    announce_change(conn, user_id)
     return await conn.run(_CONFIRM, wanted=jti, now=now) > 0
 
 
