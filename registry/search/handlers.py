@@ -18,8 +18,8 @@ from registry.search.request import (
     PARAMETERS,
     SEARCHES,
     SUGGEST_PARAMETERS,
-    SearchRequest,
     parse_explain,
+    parse_search,
     parse_suggest,
 )
 from registry.search.search import Suggestions
@@ -32,7 +32,7 @@ async def search_packages(request: web.Request) -> web.StreamResponse:
     """Finds packages by words in their names, descriptions, keywords and authors. The best results come first. A
     result is a package with its latest version.
     """
-    wanted = replace(SearchRequest.parse(list(request.query.items())), within=visible_packages(request))
+    wanted = parse_search(list(request.query.items()), visible_packages(request))
     return encoded_response(await request.app[SEARCHER].body(wanted))
 
 

@@ -2,7 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from registry.errors import FieldError, InvalidInput
@@ -143,6 +144,25 @@ class SearchRequest:
             reader.refuse("cursor", "can't be combined with offset")
         reader.raise_errors()
         return request
+
+
+# Longer requests are rare. Not remembering them bounds the memory.
+_MAX_REMEMBERED = 200
+
+
+def parse_search(params: Sequence[tuple[str, str]], within: frozenset[str] | None) -> SearchRequest:
+    """As `SearchRequest.parse()`, for a client that may know only of the packages `within`; None means all.
+
+    Remembers recent requests, because parsing takes a third of the time of an answer from the cache.
+    """
+    is_short = sum(len(name) + len(value) for name, value in params) <= _MAX_REMEMBERED
+    request = _remembered(tuple(params)) if is_short else SearchRequest.parse(params)
+    return request if within is None else replace(request, within=within)
+
+
+@lru_cache(maxsize=4096)
+def _remembered(params: tuple[tuple[str, str], ...]) -> SearchRequest:
+    return SearchRequest.parse(params)
 
 
 def parse_suggest(params: Sequence[tuple[str, str]]) -> str:

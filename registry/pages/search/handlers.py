@@ -23,6 +23,7 @@ from registry.search.request import (
     SUGGEST_PARAMETERS,
     SearchRequest,
     parse_explain,
+    parse_search,
     parse_suggest,
 )
 from registry.web.parsing import DEFAULT_LIMIT, MAX_WINDOW
@@ -49,7 +50,7 @@ async def search_page(request: web.Request) -> web.StreamResponse:
     if not q:
         return frame.render(request, "search/start.html", title="Search", description="How to search for packages")
     params = [(name, value) for name, value in request.query.items() if name != "facets"]
-    wanted = replace(SearchRequest.parse([*params, ("facets", "true")]), within=visible_packages(request))
+    wanted = parse_search([*params, ("facets", "true")], visible_packages(request))
     app = request.app
     found = await app[SEARCHER].page(wanted)
     return frame.render(
