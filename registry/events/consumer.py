@@ -10,6 +10,7 @@ import logging
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -76,10 +77,29 @@ async def follow(
 ) -> None:
     """Handles the log for ever, starting at the saved cursor of `name`. Ends only by cancellation.
 
-    The log is the event log, unless `read` reads another one. A consumer that has caught up rests, so that it handles a
-    busy log in larger batches: for `pause` seconds, or for REST_FACTOR times the duration of its last batch (at most
-    LONGEST_REST_SECONDS) if that is longer. A failed batch is logged, counted and retried after a pause. The cursor
-    moves when a batch has succeeded. `clock` measures the duration of a batch, and `sleep` waits during the rest.
+    The log is the event log, unless `read` reads another one. A failed batch is logged, counted and retried after a
+    pause. The cursor moves when a batch has succeeded. See `lead()` for `pause`, `clock` and `sleep`.
+    """
+    step = partial(_step, db, name, handle, read)
+    await lead(db, announcements, name, step, pause=pause, clock=clock, sleep=sleep)
+
+
+async def lead(
+    db: Database,
+    announcements: Announcements,
+    name: str,
+    step: Callable[[], Awaitable[bool]],
+    *,
+    pause: float = 0.0,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+) -> None:
+    """Runs `step` again and again, in one process at a time. Ends only by cancellation.
+
+    A step handles one batch and saves the cursor of `name`. It returns True when it has caught up. The consumer then
+    rests, so that it handles a busy log in larger batches: for `pause` seconds, or for REST_FACTOR times the duration
+    of its last batch (at most LONGEST_REST_SECONDS) if that is longer. A failed step is logged, counted and repeated
+    after a pause. `clock` measures the duration of a batch, and `sleep` waits during the rest.
     """
     failed_in_a_row = 0
     ERRORS.labels(name)  # creates the series at 0, so that alerts see the first failure as an increase
@@ -92,7 +112,7 @@ async def follow(
                 with announcements.wakeups(CHANNEL) as wakeup:
                     while True:
                         began = clock()
-                        caught_up = await _step(db, name, handle, read)
+                        caught_up = await step()
                         failed_in_a_row = 0
                         if caught_up:
                             rest = min(REST_FACTOR * (clock() - began), LONGEST_REST_SECONDS)
@@ -172,7 +192,14 @@ async def _step(db: Database, name: str, handle: Callable[[Sequence[Any]], Await
         return True
     await handle(batch)
     async with db.transaction() as conn:
-        # Changes nothing when another leader has moved the cursor; the next step reads the new position.
-        await conn.run(_SAVE, consumer=name, from_seq=cursor, to_seq=batch[-1].seq)
-        conn.announce(PROGRESS, f"{name} {batch[-1].seq}")
+        await save(conn, name, cursor, batch[-1].seq)
     return len(batch) < BATCH
+
+
+async def save(conn: Connection, name: str, from_seq: int, to_seq: int) -> None:
+    """Moves the cursor of `name` and announces it.
+
+    Changes nothing when another leader has moved the cursor; the next step reads the new position.
+    """
+    await conn.run(_SAVE, consumer=name, from_seq=from_seq, to_seq=to_seq)
+    conn.announce(PROGRESS, f"{name} {to_seq}")
