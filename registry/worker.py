@@ -16,6 +16,7 @@ from registry.changes import consumer as chaining
 from registry.changes.checkpoints import Checkpoints
 from registry.changes.log import ChangeLog
 from registry.db.engine import Database, open_database
+from registry.downloads.clients import count as clients
 from registry.downloads.record import forget_batches
 from registry.events import consumer as event_consumer
 from registry.events import log as event_log
@@ -32,7 +33,8 @@ from registry.packages import sweep
 from registry.packages.cached import DOWNLOADED
 from registry.publishers import manage as publishers
 from registry.sealing import Sealer
-from registry.search import consumer, counts, visible
+from registry.search import consumer, visible
+from registry.search.counts import refresh as counts
 from registry.search.index import SearchIndex, open_search
 from registry.search.reconcile import reconcile
 from registry.settings import Settings
@@ -83,6 +85,7 @@ async def background(
         kinds.append(_periodic("store checkpoints", MINUTE, checkpoints.store_if_due))
         tasks: dict[str, Task] = {
             "index": lambda: consumer.follow(db, announcements, index),
+            "clients": lambda: clients.follow(db, announcements),
             "changes": lambda: chaining.follow(db, announcements, changes),
             "webhooks": lambda: fanout.follow(db, announcements, changes),
         }
@@ -90,6 +93,7 @@ async def background(
         kinds += Deliverer(db, sender, sealer).kinds()
         if dashboards is not None:
             kinds += _search_maintenance(settings, db, index, dashboards)
+            tasks["counts"] = lambda: counts.follow(db, announcements, index)
             tasks["dashboards"] = lambda: analytics.follow(db, announcements, dashboards, gather_seconds=gather_seconds)
         tasks["jobs"] = Runner(db, announcements, kinds).run
         async with running(tasks):
@@ -107,6 +111,7 @@ def _maintenance(settings: Settings, db: Database, storage: Storage, dashboards:
             first_after=MINUTE * 10,
         ),
         _periodic("forget answers", HOUR, lambda: sweep.forget_answers(db)),
+        clients.estimates(db),
         _periodic("forget batches", HOUR * 6, lambda: forget_batches(db)),
         _periodic("purge password failures", HOUR, lambda: attempt.purge(db)),
         _periodic("purge revoked tokens", HOUR, lambda: administer.purge_expired(db)),
@@ -133,7 +138,7 @@ def _search_maintenance(settings: Settings, db: Database, index: SearchIndex, da
         ),
         _periodic("sample lags", MINUTE, lambda: analytics.sample_lags(db, dashboards), first_after=MINUTE),
         _periodic("sample webhooks", MINUTE, lambda: analytics.sample_webhooks(db, dashboards), first_after=MINUTE),
-        _periodic("refresh downloads", MINUTE * 10, lambda: counts.refresh_downloads(db, index), first_after=MINUTE),
+        _periodic("refresh downloads", HOUR * 6, lambda: counts.refresh_all(db, index), first_after=MINUTE),
         _periodic("reconcile", HOUR * 24, lambda: reconcile(db, index), first_after=HOUR),
     ]
 

@@ -17,11 +17,14 @@ from registry.events import log as event_log
 from registry.events.announcements import Announcements
 from registry.events.consumer import BATCH, Reader
 from registry.events.log import VERSION_PUBLISHED, Event
+from registry.search.counts import refresh as counts
 from registry.webhooks import store as webhooks
 
 log = logging.getLogger(__name__)
 
 CONSUMERS = (DOWNLOADS, EVENTS)
+# The consumers that follow the downloads. All others follow the event log.
+OF_DOWNLOADS = (DOWNLOADS, consumer.CLIENTS, counts.CONSUMER)
 # Dashboards may be some seconds behind. Larger bulks cost Elasticsearch less.
 GATHER_SECONDS = 5.0
 # The limit of 100 years keeps the first day of the retention within Python's dates.
@@ -71,7 +74,7 @@ async def _write(db: Database, index: AnalyticsIndex, batch: Sequence[Document])
 async def lags(conn: Connection) -> list[tuple[str, int, float]]:
     """(consumer, number of entries it has not handled, age of the oldest in seconds) of every known consumer."""
     return [
-        (DOWNLOADS, *await downloads.lag(conn, DOWNLOADS)) if name == DOWNLOADS else (name, behind, seconds)
+        (name, *await downloads.lag(conn, name)) if name in OF_DOWNLOADS else (name, behind, seconds)
         for name, behind, seconds in await event_log.lags(conn)
     ]
 

@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 ERRORS = Counter("registry_consumer_errors_total", "Batches a consumer failed to handle", ["consumer"])
 
+CLIENTS = "clients"
+"""The consumer that counts the clients of downloads."""
+
 PROGRESS = "registry_consumers"
 """Announces "NAME SEQ" when a consumer has saved its cursor."""
 

@@ -22,9 +22,9 @@ MAX_FIELD = 500
 MAX_KEYWORD = 256
 MAX_KEYWORDS = 100
 
-# Popularity is relative to the downloads of the most downloaded package, or to this number if it has fewer.
-LEAST_MAX_DOWNLOADS = 1_000
-LEAST_MAX_POPULARITY = math.log1p(LEAST_MAX_DOWNLOADS)
+# Popularity is relative to the clients of the package that has most, or to this number if it has fewer.
+LEAST_MAX_CLIENTS = 1_000
+LEAST_MAX_POPULARITY = math.log1p(LEAST_MAX_CLIENTS)
 
 _QUALITY = {"readme": 0.3, "license": 0.2, "repository": 0.2, "keywords": 0.15, "homepage": 0.15}
 
@@ -40,9 +40,9 @@ def version_id(name: str, version: str) -> str:
 def document(row: Row) -> Document:
     """The document of a row of store.py: a package with its latest version, or a single version.
 
-    Texts are in normal form; `published` has those that were published in another form, for the answers.
-    `popularity` is log1p of the package's downloads. A search divides it by the highest popularity, so documents stay
-    valid when the maximum grows. `quality` is the share of the expected metadata that is present, from 0 to 1.
+    Texts are in normal form; `published` has those that were published in another form, for the answers. A search
+    divides `popularity` by the highest popularity, so documents stay valid when the maximum grows. `quality` is the share
+    of the expected metadata that is present, from 0 to 1.
     """
     shown = {
         "description": row.description[:MAX_DESCRIPTION],
@@ -70,7 +70,7 @@ def document(row: Row) -> Document:
         "deprecation": _deprecation(row),
         "readme": normal_form(row.readme[:MAX_README]),
         "downloads": row.downloads,
-        "popularity": math.log1p(row.package_downloads),
+        "popularity": popularity(row.clients),
         "quality": quality(row),
         "published_at": timestamp(row.published_at),
         "created_at": timestamp(row.created_at),
@@ -81,6 +81,11 @@ def document(row: Row) -> Document:
 def _deprecation(row: Row) -> Document | None:
     found = deprecation_of(row)
     return None if found is None else {**found, "at": timestamp(found["at"])}
+
+
+def popularity(clients: float) -> float:
+    """The popularity of a package with so many clients, weighted by age: see store.CLIENTS."""
+    return math.log1p(clients)
 
 
 def quality(row: Row) -> float:

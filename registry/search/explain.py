@@ -25,6 +25,12 @@ class Part(TypedDict):
     worth: float
 
 
+class Factor(Part):
+    """`because` says in words what the value was made of."""
+
+    because: str
+
+
 class Evidence(TypedDict):
     """The strongest kind of evidence counts in full, the others by a fifth. The parts of one kind are added up."""
 
@@ -49,7 +55,7 @@ class Explanation(TypedDict):
     rank: float
     tier: Literal["exact", "compact", "text", "none"]
     evidence: list[Evidence]
-    factors: list[Part]
+    factors: list[Factor]
     demotion: float
     unmatched: list[str]
 
@@ -155,11 +161,7 @@ def _found(
     tier: Literal["exact", "compact", "text"] = "text"
     if "exact" in matched or "compact" in matched:
         tier = "exact" if "exact" in matched else "compact"
-    factors: list[Part] = [
-        {"part": "popularity", "worth": round(query.POPULARITY * (document["popularity"] / max_popularity) ** 2, 3)},
-        {"part": "quality", "worth": round(query.QUALITY * document["quality"], 3)},
-        {"part": "freshness", "worth": round(query.FRESHNESS * _freshness(document["published_at"]), 3)},
-    ]
+    factors = _factors(document, max_popularity)
     main_reason = "its popularity, as the query has no words"
     if request.terms.text:
         strongest = max(evidence, key=lambda each: sum(part["worth"] for part in each["parts"]), default=None)
@@ -180,6 +182,32 @@ def _found(
         "demotion": query.DEPRECATED_FACTOR if document["deprecated"] else 1.0,
         "unmatched": [],
     }
+
+
+def _factors(document: Document, max_popularity: float) -> list[Factor]:
+    """The parts by which the evidence is multiplied. Their sum plus 1 is the multiplier."""
+    clients, downloads = math.expm1(document["popularity"]), document["downloads"]
+    return [
+        {
+            "part": "popularity",
+            "worth": round(query.POPULARITY * (document["popularity"] / max_popularity) ** 2, 3),
+            "because": (
+                f"Its {downloads:,} downloads of all time came from clients that count as {clients:,.1f}. Only clients "
+                "matter here: the different addresses of each day of the last year, without mirrors and bots. "
+                f"A day counts half as much every {store.HALF_LIFE} days."
+            ),
+        },
+        {
+            "part": "quality",
+            "worth": round(query.QUALITY * document["quality"], 3),
+            "because": "The share of README, licence, repository, keywords and homepage that it has.",
+        },
+        {
+            "part": "freshness",
+            "worth": round(query.FRESHNESS * _freshness(document["published_at"]), 3),
+            "because": f"Its latest version was published on {document['published_at'][:10]}.",
+        },
+    ]
 
 
 def _absent(

@@ -36,7 +36,7 @@ _FACET_FIELDS = {"author": "author", "license": "license", "keyword": "keywords.
 
 
 def build(request: SearchRequest, max_popularity: float) -> Body:
-    """The body of the search. `max_popularity` is log1p of the downloads of the most downloaded package.
+    """The body of the search. `max_popularity` is the highest `popularity` of a package.
 
     By relevance it has no `sort`: send it with order.py.
     """

@@ -13,6 +13,7 @@ from registry.errors import SearchUnavailable
 from registry.events import log as event_log
 from registry.events.locks import held
 from registry.search import store
+from registry.search.counts import refresh as counts
 from registry.search.documents import PACKAGES, VERSIONS
 from registry.search.index import SearchIndex
 from registry.search.indexing import CONSUMER, index_events, package_writes, version_writes, write
@@ -62,12 +63,14 @@ async def rollback(db: Database, index: SearchIndex) -> None:
     async with held(db, *LOCK), _building(index):
         seq = await index.revive_previous()
         await _replace(db, index, seq)
+    await counts.refresh_all(db, index)
     log.warning("search index rolled back", extra={"from_seq": seq})
 
 
 async def _rebuild(db: Database, index: SearchIndex, progress: Progress | None) -> None:
     async with db.read() as conn:
         seq = await event_log.last_seq(conn)
+        counted = await event_log.position(conn, counts.CONSUMER)
     async with _building(index):
         await index.create_generation()
         failed = {kind: await _fill(db, index, kind, progress) for kind in _SOURCES}
@@ -75,6 +78,8 @@ async def _rebuild(db: Database, index: SearchIndex, progress: Progress | None) 
         await index.merge_building()
         await _check(db, index, seq, failed)
         await _replace(db, index, seq)
+    # A document may have been read before a download and written after the consumer had updated its count.
+    await counts.refresh_since(db, index, counted)
     log.info("search index rebuilt", extra={"seq": seq})
 
 

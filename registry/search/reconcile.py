@@ -1,7 +1,7 @@
 """Compares PostgreSQL with both indices, page by page, and repairs differences.
 
 The consumer of the event log keeps the indices complete. Differences have other causes: an index that was restored or
-edited by hand, or a bug. Download counts are compared by `download_step`, because counts.py updates them only by steps.
+edited by hand, or a bug. Download counts are compared by `download_step`, because counts/ updates large ones by steps.
 After a restore of PostgreSQL from an older backup, the seqs of documents are too high for a repair. Rebuild then.
 """
 
@@ -78,7 +78,7 @@ async def differences(
 ) -> AsyncIterator[tuple[str, str]]:
     """Yields (missing, outdated, surplus or drifted; document) for what reconcile() would repair, and changes nothing.
 
-    Leaves out drifted counts of packages downloaded since yesterday: counts.py will update them. Raises
+    Leaves out drifted counts of packages downloaded since yesterday: counts/ will update them. Raises
     SearchUnavailable, DatabaseUnavailable.
     """
     async for kind, suspects in _suspects(db, index):

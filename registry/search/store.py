@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql import bindparam as p
 
 from registry.db.engine import Connection, Row, json, statement, together
-from registry.db.tables import download_days, events, index_failures, package_versions, packages
+from registry.db.tables import download_days, events, index_failures, package_clients, package_versions, packages
 from registry.packages.status.store import DEPRECATION, NOT_QUARANTINED
 from registry.search.documents import MAX_README, PACKAGES
 
@@ -19,6 +19,21 @@ def _indexed(readme: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
     """The part of a README that is indexed. A whole one may take 512 KiB, and hundreds of rows are read at once."""
     return sa.func.left(readme, MAX_README, type_=sa.Text)
 
+
+# The clients that downloaded a package, each counted once a day, with a weight that halves every HALF_LIFE days. Days
+# older than a year count nothing.
+HALF_LIFE = 90
+YEAR = 365
+_age = sa.func.greatest(sa.text("(now() AT TIME ZONE 'UTC')::date") - package_clients.c.day, 0)
+_weight = sa.func.power(sa.literal(0.5, sa.Double), _age / sa.literal(float(HALF_LIFE), sa.Double))
+CLIENTS = (
+    sa.select(sa.func.coalesce(sa.func.sum(package_clients.c.clients * _weight), 0.0))
+    .where(
+        package_clients.c.package_id == packages.c.id,
+        package_clients.c.day > sa.text(f"(now() AT TIME ZONE 'UTC')::date - {YEAR}"),
+    )
+    .scalar_subquery()
+)
 
 _latest = package_versions.alias("latest")
 _sibling = package_versions.alias("sibling")
@@ -54,7 +69,7 @@ _PACKAGE = (
         _indexed(_latest.c.readme).label("readme"),
         packages.c.keywords,
         packages.c.download_count.label("downloads"),
-        packages.c.download_count.label("package_downloads"),
+        CLIENTS.label("clients"),
         _latest.c.published_at,
         packages.c.created_at,
         packages.c.updated_at,
@@ -81,7 +96,7 @@ _VERSION = (
         _indexed(package_versions.c.readme).label("readme"),
         package_versions.c.keywords_json.label("keywords"),
         package_versions.c.download_count.label("downloads"),
-        packages.c.download_count.label("package_downloads"),
+        CLIENTS.label("clients"),
         package_versions.c.published_at,
         package_versions.c.published_at.label("created_at"),
         package_versions.c.published_at.label("updated_at"),
@@ -132,23 +147,6 @@ _VERSIONS_OF = statement(
     .limit(p("count"))
 )
 _VERSION_COUNT = statement(sa.select(sa.func.count()).select_from(_VERSION.subquery()))
-_DOWNLOADED = statement(
-    sa.select(packages.c.name, package_versions.c.version)
-    .join(package_versions, package_versions.c.package_id == packages.c.id)
-    .where(
-        _LIVE,
-        package_versions.c.id.in_(
-            sa.select(download_days.c.package_version_id).where(
-                download_days.c.day >= sa.func.current_date() - p("days", type_=sa.Integer)
-            )
-        ),
-        sa.tuple_(packages.c.name, package_versions.c.version)
-        > sa.tuple_(p("after_name", type_=sa.Text), p("after_version", type_=sa.Text)),
-    )
-    .order_by(packages.c.name, package_versions.c.version)
-    .limit(p("count"))
-)
-
 _DOWNLOADED_LATELY = statement(
     sa.select(packages.c.name).where(
         packages.c.name == sa.any_(sa.cast(p("names"), _TEXTS)),
@@ -248,14 +246,6 @@ async def versions_of(conn: Connection, package_id: int, after: int, count: int)
 async def counts(conn: Connection) -> tuple[int, int]:
     """The numbers of (packages, versions) that the indices should hold."""
     return int(await conn.value(_PACKAGE_COUNT)), int(await conn.value(_VERSION_COUNT))
-
-
-async def downloaded_versions(
-    conn: Connection, *, days: int, after: tuple[str, str], count: int
-) -> list[tuple[str, str]]:
-    """Up to `count` (name, version) downloaded in the last `days` days, above `after` in their order."""
-    rows = await conn.all(_DOWNLOADED, days=days, after_name=after[0], after_version=after[1], count=count)
-    return [(row.name, row.version) for row in rows]
 
 
 async def downloaded_lately(conn: Connection, names: Iterable[str]) -> set[str]:

@@ -10,7 +10,7 @@ import pytest
 from registry.devstack.elasticsearch import Elasticsearch
 from registry.elastic import open_client
 from registry.keys import DB, SETTINGS
-from registry.search.counts import refresh_downloads
+from registry.search.counts.refresh import refresh_all
 from registry.search.index import open_search
 from registry.search.reconcile import reconcile
 from registry.settings import Settings
@@ -133,6 +133,6 @@ async def test_publishes_and_downloads_never_notice_and_afterwards_all_is_found(
     }
     assert await counted(registry) == 4
     async with open_search(registry.app[SETTINGS].search) as index:
-        await refresh_downloads(registry.app[DB], index)  # by itself only every few minutes
+        await refresh_all(registry.app[DB], index)  # at once
         found = await reconcile(registry.app[DB], index)
     assert not any(found.values()), found

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from registry.db.engine import Database, Statement
 from registry.events import log as event_log
-from registry.search.counts import refresh_downloads
+from registry.search.counts.refresh import refresh_all
 from registry.search.index import open_search
 from registry.search.indexing import CONSUMER
 from registry.search.reconcile import reconcile
@@ -149,8 +149,8 @@ async def _check_index(load: Load, db: Database) -> None:
 async def index_differences(db: Database, environ: Mapping[str, str]) -> dict[str, int]:
     """How many documents are not as PostgreSQL has them, by kind; empty when none is."""
     async with open_search(Settings.read(environ).search) as index:
-        # Counts come into the index only every few minutes.
-        await refresh_downloads(db, index)
+        # Counts come into the index some seconds later.
+        await refresh_all(db, index)
         found = await reconcile(db, index)
     return {what: count for what, count in found.items() if count}
 

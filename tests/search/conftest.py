@@ -90,6 +90,13 @@ _COUNT_VERSIONS = statement(
     .where(package_versions.c.package_id == sa.bindparam("of"))
     .values(download_count=sa.bindparam("count"))
 )
+_SET_CLIENTS = statement(
+    sa.text("""
+    INSERT INTO package_clients (package_id, day, clients)
+    SELECT id, (now() AT TIME ZONE 'UTC')::date - :age, :clients FROM packages WHERE name = :of
+    ON CONFLICT (package_id, day) DO UPDATE SET clients = excluded.clients
+    """)
+)
 _FIND = statement(sa.select(packages.c.id).where(packages.c.name == sa.bindparam("of")))
 _VERSION = statement(
     sa.select(package_versions.c.id).where(
@@ -127,7 +134,7 @@ class Shelf:
         return Searcher(self.db, self.index, self.announcements, AnswerCache(self.announcements))
 
     async def publish(self, name: str, version: str = "1.0.0", *, downloads: int = 0, **fields: Any) -> int:
-        """Adds a version. Returns the seq of its event."""
+        """Adds a version. Returns the seq of its event. Each of the downloads is from a client of its own, today."""
         parsed = versions.parse(version)
         texts = dict.fromkeys(("author", "license", "homepage", "repository", "readme"), "")
         async with self.db.transaction() as conn:
@@ -161,6 +168,7 @@ class Shelf:
             if downloads:
                 await conn.run(_COUNT, of=name, count=downloads)
                 await conn.run(_COUNT_VERSIONS, of=package, count=downloads)
+                await conn.run(_SET_CLIENTS, of=name, clients=downloads, age=0)
             return await self._append(conn, VERSION_PUBLISHED, package, name, version)
 
     async def delete(self, name: str, version: str) -> int:
@@ -200,10 +208,16 @@ class Shelf:
         )
 
     async def downloaded(self, name: str, downloads: int) -> None:
-        """Sets the download count of a package and adds a download of today."""
+        """Sets the download count of a package, with as many clients, and adds a download of today."""
         async with self.db.transaction() as conn:
             await conn.run(_COUNT, of=name, count=downloads)
             await conn.run(_DOWNLOADED_TODAY, of=name)
+        await self.clients(name, downloads)
+
+    async def clients(self, name: str, clients: int, *, age: int = 0) -> None:
+        """Sets how many clients downloaded the package `age` days ago."""
+        async with self.db.transaction() as conn:
+            await conn.run(_SET_CLIENTS, of=name, clients=clients, age=age)
 
     async def drain(self, most: int = 10_000) -> None:
         """Indexes up to `most` new events and saves the cursor, as the consumer does."""
@@ -211,9 +225,13 @@ class Shelf:
             events = await event_log.read_after(conn, await event_log.position(conn, CONSUMER), most)
         if events:
             await handler(self.db, self.index)(events)
-            async with self.db.transaction() as conn:
-                await conn.run(_SAVE, name=CONSUMER, seq=events[-1].seq)
-                conn.announce(PROGRESS, f"{CONSUMER} {events[-1].seq}")
+            await self.save_cursor(events[-1].seq)
+
+    async def save_cursor(self, seq: int) -> None:
+        """Saves the cursor of the search consumer."""
+        async with self.db.transaction() as conn:
+            await conn.run(_SAVE, name=CONSUMER, seq=seq)
+            conn.announce(PROGRESS, f"{CONSUMER} {seq}")
 
     async def find(self, q: str, **params: Any) -> Any:
         """The page of a search with the query parameters `params`."""

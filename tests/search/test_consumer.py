@@ -12,7 +12,6 @@ from registry.events import consumer as event_consumer
 from registry.events import log as event_log
 from registry.events.announcements import Announcements
 from registry.search import consumer, indexing
-from registry.search.counts import refresh_downloads
 from registry.search.documents import PACKAGES, VERSIONS
 from registry.search.index import KINDS, SearchIndex
 from registry.search.rebuild import rebuild
@@ -307,16 +306,3 @@ async def test_the_consumer_survives_errors_while_it_checks_the_index(
         async with asyncio.timeout(30):
             while (await shelf.find("first", min_seq=seq))["total"] == 0:
                 await asyncio.sleep(0.1)
-
-
-async def test_only_large_changes_of_counts_are_indexed(shelf: Shelf, written: list[Write]) -> None:
-    for name, downloads in (("grown", 10), ("still", 1000)):
-        await shelf.publish(name, downloads=downloads)
-    await shelf.drain()
-    for name, downloads in (("grown", 500), ("still", 1001)):
-        await shelf.downloaded(name, downloads)
-    written.clear()
-    assert await refresh_downloads(shelf.db, shelf.index) == 1
-    assert [(w.kind, w.id) for w in written] == [(PACKAGES, "grown")]
-    await shelf.index.refresh()
-    assert (await shelf.find("grown"))["results"][0]["downloads"] == 500

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from registry.analytics.documents import DOWNLOADS
+from registry.analytics.consumer import OF_DOWNLOADS
 from registry.db.engine import Connection, Row, statement
 from registry.doctor.check import Found
 from registry.doctor.store import first_of, found
@@ -94,11 +94,12 @@ _ROWS_LOST = first_of("""
         SELECT FROM package_versions v WHERE v.package_id = e.package_id AND v.version = e.version
     )
 """)
+_OF_DOWNLOADS = ", ".join(f"'{name}'" for name in OF_DOWNLOADS)
 # The last value of the sequence is the end of the downloads' log, even if the newest rows were removed.
 _CURSORS = statement(
     sa.text(f"""
     SELECT name, seq, last FROM consumers CROSS JOIN LATERAL (
-        SELECT CASE name WHEN '{DOWNLOADS}' THEN (SELECT last_value FROM downloads_id_seq)
+        SELECT CASE WHEN name IN ({_OF_DOWNLOADS}) THEN (SELECT last_value FROM downloads_id_seq)
                          ELSE (SELECT coalesce(max(seq), 0) FROM events) END AS last
     ) AS l WHERE seq > last ORDER BY name
     """)

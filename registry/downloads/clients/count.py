@@ -12,10 +12,10 @@ from registry.db.engine import Database
 from registry.downloads.clients import store
 from registry.events import consumer
 from registry.events.announcements import Announcements
+from registry.events.consumer import CLIENTS
 from registry.jobs import queue
 from registry.jobs.queue import Job, Kind
 
-CONSUMER = "clients"
 # The number of downloads that one transaction counts. Many downloads by one client cost as little as a single one.
 WINDOW = 20_000
 PAUSE_SECONDS = 0.5
@@ -27,7 +27,7 @@ ESTIMATED_AT_ONCE = 2_000
 
 async def follow(db: Database, announcements: Announcements, *, pause: float = PAUSE_SECONDS) -> None:
     """Counts the clients of all downloads. Ends only by cancellation."""
-    await consumer.lead(db, announcements, CONSUMER, partial(count_window, db), pause=pause)
+    await consumer.lead(db, announcements, CLIENTS, partial(count_window, db), pause=pause)
 
 
 async def count_window(db: Database, *, window: int = WINDOW) -> bool:
@@ -36,15 +36,15 @@ async def count_window(db: Database, *, window: int = WINDOW) -> bool:
     The cursor must exist.
     """
     async with db.read() as conn:
-        position = await store.position(conn, CONSUMER)
+        position = await store.position(conn, CLIENTS)
     if position.seq >= position.last:
         return True
     async with db.transaction() as conn:
-        after = await store.lock_position(conn, CONSUMER)
+        after = await store.lock_position(conn, CLIENTS)
         until, found = await store.end_of_window(conn, after, window)
         if found:
             await store.count(conn, after, until)
-            await consumer.save(conn, CONSUMER, after, until)
+            await consumer.save(conn, CLIENTS, after, until)
     return found < window
 
 

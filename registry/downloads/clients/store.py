@@ -104,7 +104,7 @@ async def lock_position(conn: Connection, consumer: str) -> int:
 
 async def end_of_window(conn: Connection, after: int, count: int) -> tuple[int, int]:
     """(the last id, the number) of up to `count` downloads with an id above `after`. (`after`, 0) if there are none."""
-    last, found = await conn.one(_END, after=after, count=count)
+    [(last, found)] = await conn.all(_END, after=after, count=count)
     return int(last or after), int(found)
 
 
