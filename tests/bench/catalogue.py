@@ -8,8 +8,9 @@ REGISTRY_DATA_DIR, else on REGISTRY_DB_URL, REGISTRY_ES_URL and the storage of t
 Rows go straight into PostgreSQL: one version 1.0.0 a package, its event, and its downloads as counted on one day two
 months ago, so that every total is the sum of the days, while neither week nor month tells of downloads that weren't;
 there is no row per download. Each download is by a client of its own, today, so that popularity is made of all of them.
-The search cursor moves along with the events, since the index is rebuilt in the end. kept as they are in the file: one that publishing would refuse is found by searching, and can't be read by its address.
-Packages that exist stay as they are. All versions share one blob, so deleting one of them sweeps it for all.
+The search cursor moves along with the events, since the index is rebuilt in the end. Names are kept as they are in the
+file: one that publishing would refuse is found by searching, and can't be read by its address. Packages that exist stay
+as they are. All versions share one blob, so deleting one of them sweeps it for all.
 """
 
 import argparse

@@ -17,9 +17,11 @@ from registry.analytics import consumer as analytics
 from registry.db.engine import Database, Statement
 from registry.doctor.check import Registry
 from registry.doctor.examine import opened
+from registry.downloads.clients import count as clients
 from registry.events.announcements import Announcements
 from registry.keys import DB
 from registry.search import consumer
+from registry.search.counts import refresh as counts
 from registry.server import serving
 from registry.settings import Settings
 from registry.tasks import running
@@ -30,10 +32,11 @@ from tests.conftest import ITERATIONS, SECRET, prompt_background
 
 _BEHIND = Statement(
     """
-    SELECT count(*) FROM (VALUES ('search'), ('registry-events'), ('registry-downloads')) AS n (name)
+    SELECT count(*) FROM (VALUES ('search', false), ('registry-events', false), ('registry-downloads', true),
+                                  ('clients', true), ('counts', true)) AS n (name, follows_downloads)
     LEFT JOIN consumers c USING (name)
-    WHERE coalesce(c.seq, 0) < CASE name WHEN 'registry-downloads' THEN (SELECT max(id) FROM downloads)
-                                         ELSE (SELECT max(seq) FROM events) END
+    WHERE coalesce(c.seq, 0) < CASE WHEN follows_downloads THEN (SELECT max(id) FROM downloads)
+                                    ELSE (SELECT max(seq) FROM events) END
     """,
     {},
 )
@@ -79,6 +82,8 @@ async def catch_up(registry: Registry) -> None:
         "announcements": hub.listen,
         "dashboards": partial(analytics.follow, registry.db, hub, registry.dashboards, gather_seconds=0.05),
         "index": partial(consumer.follow, registry.db, hub, registry.index),
+        "clients": partial(clients.follow, registry.db, hub),
+        "counts": partial(counts.follow, registry.db, hub, registry.index),
     }
     async with running(tasks):
         await _caught_up(registry.db)

@@ -265,6 +265,14 @@ MISCOUNTED: Round = {
         ),
         {"packages by day": 4},
     ),
+    "the clients of days": (
+        statement(
+            "UPDATE package_clients SET clients = clients + 1",
+            "INSERT INTO package_clients (package_id, day, clients) SELECT id, current_date - 1, 5 FROM packages "
+            "WHERE name = 'gamma'",
+        ),
+        {"clients by day": 3},
+    ),
     "the numbers of packages and versions": (
         statement(
             "UPDATE totals SET packages = packages + 300, versions = versions - 300 WHERE slot = 7",
@@ -281,7 +289,7 @@ STARTED_OVER: Round = {
     "the search indices": (lose_the_index, {"search indices": 1}),
     "a consumer beyond its log": (
         statement("UPDATE consumers SET seq = seq + 1000"),
-        {"cursors": 5},
+        {"cursors": 7},
     ),
 }
 

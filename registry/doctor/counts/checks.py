@@ -1,5 +1,6 @@
 """Checks all counters: downloads per day, version, package and registry, and the totals of packages and versions."""
 
+from collections.abc import Awaitable, Callable
 from datetime import date
 
 from registry.analytics.consumer import oldest_month
@@ -21,15 +22,27 @@ async def _months(registry: Registry, conn: Connection) -> list[date]:
     return [month for month in await downloads.months(conn) if month >= oldest]
 
 
-async def _days(registry: Registry) -> Found:
-    found = Found()
-    async with registry.db.read() as conn:
-        for month in await _months(registry, conn):
-            registry.progress(f"downloads by day {month:%Y-%m}")
-            of_month = await store.days(conn, month)
-            found.count += of_month.count
-            found.examples = [*found.examples, *of_month.examples][:EXAMPLES]
-    return found
+def _by_month(
+    what: str, find: Callable[[Connection, date], Awaitable[Found]]
+) -> Callable[[Registry], Awaitable[Found]]:
+    """A check that calls `find` for each month."""
+
+    async def check(registry: Registry) -> Found:
+        found = Found()
+        async with registry.db.read() as conn:
+            for month in await _months(registry, conn):
+                registry.progress(f"{what} {month:%Y-%m}")
+                of_month = await find(conn, month)
+                found.count += of_month.count
+                found.examples = [*found.examples, *of_month.examples][:EXAMPLES]
+        return found
+
+    return check
+
+
+async def _recount_clients(registry: Registry) -> None:
+    async with registry.db.transaction() as conn:
+        await store.mend_clients(conn, await _months(registry, conn))
 
 
 async def _recount(registry: Registry) -> None:
@@ -42,7 +55,7 @@ CHECKS = (
         "downloads by day",
         "the daily counts of each version match its single downloads",
         _REMEDY,
-        _days,
+        _by_month("downloads by day", store.days),
         _recount,
     ),
     Check(
@@ -58,6 +71,13 @@ CHECKS = (
         "set them to the sums",
         reading(store.package_days),
         writing(store.mend_package_days),
+    ),
+    Check(
+        "clients by day",
+        "the number of clients of each package and day matches the single downloads",
+        "count again from single downloads",
+        _by_month("clients by day", store.clients_of_days),
+        _recount_clients,
     ),
     Check(
         "version counts",

@@ -9,6 +9,8 @@ from registry.db.engine import Connection, Statement, statement
 from registry.doctor.check import Found
 from registry.doctor.store import first_of, found
 from registry.downloads import store as downloads
+from registry.downloads.clients import store as clients
+from registry.events.consumer import CLIENTS
 
 # The number of slots that the triggers in registry/db/migrations use.
 _SLOTS = 64
@@ -126,6 +128,39 @@ _MEND_PACKAGE_DAYS = statement(
     """)
 )
 
+# The consumer that counts clients may be behind, so only downloads up to its cursor are compared.
+_CLIENTS_COUNTED = f"""
+    SELECT v.package_id, (d.downloaded_at AT TIME ZONE 'UTC')::date AS day, count(DISTINCT {clients.CLIENT}) AS clients
+    FROM downloads d JOIN package_versions v ON v.id = d.package_version_id
+    WHERE d.downloaded_at >= CAST(:first AS date) AND d.downloaded_at < CAST(:after AS date) AND {clients.COUNTED}
+      AND d.id <= (SELECT seq FROM consumers WHERE name = '{CLIENTS}')
+    GROUP BY 1, 2
+"""
+_CLIENTS_DIFFERING = f"""
+    SELECT package_id, day, coalesce(k.clients, 0) AS kept, coalesce(c.clients, 0) AS clients
+    FROM ({_CLIENTS_COUNTED}) AS c
+    FULL JOIN (
+        SELECT * FROM package_clients
+        WHERE day >= CAST(:first AS date) AND day < CAST(:after AS date) AND NOT is_estimate
+    ) AS k USING (package_id, day)
+    WHERE k.clients IS DISTINCT FROM c.clients
+"""
+_CLIENTS_FOUND = first_of(f"""
+    SELECT p.name || ' on ' || d.day || ': ' || d.kept || ' instead of ' || d.clients AS what
+    FROM ({_CLIENTS_DIFFERING}) AS d JOIN packages AS p ON p.id = d.package_id
+""")
+_MEND_CLIENTS = statement(
+    sa.text(f"""
+    WITH differing AS ({_CLIENTS_DIFFERING}), removed AS (
+        DELETE FROM package_clients AS k USING differing AS d
+        WHERE k.package_id = d.package_id AND k.day = d.day AND d.clients = 0
+    )
+    INSERT INTO package_clients (package_id, day, clients)
+    SELECT package_id, day, clients FROM differing WHERE clients > 0
+    ON CONFLICT (package_id, day) DO UPDATE SET clients = excluded.clients, is_estimate = false
+    """)
+)
+
 # Triggers update the totals in the transaction that changes a row, so one snapshot sees rows and totals in agreement.
 _TOTALS = """
     SELECT (SELECT count(*) FROM packages WHERE latest_version_id IS NOT NULL) AS packages,
@@ -184,6 +219,18 @@ async def mend_package_days(conn: Connection) -> None:
     """Sets the daily counts of packages to their sums. No downloads are committed meanwhile."""
     await downloads.lock(conn)
     await conn.run(_MEND_PACKAGE_DAYS)
+
+
+async def clients_of_days(conn: Connection, month: date) -> Found:
+    """Numbers of clients that differ from the single downloads of a month, given by its first day."""
+    return await found(conn, _CLIENTS_FOUND, first=month, after=downloads.next_month(month))
+
+
+async def mend_clients(conn: Connection, months: Sequence[date]) -> None:
+    """Counts the clients of `months` again. No clients are counted meanwhile."""
+    await clients.lock_position(conn, CLIENTS)
+    for month in months:
+        await conn.run(_MEND_CLIENTS, first=month, after=downloads.next_month(month))
 
 
 async def recount(conn: Connection, months: Sequence[date]) -> None:

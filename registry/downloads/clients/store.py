@@ -22,12 +22,13 @@ CLIENTS_OF_A_NETWORK = 10
 ESTIMATED_AT_MOST = 50
 YEAR = 365
 
-_CLIENT = f"""
+# The client of the row `d` of downloads, and the condition that it counts.
+CLIENT = f"""
     coalesce(d.address_key, hashtextextended(
         coalesce(host(d.ip_address), '') || ' ' || mod(abs(hashtext(d.client_hash)::bigint), {CLIENTS_OF_A_NETWORK}), 0
     ))
 """
-_COUNTED = f"d.kind NOT IN ('{MIRROR}', '{BOT}')"
+COUNTED = f"d.kind NOT IN ('{MIRROR}', '{BOT}')"
 _POSITION = statement(
     sa.select(consumers.c.seq, sa.literal_column("(SELECT last_value FROM downloads_id_seq)").label("last")).where(
         consumers.c.name == p("consumer")
@@ -49,18 +50,18 @@ _FORGET = statement(sa.delete(day_clients).where(day_clients.c.day < p("oldest")
 _COUNT = statement(
     sa.text(f"""
     WITH arrived AS (
-        SELECT DISTINCT v.package_id, (d.downloaded_at AT TIME ZONE 'UTC')::date AS day, {_CLIENT} AS client
+        SELECT DISTINCT v.package_id, (d.downloaded_at AT TIME ZONE 'UTC')::date AS day, {CLIENT} AS client
         FROM downloads AS d JOIN package_versions AS v ON v.id = d.package_version_id
-        WHERE d.id > :after AND d.id <= :until AND {_COUNTED}
+        WHERE d.id > :after AND d.id <= :until AND {COUNTED}
     ), added AS (
         INSERT INTO day_clients (day, package_id, client)
         SELECT day, package_id, client FROM arrived WHERE day >= :oldest ORDER BY 1, 2, 3
         ON CONFLICT DO NOTHING RETURNING day, package_id
     ), late AS (
-        SELECT v.package_id, l.day, count(DISTINCT {_CLIENT}) AS clients
+        SELECT v.package_id, l.day, count(DISTINCT {CLIENT}) AS clients
         FROM (SELECT DISTINCT package_id, day FROM arrived WHERE day < :oldest) AS l
         JOIN package_versions AS v ON v.package_id = l.package_id
-        JOIN downloads AS d ON d.package_version_id = v.id AND d.id <= :until AND {_COUNTED}
+        JOIN downloads AS d ON d.package_version_id = v.id AND d.id <= :until AND {COUNTED}
             AND d.downloaded_at >= l.day::timestamp AT TIME ZONE 'UTC'
             AND d.downloaded_at < (l.day + 1)::timestamp AT TIME ZONE 'UTC'
         GROUP BY v.package_id, l.day
@@ -99,7 +100,7 @@ async def position(conn: Connection, consumer: str) -> Row:
 
 async def lock_position(conn: Connection, consumer: str) -> int:
     """The last download that `consumer` has counted. Another process that asks waits until this transaction ends."""
-    return int(await conn.value(_LOCK, consumer=consumer))
+    return int(await conn.value(_LOCK, consumer=consumer) or 0)
 
 
 async def end_of_window(conn: Connection, after: int, count: int) -> tuple[int, int]:

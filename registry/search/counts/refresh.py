@@ -180,9 +180,9 @@ def is_outdated(document: Mapping[str, Any], row: Row, *, of_package: bool = Fal
     Any change of the downloads is enough for a package with fewer than EXACT_BELOW. Otherwise they must be in another
     `download_step`, or popularity must differ by POPULARITY_STEP.
     """
-    if abs(document["popularity"] - popularity(row.clients)) >= POPULARITY_STEP:
+    if abs(document.get("popularity", 0.0) - popularity(row.clients)) >= POPULARITY_STEP:
         return True
     downloads = row.package_downloads if of_package else row.downloads
     if row.package_downloads < EXACT_BELOW:
-        return bool(document["downloads"] != downloads)
-    return download_step(document["downloads"]) != download_step(downloads)
+        return bool(document.get("downloads", 0) != downloads)
+    return download_step(document.get("downloads", 0)) != download_step(downloads)
