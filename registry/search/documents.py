@@ -41,8 +41,8 @@ def document(row: Row) -> Document:
     """The document of a row of store.py: a package with its latest version, or a single version.
 
     Texts are in normal form; `published` has those that were published in another form, for the answers. A search
-    divides `popularity` by the highest popularity, so documents stay valid when the maximum grows. `quality` is the share
-    of the expected metadata that is present, from 0 to 1.
+    divides `popularity` by the highest popularity, so documents stay valid when the maximum grows. `quality` is the
+    share of the expected metadata that is present, from 0 to 1.
     """
     shown = {
         "description": row.description[:MAX_DESCRIPTION],
