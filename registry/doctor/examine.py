@@ -22,6 +22,7 @@ from registry.doctor import (
     search,
     spool,
     webhooks,
+    words,
 )
 from registry.doctor.accounts import checks as accounts
 from registry.doctor.check import Check, Progress, Registry
@@ -85,7 +86,7 @@ def all_checks(registry: Registry, *, deep: bool) -> list[Check]:
     With `deep`, one check reads all tarballs.
     """
     checks = [*schema.CHECKS, *blobs.CHECKS, *(blobs.DEEP if deep else ()), *accounts.CHECKS, *rows.CHECKS]
-    checks += dependents.CHECKS
+    checks += [*dependents.CHECKS, *words.CHECKS]
     checks += [*events.CHECKS, *changes.CHECKS, *spool.CHECKS, *counts.CHECKS, *jobs.CHECKS]
     checks += [*factors.CHECKS, *webhooks.CHECKS]
     if configuration(registry.settings) is not None:

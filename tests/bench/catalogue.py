@@ -8,9 +8,10 @@ REGISTRY_DATA_DIR, else on REGISTRY_DB_URL, REGISTRY_ES_URL and the storage of t
 Rows go straight into PostgreSQL: one version 1.0.0 a package, its event, and its downloads as counted on one day two
 months ago, so that every total is the sum of the days, while neither week nor month tells of downloads that weren't;
 there is no row per download. Each download is by a client of its own, today, so that popularity is made of all of them.
-The search cursor moves along with the events, since the index is rebuilt in the end. Names are kept as they are in the
-file: one that publishing would refuse is found by searching, and can't be read by its address. Packages that exist stay
-as they are. All versions share one blob, so deleting one of them sweeps it for all.
+The cursors of the search and of its words move along with the events, since the words are loaded, too, and the index is
+rebuilt in the end. Names are kept as they are in the file: one that publishing would refuse is found by searching, and
+can't be read by its address. Packages that exist stay as they are. All versions share one blob, so deleting one of them
+sweeps it for all.
 """
 
 import argparse
@@ -38,6 +39,8 @@ from registry.db.lock_numbers import APPEND_EVENT
 from registry.devstack.up import ADDRESSES
 from registry.events.log import CHANNEL, VERSION_PUBLISHED
 from registry.package_format.versions import parse
+from registry.search.fallback import consumer as words
+from registry.search.fallback.lexemes import ANALYSIS, Texts, vector
 from registry.search.index import open_search
 from registry.search.indexing import CONSUMER
 from registry.search.rebuild import rebuild
@@ -52,7 +55,7 @@ BLOB = "catalogue/1.0.0/shared.tar.gz"
 
 STAGE = """
 CREATE TEMP TABLE staged (
-    name text COLLATE "C", description text, keywords text[], section text, downloads bigint, owner int,
+    name text COLLATE "C", description text, keywords text[], section text, downloads bigint, owner int, words text,
     package_id bigint DEFAULT nextval(pg_get_serial_sequence('packages', 'id')),
     version_id bigint DEFAULT nextval(pg_get_serial_sequence('package_versions', 'id'))
 ) ON COMMIT DROP
@@ -100,8 +103,13 @@ MOVES = (
     FROM staged JOIN users ON users.username = 'catalogue-' || owner
     """,
     """
+    INSERT INTO package_words (package_id, seq, analysis, words)
+    SELECT package_id, (SELECT max(seq) FROM events), %(analysis)s, words::tsvector FROM staged ORDER BY package_id
+    """,
+    """
     UPDATE consumers SET seq = (SELECT coalesce(max(seq), 0) FROM events)
-    WHERE name = %(search)s AND seq = (SELECT coalesce(max(seq), 0) FROM events) - (SELECT count(*) FROM staged)
+    WHERE name IN (%(search)s, %(words)s)
+      AND seq = (SELECT coalesce(max(seq), 0) FROM events) - (SELECT count(*) FROM staged)
     """,
     "SELECT pg_notify(%(channel)s, '')",
 )
@@ -153,7 +161,7 @@ def store(connection: Any, entries: list[Entry], copy: int, shared: dict[str, An
         lines = tqdm(
             _lines(entries, copy), total=len(entries), unit="packages", desc=f"copy {copy}", leave=False, disable=None
         )
-        columns = ("name", "description", "keywords", "section", "downloads", "owner")
+        columns = ("name", "description", "keywords", "section", "downloads", "owner", "words")
         cursor.copy_from(_Stream(lines), "staged", columns=columns)
         for move in MOVES:
             cursor.execute(move, shared)
@@ -204,6 +212,8 @@ def load(settings: Settings, entries: list[Entry], copies: int = 1) -> int:
         "append_lock": APPEND_EVENT,
         "published": VERSION_PUBLISHED,
         "search": CONSUMER,
+        "words": words.CONSUMER,
+        "analysis": ANALYSIS,
         "channel": CHANNEL,
         **asyncio.run(put_blob(settings)),
     }
@@ -231,7 +241,8 @@ def _lines(entries: list[Entry], copy: int) -> Iterator[bytes]:
     for number, entry in enumerate(entries):
         name = entry.name if copy == 1 else f"{entry.name}-copy{copy}"
         keywords = "{" + ",".join(json.dumps(keyword) for keyword in entry.keywords) + "}"
-        fields = (name, entry.summary, keywords, entry.section, str(entry.downloads), str(number % OWNERS))
+        lexemes = vector(Texts(name, entry.summary, entry.keywords, author="", license="", readme=""))
+        fields = (name, entry.summary, keywords, entry.section, str(entry.downloads), str(number % OWNERS), lexemes)
         yield ("\t".join(field.replace("\\", "\\\\") for field in fields) + "\n").encode()
 
 

@@ -17,13 +17,14 @@ from registry.devstack.elasticsearch import Elasticsearch
 from registry.devstack.postgres import Postgres
 from registry.events import log as event_log
 from registry.events.announcements import Announcements
-from registry.events.consumer import PROGRESS
+from registry.events.consumer import PROGRESS, Handler
 from registry.events.log import VERSION_DELETED, VERSION_PUBLISHED
 from registry.package_format import versions
 from registry.packages import store as packages_store
 from registry.packages.status import store as status
 from registry.search.answers import AnswerCache
 from registry.search.consumer import handler
+from registry.search.fallback import consumer as words
 from registry.search.index import SearchIndex, open_search
 from registry.search.indexing import CONSUMER
 from registry.search.rebuild import heal
@@ -220,18 +221,23 @@ class Shelf:
             await conn.run(_SET_CLIENTS, of=name, clients=clients, age=age)
 
     async def drain(self, most: int = 10_000) -> None:
-        """Indexes up to `most` new events and saves the cursor, as the consumer does."""
-        async with self.db.read() as conn:
-            events = await event_log.read_after(conn, await event_log.position(conn, CONSUMER), most)
-        if events:
-            await handler(self.db, self.index)(events)
-            await self.save_cursor(events[-1].seq)
+        """Indexes up to `most` new events in Elasticsearch and in PostgreSQL, as the two consumers do."""
+        await self.handle(words.CONSUMER, words.handler(self.db), most)
+        await self.handle(CONSUMER, handler(self.db, self.index), most)
 
-    async def save_cursor(self, seq: int) -> None:
-        """Saves the cursor of the search consumer."""
+    async def handle(self, consumer: str, handle: Handler, most: int) -> None:
+        """Handles up to `most` new events and saves the cursor of `consumer`."""
+        async with self.db.read() as conn:
+            events = await event_log.read_after(conn, await event_log.position(conn, consumer), most)
+        if events:
+            await handle(events)
+            await self.save_cursor(events[-1].seq, consumer)
+
+    async def save_cursor(self, seq: int, consumer: str = CONSUMER) -> None:
+        """Saves the cursor of a consumer, by default the search consumer."""
         async with self.db.transaction() as conn:
-            await conn.run(_SAVE, name=CONSUMER, seq=seq)
-            conn.announce(PROGRESS, f"{CONSUMER} {seq}")
+            await conn.run(_SAVE, name=consumer, seq=seq)
+            conn.announce(PROGRESS, f"{consumer} {seq}")
 
     async def find(self, q: str, **params: Any) -> Any:
         """The page of a search with the query parameters `params`."""

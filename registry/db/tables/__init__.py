@@ -13,15 +13,7 @@ from registry.db.tables.downloads import (
     package_days,
     registry_days,
 )
-from registry.db.tables.events import (
-    audit_entries,
-    consumers,
-    doctor_runs,
-    events,
-    index_failures,
-    jobs,
-    search_vectors,
-)
+from registry.db.tables.events import audit_entries, consumers, doctor_runs, events, index_failures, jobs
 from registry.db.tables.factors import (
     login_challenges,
     passkeys,
@@ -38,6 +30,7 @@ from registry.db.tables.packages import (
     invitations,
     package_owners,
     package_versions,
+    package_words,
     packages,
     reports,
     reserved_names,
@@ -72,6 +65,7 @@ __all__ = [
     "package_days",
     "package_owners",
     "package_versions",
+    "package_words",
     "packages",
     "passkeys",
     "password_failures",
@@ -81,7 +75,6 @@ __all__ = [
     "reports",
     "reserved_names",
     "revoked_tokens",
-    "search_vectors",
     "sessions",
     "sign_in_networks",
     "spent_challenges",

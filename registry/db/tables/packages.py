@@ -42,6 +42,21 @@ sa.Index("packages_created_idx", packages.c.created_at.desc(), packages.c.name, 
 sa.Index("packages_shown_name_idx", packages.c.name, postgresql_where=_SHOWN)
 sa.Index("packages_quarantined_idx", packages.c.id, postgresql_where=packages.c.quarantine_reason.is_not(None))
 
+# The lexemes by which PostgreSQL finds a package. The consumer of registry.search.fallback.consumer writes them.
+package_words = sa.Table(
+    "package_words",
+    metadata,
+    # A foreign key would lock rows of `packages`, and publishes would wait for it. These rows are never deleted.
+    sa.Column("package_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    # They describe the package as it was after this event.
+    sa.Column("seq", sa.BigInteger, nullable=False),
+    # registry.search.fallback.lexemes.ANALYSIS when they were written.
+    sa.Column("analysis", sa.SmallInteger, nullable=False),
+    sa.Column("words", TSVECTOR, nullable=False),
+)
+sa.Index("package_words_analysis_idx", package_words.c.analysis, package_words.c.package_id)
+sa.Index("package_words_words_idx", package_words.c.words, postgresql_using="gin")
+
 # Who may change a package. A trigger on `packages` adds the first owner (migration 0007).
 package_owners = sa.Table(
     "package_owners",
