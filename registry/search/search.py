@@ -2,10 +2,9 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import orjson
 
@@ -22,10 +21,10 @@ from registry.packages.read import deprecation_of
 from registry.search import query
 from registry.search.answers import Answer, AnswerCache
 from registry.search.documents import PACKAGES, VERSIONS, Document, timestamp
+from registry.search.fallback import consumer as words
 from registry.search.fallback import store as fallback
 from registry.search.index import SearchIndex
 from registry.search.indexing import CONSUMER
-from registry.search.meaning.encoder import Vector, vector_of
 from registry.search.order import search_in_order
 from registry.search.page import (
     Result,
@@ -79,6 +78,8 @@ class Searcher:
         try:
             answer = await self._found(request, wait_seconds)
         except SearchUnavailable:
+            if request.min_seq:
+                await _wait_for(self._db, self._announcements, words.CONSUMER, request.min_seq, wait_seconds)
             answer = encoded(await _from_database(self._db, request))
         return joined(answer, took_ms=round((time.monotonic() - started) * 1000))
 
@@ -103,7 +104,7 @@ class Searcher:
             request = replace(request, min_seq=0)
         if min_seq > self._answers.indexed_seq:
             if not self._index.is_away:
-                await _wait_for(self._db, self._announcements, min_seq, wait_seconds)
+                await _wait_for(self._db, self._announcements, CONSUMER, min_seq, wait_seconds)
             # The announcement of the change may be on its way, so that a cached answer could be older.
             return await _from_index(self._index, request, await self._index.max_popularity())
         max_popularity = await self._index.max_popularity()
@@ -129,10 +130,9 @@ def _suggestions(q: str, names: list[str]) -> Suggestions:
 async def _from_index(index: SearchIndex, request: SearchRequest, max_popularity: float) -> Answer:
     """The encoded page. Raises SearchUnavailable."""
     kind = VERSIONS if request.every_version else PACKAGES
-    vector = await vector_of(index.encoder, request)
-    answer = await search_in_order(index, kind, query.build(request, max_popularity, vector))
-    if request.terms.text and not await _matches_text(index, request, answer, vector):
-        answer = await search_in_order(index, kind, query.build_relaxed(request, max_popularity, vector))
+    answer = await search_in_order(index, kind, query.build(request, max_popularity))
+    if request.terms.text and not answer["hits"]["total"]["value"]:
+        answer = await search_in_order(index, kind, query.build_relaxed(request, max_popularity))
     latest: dict[str, Document] = {}
     if request.every_version:
         names = sorted({hit["_source"]["name"] for hit in answer["hits"]["hits"]})
@@ -143,19 +143,6 @@ async def _from_index(index: SearchIndex, request: SearchRequest, max_popularity
         if likelier := suggestion(request, spelling):
             page["suggestion"] = likelier
     return encoded(page)
-
-
-async def _matches_text(
-    index: SearchIndex, request: SearchRequest, answer: Mapping[str, Any], vector: Vector | None
-) -> bool:
-    """Whether a package matches by words or name. `answer` is that to query.build() with `vector`."""
-    total, hits = answer["hits"]["total"]["value"], answer["hits"]["hits"]
-    if vector is None or not total or total > query.MOST_BY_MEANING:
-        return bool(total)
-    if len(hits) == total:
-        return any(query.BY_TEXT in hit["matched_queries"] for hit in hits)
-    counted = await index.search(PACKAGES, query.build_count(request))
-    return bool(counted["hits"]["total"]["value"])
 
 
 async def _from_database(db: Database, request: SearchRequest) -> SearchPage:
@@ -191,10 +178,10 @@ def _result(row: Row) -> Result:
     }
 
 
-async def _wait_for(db: Database, announcements: Announcements, seq: int, seconds: float) -> None:
-    """Returns when the index has the change `seq`, when there is no such change yet, or after `seconds`."""
+async def _wait_for(db: Database, announcements: Announcements, consumer: str, seq: int, seconds: float) -> None:
+    """Returns when `consumer` has handled the change `seq`, when there is no such change yet, or after `seconds`."""
     async with db.read() as conn:
         if seq > await event_log.last_seq(conn):
             return
-    if not await wait_until_handled(db, announcements, CONSUMER, seq, seconds):
-        log.warning("search index is behind", extra={"seq": seq})
+    if not await wait_until_handled(db, announcements, consumer, seq, seconds):
+        log.warning("search is behind", extra={"consumer": consumer, "seq": seq})

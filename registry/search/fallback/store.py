@@ -1,171 +1,245 @@
-"""Searches in PostgreSQL while Elasticsearch is unavailable: simpler ranking, but the same filters and cursors."""
+"""The SQL of searches while Elasticsearch is unavailable: simpler ranking, but the same results, filters and cursors.
+
+The table `package_words` has the lexemes of each package. A package that has none yet is found by its English full-text
+search vector and by its exact name.
+"""
 
 import re
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.sql import bindparam as p
 
-from registry.db.engine import Connection, Row, statement
-from registry.db.tables import package_versions, packages
-from registry.packages.status.store import DEPRECATION
+from registry.db.engine import Connection, Row, Statement, statement, together
+from registry.search.fallback.asked import Asked, asked, is_similar, mistyped, only_named
+from registry.search.fallback.lexemes import folded, whole
 from registry.search.request import BY_NAME, CREATED, DOWNLOADS, RELEVANCE, UPDATED, SearchRequest
-from registry.search.store import OFFERED
 from registry.search.terms import AUTHOR, KEYWORD, LICENSE, NAME, SEPARATORS, compact_form
 from registry.web.cursor import Position
 
-_TEXTS = ARRAY(sa.Text)
+# What a match is worth, about as in search/clauses.py. Texts: the only word, each of several words, all of them side by
+# side, each word if some are missing. Names: the beginning, also with its separators, the beginnings of words, a wrong
+# letter, most trigrams. The strongest of text, name and typing error counts in full, the others by a share.
+ONE_WORD, EACH_WORD, SIDE_BY_SIDE, SOME_WORDS = 25, 60, 15, 6
+BEGINNING, AS_TYPED, NAME_WORDS, SLIP, TRIGRAMS = 90, 30, 3, 20, 8
+LESSER = 0.2
+LEAST_RANK = 0.15
+POPULARITY, LEAST_MAX_DOWNLOADS, DEPRECATED_FACTOR = 14, 1000, 0.4
+# Scores are between 0 and 0.9, and half of that for this evidence.
+HALF_SCORE = 250
+# More names with typing errors are not compared.
+MOST_MISTYPED = 5_000
 
 
-def _flag(name: str) -> Any:
-    return p(name, type_=sa.Boolean)
+def _texts(name: str) -> str:
+    return f"CAST(:{name} AS text[])"
 
 
-def _texts(name: str) -> Any:
-    return sa.cast(p(name), _TEXTS)
+def _has(name: str, words: str = "found.words") -> str:
+    return f"{words} @@ CAST(:{name} AS tsquery)"
 
 
-def _query(name: str) -> Any:
-    return sa.func.websearch_to_tsquery(sa.literal_column("'english'::regconfig"), p(name, type_=sa.Text))
+def _folded(column: str) -> str:
+    """The column as folded() and lower() make it in Python, except for a few letters that don't decompose."""
+    return f"lower(regexp_replace(normalize({column}, NFKD), '[\u0300-\u036f]', '', 'g'))"
 
 
-def _contains(name: str) -> Any:
-    """Whether the search vector matches the parameter. A parameter without searchable words matches everything."""
-    query = _query(name)
-    return sa.or_(sa.func.numnode(query) == 0, packages.c.search_vector.bool_op("@@")(query))
+# Candidates for results. `words` is NULL for a package without lexemes.
+_MATCHED = f"""
+    SELECT package_id, words, NOT :every_version AS is_filtered FROM package_words WHERE {_has("matching", "words")}
+    UNION ALL
+    SELECT id, NULL, false FROM packages
+    WHERE (search_vector @@ websearch_to_tsquery('english', :websearch) OR similarity_key = :exact)
+      AND NOT EXISTS (SELECT FROM package_words w WHERE w.package_id = packages.id)
+"""
+_EVERYTHING = "SELECT id AS package_id, CAST(NULL AS tsvector) AS words, false AS is_filtered FROM packages"
+
+_AUTHOR, _LICENSE = _folded("shown.author"), _folded("shown.license")
+_KEYWORDS = f"CAST({_folded('CAST(shown.keywords_json AS text)')} AS jsonb)"
+# Filters for fields of versions. `matching` has them too, unless every version is searched.
+_FIELDS_FIT = f"""
+    (cardinality({_texts("authors")}) = 0 OR {_AUTHOR} LIKE ANY ({_texts("authors")}))
+    AND (cardinality({_texts("licenses")}) = 0 OR {_LICENSE} = ANY ({_texts("licenses")}))
+    AND {_KEYWORDS} @> CAST(:keywords AS jsonb)
+    AND {_AUTHOR} LIKE ALL ({_texts("q_authors")})
+    AND {_LICENSE} = ALL ({_texts("q_licenses")})
+    AND packages.name LIKE ALL ({_texts("q_names")})
+    AND NOT {_AUTHOR} LIKE ANY ({_texts("not_authors")})
+    AND {_LICENSE} <> ALL ({_texts("not_licenses")})
+    AND NOT {_KEYWORDS} ?| {_texts("not_keywords")}
+    AND NOT packages.name LIKE ANY ({_texts("not_names")})
+"""
+_MOST_TRIGRAMS = f"""
+    (SELECT count(*) FROM unnest({_texts("trigrams")}) letters
+     WHERE strpos(translate({{}}.name, '-_', ''), letters) > 0) >= :least_trigrams
+"""
+# A package is offered as long as one version of it is neither deleted nor yanked. For EXISTS, PostgreSQL would hash all
+# versions of the registry for each search.
+_OFFERED = """
+    (SELECT offered.id FROM package_versions offered
+     WHERE offered.package_id = packages.id AND offered.deleted_at IS NULL AND NOT offered.yanked LIMIT 1) IS NOT NULL
+"""
+# PostgreSQL expects a query with many lexemes to read most of the index, and would scan the table instead.
+_BY_INDEX = Statement("SET LOCAL enable_seqscan = off", {})
+_LATEST = f"shown.id = packages.latest_version_id AND {_OFFERED}"
+_EVERY_VERSION = "shown.package_id = packages.id AND packages.latest_version_id IS NOT NULL AND NOT shown.yanked"
+_MAX_POPULARITY = f"""
+    (SELECT ln(1 + greatest({LEAST_MAX_DOWNLOADS}, max(download_count))) FROM packages most
+     WHERE latest_version_id IS NOT NULL)
+"""
 
 
-# `within` is NULL when all packages may be found.
-_is_within = sa.or_(_texts("within").is_(None), packages.c.name == sa.any_(_texts("within")))
-_shown = package_versions
-_latest_version = package_versions.alias("latest")
-_compact_name = sa.func.replace(sa.func.replace(packages.c.name, "-", ""), "_", "")
-_keywords = sa.cast(sa.func.lower(sa.cast(_shown.c.keywords_json, sa.Text)), JSONB)
-_license = sa.func.lower(_shown.c.license)
-_is_exact = packages.c.similarity_key == p("exact", type_=sa.Text)
-_is_compact = _compact_name == p("compact", type_=sa.Text)
-_begins = _compact_name.like(p("beginning", type_=sa.Text))
-_matches = sa.or_(
-    ~_flag("has_text"),
-    packages.c.search_vector.bool_op("@@")(_query("text")),
-    _compact_name.like(p("part", type_=sa.Text)),
-    _begins,
-    _shown.c.author.ilike(p("author_part", type_=sa.Text)),
-)
-_found = (
-    _shown.c.deleted_at.is_(None),
-    packages.c.latest_version_id.is_not(None),
-    sa.case(
-        (_flag("every_version"), _shown.c.yanked.is_(False)),
-        else_=sa.and_(_shown.c.id == packages.c.latest_version_id, OFFERED),
-    ),
-    _matches,
-    _contains("phrases"),
-    sa.not_(
-        sa.and_(
-            _flag("has_excluded"), sa.func.coalesce(packages.c.search_vector.bool_op("@@")(_query("excluded")), False)
-        )
-    ),
-    sa.or_(sa.func.cardinality(_texts("authors")) == 0, _shown.c.author.bool_op("ILIKE")(sa.any_(_texts("authors")))),
-    sa.or_(sa.func.cardinality(_texts("licenses")) == 0, _license == sa.any_(_texts("licenses"))),
-    _keywords.contains(sa.cast(p("keywords", type_=sa.Text), JSONB)),
-    _shown.c.author.bool_op("ILIKE")(sa.all_(_texts("q_authors"))),
-    _license == sa.all_(_texts("q_licenses")),
-    packages.c.name.bool_op("LIKE")(sa.all_(_texts("q_names"))),
-    sa.not_(_shown.c.author.bool_op("ILIKE")(sa.any_(_texts("not_authors")))),
-    _license != sa.all_(_texts("not_licenses")),
-    sa.not_(_keywords.has_any(_texts("not_keywords"))),
-    sa.not_(packages.c.name.bool_op("LIKE")(sa.any_(_texts("not_names")))),
-    sa.or_(_flag("prerelease"), _shown.c.is_prerelease.is_(False)),
-    _is_within,
-)
-_raw_score = (
-    sa.func.coalesce(sa.func.ts_rank(packages.c.search_vector, _query("text")), 0.0) * 10
-    + sa.case((_begins, 5.0), else_=0.0)
-    + 0.01
-) * (1 + sa.func.ln(1 + packages.c.download_count))
-_demotion = sa.case((packages.c.deprecated.is_not(None), 0.4), else_=1.0)
-_can_be_exact = sa.and_(_flag("has_text"), packages.c.deprecated.is_(None))
-_score = sa.cast(
-    sa.case(
-        (sa.and_(_can_be_exact, _is_exact), sa.case((packages.c.name == p("typed", type_=sa.Text), 1.0), else_=0.98)),
-        (sa.and_(_can_be_exact, _is_compact), 0.93),
-        else_=0.9 * _demotion * _raw_score / (_raw_score + 25.0),
-    ),
-    sa.Double,
-)
+def _found(matched: str, every_version: bool) -> str:
+    return f"""
+    FROM ({matched}) AS found
+    JOIN packages ON packages.id = found.package_id
+    JOIN package_versions shown ON {_EVERY_VERSION if every_version else _LATEST}
+    WHERE shown.deleted_at IS NULL
+      AND (found.is_filtered OR ({_FIELDS_FIT}))
+      AND (:counts_no_trigrams OR found.words IS NULL OR {_has("sure")} OR {_MOST_TRIGRAMS.format("packages")})
+      AND (:prerelease OR NOT shown.is_prerelease)
+      AND ({_texts("within")} IS NULL OR packages.name = ANY ({_texts("within")}))
+    """
 
 
-def _milliseconds(moment: Any) -> Any:
-    """A time in milliseconds, as the index stores it, so that cursors work in both."""
-    return sa.cast(sa.func.floor(sa.func.extract("epoch", moment) * 1000), sa.BigInteger)
+def _score(package: str, words: str) -> str:
+    """Joins `score`, from 0 to 1, to rows. `package` has the columns of a package, and `words` are its lexemes.
+
+    OFFSET 0 keeps PostgreSQL from calculating a value again wherever it is used.
+    """
+    return f"""
+    CROSS JOIN LATERAL (
+        SELECT coalesce(
+            ts_rank('{{0.05, 0.1, 0.2, 1.0}}', {words}, CAST(:ranked AS tsquery)),
+            ts_rank({package}.search_vector, websearch_to_tsquery('english', :websearch)), 0
+        ) AS rank OFFSET 0
+    ) ranking
+    CROSS JOIN LATERAL (
+        SELECT
+            CASE WHEN coalesce({_has("every", words)}, true) THEN
+                     greatest(rank, {LEAST_RANK}) * :word_worth
+                     + CASE WHEN {_has("phrase", words)} THEN {SIDE_BY_SIDE} ELSE 0 END
+                 ELSE rank * :words * {SOME_WORDS} END AS in_texts,
+            CASE WHEN {_has("beginning", words)} THEN {BEGINNING} ELSE 0 END
+            + CASE WHEN {package}.name LIKE :as_typed THEN {AS_TYPED} ELSE 0 END
+            + CASE WHEN {_has("name_words", words)} THEN {NAME_WORDS} ELSE 0 END AS in_name,
+            CASE WHEN {_has("slip", words)} THEN {SLIP} + {TRIGRAMS} WHEN {_MOST_TRIGRAMS.format(package)}
+                 THEN {TRIGRAMS} ELSE 0 END AS nearly
+        OFFSET 0
+    ) kinds
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN :has_text THEN (1 - {LESSER}) * greatest(in_texts, in_name, nearly)
+                    + {LESSER} * (in_texts + in_name + nearly) ELSE 0.01 END
+            * (1 + {POPULARITY} * (ln(1 + {package}.download_count) / {_MAX_POPULARITY}) ^ 2)
+            * CASE WHEN {package}.deprecated IS NULL THEN 1 ELSE {DEPRECATED_FACTOR} END AS evidence
+        OFFSET 0
+    ) evident
+    CROSS JOIN LATERAL (
+        SELECT CAST(
+            CASE WHEN :has_text AND {package}.deprecated IS NULL AND {package}.similarity_key = :exact
+                 THEN CASE WHEN {package}.name = :typed THEN 1 ELSE 0.98 END
+                 WHEN :has_text AND {package}.deprecated IS NULL AND translate({package}.name, '-_', '') = :compact
+                 THEN 0.93
+                 ELSE 0.9 * evidence / (evidence + {HALF_SCORE}) END AS double precision
+        ) AS score OFFSET 0
+    ) scored
+    """
 
 
-_downloads = sa.case((_flag("every_version"), _shown.c.download_count), else_=packages.c.download_count)
-_updated = sa.case((_flag("every_version"), _shown.c.published_at), else_=packages.c.updated_at)
-_created = sa.case((_flag("every_version"), _shown.c.published_at), else_=packages.c.created_at)
-_name = sa.collate(packages.c.name, "C")
-_values: dict[str, Any] = {
-    RELEVANCE: _score,
-    DOWNLOADS: _downloads,
-    UPDATED: _milliseconds(_updated),
-    CREATED: _milliseconds(_created),
-    BY_NAME: sa.literal(0),
-}
-_after_name = sa.or_(
-    _name > p("after_name", type_=sa.Text),
-    sa.and_(_name == p("after_name", type_=sa.Text), _shown.c.sort_key < p("after_key", type_=sa.Text)),
-)
+_MILLISECONDS = "CAST(floor(extract(epoch FROM {}) * 1000) AS bigint)"
+"""A time as the index stores it, so that cursors work in both."""
 
 
-def _page(sort: str) -> sa.Select[Any]:
-    value = _values[sort]
-    after = p("after_value", type_=sa.BigInteger)
-    follows = _after_name if sort == BY_NAME else sa.or_(value < after, sa.and_(value == after, _after_name))
-    select = (
-        sa.select(
-            packages.c.name,
-            _shown.c.version,
-            _shown.c.sort_key,
-            _shown.c.description,
-            _shown.c.author,
-            _shown.c.license,
-            _shown.c.keywords_json.label("keywords"),
-            _downloads.label("downloads"),
-            packages.c.download_count.label("total_downloads"),
-            sa.select(_latest_version.c.version)
-            .where(_latest_version.c.id == packages.c.latest_version_id)
-            .label("latest_version"),
-            _updated.label("updated_at"),
-            _shown.c.published_at,
-            _shown.c.yanked,
-            _shown.c.yank_reason,
-            *DEPRECATION,
-            _score.label("score"),
-            value.label("value"),
-        )
-        .join(packages, packages.c.id == _shown.c.package_id)
-        .where(*_found)
+def _columns(every_version: bool) -> dict[str, str]:
+    """The values that depend on whether a result is a package or a version."""
+    if every_version:
+        return {"downloads": "shown.download_count", "updated": "shown.published_at", "created": "shown.published_at"}
+    return {"downloads": "packages.download_count", "updated": "packages.updated_at", "created": "packages.created_at"}
+
+
+def _value(sort: str, columns: dict[str, str]) -> str:
+    """What results are sorted by, and what a cursor contains."""
+    if sort == DOWNLOADS:
+        return columns["downloads"]
+    if sort in (UPDATED, CREATED):
+        return _MILLISECONDS.format(columns["updated" if sort == UPDATED else "created"])
+    return "0"
+
+
+def _page(sort: str, every_version: bool, matched: str) -> Statement:
+    """The statement for one page. `total` is the number of results from the cursor on."""
+    columns = _columns(every_version)
+    by_relevance = sort == RELEVANCE
+    order = "name, sort_key DESC"
+    after = "(name > :after_name OR (name = :after_name AND sort_key < :after_key))"
+    if by_relevance:
+        order = f"score DESC, downloads DESC, {order}"
+    elif sort != BY_NAME:
+        order = f"value DESC, {order}"
+        after = f"(value < :after_value OR (value = :after_value AND {after}))"
+    candidates = f"""
+        SELECT packages.id, shown.id AS version_id, packages.name, packages.similarity_key, packages.search_vector,
+               packages.deprecated, packages.download_count, shown.sort_key, {columns["downloads"]} AS downloads,
+               {_value(sort, columns)} AS value, found.words
+        {_found(matched, every_version)}
+    """
+    # Scores order the results, or are only calculated for those of the page.
+    chosen = f"""
+        SELECT id, version_id, name, sort_key, downloads, value{", score" if by_relevance else ""}
+        FROM ({candidates}) AS candidates
+        {_score("candidates", "words") if by_relevance else "WHERE NOT :has_after OR " + after}
+    """
+    page = f"SELECT *, count(*) OVER () AS total FROM ({chosen}) AS chosen ORDER BY {order} LIMIT :limit OFFSET :offset"
+    scored = (
+        ""
+        if by_relevance
+        else "LEFT JOIN package_words w ON w.package_id = packages.id " + _score("packages", "w.words")
     )
-    if sort != RELEVANCE:
-        select = select.where(sa.or_(~_flag("has_after"), follows))
-    order = [] if sort == BY_NAME else [value.desc()]
-    ties = [_downloads.desc()] if sort == RELEVANCE else []
-    return select.order_by(*order, *ties, _name, _shown.c.sort_key.desc()).limit(p("limit")).offset(p("offset"))
+    return statement(
+        sa.text(f"""
+        SELECT packages.name, shown.version, shown.sort_key, shown.description, shown.author, shown.license,
+               shown.keywords_json AS keywords, page.downloads, packages.download_count AS total_downloads,
+               latest.version AS latest_version, {columns["updated"]} AS updated_at, shown.published_at, shown.yanked,
+               shown.yank_reason, packages.deprecated, packages.deprecation_successor,
+               coalesce(packages.deprecated_at, packages.updated_at) AS deprecation_at, score, page.value, page.total
+        FROM ({page}) AS page
+        JOIN packages ON packages.id = page.id
+        JOIN package_versions shown ON shown.id = page.version_id
+        LEFT JOIN package_versions latest ON latest.id = packages.latest_version_id
+        {scored}
+        ORDER BY {order}
+        """)
+    )
 
 
-_PAGES = {sort: statement(_page(sort)) for sort in _values}
-_TOTAL = statement(
-    sa.select(sa.func.count()).select_from(_shown.join(packages, packages.c.id == _shown.c.package_id)).where(*_found)
+_KINDS = [(every, narrowed) for every in (False, True) for narrowed in (False, True)]
+_MATCHING = {True: _MATCHED, False: _EVERYTHING}
+_PAGES = {
+    (sort, every, narrowed): together(_BY_INDEX, _page(sort, every, _MATCHING[narrowed]))
+    for sort in (RELEVANCE, DOWNLOADS, UPDATED, CREATED, BY_NAME)
+    for every, narrowed in _KINDS
+}
+_TOTALS = {
+    (every, narrowed): statement(sa.text(f"SELECT count(*) {_found(_MATCHING[narrowed], every)}"))
+    for every, narrowed in _KINDS
+}
+_MISTYPED = statement(
+    sa.text(f"""
+    SELECT packages.name FROM package_words JOIN packages ON packages.id = package_words.package_id
+    WHERE {_has("mistyped", "package_words.words")} LIMIT :count
+    """)
 )
 _SUGGEST = statement(
-    sa.select(packages.c.name)
-    .where(packages.c.latest_version_id.is_not(None), OFFERED, _begins, _is_within)
-    .order_by(packages.c.download_count.desc(), packages.c.name)
-    .limit(p("count"))
+    sa.text(f"""
+    SELECT packages.name FROM packages
+    WHERE packages.latest_version_id IS NOT NULL AND {_OFFERED}
+      AND translate(packages.name, '-_', '') LIKE :beginning
+      AND ({_texts("within")} IS NULL OR packages.name = ANY ({_texts("within")}))
+    ORDER BY packages.download_count DESC, packages.name
+    LIMIT :count
+    """)
 )
 
 
@@ -173,13 +247,12 @@ async def search(conn: Connection, request: SearchRequest) -> tuple[list[tuple[R
     """The results as (row, position for the cursor), and the total number of results."""
     if request.terms.matches_nothing:
         return [], 0
-    values = _search_values(request)
-    rows = await conn.all(_PAGES[request.sort], **values)
+    wanted = asked(request)
+    rows, total = await _search(conn, request, wanted)
+    if not total and (similar := await _similar_names(conn, request)):
+        rows, total = await _search(conn, request, only_named(request, wanted, similar))
     by_name = request.sort == BY_NAME
-    found: list[tuple[Row, Position]] = [
-        (row, (row.name, row.sort_key) if by_name else (row.value, row.name, row.sort_key)) for row in rows
-    ]
-    return found, int(await conn.value(_TOTAL, **values))
+    return [(row, (row.name, row.sort_key) if by_name else (row.value, row.name, row.sort_key)) for row in rows], total
 
 
 async def suggest(conn: Connection, beginning: str, count: int, within: frozenset[str] | None = None) -> list[str]:
@@ -192,33 +265,48 @@ async def suggest(conn: Connection, beginning: str, count: int, within: frozense
     return [row.name for row in rows]
 
 
-def _search_values(request: SearchRequest) -> dict[str, Any]:
-    terms = request.terms
-    compact = compact_form(terms.text)
-    *value, after_name, after_key = request.after or (0, "", "")
+async def _search(conn: Connection, request: SearchRequest, wanted: Asked) -> tuple[list[Row], int]:
+    values = {**_values(request), **_tsqueries(wanted)}
+    narrowed = bool(wanted.matching)
+    if not narrowed and not request.every_version:
+        return [], 0
+    rows = await conn.all(_PAGES[request.sort, request.every_version, narrowed], **values)
+    if request.after is None and (rows or not request.offset):
+        return rows, rows[0].total if rows else 0
+    return rows, int(await conn.value(_TOTALS[request.every_version, narrowed], **values))
+
+
+async def _similar_names(conn: Connection, request: SearchRequest) -> list[str]:
+    """The names that differ from the text of the query by two letters, or by one if it is short."""
+    compact = folded(compact_form(request.terms.text))
+    if not (query := mistyped(compact)):
+        return []
+    rows = await conn.all(_MISTYPED, mistyped=query, count=MOST_MISTYPED)
+    return [row.name for row in rows if is_similar(compact, compact_form(row.name))]
+
+
+def _tsqueries(wanted: Asked) -> dict[str, Any]:
     return {
-        "has_text": bool(terms.text),
-        "text": _quoted(terms.text.split()),
-        "typed": terms.text.lower(),
-        "exact": SEPARATORS.sub("-", terms.text.lower()),
-        "compact": compact,
-        "beginning": _escaped(compact) + "%",
-        # Any one or two letters occur in too many names. So a text of one or two characters must equal the name.
-        "part": f"%{_escaped(compact)}%" if len(compact) > 2 else _escaped(compact),
-        "author_part": f"%{_escaped(terms.text)}%",
-        "phrases": _quoted(terms.phrases),
-        "has_excluded": bool(terms.excluded),
-        "excluded": " or ".join(_quoted([text]) for text in terms.excluded),
-        "authors": _parts(request.authors),
-        "licenses": [value.lower() for value in request.licenses],
-        "keywords": orjson.dumps([k.lower() for k in (*request.keywords, *_field(terms.fields, KEYWORD))]).decode(),
-        "q_authors": _parts(_field(terms.fields, AUTHOR)),
-        "q_licenses": [value.lower() for value in _field(terms.fields, LICENSE)],
-        "q_names": _parts(_field(terms.fields, NAME)),
-        "not_authors": _parts(_field(terms.excluded_fields, AUTHOR)),
-        "not_licenses": [value.lower() for value in _field(terms.excluded_fields, LICENSE)],
-        "not_keywords": [value.lower() for value in _field(terms.excluded_fields, KEYWORD)],
-        "not_names": _parts(_field(terms.excluded_fields, NAME)),
+        **asdict(wanted),
+        "trigrams": list(wanted.trigrams),
+        "counts_no_trigrams": not wanted.trigrams,
+        "word_worth": ONE_WORD if wanted.words < 2 else EACH_WORD * wanted.words,
+    }
+
+
+def _values(request: SearchRequest) -> dict[str, Any]:
+    terms, text = request.terms, request.terms.text
+    *value, after_name, after_key = request.after or (0, "", "")
+    # In quotes, because websearch_to_tsquery has no operators inside quotes.
+    websearch = [f'"{each}"' for each in (*text.split(), *terms.phrases)] + [f'-"{each}"' for each in terms.excluded]
+    return {
+        "has_text": bool(text),
+        "websearch": " ".join(websearch),
+        "typed": text.lower(),
+        "as_typed": f"{_escaped(text.lower())}%" if SEPARATORS.search(text) else None,
+        "exact": SEPARATORS.sub("-", text.lower()),
+        "compact": compact_form(text),
+        **_field_values(request),
         "prerelease": request.prerelease,
         "every_version": request.every_version,
         "has_after": request.after is not None,
@@ -231,9 +319,20 @@ def _search_values(request: SearchRequest) -> dict[str, Any]:
     }
 
 
-def _quoted(texts: Iterable[str]) -> str:
-    """Each text in quotes, because websearch_to_tsquery has no operators inside quotes."""
-    return " ".join(f'"{text}"' for text in texts)
+def _field_values(request: SearchRequest) -> dict[str, Any]:
+    asked, excluded = request.terms.fields, request.terms.excluded_fields
+    return {
+        "authors": _parts(request.authors),
+        "licenses": [whole(value) for value in request.licenses],
+        "keywords": orjson.dumps([whole(k) for k in (*request.keywords, *_of(asked, KEYWORD))]).decode(),
+        "q_authors": _parts(_of(asked, AUTHOR)),
+        "q_licenses": [whole(value) for value in _of(asked, LICENSE)],
+        "q_names": _parts(_of(asked, NAME)),
+        "not_authors": _parts(_of(excluded, AUTHOR)),
+        "not_licenses": [whole(value) for value in _of(excluded, LICENSE)],
+        "not_keywords": [whole(value) for value in _of(excluded, KEYWORD)],
+        "not_names": _parts(_of(excluded, NAME)),
+    }
 
 
 def _escaped(text: str) -> str:
@@ -242,8 +341,8 @@ def _escaped(text: str) -> str:
 
 
 def _parts(values: Iterable[str]) -> list[str]:
-    return [f"%{_escaped(value)}%" for value in values]
+    return [f"%{_escaped(whole(value))}%" for value in values]
 
 
-def _field(fields: Iterable[tuple[str, str]], name: str) -> list[str]:
+def _of(fields: Iterable[tuple[str, str]], name: str) -> list[str]:
     return [value for field, value in fields if field == name]

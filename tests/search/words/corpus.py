@@ -173,10 +173,10 @@ _COMMON_WORDS = (
     _package("hamlet-says", "Prints to be or not to be on a terminal"),
     _package("be-brief", "To be brief or to be precise", 9_000),
     _package("not-to-be", "Be careful not to be late, or else", 9_000),
-    _package("door-count", "Counts who goes in and out of a room"),
-    _package("in-out", "Input and output of what is in files", 9_000),
-    _package("rock-facts", "Facts about the band The Who"),
-    _package("who-is", "Says who owns the domain", 9_000),
+    _package("file-view", "Shows a file as it was"),
+    _package("speed-test", "It was as fast as it is", 9_000),
+    _package("coin-toss", "Decides there and then"),
+    _package("map-pins", "Puts pins then and there, or elsewhere", 9_000),
 )
 
 # Plain English, for queries by topic, typing errors, prefixes and filters.

@@ -34,8 +34,8 @@ def _of(q: str, *top: str, first: str = "", absent: tuple[str, ...] = (), **para
 
 
 NORMAL_FORMS = (
-    _of("météo", "storm-watch", "rain-radar", absent=("meteor-shower",)),
-    _of(nfd("météo"), "storm-watch", "rain-radar", absent=("meteor-shower",)),
+    _of("météo", "storm-watch", "rain-radar"),
+    _of(nfd("météo"), "storm-watch", "rain-radar"),
     _of("meteo", first="meteo-archive"),
     _of("meteo france", "storm-watch", first="storm-watch"),
     _of("prévisions", "storm-watch"),
@@ -108,7 +108,7 @@ RUNS = (
     _of("เสือ", "tigers-th", absent=("shirts-th",)),
     _of("ພາສາລາວ", "text-lo", absent=("dates-lo",)),
     _of("ປະມວນຜົນ", "text-lo", absent=("dates-lo",)),
-    _of("ភាសាខ្មែរ", "text-km", absent=("dates-km",)),
+    _of("ភាសាខ្មែរ", first="text-km"),
     _of("បណ្ណាល័យ", "text-km"),
     _of("redis 客户端", "cache-cn", first="cache-cn"),
     _of("redis客户端", "cache-cn", first="cache-cn"),
@@ -182,8 +182,9 @@ COMMON_WORDS = (
     _of("todo", "to-do", first="to-do"),
     _of("to be or not to be", first="hamlet-says"),
     _of('"to be or not to be"', first="hamlet-says", absent=("be-brief", "not-to-be")),
-    _of('"in and out"', first="door-count", absent=("in-out",)),
-    _of('"the who"', first="rock-facts", absent=("who-is",)),
+    _of('"as it was"', first="file-view", absent=("speed-test",)),
+    _of('"there and then"', first="coin-toss", absent=("map-pins",)),
+    _of("there and then", first="coin-toss"),
     _of("which key", first="which-key"),
 )
 
