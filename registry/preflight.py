@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,10 @@ def check_files(read: Settings) -> None:
     if database.sslrootcert != "system":  # libpq's word for the certificates of the system
         named["REGISTRY_DB_SSLROOTCERT"] = database.sslrootcert
     _check(require_certificates, {name: path for name, path in named.items() if path})
+    if search.model is not None:
+        from registry.search.meaning.model import require_model  # imports nothing for nothing
+
+        _check(partial(require_model, wanted_sha256=search.model_sha256), {"REGISTRY_SEARCH_MODEL": search.model})
 
 
 def check_folders(read: Settings) -> None:

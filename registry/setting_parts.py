@@ -284,6 +284,19 @@ class SearchSettings:
         "If Elasticsearch takes longer for a search, PostgreSQL answers it",
         types.duration("1s", "5m"),
     )
+    model: Path | None = var(
+        "REGISTRY_SEARCH_MODEL",
+        "",
+        "Folder with model.onnx and vocab.txt of a sentence model, to search by meaning, too; empty searches by words "
+        "alone. `synapse-registry search-model install` fills it",
+        types.optional(files.folder),
+    )
+    model_sha256: str = var(
+        "REGISTRY_SEARCH_MODEL_SHA256",
+        "",
+        "SHA-256 of model.onnx, if it is not the model that `search-model install` copies",
+        types.matching(r"[0-9a-f]{64}", "64 lower-case hex digits"),
+    )
 
 
 @dataclass(frozen=True)
@@ -333,16 +346,3 @@ class LogSettings:
         types.log_keys,
         secret=True,
     )
-
-
-@dataclass(frozen=True)
-class StackSettings:
-    """What `make up` starts when no address of a server is given."""
-
-    data_dir: Path = var("REGISTRY_DATA_DIR", "./.data", "Folder where `make up` keeps everything", files.folder)
-    cache_dir: Path = var(
-        "REGISTRY_CACHE_DIR", "~/.cache/synapse-registry", "Folder for downloaded servers", files.folder
-    )
-    es_home: str = var("ES_HOME", "", "An Elasticsearch installation to start instead of a downloaded one")
-    es_java_home: str = var("ES_JAVA_HOME", "", "JDK 21 or newer for Elasticsearch")
-    java_home: str = var("JAVA_HOME", "", "JDK for Elasticsearch, if ES_JAVA_HOME is unset or unsuitable")

@@ -22,12 +22,12 @@ from registry.setting_parts import (
     MailSettings,
     OidcSettings,
     SearchSettings,
-    StackSettings,
     StorageSettings,
     WebhookSettings,
     WebSettings,
 )
 from registry.setting_source import read_part, unknown
+from registry.setting_stack import StackSettings
 from registry.setting_types import is_loopback
 
 ENVIRONMENTS = ("development", "testing", "production")
@@ -139,6 +139,8 @@ def _search_problems(search: SearchSettings) -> Iterator[str]:
         yield "REGISTRY_ES_PASSWORD wants a password, since REGISTRY_ES_USER is set"
     if search.user and search.api_key:
         yield "REGISTRY_ES_API_KEY wants REGISTRY_ES_USER to be empty: only one of the two is used"
+    if search.model_sha256 and search.model is None:
+        yield "REGISTRY_SEARCH_MODEL wants a folder, since REGISTRY_SEARCH_MODEL_SHA256 is set"
 
 
 def _production_problems(settings: Settings) -> Iterator[str]:

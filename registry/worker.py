@@ -37,6 +37,8 @@ from registry.search import consumer, visible
 from registry.search.counts import refresh as counts
 from registry.search.fallback import consumer as words
 from registry.search.index import SearchIndex, open_search
+from registry.search.meaning import vectors
+from registry.search.meaning.encoder import Encoder
 from registry.search.reconcile import reconcile
 from registry.settings import Settings
 from registry.storage.base import Storage
@@ -80,7 +82,7 @@ async def background(
         open_guard(settings.webhooks) as guard,
         open_sender(guard) as sender,
     ):
-        kinds = _maintenance(settings, db, storage, dashboards)
+        kinds = _maintenance(settings, db, storage, dashboards, index.encoder)
         changes = ChangeLog(db)
         checkpoints = Checkpoints(db, changes, settings.log.keys)
         kinds.append(_periodic("store checkpoints", MINUTE, checkpoints.store_if_due))
@@ -102,7 +104,13 @@ async def background(
             yield
 
 
-def _maintenance(settings: Settings, db: Database, storage: Storage, dashboards: AnalyticsIndex | None) -> list[Kind]:
+def _maintenance(
+    settings: Settings,
+    db: Database,
+    storage: Storage,
+    dashboards: AnalyticsIndex | None,
+    encoder: Encoder | None,
+) -> list[Kind]:
     grace, retention = settings.limits.delete_grace, settings.downloads.retention
     return [
         _periodic("rewrite words", MINUTE * 10, lambda: words.rewrite_outdated(db)),
@@ -128,6 +136,7 @@ def _maintenance(settings: Settings, db: Database, storage: Storage, dashboards:
         Kind(notices.KIND, send.Mailer(db, configuration(settings)).run, concurrency=MAILS_AT_ONCE),
         _periodic("wake webhooks", SECOND * 2, lambda: fanout.wake_due(db)),
         _periodic("purge deliveries", HOUR * 6, lambda: purge_deliveries(db, settings.webhooks.retention)),
+        _periodic("purge vectors", HOUR * 24, lambda: vectors.purge(db, encoder), first_after=HOUR),
         _periodic("purge dead jobs", HOUR * 24, lambda: queue.purge(db)),
         _periodic("keep downloads", HOUR * 12, lambda: analytics.retain(db, dashboards, retention)),
     ]

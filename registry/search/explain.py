@@ -13,6 +13,7 @@ from registry.package_format.names import similarity_key
 from registry.search import clauses, filters, page, query, store
 from registry.search.documents import PACKAGES, Document
 from registry.search.index import SearchIndex
+from registry.search.meaning.encoder import Vector, vector_of
 from registry.search.request import SearchRequest
 
 Reason = Literal["found", "unknown", "deleted", "quarantined", "yanked", "not_indexed", "filtered", "no_match"]
@@ -91,15 +92,15 @@ async def explain(db: Database, index: SearchIndex, request: SearchRequest, name
         refused = f" Elasticsearch refused it: {standing.refusal}" if standing.refusal else ""
         return _absent(standing.name, request, "not_indexed", more=refused)
     max_popularity = await index.max_popularity()
-    body = query.build(request, max_popularity)
+    vector = await vector_of(index.encoder, request)
+    body = query.build(request, max_popularity, vector)
+    if request.terms.text and not await _count(index, query.build_count(request)):
+        body = query.build_relaxed(request, max_popularity, vector)
     hit = await _hit(index, body, standing.name)
-    if hit is None and request.terms.text and not await _count(index, body):
-        body = query.build_relaxed(request, max_popularity)
-        hit = await _hit(index, body, standing.name)
     if hit is None:
         return await _why_not(index, request, standing.name)
     above = await _count(index, {**body, "min_score": hit["_score"] * _ABOVE})
-    evidence = await _evidence(index, request, standing.name)
+    evidence = await _evidence(index, request, standing.name, vector)
     return _found(request, documents[standing.name], hit, above, evidence, max_popularity)
 
 
@@ -127,12 +128,15 @@ async def _part_scores(index: SearchIndex, name: str, clauses: Mapping[str, filt
     return {label: round(matched[label], 3) for label in clauses if label in matched}
 
 
-async def _evidence(index: SearchIndex, request: SearchRequest, name: str) -> list[Evidence]:
+async def _evidence(index: SearchIndex, request: SearchRequest, name: str, vector: Vector | None) -> list[Evidence]:
     found: list[Evidence] = []
     text = request.terms.text
     if not text:
         return found
-    for kind, parts in {**clauses.evidence(text), "the name itself": clauses.tiers(text)}.items():
+    kinds = {**clauses.evidence(text), "the name itself": clauses.tiers(text)}
+    if vector is not None:
+        kinds["its meaning"] = {query.BY_MEANING: query.by_meaning(request, vector)}
+    for kind, parts in kinds.items():
         if scores := await _part_scores(index, name, parts):
             found.append({"kind": kind, "parts": [{"part": part, "worth": score} for part, score in scores.items()]})
     return found

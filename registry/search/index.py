@@ -7,7 +7,6 @@ and require that the alias exists, so that a write never creates an index.
 
 import asyncio
 import contextlib
-import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -18,11 +17,12 @@ from typing import Any
 import orjson
 from elasticsearch import ApiError, AsyncElasticsearch, ConnectionTimeout
 
-import es_mappings
 from registry.elastic import AWAY, BULK_TIMEOUT, BUSY, IndexMissing, errors_named, open_client
 from registry.errors import SearchUnavailable
 from registry.search.breaker import Breaker
 from registry.search.documents import LEAST_MAX_POPULARITY, PACKAGES, VERSIONS, Document
+from registry.search.mapping import body_of, has_vectors_of, layout_of
+from registry.search.meaning.encoder import Encoder, open_encoder
 from registry.search.writes import Outcome, Write, operation, reference, refusal
 from registry.setting_parts import SearchSettings
 
@@ -33,13 +33,13 @@ BACK_OFF_SECONDS = (0.5, 1.0, 2.0, 4.0)
 MAX_POPULARITY_SECONDS = 30.0
 # A million packages take less than a minute.
 MERGE_SECONDS = 300.0
-_LAYOUT = re.compile(r"-v([0-9]{1,9})-")
 
 
 class SearchIndex:
     """Reads and writes both indices. All methods raise SearchUnavailable when Elasticsearch fails or refuses."""
 
-    def __init__(self, client: AsyncElasticsearch | None, prefix: str) -> None:
+    def __init__(self, client: AsyncElasticsearch | None, prefix: str, encoder: Encoder | None = None) -> None:
+        self.encoder = encoder
         self._client = client
         self._prefix = prefix
         self._breaker = Breaker()
@@ -204,18 +204,22 @@ class SearchIndex:
     async def is_current(self) -> bool:
         """Whether both aliases exist and each has one index, with the layout of this release or a newer one.
 
-        A newer layout is accepted, so that two releases that run at once do not rebuild each other's indices.
+        Also whether the index of packages has vectors of the model in use, or none without a model. A newer layout is
+        accepted, so that two releases that run at once do not rebuild each other's indices.
         """
         current = {kind: await self._indices_of(self.alias(kind)) for kind in KINDS}
-        layout = es_mappings.load(PACKAGES)["version"]
-        return all(len(names) == 1 and self._layout(kind, names[0]) >= layout for kind, names in current.items())
+        for kind, names in current.items():
+            if len(names) != 1 or layout_of(names[0]) < body_of(kind, self.encoder)["version"]:
+                return False
+        [packages] = current[PACKAGES]
+        return has_vectors_of((await self._mapping(packages)).get("properties", {}), self.encoder)
 
     async def create_generation(self) -> None:
         """Creates two empty indices with the building aliases. Deletes unfinished ones first."""
         await self.drop_building()
         moment = datetime.now(UTC).strftime("%Y%m%dt%H%M%S%f")
         for kind in KINDS:
-            body = es_mappings.load(PACKAGES)
+            body = body_of(kind, self.encoder)
             with errors_named():
                 await self._patient.indices.create(
                     index=f"{self._prefix}{kind}-v{body['version']}-{moment}",
@@ -300,11 +304,6 @@ class SearchIndex:
             raise SearchUnavailable("The search index has lost a shard.")
         return {"status": found["status"], "documents": await self.count(PACKAGES)}
 
-    def _layout(self, kind: str, name: str) -> int:
-        """The version of the layout of the index `name`; 0 if its name has none."""
-        found = _LAYOUT.match(name.removeprefix(f"{self._prefix}{kind}"))
-        return int(found[1]) if found else 0
-
     async def _indices_of(self, alias: str) -> list[str]:
         """The names of the indices that have this alias."""
         with errors_named():
@@ -319,10 +318,14 @@ class SearchIndex:
 
     async def _complete_until(self, name: str) -> int | None:
         """The seq up to which a former generation is complete; None for an index that was never replaced."""
+        seq = (await self._mapping(name)).get("_meta", {}).get("seq")
+        return None if seq is None else int(seq)
+
+    async def _mapping(self, name: str) -> dict[str, Any]:
         with errors_named():
             found = await self._es.indices.get_mapping(index=name)
-        seq = found[name]["mappings"].get("_meta", {}).get("seq")
-        return None if seq is None else int(seq)
+        mapping: dict[str, Any] = found[name]["mappings"]
+        return mapping
 
     async def _drop(self, names: Sequence[str]) -> None:
         # One by one, because several names may exceed the longest allowed URL.
@@ -338,5 +341,5 @@ def _remove(name: str, alias: str) -> dict[str, Any]:
 @asynccontextmanager
 async def open_search(settings: SearchSettings) -> AsyncIterator[SearchIndex]:
     """Opens the index and closes it at the end. Without REGISTRY_ES_URL, every call raises SearchUnavailable."""
-    async with open_client(settings) as client:
-        yield SearchIndex(client, settings.prefix)
+    async with open_encoder(settings) as encoder, open_client(settings) as client:
+        yield SearchIndex(client, settings.prefix, encoder)

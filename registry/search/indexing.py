@@ -11,6 +11,7 @@ from registry.events.log import Event
 from registry.search import store
 from registry.search.documents import PACKAGES, VERSIONS, document, package_id, version_id
 from registry.search.index import SearchIndex
+from registry.search.meaning.vectors import add_vectors
 from registry.search.visible import make_searchable
 from registry.search.writes import Write, reference
 
@@ -55,7 +56,12 @@ async def _index_versions(db: Database, index: SearchIndex, package: int, *, bui
 
 
 async def write(db: Database, index: SearchIndex, writes: Sequence[Write], *, building_only: bool = False) -> int:
-    """Writes documents, and records in PostgreSQL which ones Elasticsearch refuses. Returns how many it refuses."""
+    """Writes documents, and records in PostgreSQL which ones Elasticsearch refuses. Returns how many it refuses.
+
+    With a sentence model, documents of packages get their vectors first.
+    """
+    if index.encoder is not None:
+        writes = await add_vectors(db, index.encoder, writes)
     for last_try in (False,) * (TRIES - 1) + (True,):
         try:
             outcome = await index.bulk(writes, building_only=building_only)

@@ -6,6 +6,7 @@ are ordered by downloads, then by name. docs/ranking.md explains how a score is 
 
 from registry.search.clauses import FUZZY_TWICE, LESSER_EVIDENCE, evidence, fuzzy, strong_matches, tiers
 from registry.search.filters import Body, any_of, constant, excluding_filters, named, required_filters
+from registry.search.meaning.encoder import Vector
 from registry.search.request import BY_NAME, CREATED, DOWNLOADS, RELEVANCE, UPDATED, SearchRequest
 from registry.search.terms import LONGEST_TYPO, Terms, compact_form
 from registry.search.words import runs, without_runs
@@ -17,6 +18,15 @@ FRESHNESS = 0.1
 FRESH_SCALE_DAYS = 365
 FRESH_OFFSET_DAYS = 30
 DEPRECATED_FACTOR = 0.4
+
+# For packages that are found by meaning: the cosine of their vector and the query's is at least LEAST_COSINE. They get
+# an evidence between 2 and 3, which is less than that of a name.
+MOST_BY_MEANING = 20
+MEANING_CANDIDATES = 60
+LEAST_COSINE = 0.35
+MEANING = 3.0
+# The names of these clauses in a hit's matched_queries.
+BY_MEANING, BY_TEXT = "meaning", "text"
 
 # In a completion, the beginning of the name counts more than the beginning of another word in it.
 SUGGEST_PREFIX = 4.0
@@ -35,13 +45,14 @@ _TOTAL_ORDER = ({"name.raw": "asc"}, {"sort_key": "desc"})
 _FACET_FIELDS = {"author": "author", "license": "license", "keyword": "keywords.raw"}
 
 
-def build(request: SearchRequest, max_popularity: float) -> Body:
+def build(request: SearchRequest, max_popularity: float, vector: Vector | None = None) -> Body:
     """The body of the search. `max_popularity` is the highest `popularity` of a package.
 
-    By relevance it has no `sort`: send it with order.py.
+    With the `vector` of the text, it also finds packages by meaning. By relevance it has no `sort`: send it with
+    order.py.
     """
     body: Body = {
-        "query": _ranked(_matching(request), max_popularity),
+        "query": _ranked(_matching(request, vector), max_popularity),
         "size": request.limit,
         "_source": list(SHOWN),
         "track_total_hits": True,
@@ -72,19 +83,25 @@ def build_spelling(request: SearchRequest) -> Body:
     return {"size": 0, "track_total_hits": False, "query": {"match_none": {}}, "suggest": _spelling(request)}
 
 
-def build_relaxed(request: SearchRequest, max_popularity: float) -> Body:
-    """The body for a text without results: allows two wrong letters in names and in words of descriptions.
+def build_relaxed(request: SearchRequest, max_popularity: float, vector: Vector | None = None) -> Body:
+    """The body for a text that matches nothing, except by meaning.
 
-    On the first page it also asks for other spellings.
+    Allows two wrong letters in names and in words of descriptions. On the first page it also asks for other spellings.
     """
     text = request.terms.text
     clauses: list[Body] = [fuzzy(compact_form(text)[:LONGEST_TYPO])]
     if " " in text:
         nearly = {"query": text, "operator": "and", "fuzziness": FUZZY_TWICE, "prefix_length": 1, "max_expansions": 20}
         clauses.append({"match": {"description.min": nearly}})
-    matching = {"bool": {"must": any_of(clauses), **_restrictions(request)}}
+    must = _or_by_meaning(any_of(clauses), request, vector)
+    matching = {"bool": {"must": must, **_restrictions(request)}}
     body = {**build(request, max_popularity), "query": _ranked(matching, max_popularity)}
     return {**body, "suggest": _spelling(request)} if request.wants_spelling else body
+
+
+def build_count(request: SearchRequest) -> Body:
+    """The body that finds out whether anything matches by words or name."""
+    return {"query": _matching(request, None), "size": 0, "terminate_after": 1, "track_total_hits": 1}
 
 
 def build_suggest(q: str, limit: int, max_popularity: float, within: frozenset[str] | None = None) -> Body:
@@ -102,7 +119,23 @@ def build_suggest(q: str, limit: int, max_popularity: float, within: frozenset[s
     }
 
 
-def _matching(request: SearchRequest) -> Body:
+def by_meaning(request: SearchRequest, vector: Vector) -> Body:
+    """The clause for the packages whose texts are nearest to the query in meaning."""
+    return {
+        "knn": {
+            "field": vector.field,
+            "query_vector": vector.value,
+            "k": MOST_BY_MEANING,
+            "num_candidates": MEANING_CANDIDATES,
+            "similarity": LEAST_COSINE,
+            "boost": MEANING,
+            "filter": {"bool": _restrictions(request)},
+            "_name": BY_MEANING,
+        }
+    }
+
+
+def _matching(request: SearchRequest, vector: Vector | None) -> Body:
     text, restrictions = request.terms.text, _restrictions(request)
     if request.terms.matches_nothing:
         return {"match_none": {}}
@@ -112,8 +145,16 @@ def _matching(request: SearchRequest) -> Body:
         # With another order than relevance, weak matches could come first. They are left out.
         restrictions["filter"].append(any_of(strong_matches(text)))
     kinds = [any_of(kind.values()) for kind in evidence(text).values() if kind]
-    must = {"dis_max": {"queries": kinds, "tie_breaker": LESSER_EVIDENCE}}
+    must: Body = {"dis_max": {"queries": kinds, "tie_breaker": LESSER_EVIDENCE}}
+    must = _or_by_meaning(must, request, vector)
     return {"bool": {"must": must, "should": list(tiers(text).values()), **restrictions}}
+
+
+def _or_by_meaning(matching: Body, request: SearchRequest, vector: Vector | None) -> Body:
+    if vector is None:
+        return matching
+    kinds = [{"bool": {"must": matching, "_name": BY_TEXT}}, by_meaning(request, vector)]
+    return {"dis_max": {"queries": kinds, "tie_breaker": LESSER_EVIDENCE}}
 
 
 def _restrictions(request: SearchRequest) -> dict[str, list[Body]]:

@@ -2,9 +2,10 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import orjson
 
@@ -25,6 +26,7 @@ from registry.search.fallback import consumer as words
 from registry.search.fallback import store as fallback
 from registry.search.index import SearchIndex
 from registry.search.indexing import CONSUMER
+from registry.search.meaning.encoder import Vector, vector_of
 from registry.search.order import search_in_order
 from registry.search.page import (
     Result,
@@ -130,9 +132,10 @@ def _suggestions(q: str, names: list[str]) -> Suggestions:
 async def _from_index(index: SearchIndex, request: SearchRequest, max_popularity: float) -> Answer:
     """The encoded page. Raises SearchUnavailable."""
     kind = VERSIONS if request.every_version else PACKAGES
-    answer = await search_in_order(index, kind, query.build(request, max_popularity))
-    if request.terms.text and not answer["hits"]["total"]["value"]:
-        answer = await search_in_order(index, kind, query.build_relaxed(request, max_popularity))
+    vector = await vector_of(index.encoder, request)
+    answer = await search_in_order(index, kind, query.build(request, max_popularity, vector))
+    if request.terms.text and not await _matches_text(index, request, answer, vector):
+        answer = await search_in_order(index, kind, query.build_relaxed(request, max_popularity, vector))
     latest: dict[str, Document] = {}
     if request.every_version:
         names = sorted({hit["_source"]["name"] for hit in answer["hits"]["hits"]})
@@ -143,6 +146,19 @@ async def _from_index(index: SearchIndex, request: SearchRequest, max_popularity
         if likelier := suggestion(request, spelling):
             page["suggestion"] = likelier
     return encoded(page)
+
+
+async def _matches_text(
+    index: SearchIndex, request: SearchRequest, answer: Mapping[str, Any], vector: Vector | None
+) -> bool:
+    """Whether a package matches by words or name. `answer` is that to query.build() with `vector`."""
+    total, hits = answer["hits"]["total"]["value"], answer["hits"]["hits"]
+    if vector is None or not total or total > query.MOST_BY_MEANING:
+        return bool(total)
+    if len(hits) == total:
+        return any(query.BY_TEXT in hit["matched_queries"] for hit in hits)
+    counted = await index.search(PACKAGES, query.build_count(request))
+    return bool(counted["hits"]["total"]["value"])
 
 
 async def _from_database(db: Database, request: SearchRequest) -> SearchPage:

@@ -13,7 +13,15 @@ from registry.db.tables.downloads import (
     package_days,
     registry_days,
 )
-from registry.db.tables.events import audit_entries, consumers, doctor_runs, events, index_failures, jobs
+from registry.db.tables.events import (
+    audit_entries,
+    consumers,
+    doctor_runs,
+    events,
+    index_failures,
+    jobs,
+    search_vectors,
+)
 from registry.db.tables.factors import (
     login_challenges,
     passkeys,
@@ -75,6 +83,7 @@ __all__ = [
     "reports",
     "reserved_names",
     "revoked_tokens",
+    "search_vectors",
     "sessions",
     "sign_in_networks",
     "spent_challenges",

@@ -116,3 +116,11 @@ index_failures = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     now("failed_at"),
 )
+search_vectors = sa.Table(
+    "search_vectors",
+    metadata,
+    sa.Column("model", sa.Text, primary_key=True),
+    sa.Column("package", sa.Text, primary_key=True),
+    sa.Column("text_hash", sa.LargeBinary, nullable=False),
+    sa.Column("vector", sa.LargeBinary, nullable=False),
+)
