@@ -28,7 +28,7 @@ WORDS_AS_TYPED = 3.0
 PHRASE = 2.5
 README = 0.5
 # A long run of letters without blanks matches nearly if most of its pairs of letters occur.
-RUN_SHARE = "70%"
+RUN_SHARE = "-25%"
 MAX_RUN_PAIRS = 24
 # Matches of the beginning of the name or of its words; "as typed" includes separators.
 NAME_PREFIX = 90.0
@@ -68,6 +68,9 @@ def evidence(text: str) -> dict[str, dict[str, Body]]:
     """The clauses that make a package a result, in three kinds: texts, name, and names with a typing error."""
     if runs(text):
         return {"words in its texts": _run_clauses(text)}
+    if not text.isascii():
+        # Names are ASCII. So this is no beginning of a name, and no name with a typing error.
+        return {"words in its texts": _text_clauses(text)}
     compact = compact_form(text)
     near = {}
     if len(compact) <= LONGEST_TYPO:
@@ -98,9 +101,8 @@ def mentions(word: str) -> Body:
 
 def strong_matches(text: str) -> list[Body]:
     """The strong matches: the beginning of the name or of its words, or all required words in the texts."""
-    if runs(text):
-        return list(_all_words(text).values())
-    return [*_name_clauses(text).values(), *_all_words(text).values(), *_compounds(text).values()]
+    in_name = _name_clauses(text).values() if text.isascii() else ()
+    return [*in_name, *_all_words(text).values(), *_compounds(text).values()]
 
 
 def _text_clauses(text: str) -> dict[str, Body]:

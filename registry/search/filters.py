@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from registry.search.request import SearchRequest
-from registry.search.terms import AUTHOR, KEYWORD, LICENSE, NAME, Terms, consists_of_stop_words
+from registry.search.terms import AUTHOR, KEYWORD, LICENSE, NAME, Terms, has_stop_words
 
 Body = dict[str, Any]
 
 PHRASE_FIELDS = ("name.text", "keywords", "description", "author.text")
+TYPED_FIELDS = ("keywords.typed", "description.typed", "author.typed")
 
 
 def required_filters(request: SearchRequest) -> dict[str, Body]:
@@ -51,14 +52,14 @@ def _field_clause(field: str, value: str) -> Body:
 
 
 def _phrase(text: str) -> Body:
-    if consists_of_stop_words(text):
-        return any_of([as_typed(text), {"match": {"name.words": {"query": text, "operator": "and"}}}])
+    if has_stop_words(text):
+        return any_of([as_typed(text), {"term": {"name": text}}])
     return {"multi_match": {"query": text, "type": "phrase", "fields": list(PHRASE_FIELDS)}}
 
 
 def as_typed(text: str) -> Body:
-    """Matches descriptions that contain `text` word by word. Unlike the other fields, this one has stop words."""
-    return {"match_phrase": {"description.typed": {"query": text}}}
+    """Matches texts that contain `text` word by word. Unlike the other fields, these have stop words."""
+    return {"multi_match": {"query": text, "type": "phrase", "fields": list(TYPED_FIELDS)}}
 
 
 def any_of(clauses: Iterable[Body]) -> Body:

@@ -116,9 +116,14 @@ def variants(text: str) -> list[str]:
     return [" ".join(each) for each in joined] + ([split] if split != text and " ".join(words) == text else [])
 
 
+def has_stop_words(text: str) -> bool:
+    """Whether Elasticsearch's English analysis drops a word of `text`."""
+    return not STOP_WORDS.isdisjoint(SEPARATORS.split(text.lower()))
+
+
 def consists_of_stop_words(text: str) -> bool:
     """Whether Elasticsearch's English analysis drops all words of `text`."""
-    return all(word in STOP_WORDS for word in SEPARATORS.split(text.lower()) if word)
+    return STOP_WORDS.issuperset(filter(None, SEPARATORS.split(text.lower())))
 
 
 def searchable(text: str) -> bool:

@@ -36,7 +36,7 @@ def _of(q: str, *top: str, first: str = "", absent: tuple[str, ...] = (), **para
 NORMAL_FORMS = (
     _of("météo", "storm-watch", "rain-radar"),
     _of(nfd("météo"), "storm-watch", "rain-radar"),
-    _of("meteo", first="meteo-archive"),
+    _of("meteo", "meteo-archive"),
     _of("meteo france", "storm-watch", first="storm-watch"),
     _of("prévisions", "storm-watch"),
     _of("previsions", "storm-watch"),
