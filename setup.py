@@ -34,6 +34,7 @@ SERVER = [
     "cachetools>=6,<8",
     "cryptography>=46,<51",
     "elasticsearch[async]>=9.4,<10",
+    "httptools>=0.8,<0.10",
     "Jinja2>=3.1,<4",
     "linkify-it-py>=2.1,<3",
     "limits[async-redis]>=5.6,<6",

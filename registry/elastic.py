@@ -7,6 +7,7 @@ from typing import Any
 
 from elasticsearch import ApiError, AsyncElasticsearch, NotFoundError, OrjsonSerializer, TransportError
 
+from registry.elastic_http import KeptNode
 from registry.errors import SearchUnavailable
 from registry.setting_parts import SearchSettings
 
@@ -45,6 +46,7 @@ async def open_client(settings: SearchSettings) -> AsyncIterator[AsyncElasticsea
     client = AsyncElasticsearch(
         settings.url,
         request_timeout=settings.timeout.total_seconds(),
+        node_class=KeptNode,
         max_retries=0,
         retry_on_timeout=False,
         serializer=OrjsonSerializer(),
