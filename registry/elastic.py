@@ -25,6 +25,7 @@ _DOCUMENT_ERRORS = frozenset(
         "strict_dynamic_mapping_exception",
     )
 )
+JSON_HEADERS = {"accept": "application/json", "content-type": "application/json"}
 AWAY = "The search engine can't be reached. Try again in a few seconds."
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 from elasticsearch import ApiError, AsyncElasticsearch, ConnectionTimeout
 
-from registry.elastic import AWAY, BULK_TIMEOUT, BUSY, IndexMissing, errors_named, open_client
+from registry.elastic import AWAY, BULK_TIMEOUT, BUSY, JSON_HEADERS, IndexMissing, errors_named, open_client
 from registry.errors import SearchUnavailable
 from registry.search.breaker import Breaker
 from registry.search.documents import LEAST_MAX_POPULARITY, PACKAGES, VERSIONS, Document
@@ -33,9 +33,6 @@ BACK_OFF_SECONDS = (0.5, 1.0, 2.0, 4.0)
 MAX_POPULARITY_SECONDS = 30.0
 # A million packages take less than a minute.
 MERGE_SECONDS = 300.0
-_JSON = {"accept": "application/json", "content-type": "application/json"}
-_COMPLETE = {"allow_partial_search_results": "false"}
-_WITH_SCORES = {**_COMPLETE, "include_named_queries_score": "true"}
 
 
 class SearchIndex:
@@ -87,8 +84,8 @@ class SearchIndex:
                 answer = await self._es.perform_request(
                     "POST",
                     f"/{self.alias(kind)}/_search",
-                    params=_WITH_SCORES if named_scores else _COMPLETE,
-                    headers=_JSON,
+                    params={"allow_partial_search_results": False, "include_named_queries_score": named_scores},
+                    headers=JSON_HEADERS,
                     body=orjson.dumps(body),
                 )
         except SearchUnavailable as error:
