@@ -10,7 +10,6 @@ import logging
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -83,7 +82,10 @@ async def follow(
     The log is the event log, unless `read` reads another one. A failed batch is logged, counted and retried after a
     pause. The cursor moves when a batch has succeeded. See `lead()` for `pause`, `clock` and `sleep`.
     """
-    step = partial(_step, db, name, handle, read)
+
+    async def step() -> bool:
+        return await _step(db, name, handle, read)
+
     await lead(db, announcements, name, step, pause=pause, clock=clock, sleep=sleep)
 
 
