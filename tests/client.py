@@ -15,6 +15,7 @@ from aiohttp import web
 
 from registry.accounts.administer import set_role
 from registry.db.engine import Statement
+from registry.downloads.handlers import RECORDER
 from registry.elastic import open_client
 from registry.events import log as event_log
 from registry.keys import DB, SETTINGS
@@ -135,8 +136,13 @@ class Registry:
             self._users[username] = User(self, made.json["user"]["id"], username, answer.json["token"])
         return self._users[username]
 
+    async def flush(self) -> None:
+        """Returns when every download whose answer has ended is counted."""
+        await self.app[RECORDER].flush()
+
     async def drain(self, seconds: float = 60.0) -> None:
-        """Returns when the search index has everything that was published."""
+        """Returns when the search index has everything that was published, and every download is counted."""
+        await self.flush()
         async with asyncio.timeout(seconds):
             while True:
                 async with self.app[DB].read() as conn:

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from registry.doctor.check import EXAMPLES, Check, Found, Registry
+from registry.downloads import leftovers
 from registry.downloads.record import DownloadRecorder
 from registry.packages.sweep import ORPHAN_AGE
 from registry.web import spool
@@ -24,18 +25,19 @@ def _named(registry: Registry, pattern: str, *, older_than: float = 0.0) -> set[
 
 async def _find_waiting(registry: Registry) -> Found:
     """Finds batches that no process is adding. While their number falls, a process is adding them."""
-    waiting = await asyncio.to_thread(_named, registry, "*.downloads.json")
+    folder = registry.settings.limits.spool_path
+    waiting = set(await asyncio.to_thread(leftovers.waiting, folder))
     while waiting:
         await registry.settle()
-        left = waiting & await asyncio.to_thread(_named, registry, "*.downloads.json")
+        left = waiting & set(await asyncio.to_thread(leftovers.waiting, folder))
         if left == waiting:
             break
         waiting = left
-    return Found(len(waiting), sorted(path.name for path in waiting)[:EXAMPLES])
+    return Found(len(waiting), sorted(waiting)[:EXAMPLES])
 
 
-async def _replay(registry: Registry) -> None:
-    await DownloadRecorder(registry.db, registry.settings.limits.spool_path).replay()
+async def _take_over(registry: Registry) -> None:
+    await DownloadRecorder(registry.db, registry.settings.limits.spool_path).take_over()
 
 
 async def _find_damaged(registry: Registry) -> Found:
@@ -72,13 +74,13 @@ CHECKS = (
     Check(
         "spooled downloads",
         "no batch of downloads waits in this machine's spool folder while PostgreSQL is available",
-        "count them; the id of a batch keeps it from being counted twice",
+        "count those of dead processes; the id of a batch keeps it from being counted twice",
         _find_waiting,
-        _replay,
+        _take_over,
     ),
     Check(
         "damaged downloads",
-        "no file of spooled downloads is unreadable",
+        "no file of downloads is unreadable",
         "save what is readable in these files, then remove them; their downloads are not counted",
         _find_damaged,
     ),

@@ -1,7 +1,11 @@
-"""Counts downloads exactly. While one batch of downloads is committed, the next batch fills.
+"""Counts downloads exactly, in two steps.
 
-While PostgreSQL is unavailable, batches are written to files and added later. PostgreSQL stores the id of each batch,
-so a batch whose commit was interrupted is never counted twice.
+1. A download is written to the journal of this process and synced. Its answer ends after that. Downloads that arrive
+   while one group is written form the next group, so groups grow with the load.
+2. A few hundred milliseconds later, PostgreSQL adds the downloads of one journal file as one batch, and the file is
+   cleared. PostgreSQL stores the id of each batch. A batch that is sent again after a crash is not counted twice.
+
+Each process also sends the batches that dead processes left in the spool folder.
 """
 
 import asyncio
@@ -9,19 +13,20 @@ import contextlib
 import functools
 import hmac
 import logging
-import os
-from collections.abc import AsyncIterator
-from dataclasses import asdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from pathlib import Path
-from uuid import UUID, uuid4, uuid5
+from typing import TypeVar
+from uuid import UUID, uuid5
 
 import orjson
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter
 
 from registry.db.engine import ConstraintViolated, Database, ValueRefused
-from registry.downloads import agents, store
-from registry.downloads.store import Download
+from registry.downloads import agents, leftovers, store
+from registry.downloads.journal import MAX_GROUP, File, Journal
+from registry.downloads.store import Download, Rows
 from registry.errors import DatabaseUnavailable
 from registry.tasks import running
 
@@ -29,196 +34,246 @@ log = logging.getLogger(__name__)
 
 RECORDED = Counter("registry_downloads_total", "Downloads counted")
 REFUSED = Counter("registry_downloads_refused_total", "Downloads not counted because PostgreSQL refused their values")
-SPOOLED = Gauge("registry_download_batches_spooled", "Batches of downloads in files that wait for the database")
 
-MAX_BATCH = 1000
-REPLAY_SECONDS = 2.0
+# A batch gathers downloads for this long. Larger batches cost PostgreSQL less.
+GATHER_SECONDS = 0.25
+RETRY_SECONDS = 1.0
+TAKE_OVER_SECONDS = 2.0
+FINISH_SECONDS = 5.0
+CACHED_HASHES = 10_000
 NOT_COUNTED = "Downloads can't be counted right now. Try again in a few seconds."
+
+Result = TypeVar("Result")
+Waiter = asyncio.Future[None] | None
+"""Ends when the download is journaled. None if no request waits for it."""
 
 
 class DownloadRecorder:
-    """Collects downloads and commits them in batches. Create it with `open_recorder()`."""
+    """Writes downloads to the journal in `folder`, and sends them to PostgreSQL. Create it with `open_recorder()`."""
 
     def __init__(self, db: Database, folder: Path) -> None:
         self._db = db
         self._folder = folder
-        self._waiting: list[tuple[Download, asyncio.Future[None] | None]] = []
+        self._journal = Journal(folder)
+        self._disk = ThreadPoolExecutor(1, "journal")
+        # JSON texts, and the future of each that a request waits for.
+        self._records: list[bytes] = []
+        self._recorded: list[Waiter] = []
+        self._writing = False
         self._arrived = asyncio.Event()
-        self._commit: asyncio.Future[None] | None = None
+        self._sending = asyncio.Lock()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._sent: asyncio.Future[None] | None = None
+
+    async def start(self) -> None:
+        """Creates the first files. Without room on the disk, they are created later."""
+        try:
+            await self._on_disk(self._journal.prepare)
+        except OSError as error:
+            log.warning("the journal of downloads has no room on the disk", extra={"reason": str(error)})
 
     async def record(self, download: Download) -> None:
-        """Returns once the download is counted durably: committed, or in a synced file.
+        """Returns once the download is in the journal and synced, so that it will be counted.
 
-        Raises DatabaseUnavailable when neither was possible.
+        Raises DatabaseUnavailable when the disk does not accept it.
         """
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((download, done))
-        self._arrived.set()
-        await done
+        recorded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._append(download, recorded)
+        await recorded
 
     def record_soon(self, download: Download) -> None:
-        """Adds the download to the next batch without waiting for it. It is lost if the process is killed before."""
-        self._waiting.append((download, None))
-        self._arrived.set()
+        """Adds the download to the next group without waiting for it. It is lost if the process is killed before."""
+        self._append(download, None)
 
-    async def flush_forever(self) -> None:
-        """Commits downloads as they arrive. Ends only by cancellation."""
-        while True:
-            await self._arrived.wait()
-            await self.flush()
+    def _append(self, download: Download, recorded: Waiter) -> None:
+        self._records.append(orjson.dumps(download))
+        self._recorded.append(recorded)
+        if not self._writing:
+            self._writing = True
+            self._idle.clear()
+            # Requests that are ready now join the same group.
+            asyncio.get_running_loop().call_soon(self._write)
 
-    async def flush(self) -> None:
-        """Commits all waiting downloads."""
-        self._arrived.clear()
-        while self._waiting:
-            batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-            # The shield lets a batch that is no longer in the list finish even if the service stops now.
-            self._commit = asyncio.ensure_future(self._commit_or_spool(batch))
-            await asyncio.shield(self._commit)
+    def _write(self) -> None:
+        records, self._records = self._records[:MAX_GROUP], self._records[MAX_GROUP:]
+        recorded, self._recorded = self._recorded[:MAX_GROUP], self._recorded[MAX_GROUP:]
+        self._disk.submit(self._write_group, asyncio.get_running_loop(), records, recorded)
 
-    async def finish(self) -> None:
-        """Commits the running batch and all waiting downloads. Call it when no more can arrive."""
-        if self._commit is not None:
-            await self._commit
-        await self.flush()
-
-    async def replay_forever(self) -> None:
-        """Adds spooled batches once the database is available. Ends only by cancellation."""
-        while True:
-            try:
-                await self.replay()
-            except DatabaseUnavailable:
-                log.info("spooled downloads wait for the database")
-            except Exception:  # no error may end the loop: the files stay and are tried again
-                log.exception("spooled downloads can't be added")
-            await asyncio.sleep(REPLAY_SECONDS)
-
-    async def replay(self) -> None:
-        """Adds all spooled batches and removes their files. Renames a file that can't be read to `.damaged`.
-
-        Raises DatabaseUnavailable.
-        """
-        files = await asyncio.to_thread(lambda: sorted(self._folder.glob("*.downloads.json")))
-        SPOOLED.set(len(files))
-        for file in files:
-            try:
-                batch, downloads = await asyncio.to_thread(_read_batch, file)
-            except FileNotFoundError:
-                continue  # another process was faster
-            except (ValueError, TypeError, KeyError):
-                log.exception("a file of spooled downloads is damaged and was renamed", extra={"file": file.name})
-                await asyncio.to_thread(file.rename, file.with_suffix(".damaged"))
-                continue
-            await self._add(batch, downloads)
-            await asyncio.to_thread(file.unlink, missing_ok=True)
-            SPOOLED.dec()
-
-    async def _commit_or_spool(self, batch: list[tuple[Download, "asyncio.Future[None] | None"]]) -> None:
-        batch_id = uuid4()
-        downloads = [download for download, _ in batch]
+    def _write_group(
+        self, loop: asyncio.AbstractEventLoop, records: Sequence[bytes], recorded: Sequence[Waiter]
+    ) -> None:
+        """Runs in the journal's thread."""
         failure: Exception | None = None
         try:
-            try:
-                await self._add(batch_id, downloads)
-            except DatabaseUnavailable:
-                await self._spool(batch_id, downloads)
-        except Exception as error:  # neither the database nor the disk has the batch: every waiting request fails
-            log.exception("downloads could not be counted", extra={"count": len(downloads)})
+            self._journal.append(records)
+        except Exception as error:  # noqa: BLE001 - every waiting request fails with it
             failure = error
-        for _, done in batch:
-            if done is None or done.done():
-                continue
-            if failure is None:
-                done.set_result(None)
-            else:
-                done.set_exception(failure)
+        loop.call_soon_threadsafe(self._written, len(records), recorded, failure)
 
-    async def _spool(self, batch: UUID, downloads: list[Download]) -> None:
-        """Writes the batch to a file. Raises DatabaseUnavailable when the disk fails as well."""
+    def _written(self, count: int, recorded: Sequence[Waiter], failure: Exception | None) -> None:
+        if self._records:
+            self._write()
+        else:
+            self._writing = False
+            self._idle.set()
+        if failure is None:
+            if not self._arrived.is_set():
+                self._arrived.set()
+            for each in recorded:
+                if each is not None and not each.done():
+                    each.set_result(None)
+            return
+        log.error("downloads could not be journaled", exc_info=failure, extra={"count": count})
+        for each in recorded:
+            if each is not None and not each.done():
+                error = DatabaseUnavailable(NOT_COUNTED)
+                error.__cause__ = failure
+                each.set_exception(error)
+
+    async def send_forever(self) -> None:
+        """Sends journaled downloads to PostgreSQL. Ends only by cancellation."""
+        while True:
+            await self._arrived.wait()
+            await asyncio.sleep(GATHER_SECONDS)
+            try:
+                await self.send()
+            except DatabaseUnavailable:
+                log.info("journaled downloads wait for the database")
+                await asyncio.sleep(RETRY_SECONDS)
+            except Exception:  # no error may end the loop: the batch stays and is sent again
+                log.exception("journaled downloads can't be added")
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def send(self) -> None:
+        """Sends all journaled downloads. Raises DatabaseUnavailable."""
+        async with self._sending:
+            self._arrived.clear()
+            more = True
+            while more and (taken := await self._on_disk(self._journal.take)) is not None:
+                file, more = taken
+                # A task of its own finishes the batch even if the service stops now.
+                self._sent = asyncio.ensure_future(self._send_file(file))
+                await asyncio.wait([self._sent])
+                if self._sent.cancelled():
+                    raise DatabaseUnavailable(NOT_COUNTED)
+                self._sent.result()
+
+    async def _send_file(self, file: File) -> None:
+        sent = False
         try:
-            await asyncio.to_thread(_write_batch, self._folder, batch, downloads)
-        except OSError as error:
-            raise DatabaseUnavailable(NOT_COUNTED) from error
-        SPOOLED.inc()
-        log.warning("downloads spooled", extra={"count": len(downloads)})
+            await self._send_batch(file)
+            sent = True
+        finally:
+            if not sent:
+                self._arrived.set()
+            await self._on_disk(functools.partial(self._journal.done if sent else self._journal.put_back, file))
 
-    async def _add(self, batch: UUID, downloads: list[Download]) -> None:
+    async def _send_batch(self, file: File) -> None:
+        batch = await asyncio.to_thread(file.read)
+        if batch is not None:
+            await self._add(batch.id, await asyncio.to_thread(batch.rows))
+
+    async def take_over_forever(self) -> None:
+        """Sends the batches of dead processes once the database is available. Ends only by cancellation."""
+        while True:
+            try:
+                await self.take_over()
+            except DatabaseUnavailable:
+                log.info("downloads of dead processes wait for the database")
+            except Exception:  # no error may end the loop: the files stay and are tried again
+                log.exception("downloads of dead processes can't be added")
+            await asyncio.sleep(TAKE_OVER_SECONDS)
+
+    async def take_over(self) -> None:
+        """Sends all batches of dead processes and removes their files. Raises DatabaseUnavailable."""
+        await leftovers.add_all(self._folder, self._add)
+
+    async def flush(self) -> None:
+        """Journals and sends all downloads so far. Raises DatabaseUnavailable."""
+        await self._idle.wait()
+        await self.send()
+
+    async def finish(self) -> None:
+        """Journals what waits, and tries for a short time to send it. Call it when no more downloads can arrive.
+
+        What PostgreSQL does not add in time stays in the journal, for the next process.
+        """
+        await self._idle.wait()
+        try:
+            async with asyncio.timeout(FINISH_SECONDS):
+                if self._sent is not None:
+                    await asyncio.wait([self._sent])
+                await self.send()
+        except (DatabaseUnavailable, TimeoutError):
+            log.warning("downloads stay in the journal until the next start")
+        except Exception:  # the service must stop all the same, and the files stay
+            log.exception("journaled downloads can't be added")
+        if self._sent is not None:
+            self._sent.cancel()
+            await asyncio.wait([self._sent])
+        await self._on_disk(self._journal.close)
+        self._disk.shutdown()
+
+    async def _on_disk(self, call: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._disk, call)
+
+    async def _add(self, batch: UUID, rows: Rows) -> None:
         """Commits a batch. If PostgreSQL refuses a value in it, commits each half on its own, down to the bad download.
 
         The ids of the halves follow from the id of the batch, so a repeat after a crash counts none of them twice.
         """
         try:
             async with self._db.transaction() as conn:
-                store.add(conn, batch, downloads)
+                store.add(conn, batch, rows)
         except ConstraintViolated as error:
             if error.constraint != store.COUNTED_BEFORE:
                 raise
             log.info("batch was counted already", extra={"batch": str(batch)})
             return
         except (ValueRefused, ValueError, TypeError) as error:
-            if len(downloads) == 1:
+            if len(rows) == 1:
                 REFUSED.inc()
-                version = downloads[0].version_id
+                version = rows[0]["version_id"]
                 log.warning("download refused and not counted", extra={"version_id": version, "reason": str(error)})
                 return
-            middle = len(downloads) // 2
-            await self._add(uuid5(batch, "first half"), downloads[:middle])
-            await self._add(uuid5(batch, "second half"), downloads[middle:])
+            middle = len(rows) // 2
+            await self._add(uuid5(batch, "first half"), rows[:middle])
+            await self._add(uuid5(batch, "second half"), rows[middle:])
             return
-        RECORDED.inc(sum(download.version_id is not None for download in downloads))
+        RECORDED.inc(sum(row["version_id"] is not None for row in rows))
 
 
 @contextlib.asynccontextmanager
 async def open_recorder(db: Database, folder: Path) -> AsyncIterator[DownloadRecorder]:
-    """A running recorder. Leaving the block commits all waiting downloads."""
-    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True, mode=0o750)
+    """A running recorder. Leaving the block journals all waiting downloads, and sends them if PostgreSQL answers."""
     await asyncio.to_thread(agents.parse, "Mozilla/5.0")  # loads the patterns of browsers, which is slow
     recorder = DownloadRecorder(db, folder)
+    await recorder.start()
+    tasks = {"count downloads": recorder.send_forever, "take over downloads": recorder.take_over_forever}
     try:
-        async with running({"count downloads": recorder.flush_forever, "replay downloads": recorder.replay_forever}):
+        async with running(tasks):
             yield recorder
     finally:
         await recorder.finish()
 
 
 async def forget_batches(db: Database) -> int:
-    """Removes the ids of batches that are too old to be in a spool file. Returns how many."""
+    """Removes the ids of batches that are too old to be in a file. Returns how many."""
     async with db.transaction() as conn:
         return await store.forget_batches(conn)
 
 
+@functools.lru_cache(CACHED_HASHES)
+def _hash_of_day(secret: str, day: date, address: str, user_agent: str) -> str:
+    return hmac.digest(_key_of_day(secret, day), f"{address}\n{user_agent}".encode(), "sha256").hex()[:16]
+
+
 def client_hash(secret: str, at: datetime, address: str, user_agent: str) -> str:
     """16 hex digits that identify a client for one day. Without `secret`, nobody can find the client from them."""
-    return hmac.digest(_key_of_day(secret, at.date()), f"{address}\n{user_agent}".encode(), "sha256").hex()[:16]
+    return _hash_of_day(secret, at.date(), address, user_agent)
 
 
 @functools.lru_cache(2)
 def _key_of_day(secret: str, day: date) -> bytes:
     return hmac.digest(secret.encode(), f"downloads of {day}".encode(), "sha256")
-
-
-def _write_batch(folder: Path, batch: UUID, downloads: list[Download]) -> None:
-    """Writes and syncs a file. It gets its final name only when it is complete."""
-    temporary = folder / f"{batch}.tmp"
-    try:
-        with temporary.open("wb") as file:
-            file.write(orjson.dumps([asdict(download) for download in downloads]))
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        temporary.unlink(missing_ok=True)  # an incomplete file is useless and takes space
-        raise
-    temporary.rename(folder / f"{batch}.downloads.json")
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _read_batch(file: Path) -> tuple[UUID, list[Download]]:
-    rows = orjson.loads(file.read_bytes())
-    if not rows:
-        raise ValueError("the batch is empty")
-    downloads = [Download(**{**row, "at": datetime.fromisoformat(row["at"])}) for row in rows]
-    return UUID(file.name.removesuffix(".downloads.json")), downloads

@@ -5,9 +5,10 @@ reader that sees an id can see every row with a lower id, and may follow the tab
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -45,12 +46,12 @@ _COUNT = statement(
         SELECT *, date_trunc('minute', at) AS minute, row_number() OVER (
             PARTITION BY version_id, client_hash, date_trunc('minute', at)
         ) AS nth
-        FROM jsonb_to_recordset(:rows) AS r (
+        FROM json_to_recordset(:rows) AS r (
             version_id bigint, package text, version text, at timestamptz, address inet, user_agent text,
             client_hash text, status smallint, bytes bigint, kind text, client text, system text, country text,
             rule text, address_key bigint
         )
-        -- After a restore from a backup, a spooled batch may name versions that no longer exist. They are skipped.
+        -- After a restore from a backup, a journal may name versions that no longer exist. They are skipped.
         WHERE version_id IS NULL OR EXISTS (SELECT 1 FROM package_versions AS known WHERE known.id = version_id)
     ), added AS (
         INSERT INTO downloads (package_version_id, package, version, downloaded_at, ip_address, user_agent, client_hash,
@@ -130,12 +131,13 @@ _LAG = statement(
 )
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: that would double the time to create one.
+@dataclass(slots=True)
 class Download:
     """One request for a tarball. A served one has `version_id` and `package_id`, a refused one `package` and `version`
     as the client wrote them.
 
-    `at` has a time zone. `address` is the client's network, its full address if the settings say so, or None if it is
+    `at` is in UTC. `address` is the client's network, its full address if the settings say so, or None if it is
     unknown. `bytes` is the size that the answer announced. `address_key` identifies the full address within its day.
     """
 
@@ -157,6 +159,10 @@ class Download:
     address_key: int | None = None
 
 
+Rows = Sequence[Mapping[str, Any]]
+"""Downloads as JSON has them: mappings with the fields of Download, `at` as text in RFC 3339 in UTC."""
+
+
 async def lock(conn: Connection) -> None:
     """Keeps all other transactions from adding downloads until this one ends."""
     await conn.run(_LOCK)
@@ -167,17 +173,17 @@ async def lock_packages(conn: Connection, ids: Sequence[int]) -> None:
     await conn.all(_LOCK_PACKAGES, ids=list(ids))
 
 
-def add(conn: Connection, batch: UUID, arrived: Sequence[Download]) -> None:
+def add(conn: Connection, batch: UUID, rows: Rows) -> None:
     """Adds at least one download and updates all counts. The statements are sent together with the commit.
 
     The commit raises ConstraintViolated when the batch was added before, and ValueRefused for a value that PostgreSQL
     can't store.
     """
-    months = sorted({_month(d.at.astimezone(UTC).date()) for d in arrived})
-    ids = sorted({d.package_id for d in arrived if d.package_id is not None})
+    months = sorted({row["at"][: len("2026-01")] for row in rows})
+    ids = sorted({row["package_id"] for row in rows} - {None})
     # All statements are sent in one round trip, so the lock is not held while this process does something else.
-    conn.defer(together(_LOCK, *map(_partition_of, months)))
-    conn.defer(_ADD, batch=str(batch), ids=ids, rows=json(list(arrived)))
+    conn.defer(together(_LOCK, *(_partition_of(date.fromisoformat(f"{month}-01")) for month in months)))
+    conn.defer(_ADD, batch=str(batch), ids=ids, rows=json(rows))
     for start in range(0, len(ids), IDS_ANNOUNCED):
         conn.announce(DOWNLOADED, " ".join(map(str, ids[start : start + IDS_ANNOUNCED])))
 
@@ -215,10 +221,6 @@ def next_month(month: date) -> date:
     return date(month.year + month.month // 12, month.month % 12 + 1, 1)
 
 
-def _month(day: date) -> date:
-    return day.replace(day=1)
-
-
 def _partition(month: date) -> str:
     return month.strftime(_PARTITION_NAME)
 
@@ -235,5 +237,5 @@ async def lag(conn: Connection, consumer: str) -> tuple[int, float]:
 
 
 async def forget_batches(conn: Connection) -> int:
-    """Removes the ids of batches that are too old to be in a spool file. Returns how many."""
+    """Removes the ids of batches that are too old to be in a file. Returns how many."""
     return await conn.run(_FORGET)

@@ -103,6 +103,7 @@ async def downloads(web: Registry, ids: list[Row], numbers: range) -> None:
         some = range(start, min(start + 500, numbers.stop))
         rest = [_made(ids, number) for number in some if number % TENTH >= TENTH // 10]
         await asyncio.gather(*(web.app[RECORDER].record(each) for each in rest))
+    await web.flush()
 
 
 async def _get(web: Registry, number: int) -> None:
@@ -184,6 +185,7 @@ async def test_ten_thousand_downloads_are_counted_exactly_everywhere(
         assert cursor < await figure(db, CURSOR) < await figure(db, LAST), "the worker was killed too late"
     await downloads(web, ids, range(3 * share, TOTAL))
     refused = await ada.call("GET", "/packages/alpha/9.9.9/tarball")
+    await web.flush()
     assert (killed, refused.status) == (3, 404)
     async with worker(environ):
         await caught_up(db)

@@ -22,6 +22,7 @@ from tests.client import Registry
 from tests.conftest import MakeRegistry, prompt_background
 from tests.deploy.kibana_documents import fields_of, get, mapped
 from tests.downloads.counts import made_up
+from tests.downloads.counts import rows as as_rows
 
 NOON = datetime(2026, 11, 16, 12, tzinfo=UTC)
 VERSION = Statement("SELECT id, package_id FROM package_versions LIMIT 1", {})
@@ -52,7 +53,7 @@ async def test_the_document_of_a_download_has_exactly_the_fields_of_its_template
         row = await conn.one(VERSION)
         agent = "synapse-cli/2.1.0 (Linux 6.8; x86_64)"
         traits = {"user_agent": agent, "client": "synapse-cli", "system": "Linux", "kind": "human", "country": "DE"}
-        store.add(conn, uuid4(), [made_up(row.id, row.package_id, at=NOON, **traits)])
+        store.add(conn, uuid4(), as_rows(made_up(row.id, row.package_id, at=NOON, **traits)))
     made = documents.download((await rows(db))[0])
     assert (made.index, made.id) == ("registry-downloads-2026.11", made.source["event"]["id"])
     assert fields_of(dict(made.source)) == set(properties("downloads"))
@@ -70,6 +71,7 @@ async def test_the_document_of_a_download_has_exactly_the_fields_of_its_template
 
 async def test_the_document_of_a_refused_request_has_no_empty_fields(demo: Registry):
     await (await demo.user()).call("GET", "/packages/demo/9.9.9/tarball", headers={"User-Agent": ""})
+    await demo.flush()
     made = dict(documents.download((await rows(demo.app[DB]))[0]).source)
     assert (get(made, "event.outcome"), get(made, "http.response.status_code")) == ("failure", 404)
     assert (get(made, "package.name"), get(made, "package.version")) == ("demo", "9.9.9")
@@ -143,6 +145,7 @@ async def test_downloads_and_events_are_indexed_once_even_after_a_replay(
     ada = await registry.user()
     await ada.publish("demo")
     await registry.get("/packages/demo/1.0.0/tarball")
+    await registry.flush()
     await ada.call("DELETE", "/packages/demo/1.0.0")
     async with prompt_background(registry.app):
         for _ in range(2):
@@ -177,6 +180,7 @@ async def test_the_lag_of_each_consumer_is_sampled(
 ):
     await demo.drain()
     await demo.get("/packages/demo/1.0.0/tarball")
+    await demo.flush()
     await consumer.sample_lags(demo.app[DB], index)
     await index.refresh()
     found = await es.search(index=f"{prefix}{EVENTS}-*")
@@ -244,7 +248,7 @@ async def test_retention_removes_old_months_and_creates_the_next_partition(
     old = today - timedelta(days=100)
     async with db.transaction() as conn:
         row = await conn.one(VERSION)
-        store.add(conn, uuid4(), [made_up(row.id, row.package_id, at=at) for at in (old, today)])
+        store.add(conn, uuid4(), as_rows(*(made_up(row.id, row.package_id, at=at) for at in (old, today))))
     await index.write([document(1, old), document(2, today), Document(EVENTS, "event-1", old, {})])
     await consumer.retain(db, index, timedelta.max)
     assert len(await rows(db)) == 2

@@ -132,7 +132,7 @@ async def hot_paths(conn: Connection) -> dict[str, Callable[[], Awaitable[Any]]]
         await delays.delayed(conn, ["unknown"])
 
     async def count() -> None:
-        downloads.add(conn, uuid.uuid4(), [arrived])
+        downloads.add(conn, uuid.uuid4(), orjson.loads(orjson.dumps([arrived])))
         for stmt in conn._deferred:
             await conn.run(stmt, **conn._deferred_values)
         await downloads.read_after(conn, 0, 500)

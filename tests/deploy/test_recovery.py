@@ -39,6 +39,7 @@ async def test_a_restored_registry_has_all_data_and_accepts_new_versions(
     await ada.publish("kept")
     await ada.publish("deleted-later")
     await registry.get("/packages/kept/1.0.0/tarball")
+    await registry.flush()
 
     # The runbook uses the same options.
     assert "pg_dump -U registry --format=custom registry" in RUNBOOK

@@ -117,6 +117,7 @@ async def _use(client: Client) -> None:
     for path in ("alpha/1.1.0", "alpha/1.1.0", "alpha/1.0.0", "beta-two/1.0.0"):
         assert (await client.get(f"/packages/{path}/tarball")).status == 200
     assert (await ada.call("GET", "/packages/none/1.0.0/tarball")).status == 404
+    await client.flush()
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
+import orjson
 import pytest
 from elasticsearch import AsyncElasticsearch
 
@@ -21,7 +21,7 @@ from registry.doctor.examine import CLEAN, INCOMPLETE, WRONG, Report, all_checks
 from registry.doctor.report import as_text
 from registry.doctor.runs import keep
 from registry.doctor.runs.keep import last_runs
-from registry.downloads import record
+from registry.downloads.journal import Journal
 from registry.downloads.store import Download
 from registry.errors import Forbidden
 from registry.search.documents import PACKAGES, VERSIONS
@@ -100,7 +100,9 @@ async def spool_downloads(registry: Registry) -> None:
         at=datetime.now(UTC), version_id=row.id, package_id=row.package_id, package=None, version=None, address=None,
         status=200, bytes=1, **given,
     )  # fmt: skip
-    record._write_batch(spool_folder(registry), uuid4(), [download, download])
+    dead = Journal(spool_folder(registry))
+    dead.append([orjson.dumps(download)] * 2)
+    dead.close()
 
 
 async def leave_spool(registry: Registry) -> None:

@@ -4,8 +4,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
+
 from registry.db.engine import Statement
-from registry.downloads.store import Download
+from registry.downloads.handlers import RECORDER
+from registry.downloads.store import Download, Rows
 from registry.keys import DB
 from tests.client import Registry
 from tests.until import until
@@ -44,8 +47,20 @@ def made_up(version_id: int | None, package_id: int | None, **fields: Any) -> Do
     return replace(download, **fields)
 
 
+def rows(*downloads: Download) -> Rows:
+    """Downloads as the journal has them."""
+    found: Rows = orjson.loads(orjson.dumps(downloads))
+    return found
+
+
 async def counted(registry: Registry) -> int:
     """The number of downloads. Packages, versions, days, the registry and the single downloads must all agree on it."""
+    if RECORDER in registry.app:
+        await registry.flush()
+    return await _sum(registry)
+
+
+async def _sum(registry: Registry) -> int:
     async with registry.app[DB].read() as conn:
         sums = set(await conn.one(SUMS))
     assert len(sums) == 1, sums
@@ -56,7 +71,7 @@ async def counted_to(registry: Registry, total: int) -> None:
     """Waits until `total` downloads are counted. Fails if there are more."""
 
     async def is_reached() -> bool:
-        return await counted(registry) >= total
+        return await _sum(registry) >= total
 
     await until(is_reached)
     assert await counted(registry) == total

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -9,13 +10,15 @@ from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid4, uuid5
 
+import orjson
 import pytest
 
 from registry.db import migrate
-from registry.db.engine import Database, Statement, open_database
+from registry.db.engine import Statement, open_database
 from registry.devstack.postgres import Postgres
-from registry.downloads import record, store
+from registry.downloads import journal, leftovers, record, store
 from registry.downloads.handlers import RECORDER
+from registry.downloads.journal import Journal
 from registry.downloads.record import DownloadRecorder, open_recorder
 from registry.downloads.store import Download
 from registry.errors import DatabaseUnavailable
@@ -24,15 +27,42 @@ from registry.settings import Settings
 from registry.web.addresses import network_of
 from tests.client import Registry, tarball
 from tests.conftest import MakeRegistry
-from tests.downloads.counts import counted, counted_to, made_up
+from tests.downloads.counts import counted, counted_to, made_up, rows
 from tests.until import until
 
 HERE = "/packages/demo/1.0.0/tarball"
 ONE_VERSION = Statement("SELECT id, package_id FROM package_versions LIMIT 1", {})
 
 
-def waiting(folder: Path) -> list[Path]:
-    return list(folder.glob("*.downloads.json"))
+def waiting(folder: Path) -> list[str]:
+    """The ids of the batches in `folder` that are not counted."""
+    return list(leftovers.waiting(folder))
+
+
+def leave(folder: Path, *downloads: Download) -> UUID:
+    """Leaves the journal of a dead process. Returns the id of its batch."""
+    dead = Journal(folder)
+    dead.append([orjson.dumps(each) for each in downloads])
+    dead.close()
+    [(batch, _, _)] = journal.waiting(folder)
+    return batch
+
+
+def leave_earlier(folder: Path, batch: UUID, *downloads: Download) -> None:
+    """Leaves a file as the release before wrote it."""
+    (folder / f"{batch}.downloads.json").write_bytes(orjson.dumps(downloads))
+
+
+@pytest.fixture
+def left(tmp_path: Path) -> Path:
+    """A spool folder that no process uses."""
+    folder = tmp_path / "left"
+    folder.mkdir()
+    return folder
+
+
+async def take_over(registry: Registry, folder: Path) -> None:
+    await DownloadRecorder(registry.app[DB], folder).take_over()
 
 
 async def download_of(registry: Registry) -> Download:
@@ -52,6 +82,7 @@ async def demo(registry: Registry) -> Registry:
 async def test_concurrent_downloads_are_counted_exactly_everywhere(demo: Registry):
     answers = await asyncio.gather(*(demo.get(f"/packages/demo/1.{number % 2}.0/tarball") for number in range(200)))
     assert {answer.status for answer in answers} == {200}
+    await demo.flush()
     info = (await demo.get("/packages/demo")).json
     assert info["downloads"] == {"total": 200, "week": 200, "month": 200}
     assert info["total_downloads"] == 200
@@ -66,6 +97,7 @@ async def test_concurrent_downloads_are_counted_exactly_everywhere(demo: Registr
 
 async def test_concurrent_downloads_are_committed_in_batches(demo: Registry):
     await asyncio.gather(*(demo.get(HERE) for _ in range(60)))
+    await demo.flush()
     async with demo.app[DB].read() as conn:
         batches = await conn.value(Statement("SELECT count(*) FROM download_batches", {}))
     assert 1 <= batches < 60
@@ -78,12 +110,14 @@ async def test_two_processes_count_exactly(make_registry: MakeRegistry):
         await ada.publish(name)
     paths = [f"/packages/{name}/1.0.0/tarball" for name in ("aa", "bb")]
     await asyncio.gather(*(each.get(path) for _ in range(25) for each in (one, other) for path in paths))
+    await other.flush()
     assert await counted(one) == 100
 
 
 async def test_a_download_is_stored_with_network_and_user_agent(demo: Registry):
     await demo.get(HERE, headers={"User-Agent": "synapse-cli/1.0 " + "x" * 600})
     await demo.get(HERE, headers={"User-Agent": "é\udcff"})
+    await demo.flush()
     async with demo.app[DB].read() as conn:
         rows = await conn.all(Statement("SELECT host(ip_address) AS ip, user_agent FROM downloads ORDER BY id", {}))
     assert {row.ip for row in rows} == {"127.0.0.0"}
@@ -107,24 +141,57 @@ async def test_a_download_counts_even_if_its_version_was_just_deleted(demo: Regi
     assert (await demo.get("/packages/demo")).json["downloads"]["total"] == 1
 
 
-async def test_a_batch_counts_once_if_the_process_dies_after_the_commit(demo: Registry, tmp_path: Path):
-    """The process died after the commit, before it removed the spool file."""
-    batch, downloads = uuid4(), [await download_of(demo)] * 3
+async def test_a_download_is_on_the_disk_before_its_answer_ends(own_postgres: Postgres, make_registry: MakeRegistry):
+    registry = await make_registry(REGISTRY_DB_URL=own_postgres.url())
+    await (await registry.user()).publish("demo")
+    await registry.get(HERE)
+    await registry.flush()
+    folder = registry.app[SETTINGS].limits.spool_path
+    async with away(own_postgres):
+        assert (await registry.get(HERE)).status == 200
+        copies = [path.read_bytes() for path in folder.glob(journal.PATTERN)]
+    [found] = [batch for each in copies if (batch := journal._parse(each, folder)) is not None]
+    assert [row["status"] for row in found.rows()] == [200]
+    await counted_to(registry, 2)
+
+
+async def test_a_batch_counts_once_if_the_process_dies_after_the_commit(demo: Registry, left: Path):
+    """The process died after the commit, before it cleared the file."""
+    downloads = [await download_of(demo)] * 3
+    batch = leave(left, *downloads)
     async with demo.app[DB].transaction() as conn:
-        store.add(conn, batch, downloads)
-    record._write_batch(tmp_path, batch, downloads)
-    recorder = DownloadRecorder(demo.app[DB], tmp_path)
-    await recorder.replay()
-    assert waiting(tmp_path) == []
+        store.add(conn, batch, rows(*downloads))
+    await take_over(demo, left)
+    assert list(left.iterdir()) == []
     assert await counted(demo) == 3
 
 
-async def test_downloads_of_versions_that_a_restored_database_lacks_are_skipped(demo: Registry, tmp_path: Path):
+async def test_two_processes_that_take_over_one_journal_count_it_once(demo: Registry, left: Path):
+    for _ in range(20):
+        leave_earlier(left, uuid4(), *[await download_of(demo)] * 2)
+    leave(left, *[await download_of(demo)] * 3)
+    await asyncio.gather(*(take_over(demo, left) for _ in range(4)))
+    assert list(left.iterdir()) == []
+    assert await counted(demo) == 43
+
+
+async def test_the_journal_of_a_living_process_is_left_alone(demo: Registry, left: Path):
+    living = Journal(left)
+    living.append([orjson.dumps(await download_of(demo))])
+    await take_over(demo, left)
+    assert len(waiting(left)) == 1
+    assert await counted(demo) == 0
+    living.close()
+    await take_over(demo, left)
+    assert await counted(demo) == 1
+
+
+async def test_downloads_of_versions_that_a_restored_database_lacks_are_skipped(demo: Registry, left: Path):
     known = await download_of(demo)
     lost = replace(known, version_id=999_999, package_id=999_999)
-    record._write_batch(tmp_path, uuid4(), [lost, known, known])
-    await DownloadRecorder(demo.app[DB], tmp_path).replay()
-    assert list(tmp_path.glob("*.downloads.*")) == []
+    leave(left, lost, known, known)
+    await take_over(demo, left)
+    assert list(left.iterdir()) == []
     await demo.app[RECORDER].record(lost)
     assert await counted(demo) == 2
 
@@ -137,6 +204,8 @@ async def test_counting_continues_after_a_statement_timeout(make_registry: MakeR
     async with open_database(patient) as other, other.transaction() as conn:
         await conn.command("LOCK TABLE package_versions IN SHARE MODE")
         assert (await registry.get(HERE)).status == 200
+        with pytest.raises(DatabaseUnavailable):
+            await registry.flush()
         assert len(waiting(registry.app[SETTINGS].limits.spool_path)) == 1
     assert (await registry.get(HERE)).status == 200
     await counted_to(registry, 2)
@@ -145,72 +214,105 @@ async def test_counting_continues_after_a_statement_timeout(make_registry: MakeR
 BAD = ({"address": "nobody"}, {"user_agent": "a\0b"}, {"status": 99_999}, {"kind": None})
 
 
-async def test_a_bad_download_does_not_lose_the_rest_of_its_batch(demo: Registry, tmp_path: Path):
+async def test_a_bad_download_does_not_lose_the_rest_of_its_batch(demo: Registry, left: Path):
     good = await download_of(demo)
     refused = record.REFUSED._value.get()
-    async with open_recorder(demo.app[DB], tmp_path) as recorder:
+    async with open_recorder(demo.app[DB], left) as recorder:
         batch = [good, *(replace(good, **bad) for bad in BAD), good, good]
         await asyncio.gather(*(recorder.record(each) for each in batch))
     assert await counted(demo) == 3
     assert record.REFUSED._value.get() - refused == len(BAD)
-    assert waiting(tmp_path) == []
+    assert waiting(left) == []
 
 
-async def test_a_spooled_batch_with_a_bad_download_is_replayed_once_and_blocks_no_other(demo: Registry, tmp_path: Path):
+async def test_a_left_batch_with_a_bad_download_is_added_once_and_blocks_no_other(demo: Registry, left: Path):
     good = await download_of(demo)
-    batch = UUID(int=1)
-    record._write_batch(tmp_path, batch, [good, replace(good, address="nobody"), good])
-    record._write_batch(tmp_path, UUID(int=2), [good])
+    batch = leave(left, good, replace(good, address="nobody"), good)
+    leave_earlier(left, UUID(int=2), good)
     # The process died after it had added the first half.
     async with demo.app[DB].transaction() as conn:
-        store.add(conn, uuid5(batch, "first half"), [good])
-    await DownloadRecorder(demo.app[DB], tmp_path).replay()
-    assert waiting(tmp_path) == []
+        store.add(conn, uuid5(batch, "first half"), rows(good))
+    await take_over(demo, left)
+    assert list(left.iterdir()) == []
     assert await counted(demo) == 3
 
 
-async def test_damaged_spool_files_are_renamed_and_the_others_are_counted(demo: Registry, tmp_path: Path):
+async def test_files_of_the_release_before_are_counted_and_damaged_ones_renamed(demo: Registry, left: Path):
     damaged = [b"", b"[{", b"[]", b"[1]", b"{}", b"[{}]", b'[{"at": "never"}]']
     for number, content in enumerate(damaged):
-        (tmp_path / f"{number}.downloads.json").write_bytes(content)
-    record._write_batch(tmp_path, uuid4(), [await download_of(demo)] * 3)
-    await DownloadRecorder(demo.app[DB], tmp_path).replay()
-    assert waiting(tmp_path) == []
-    assert len(list(tmp_path.glob("*.downloads.damaged"))) == len(damaged)
+        (left / f"{number}.downloads.json").write_bytes(content)
+    (left / "0.downloads").write_bytes(b"x" * 100)
+    leave_earlier(left, uuid4(), *[await download_of(demo)] * 3)
+    await take_over(demo, left)
+    assert waiting(left) == []
+    assert len(list(left.glob("*.damaged"))) == len(damaged) + 1
     assert await counted(demo) == 3
 
 
 async def test_counting_does_not_wait_for_readers_of_the_table(demo: Registry):
     download = await download_of(demo)
-    await demo.app[RECORDER].record(download)  # creates the partition of the month
+    await demo.app[RECORDER].record(download)
+    await demo.flush()  # creates the partition of the month
     async with demo.app[DB].transaction() as reading:
         await reading.command("LOCK TABLE downloads IN ACCESS SHARE MODE")
+        await demo.app[RECORDER].record(download)
         async with asyncio.timeout(5):
-            await demo.app[RECORDER].record(download)
+            await demo.flush()
 
 
-async def test_spool_files_of_a_dead_process_are_counted_at_the_start(make_registry: MakeRegistry):
+async def test_the_journals_of_dead_processes_are_counted_at_the_start(make_registry: MakeRegistry):
     registry = await make_registry()
     await (await registry.user()).publish("demo")
     folder = registry.app[SETTINGS].limits.spool_path
-    record._write_batch(folder, uuid4(), [await download_of(registry)] * 2)
+    leave(folder, *[await download_of(registry)] * 2)
+    leave_earlier(folder, uuid4(), await download_of(registry))
     (folder / f"{uuid4()}.tmp").write_bytes(b"[{")  # the process died while it wrote this file
     await make_registry()
-    await counted_to(registry, 2)
+    await counted_to(registry, 3)
     await until(lambda: not waiting(folder))
 
 
-async def test_waiting_downloads_are_committed_when_the_service_stops(demo: Registry, tmp_path: Path):
+async def test_waiting_downloads_are_committed_when_the_service_stops(demo: Registry, left: Path):
     download = await download_of(demo)
-    async with open_recorder(demo.app[DB], tmp_path) as recorder:
+    async with open_recorder(demo.app[DB], left) as recorder:
         counting = [asyncio.ensure_future(recorder.record(download)) for _ in range(5)]
         await asyncio.sleep(0)
     await asyncio.gather(*counting)
     assert await counted(demo) == 5
 
 
+async def test_without_postgresql_the_service_stops_and_the_next_process_counts(
+    demo: Registry, left: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(record, "FINISH_SECONDS", 0.1)
+    settings = Settings.read({"REGISTRY_DB_URL": "postgresql://nobody@/none?host=/nowhere"}).database
+    async with open_database(settings) as nowhere, open_recorder(nowhere, left) as recorder:
+        await recorder.record(await download_of(demo))
+        recorder.record_soon(await download_of(demo))
+    assert len(waiting(left)) == 1
+    await take_over(demo, left)
+    assert list(left.iterdir()) == []
+    assert await counted(demo) == 2
+
+
+async def test_batches_that_wait_too_long_are_measured(demo: Registry, left: Path):
+    leave_earlier(left, UUID(int=1), await download_of(demo))
+    old = time.time() - 100
+    os.utime(left / f"{UUID(int=1)}.downloads.json", (old, old))
+    (left / "new").mkdir()
+    leave(left / "new", await download_of(demo))
+    leftovers._measure(left)
+    assert leftovers.WAITING._value.get() == 1
+    assert leftovers.BYTES._value.get() > 100
+    assert leftovers.OLDEST._value.get() >= 100
+    leftovers._measure(left / "new")
+    assert leftovers.WAITING._value.get() == 0
+    assert leftovers.BYTES._value.get() == journal.FILE_BYTES
+
+
 async def test_old_ids_of_batches_are_deleted(demo: Registry):
     await demo.get(HERE)
+    await demo.flush()
     assert await record.forget_batches(demo.app[DB]) == 0
     async with demo.app[DB].transaction() as conn:
         await conn.command("UPDATE download_batches SET created_at = now() - interval '91 days'")
@@ -243,6 +345,7 @@ async def test_without_postgresql_known_tarballs_are_served_and_counted_later(
     await ada.publish("demo", "1.0.0", data=data)
     await ada.publish("other")
     await registry.get(HERE)
+    await registry.flush()
     folder = registry.app[SETTINGS].limits.spool_path
     async with away(own_postgres):
         answers = await asyncio.gather(*(registry.get(HERE, headers=ada.headers) for _ in range(20)))
@@ -271,22 +374,20 @@ async def test_without_postgresql_deleted_versions_are_not_served(own_postgres: 
         assert (await registry.get(HERE)).status == 503
 
 
-async def test_a_download_fails_if_neither_database_nor_disk_can_count_it(
-    demo: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_download_fails_if_the_disk_does_not_accept_it(
+    demo: Registry, left: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """A client must not get a complete tarball that isn't counted."""
 
     def no_room(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    settings = Settings.read({"REGISTRY_DB_URL": "postgresql://nobody@/none?host=/nowhere"}).database
-    monkeypatch.setattr(record, "_write_batch", no_room)
-    async with open_database(settings) as nowhere:
-        assert isinstance(nowhere, Database)
-        recorder = DownloadRecorder(nowhere, tmp_path)
-        counting = asyncio.ensure_future(recorder.record(await download_of(demo)))
-        await asyncio.sleep(0)
+    download = await download_of(demo)
+    async with open_recorder(demo.app[DB], left) as recorder:
+        with monkeypatch.context() as full:
+            full.setattr(journal, "_write_all", no_room)
+            with pytest.raises(DatabaseUnavailable, match="can't be counted"):
+                await recorder.record(download)
+        await recorder.record(download)
         await recorder.flush()
-        with pytest.raises(DatabaseUnavailable, match="can't be counted"):
-            await counting
-    assert await counted(demo) == 0
+    assert await counted(demo) == 1

@@ -14,6 +14,7 @@ from registry.keys import DB
 from tests.client import Registry
 from tests.conftest import MakeRegistry
 from tests.downloads.counts import counted, made_up
+from tests.downloads.counts import rows as as_rows
 
 HERE = "/packages/demo/1.0.0/tarball"
 EVENTS = Statement("SELECT *, host(ip_address) AS address FROM downloads ORDER BY id", {})
@@ -32,6 +33,7 @@ async def demo(registry: Registry) -> Registry:
 
 
 async def rows(registry: Registry, stmt: Statement = EVENTS) -> list[Row]:
+    await registry.flush()
     async with registry.app[DB].read() as conn:
         return await conn.all(stmt)
 
@@ -42,7 +44,7 @@ async def add(registry: Registry, *fields: dict[str, Any]) -> None:
         version = await conn.one(VERSION)
     usual = {"version_id": version.id, "package_id": version.package_id, "at": NOON}
     async with registry.app[DB].transaction() as conn:
-        store.add(conn, uuid4(), [made_up(**{**usual, **each}) for each in fields])
+        store.add(conn, uuid4(), as_rows(*(made_up(**{**usual, **each}) for each in fields)))
 
 
 async def test_a_download_is_stored_with_its_client_and_kind(demo: Registry):

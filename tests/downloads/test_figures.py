@@ -116,6 +116,7 @@ async def test_downloads_over_http_are_counted_per_package_and_day(three: Regist
     for _ in range(3):
         assert (await three.get("/packages/alpha/1.0.0/tarball")).status == 200
     assert (await three.get("/packages/beta/latest/tarball")).status == 200
+    await three.flush()
     stats = (await three.get("/packages/alpha/stats")).json
     assert stats["downloads"]["week"] == 3
     found = await Figures(three.app[DB]).weekly(["alpha", "beta"])

@@ -29,7 +29,9 @@ _NEXT_SEQ = "registry.events.log:APPEND"
 _PUT = "registry.storage.local:LocalStorage.put"
 _PUBLISH = "registry.packages.publish:publish"
 _COUNT = "registry.downloads.store:_ADD"
-_COMMIT_OR_SPOOL = "registry.downloads.record:DownloadRecorder._commit_or_spool"
+_JOURNAL = "registry.downloads.journal:File.append"
+_JOURNALED = "registry.downloads.record:DownloadRecorder._written"
+_CLEAR = "registry.downloads.journal:File.clear"
 _DELETE = "registry.packages.store:_DELETE"
 _RESTORE = "registry.packages.store:_RESTORE"
 _REFRESH = "registry.packages.store:_REFRESH"
@@ -68,13 +70,17 @@ def _changing(statement: str, use_case: str) -> list[str]:
 
 DELETE = _changing(_DELETE, "registry.packages.manage:delete_version")
 RESTORE = _changing(_RESTORE, "registry.packages.manage:restore_version")
+# A download counts once it is in the journal. PostgreSQL gets it later.
 DOWNLOAD = [
-    f"before {_COMMIT_OR_SPOOL}",
-    f"before commit of {_COUNT}",
-    f"after commit of {_COUNT}",
-    f"after {_COMMIT_OR_SPOOL}",
+    f"before {_JOURNAL}",
+    f"after {_JOURNAL}",
+    f"before {_JOURNALED}",
     "before aiohttp.web:StreamResponse.write_eof",
     "after aiohttp.web:StreamResponse.write_eof",
+    f"before commit of {_COUNT}",
+    f"after commit of {_COUNT}",
+    f"before {_CLEAR}",
+    f"after {_CLEAR}",
 ]
 INDEX = [
     f"before {_INDEX}.bulk",
@@ -97,6 +103,11 @@ def is_done_at(point: str, points: list[str]) -> bool:
     """Whether the work of `points` is done for good when it dies at `point`."""
     [commit] = [index for index, each in enumerate(points) if each.startswith("after commit of ")]
     return points.index(point) >= commit
+
+
+def is_journaled_at(point: str) -> bool:
+    """Whether a download is in the journal when its process dies at `point`."""
+    return DOWNLOAD.index(point) >= DOWNLOAD.index(f"after {_JOURNAL}")
 
 
 class Killer:

@@ -8,6 +8,7 @@ import pytest
 
 from registry.db.engine import Database, Statement
 from registry.devstack.postgres import Postgres
+from registry.downloads import leftovers
 from registry.keys import SETTINGS
 from tests.client import Registry, User, tarball
 from tests.conftest import MakeRegistry
@@ -103,7 +104,7 @@ async def test_a_download_whose_commit_was_not_answered_is_counted_once(fate: Fa
     assert wire.spoiled == 1
     spool = ada.registry.app[SETTINGS].limits.spool_path
     async with asyncio.timeout(SETTLE_SECONDS):
-        while list(spool.glob("*.downloads.json")):
+        while leftovers.waiting(spool):
             await asyncio.sleep(0.05)
     assert await counted(ada.registry) == 5
 
@@ -163,7 +164,7 @@ async def test_a_reset_of_every_connection_loses_nothing_of_what_was_answered(wi
     assert await published(db) == sorted(["demo@1.0.0", *(f"reset-{number}@1.0.0" for number in range(20))])
     spool = ada.registry.app[SETTINGS].limits.spool_path
     async with asyncio.timeout(SETTLE_SECONDS):
-        while list(spool.glob("*.downloads.json")):
+        while leftovers.waiting(spool):
             await asyncio.sleep(0.05)
     assert await counted(ada.registry) == got > 0
     await ada.registry.drain()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from registry.db.engine import Database, Statement
+from registry.downloads import leftovers
 from registry.events import log as event_log
 from registry.search.counts.refresh import refresh_all
 from registry.search.index import open_search
@@ -74,7 +75,7 @@ async def _settled(load: Load, db: Database) -> None:
     while True:
         async with db.read() as conn:
             behind = await event_log.last_seq(conn) - await event_log.position(conn, CONSUMER)
-        waiting = await asyncio.to_thread(lambda: len(list(spool.glob("*.downloads.json"))))
+        waiting = await asyncio.to_thread(lambda: len(leftovers.waiting(spool)))
         if not behind and not waiting:
             return
         if time.monotonic() > deadline:

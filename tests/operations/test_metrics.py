@@ -135,6 +135,7 @@ async def test_downloads_are_counted(registry: Registry):
     await (await registry.user("ada")).publish("demo")
     before = await figures(registry)
     await registry.get("/packages/demo/1.0.0/tarball")
+    await registry.flush()
     after = await figures(registry)
     assert after("registry_downloads_total") - before("registry_downloads_total") == 1
 

@@ -108,6 +108,7 @@ async def test_an_admin_can_restore_within_the_grace_period(registry: Registry):
     ada, root = await registry.user("ada"), await registry.user("root", admin=True)
     published = await ada.publish("demo", "1.0.0", keywords=["k"])
     await registry.get("/packages/demo/1.0.0/tarball")
+    await registry.flush()
     await delete(ada, "demo")
     assert (await restore(ada, "demo")).status == 403
     answer = await restore(root, "demo")

@@ -50,6 +50,7 @@ async def test_each_sort_has_its_order(registry: Registry):
     await ada.publish("z", "1.1.0")
     for name in ("m-2", "m-2", "ab"):
         await registry.get(f"/packages/{name}/latest/tarball")
+    await registry.flush()
     assert await names(registry, "") == sorted(NAMES)
     assert await names(registry, "sort=name") == sorted(NAMES)
     assert await names(registry, "sort=recently-created") == list(NAMES[::-1])
@@ -101,6 +102,7 @@ async def test_the_error_for_a_large_offset_names_the_cursor(registry: Registry)
 async def test_cursors_visit_every_package_once_in_each_sort(registry: Registry):
     await fill(registry)
     await registry.get("/packages/m-1/1.0.0/tarball")
+    await registry.flush()
     async with registry.app[DB].transaction() as conn:
         await conn.command("UPDATE packages SET updated_at = '2025-01-01', created_at = '2025-01-01' WHERE name < 'm'")
     for sort in ("name", "downloads", "recently-updated", "recently-created"):

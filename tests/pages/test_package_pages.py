@@ -44,6 +44,7 @@ async def get(registry: Registry, path: str, status: int = 200) -> Page:
 
 async def test_the_page_of_a_package_says_what_it_is_and_how_to_get_it(filled: Registry):
     assert (await filled.get("/packages/mint-http/1.2.0/tarball")).status == 200
+    await filled.flush()
     page = await get(filled, "/packages/mint-http")
     assert (page.heading, page.title) == ("mint-http", "mint-http · Synapse")
     assert page.texts(".lead") == ["Small HTTP client <b>with retries</b>"]
@@ -233,6 +234,7 @@ async def test_the_page_of_a_user_lists_the_users_packages(filled: Registry):
     ada = await filled.user("ada")
     await ada.publish("tide")
     await filled.get("/packages/tide/1.0.0/tarball")
+    await filled.flush()
     await ada.publish("short-lived")
     assert (await ada.call("DELETE", "/packages/short-lived/1.0.0")).status == 204
     page = await get(filled, "/users/ada")

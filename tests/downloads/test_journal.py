@@ -1,0 +1,143 @@
+"""The files of the journal: what a reader finds after each kind of interruption."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from registry.downloads import journal
+from registry.downloads.journal import Damaged, File, Journal
+
+
+def left(folder: Path) -> list[bytes]:
+    """The texts of the batches that dead processes left in `folder`, in no order."""
+    found = []
+    for path in folder.glob(journal.PATTERN):
+        file = journal.take_over(path)
+        assert file is not None
+        batch = file.read()
+        found += [] if batch is None else [batch.text]
+        file.close()
+    return found
+
+
+def only(folder: Path) -> Path:
+    [path] = folder.glob(journal.PATTERN)
+    return path
+
+
+def test_a_reader_finds_what_was_written(tmp_path: Path):
+    written = Journal(tmp_path)
+    written.append([b'{"n":1}', b'{"n":2}'])
+    written.append([b'{"n":3}'])
+    assert journal.take_over(only(tmp_path)) is None
+    written.close()
+    assert left(tmp_path) == [b'{"n":1},{"n":2},{"n":3}']
+
+
+def test_a_file_cut_at_any_byte_holds_the_groups_before_the_cut(tmp_path: Path):
+    file = File.create(tmp_path)
+    ends = [(0, b"")]
+    for number in range(3):
+        file.append([b'{"n":%d}' % number])
+        batch = file.read()
+        assert batch is not None
+        ends.append((file._size, batch.text))
+    file.close()
+    whole = file.path.read_bytes()
+    for cut in range(ends[-1][0] + 1):
+        for rest in (b"", bytes(100), b"\xff" * 100):
+            file.path.write_bytes(whole[:cut] + rest if cut >= journal._HEADER.size else whole[:cut])
+            expected = max(text for end, text in ends if end <= cut)
+            assert left(tmp_path) == ([expected] if expected else []), (cut, rest)
+
+
+def test_a_changed_byte_ends_the_batch_before_its_group(tmp_path: Path):
+    file = File.create(tmp_path)
+    file.append([b'{"n":1}'])
+    before = file._size
+    file.append([b'{"n":2}'])
+    after = file._size
+    file.append([b'{"n":3}'])
+    file.close()
+    whole = file.path.read_bytes()
+    for place in range(before, after):
+        file.path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert left(tmp_path) == [b'{"n":1}'], place
+
+
+def test_a_used_file_holds_nothing_of_the_batch_before(tmp_path: Path):
+    written = Journal(tmp_path)
+    written.append([b'{"n":%d}' % number for number in range(50)])
+    written.append([b'{"n":50}'])
+    taken = written.take()
+    assert taken is not None
+    written.done(taken[0])
+    assert journal.waiting(tmp_path) == []
+    written.append([b'{"n":0}'])  # as long as a group that the file held
+    assert len(list(tmp_path.iterdir())) == 1
+    written.close()
+    assert left(tmp_path) == [b'{"n":0}']
+
+
+def test_a_batch_gets_a_new_id_and_ends_when_it_is_taken(tmp_path: Path):
+    written = Journal(tmp_path)
+    ids = []
+    for _ in range(3):
+        written.append([b"{}"])
+        taken = written.take()
+        assert taken is not None
+        batch = taken[0].read()
+        assert batch is not None
+        ids.append(batch.id)
+        written.done(taken[0])
+    assert len(set(ids)) == 3
+    assert written.take() is None
+
+
+def test_while_nothing_is_counted_the_journal_grows_and_shrinks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(journal, "FILE_BYTES", 200)
+    written = Journal(tmp_path)
+    for number in range(100):
+        written.append([b'{"n":%d}' % number])
+    files = len(list(tmp_path.iterdir()))
+    assert files > 10
+    texts = []
+    while (taken := written.take()) is not None:
+        batch = taken[0].read()
+        assert batch is not None
+        texts.append(batch.text)
+        written.done(taken[0])
+    assert len(texts) == files
+    assert b",".join(texts) == b",".join(b'{"n":%d}' % number for number in range(100))
+    assert len(list(tmp_path.iterdir())) == journal.KEPT_FILES
+
+
+def test_after_a_failed_write_the_batch_goes_on_in_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    written = Journal(tmp_path)
+    written.append([b'{"n":1}'])
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fdatasync", fail)
+        with pytest.raises(OSError, match="error"):
+            written.append([b'{"n":2}'])
+    written.append([b'{"n":3}'])
+    texts = []
+    while (taken := written.take()) is not None:
+        batch = taken[0].read()
+        assert batch is not None
+        texts.append(batch.text)
+        written.done(taken[0])
+    assert texts == [b'{"n":1}', b'{"n":3}']
+
+
+def test_a_file_that_is_no_journal_is_damaged(tmp_path: Path):
+    (tmp_path / "x.downloads").write_bytes(b"x" * 1000)
+    with pytest.raises(Damaged):
+        left(tmp_path)
+
+
+def test_a_file_that_another_process_removed_is_not_taken_over(tmp_path: Path):
+    assert journal.take_over(tmp_path / "gone.downloads") is None
