@@ -115,8 +115,8 @@ from registry.worker import CHANNELS, background
 
 # The router tries the routes in this order, so the most frequent ones come first.
 API: tuple[Route, ...] = (
-    *packages.ROUTES,
     *downloads.ROUTES,
+    *packages.ROUTES,
     *search.ROUTES,
     *statistics.ROUTES,
     *changes.ROUTES,

@@ -11,12 +11,12 @@ Each process also sends the batches that dead processes left in the spool folder
 import asyncio
 import contextlib
 import functools
-import hmac
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from datetime import date, datetime
+from concurrent.futures import Future
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import TypeVar
 from uuid import UUID, uuid5
 
@@ -40,7 +40,6 @@ GATHER_SECONDS = 0.25
 RETRY_SECONDS = 1.0
 TAKE_OVER_SECONDS = 2.0
 FINISH_SECONDS = 5.0
-CACHED_HASHES = 10_000
 NOT_COUNTED = "Downloads can't be counted right now. Try again in a few seconds."
 
 Result = TypeVar("Result")
@@ -55,7 +54,9 @@ class DownloadRecorder:
         self._db = db
         self._folder = folder
         self._journal = Journal(folder)
-        self._disk = ThreadPoolExecutor(1, "journal")
+        # The calls of the thread that uses the journal. None ends it.
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = Thread(target=self._run_calls, name="journal", daemon=True)
         # JSON texts, and the future of each that a request waits for.
         self._records: list[bytes] = []
         self._recorded: list[Waiter] = []
@@ -67,7 +68,8 @@ class DownloadRecorder:
         self._sent: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
-        """Creates the first files. Without room on the disk, they are created later."""
+        """Starts the journal's thread and creates the first files. Without room on the disk, they are created later."""
+        self._thread.start()
         try:
             await self._on_disk(self._journal.prepare)
         except OSError as error:
@@ -98,7 +100,7 @@ class DownloadRecorder:
     def _write(self) -> None:
         records, self._records = self._records[:MAX_GROUP], self._records[MAX_GROUP:]
         recorded, self._recorded = self._recorded[:MAX_GROUP], self._recorded[MAX_GROUP:]
-        self._disk.submit(self._write_group, asyncio.get_running_loop(), records, recorded)
+        self._calls.put(functools.partial(self._write_group, asyncio.get_running_loop(), records, recorded))
 
     def _write_group(
         self, loop: asyncio.AbstractEventLoop, records: Sequence[bytes], recorded: Sequence[Waiter]
@@ -213,10 +215,24 @@ class DownloadRecorder:
             self._sent.cancel()
             await asyncio.wait([self._sent])
         await self._on_disk(self._journal.close)
-        self._disk.shutdown()
+        self._calls.put(None)
 
     async def _on_disk(self, call: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._disk, call)
+        """The result of `call` in the journal's thread."""
+        result: Future[Result] = Future()
+
+        def run() -> None:
+            try:
+                result.set_result(call())
+            except Exception as error:  # noqa: BLE001 - the caller raises it
+                result.set_exception(error)
+
+        self._calls.put(run)
+        return await asyncio.wrap_future(result)
+
+    def _run_calls(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
 
     async def _add(self, batch: UUID, rows: Rows) -> None:
         """Commits a batch. If PostgreSQL refuses a value in it, commits each half on its own, down to the bad download.
@@ -262,18 +278,3 @@ async def forget_batches(db: Database) -> int:
     """Removes the ids of batches that are too old to be in a file. Returns how many."""
     async with db.transaction() as conn:
         return await store.forget_batches(conn)
-
-
-@functools.lru_cache(CACHED_HASHES)
-def _hash_of_day(secret: str, day: date, address: str, user_agent: str) -> str:
-    return hmac.digest(_key_of_day(secret, day), f"{address}\n{user_agent}".encode(), "sha256").hex()[:16]
-
-
-def client_hash(secret: str, at: datetime, address: str, user_agent: str) -> str:
-    """16 hex digits that identify a client for one day. Without `secret`, nobody can find the client from them."""
-    return _hash_of_day(secret, at.date(), address, user_agent)
-
-
-@functools.lru_cache(2)
-def _key_of_day(secret: str, day: date) -> bytes:
-    return hmac.digest(secret.encode(), f"downloads of {day}".encode(), "sha256")

@@ -42,9 +42,8 @@ class Tarballs:
 
         Raises NotFound, Quarantined, registry.packages.read.OtherSpelling, DatabaseUnavailable.
         """
-        before = self._packages.now
         try:
-            row = await self._packages.get(("blob", name, version), lambda: read.blob(self._db, name, version))
+            return await self._packages.get(("blob", name, version), lambda: self._read(name, version))
         except DatabaseUnavailable:
             row, stamp = self._known.get((name, version), (None, None))
             if row is None or self._packages.stamp(row.package_id) is not stamp:
@@ -52,10 +51,20 @@ class Tarballs:
         except (NotFound, Quarantined, read.OtherSpelling):
             self._known.pop((name, version), None)
             raise
-        else:
-            if not self._packages.has_changed(row.package_id, before):
-                self._known[name, version] = row, self._packages.stamp(row.package_id)
         return row
+
+    async def _read(self, name: str, version: str) -> Row:
+        """Reads a row from PostgreSQL and remembers it."""
+        before = self._packages.now
+        row = await read.blob(self._db, name, version)
+        if not self._packages.has_changed(row.package_id, before):
+            self._known[name, version] = row, self._packages.stamp(row.package_id)
+        return row
+
+    def in_memory(self, row: Row) -> bytes | None:
+        """The whole tarball if it is small and was read lately."""
+        found: bytes | None = self._small.get(row.tarball_path)
+        return found
 
     async def check_size(self, row: Row) -> None:
         """Checks that the storage holds the whole tarball. A successful check is valid for CHECKED_SECONDS.

@@ -35,11 +35,13 @@ class OfPackage(Protocol):
 Value = TypeVar("Value", bound=OfPackage)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Entry:
+    """`valid_at` is a time at which the value was current."""
+
     value: OfPackage
     channels: tuple[str, ...]
-    read_at: int
+    valid_at: int
     expires_at: float
 
 
@@ -85,12 +87,15 @@ class PackageCache:
     def _is_valid(self, entry: _Entry) -> bool:
         if not self._announcements.is_listening:
             return False
-        if entry.read_at < self._listening_since or entry.expires_at < self._clock():
+        if entry.valid_at < self._listening_since or entry.expires_at < self._clock():
             return False
-        if entry.read_at == self._now:
+        if entry.valid_at == self._now:
             return True
         package = entry.value.package_id
-        return all(self._changed.get((channel, package), -1) <= entry.read_at for channel in entry.channels)
+        if any(self._changed.get((channel, package), -1) > entry.valid_at for channel in entry.channels):
+            return False
+        entry.valid_at = self._now  # so that the next request has nothing to look up
+        return True
 
     @property
     def now(self) -> int:

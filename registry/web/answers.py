@@ -50,7 +50,10 @@ CACHE_POLICY = web.AppKey("cache_policy", CachePolicy)
 
 def add_vary(headers: "CIMultiDict[str]", name: str) -> None:
     """Adds `name` to Vary unless it is there already."""
-    given = headers.getall(hdrs.VARY, [])
+    given = headers.getall(hdrs.VARY, None)
+    if given is None:
+        headers[hdrs.VARY] = name
+        return
     names = [part.strip() for value in given for part in value.split(",") if part.strip()]
     if "*" not in names and name.lower() not in (each.lower() for each in names):
         headers[hdrs.VARY] = ", ".join([*names, name])

@@ -58,8 +58,10 @@ def rendered_response(
 
 def accepts(request: web.Request, media_type: str) -> bool:
     """Whether the Accept header names `media_type`, in lower case, with a weight above 0. Wildcards don't count."""
-    ranges = ",".join(request.headers.getall(hdrs.ACCEPT, [])).lower().split(",")
-    return any(media.partition(";")[0].strip() == media_type and not _REFUSED.search(media) for media in ranges)
+    given = ",".join(request.headers.getall(hdrs.ACCEPT, ())).lower()
+    return media_type in given and any(
+        media.partition(";")[0].strip() == media_type and not _REFUSED.search(media) for media in given.split(",")
+    )
 
 
 def matches(request: web.Request, tag: str) -> bool:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiopg
+import orjson
 
 from registry.accounts import store as accounts
 from registry.accounts.delays import store as delays

@@ -9,7 +9,7 @@ import pytest
 
 from registry.db.engine import Database, Row, Statement
 from registry.downloads import record, store
-from registry.downloads.record import client_hash
+from registry.downloads.identity import client_hash
 from registry.keys import DB
 from tests.client import Registry
 from tests.conftest import MakeRegistry
