@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import secrets
 import signal
 import socket
@@ -66,6 +67,9 @@ async def serve(
     drain = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(DRAIN_SIGNAL, drain.set)
     async with serving(settings, with_background=with_background, listening=listening, drain=drain) as app:
+        # What exists now lives as long as the process. Full garbage collections need not look through it again.
+        gc.collect()
+        gc.freeze()
         announcing = asyncio.create_task(_announce(app, ready))
         await stopped.wait()
         if parent is not None:
