@@ -162,11 +162,11 @@ class Journal:
     def take(self) -> tuple[File, bool] | None:
         """The oldest file with a batch, to be given to `done()` or `put_back()`. None without one.
 
-        The second value is true if later batches are in other files already.
+        The second value is true if another batch waits.
         """
-        if not self._full and self._current is not None and self._current.count:
+        if not self._full and self._current is not None:
             self._seal()
-        return (self._full.popleft(), bool(self._full)) if self._full else None
+        return (self._full.popleft(), bool(self._full or self._current)) if self._full else None
 
     def put_back(self, file: File) -> None:
         """Keeps a batch that could not be counted, to be taken again."""

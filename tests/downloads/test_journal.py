@@ -141,3 +141,18 @@ def test_a_file_that_is_no_journal_is_damaged(tmp_path: Path):
 
 def test_a_file_that_another_process_removed_is_not_taken_over(tmp_path: Path):
     assert journal.take_over(tmp_path / "gone.downloads") is None
+
+
+def test_a_batch_that_was_put_back_is_not_the_last_one(tmp_path: Path):
+    written = Journal(tmp_path)
+    written.append([b'{"n":1}'])
+    taken = written.take()
+    assert taken is not None
+    written.append([b'{"n":2}'])
+    written.put_back(taken[0])
+    first = written.take()
+    assert first is not None
+    second = written.take()
+    assert second is not None
+    assert (first[0].count, first[1], second[0].count, second[1]) == (1, True, 1, False)
+    assert written.take() is None

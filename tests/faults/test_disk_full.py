@@ -131,6 +131,7 @@ async def test_an_upload_without_room_is_503_keeps_nothing_and_hinders_nobody(di
             assert (await ada.registry.get("/packages/other/1.0.0/tarball")).status == 200
     with disk.filled(spare=8192):
         assert (await ada.put("demo", "1.0.0", data=large)).status == 503
+    await ada.registry.flush()
     assert spooled(disk) == []
     assert (await ada.registry.get("/packages/demo")).status == 404
     assert await counted(ada.registry) == 2
