@@ -10,9 +10,9 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from registry.db.engine import Row
-from registry.downloads.conditions import Part, check_preconditions, is_plain, is_unmodified, part_of
 from registry.downloads.identity import identify, storable
 from registry.downloads.record import DownloadRecorder
+from registry.downloads.requests import Part, check_preconditions, is_plain, is_unmodified, part_of
 from registry.downloads.store import Download
 from registry.downloads.tarballs import Tarballs
 from registry.errors import (

@@ -17,6 +17,7 @@ from tests.background import in_background
 from tests.client import Registry
 from tests.conftest import SECRET
 from tests.downloads.counts import made_up
+from tests.downloads.counts import rows as as_rows
 from tests.until import until
 
 NOON = datetime(2026, 11, 16, 12, 0, 30, tzinfo=UTC)
@@ -60,7 +61,7 @@ async def add(db: Database, *downloads: dict[str, Any]) -> None:
     fields = [{**usual, **each} for each in downloads]
     batch = [made_up(**each, package_id=each["version_id"] // 10) for each in fields]
     async with db.transaction() as conn:
-        store.add(conn, uuid4(), batch)
+        store.add(conn, uuid4(), as_rows(*batch))
 
 
 async def counted(db: Database, *, window: int = WINDOW) -> list[tuple[int, date, int]]:
@@ -89,6 +90,7 @@ async def test_a_download_has_the_key_of_its_address_whatever_its_user_agent_is(
     await (await registry.user()).publish("demo")
     for agent in ("pip/24.0", "npm/10", ""):
         await registry.get("/packages/demo/1.0.0/tarball", headers={"User-Agent": agent})
+    await registry.flush()
     async with registry.app[DB].read() as conn:
         rows = await conn.all(Statement("SELECT address_key, downloaded_at FROM downloads", {}))
     assert len(rows) == 3

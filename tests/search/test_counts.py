@@ -24,7 +24,7 @@ from registry.search.visible import CHANNEL
 from registry.search.writes import Write
 from tests.background import in_background
 from tests.conftest import SECRET
-from tests.downloads.counts import made_up
+from tests.downloads.counts import made_up, rows
 from tests.search.conftest import Shelf
 from tests.until import until
 
@@ -51,7 +51,7 @@ async def download(shelf: Shelf, name: str, *given: dict[str, Any], version: int
     batch = [made_up(found.id, found.package_id, **{"address_key": 1, **fields}) for fields in given]
     for start in range(0, len(batch), 1000):
         async with shelf.db.transaction() as conn:
-            downloads.add(conn, uuid4(), batch[start : start + 1000])
+            downloads.add(conn, uuid4(), rows(*batch[start : start + 1000]))
 
 
 def addresses(number: int) -> list[dict[str, Any]]:
