@@ -159,17 +159,21 @@ class Journal:
             self._seal()
             raise
 
-    def take(self) -> tuple[File, bool] | None:
-        """The oldest file with a batch, to be given to `done()` or `put_back()`. None without one.
+    def cut(self) -> tuple[int, bool]:
+        """Ends the current batch. Returns how many batches wait to be counted, and whether these are all.
 
-        The second value is true if another batch waits.
+        If several wait already, PostgreSQL fails or is slow. Then the current file had better fill up.
         """
-        if not self._full and self._current is not None:
+        if len(self._full) <= 1:
             self._seal()
-        return (self._full.popleft(), bool(self._full or self._current)) if self._full else None
+        return len(self._full), self._current is None
+
+    def take(self) -> File:
+        """The file of the batch that has waited longest, to be given to `done()` or `put_back()`."""
+        return self._full.popleft()
 
     def put_back(self, file: File) -> None:
-        """Keeps a batch that could not be counted, to be taken again."""
+        """Keeps a batch that could not be counted, to be taken again after the others."""
         self._full.append(file)
 
     def done(self, file: File) -> None:

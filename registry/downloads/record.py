@@ -151,9 +151,11 @@ class DownloadRecorder:
         """Sends all journaled downloads. Raises DatabaseUnavailable."""
         async with self._sending:
             self._arrived.clear()
-            more = True
-            while more and (taken := await self._on_disk(self._journal.take)) is not None:
-                file, more = taken
+            waiting, are_all = await self._on_disk(self._journal.cut)
+            if not are_all:
+                self._arrived.set()
+            for _ in range(waiting):
+                file = await self._on_disk(self._journal.take)
                 # A task of its own finishes the batch even if the service stops now.
                 self._sent = asyncio.ensure_future(self._send_file(file))
                 await asyncio.wait([self._sent])

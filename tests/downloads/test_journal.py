@@ -21,6 +21,18 @@ def left(folder: Path) -> list[bytes]:
     return found
 
 
+def take(journal_: Journal) -> list[File]:
+    """Takes all batches that wait."""
+    waiting, _ = journal_.cut()
+    return [journal_.take() for _ in range(waiting)]
+
+
+def text(file: File) -> bytes:
+    batch = file.read()
+    assert batch is not None
+    return batch.text
+
+
 def only(folder: Path) -> Path:
     [path] = folder.glob(journal.PATTERN)
     return path
@@ -70,9 +82,8 @@ def test_a_used_file_holds_nothing_of_the_batch_before(tmp_path: Path):
     written = Journal(tmp_path)
     written.append([b'{"n":%d}' % number for number in range(50)])
     written.append([b'{"n":50}'])
-    taken = written.take()
-    assert taken is not None
-    written.done(taken[0])
+    [taken] = take(written)
+    written.done(taken)
     assert journal.waiting(tmp_path) == []
     written.append([b'{"n":0}'])  # as long as a group that the file held
     assert len(list(tmp_path.iterdir())) == 1
@@ -85,14 +96,13 @@ def test_a_batch_gets_a_new_id_and_ends_when_it_is_taken(tmp_path: Path):
     ids = []
     for _ in range(3):
         written.append([b"{}"])
-        taken = written.take()
-        assert taken is not None
-        batch = taken[0].read()
+        [taken] = take(written)
+        batch = taken.read()
         assert batch is not None
         ids.append(batch.id)
-        written.done(taken[0])
+        written.done(taken)
     assert len(set(ids)) == 3
-    assert written.take() is None
+    assert written.cut() == (0, True)
 
 
 def test_while_nothing_is_counted_the_journal_grows_and_shrinks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -103,11 +113,10 @@ def test_while_nothing_is_counted_the_journal_grows_and_shrinks_again(tmp_path: 
     files = len(list(tmp_path.iterdir()))
     assert files > 10
     texts = []
-    while (taken := written.take()) is not None:
-        batch = taken[0].read()
-        assert batch is not None
-        texts.append(batch.text)
-        written.done(taken[0])
+    while waiting := take(written):
+        for taken in waiting:
+            texts.append(text(taken))
+            written.done(taken)
     assert len(texts) == files
     assert b",".join(texts) == b",".join(b'{"n":%d}' % number for number in range(100))
     assert len(list(tmp_path.iterdir())) == journal.KEPT_FILES
@@ -124,13 +133,7 @@ def test_after_a_failed_write_the_batch_goes_on_in_another_file(tmp_path: Path, 
         with pytest.raises(OSError, match="error"):
             written.append([b'{"n":2}'])
     written.append([b'{"n":3}'])
-    texts = []
-    while (taken := written.take()) is not None:
-        batch = taken[0].read()
-        assert batch is not None
-        texts.append(batch.text)
-        written.done(taken[0])
-    assert texts == [b'{"n":1}', b'{"n":3}']
+    assert [text(taken) for taken in take(written)] == [b'{"n":1}', b'{"n":3}']
 
 
 def test_a_file_that_is_no_journal_is_damaged(tmp_path: Path):
@@ -143,16 +146,27 @@ def test_a_file_that_another_process_removed_is_not_taken_over(tmp_path: Path):
     assert journal.take_over(tmp_path / "gone.downloads") is None
 
 
-def test_a_batch_that_was_put_back_is_not_the_last_one(tmp_path: Path):
+def test_a_batch_that_can_not_be_counted_blocks_no_other(tmp_path: Path):
     written = Journal(tmp_path)
     written.append([b'{"n":1}'])
-    taken = written.take()
-    assert taken is not None
-    written.append([b'{"n":2}'])
-    written.put_back(taken[0])
-    first = written.take()
-    assert first is not None
-    second = written.take()
-    assert second is not None
-    assert (first[0].count, first[1], second[0].count, second[1]) == (1, True, 1, False)
-    assert written.take() is None
+    [bad] = take(written)
+    counted = 0
+    for _ in range(100):
+        written.put_back(bad)
+        written.append([b'{"n":2}'])
+        written.cut()
+        while (taken := written.take()) is not bad:
+            counted += taken.count
+            written.done(taken)
+    assert counted >= 99
+
+
+def test_while_every_batch_fails_the_current_file_fills_up(tmp_path: Path):
+    written = Journal(tmp_path)
+    for _ in range(100):
+        written.append([b'{"n":1}'])
+        written.cut()
+        written.put_back(written.take())
+    assert len(list(tmp_path.iterdir())) == 3
+    assert written.cut() == (2, False)
+    assert sum(text(taken).count(b"n") for _ in range(2) for taken in take(written)) == 100
