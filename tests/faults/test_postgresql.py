@@ -14,6 +14,7 @@ from tests.client import Registry, User, tarball
 from tests.conftest import MakeRegistry
 from tests.downloads.counts import counted
 from tests.faults.toxic import Fate, Judge, Link, Toxic, toxic, unix
+from tests.until import until
 
 SETTLE_SECONDS = 30.0
 _PUBLISHED = Statement("SELECT package || '@' || version AS what FROM events WHERE type = 'version.published'", {})
@@ -101,7 +102,7 @@ async def test_a_download_whose_commit_was_not_answered_is_counted_once(fate: Fa
     here = "/packages/demo/1.0.0/tarball"
     answers = await asyncio.gather(*(ada.registry.get(here) for _ in range(5)))
     assert {(answer.status, answer.body) for answer in answers} == {(200, data)}
-    assert wire.spoiled == 1
+    await until(lambda: wire.spoiled == 1)
     spool = ada.registry.app[SETTINGS].limits.spool_path
     async with asyncio.timeout(SETTLE_SECONDS):
         while leftovers.waiting(spool):

@@ -44,6 +44,16 @@ _COUNTS = Statement(
 _FAILURES = Statement("SELECT document, reason FROM index_failures LIMIT 5", {})
 
 
+# The counts of downloads and clients are in the index once both consumers have handled all downloads.
+_UNCOUNTED = Statement(
+    """
+    SELECT (SELECT coalesce(max(id), 0) FROM downloads) > coalesce(min(seq), 0) FROM consumers
+    WHERE name IN ('clients', 'counts')
+    """,
+    {},
+)
+
+
 async def verify(load: Load, db: Database, *, sample: int | None = None) -> None:
     """Adds to the problems of `load`, under which nothing may be under way, what is not as the model has it.
 
@@ -75,8 +85,9 @@ async def _settled(load: Load, db: Database) -> None:
     while True:
         async with db.read() as conn:
             behind = await event_log.last_seq(conn) - await event_log.position(conn, CONSUMER)
+            uncounted = await conn.value(_UNCOUNTED)
         waiting = await asyncio.to_thread(lambda: len(leftovers.waiting(spool)))
-        if not behind and not waiting:
+        if not behind and not waiting and not uncounted:
             return
         if time.monotonic() > deadline:
             load.problem(f"after {SETTLE_SECONDS:.0f} s the index is {behind} events behind, {waiting} batches wait")
