@@ -66,6 +66,7 @@ async def test_a_restored_registry_has_all_data_and_accepts_new_versions(
     assert await restored.search("after-the-backup") == []
     expected = tarball(name="kept", version="1.0.0", description="About kept")
     assert (await restored.get("/packages/kept/1.0.0/tarball")).body == expected
+    await restored.flush()
     assert (await restored.get("/packages/kept/stats")).json["downloads"]["total"] == 2
     again = await restored.call(
         "PUT",

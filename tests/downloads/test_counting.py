@@ -144,6 +144,7 @@ async def test_a_download_counts_even_if_its_version_was_just_deleted(demo: Regi
 async def test_a_download_is_on_the_disk_before_its_answer_ends(own_postgres: Postgres, make_registry: MakeRegistry):
     registry = await make_registry(REGISTRY_DB_URL=own_postgres.url())
     await (await registry.user()).publish("demo")
+    await registry.drain()
     await registry.get(HERE)
     await registry.flush()
     folder = registry.app[SETTINGS].limits.spool_path
