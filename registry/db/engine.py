@@ -73,6 +73,7 @@ class Connection:
         self._deferred: list[Statement] = []
         self._deferred_values: dict[str, Any] = {}
         self.announced: list[tuple[str, str]] = []
+        self.is_commit_sent = False
 
     async def all(self, stmt: Statement, **values: Any) -> list[Row]:
         """All rows."""
@@ -123,8 +124,37 @@ class Connection:
     async def commit(self) -> None:
         """Sends the deferred statements, the announcements and COMMIT together.
 
-        Does nothing in a transaction without statements and announcements.
+        Does nothing in a transaction without statements and announcements, or after `finish()` has committed it.
         """
+        if self.is_commit_sent:
+            return
+        sql, values = await self._deferred_sql()
+        if sql or not self._opening:
+            self.is_commit_sent = True
+            await self.command(f"{sql}COMMIT", **values)
+
+    async def finish(self, stmt: Statement, last: Statement, **values: Any) -> Row:
+        """Runs the last two statements of a transaction, and returns the first row of `last`.
+
+        If nothing was run before, this is the only round trip: it sends everything that `commit()` would send between
+        the two statements. PostgreSQL runs the statements of one message as one transaction.
+        """
+        if not self._opening:
+            return await self.one(together(stmt, last), **values)
+        await self._prepare(stmt)
+        await self._prepare(last)
+        sql, given = await self._deferred_sql()
+        opening, self._opening, self.is_commit_sent = self._opening, "", True
+        try:
+            async with self._raw.cursor(cursor_factory=NamedTupleCursor) as cursor:
+                every = {**stmt.defaults, **last.defaults, **given, **values}
+                await self._send(cursor, f"{stmt.sql}; {sql}{last.sql}", every)
+                return await cursor.fetchone()
+        finally:
+            self._opening = opening  # no transaction is open, so there is nothing to roll back
+
+    async def _deferred_sql(self) -> tuple[str, dict[str, Any]]:
+        """The deferred statements and the announcements, each with a semicolon, and their values."""
         sql, values = "", self._deferred_values
         for stmt in self._deferred:
             await self._prepare(stmt)
@@ -132,8 +162,7 @@ class Connection:
         for number, (channel, payload) in enumerate(self.announced):
             sql += f"SELECT pg_notify(%(channel{number})s, %(payload{number})s); "
             values |= {f"channel{number}": channel, f"payload{number}": payload}
-        if sql or not self._opening:
-            await self.command(f"{sql}COMMIT", **values)
+        return sql, values
 
     async def rollback(self) -> None:
         """Rolls back if a statement was run. PostgreSQL itself rolls back when a connection is closed."""
@@ -207,17 +236,15 @@ class Database:
         """BEGIN … COMMIT, or ROLLBACK when the block raises."""
         async with self._connection() as conn:
             conn.begin()
-            announced: list[tuple[str, str]] = []
             try:
                 yield conn
-                announced = conn.announced
                 await conn.commit()
             except BaseException:
                 await conn.rollback()
                 raise
             finally:
                 # Even if the answer to COMMIT was lost, because the commit may have happened.
-                for channel, payload in announced:
+                for channel, payload in conn.announced if conn.is_commit_sent else ():
                     for listener in self._listeners:
                         listener(channel, payload)
 

@@ -4,7 +4,7 @@
 reader that sees a `seq` has seen every event before it. Consumers read the log with `read_after()`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql import bindparam as p
 
-from registry.db.engine import Connection, Statement, json, prepared, statement, together
+from registry.db.engine import Connection, Row, Statement, json, prepared, statement, together
 from registry.db.lock_numbers import APPEND_EVENT
 from registry.db.tables import consumers, events
 
@@ -52,10 +52,10 @@ _append = statement(
         subject_type=p("subject_type"),
         subject_id=p("subject_id"),
     )
-    .returning(events.c.seq)
+    .returning(events.c.seq, events.c.created_at)
 )
 _APPEND = prepared("append_event", _append)
-APPEND = together(_LOCK, _APPEND)
+_APPEND_ONE = together(_LOCK, _APPEND)
 _append_created = statement(
     sa.insert(events).values(
         seq=_NEXT,
@@ -66,8 +66,8 @@ _append_created = statement(
         data=sa.literal_column("'{}'::jsonb"),
     )
 )
-APPEND_FIRST = together(_LOCK, prepared("append_created", _append_created), _APPEND)
-"""Appends PACKAGE_CREATED and then the event. For the first version of a package."""
+# Appends PACKAGE_CREATED before the event.
+_APPEND_FIRST = together(_LOCK, prepared("append_created", _append_created), _APPEND)
 _VERSIONS = (
     sa.func.unnest(p("versions", type_=ARRAY(sa.Text)))
     .table_valued("version", with_ordinality="number")
@@ -136,8 +136,32 @@ async def lock(conn: Connection) -> None:
     await conn.run(_LOCK)
 
 
-async def append(
-    conn: Connection,
+async def append(conn: Connection, type_: str, **event: Any) -> int:
+    """Appends an event and returns its seq. Must be the last statement of the transaction (see the module).
+
+    `event` has `actor_id`. For a package it has `package_id` and `package`, and it may have `version`; for another
+    subject, `subject_type` and `subject_id`. It may have `data`. Releases that don't know subjects treat every event as
+    one about a package. Append other events only when no such release runs.
+    """
+    values = _values(type_, **event)
+    seq = int(await conn.value(_APPEND_ONE, **values))
+    conn.announce(CHANNEL, str(values["package_id"] or ""))
+    return seq
+
+
+async def finish(
+    conn: Connection, stmt: Statement, values: Mapping[str, Any], type_: str, *, is_first: bool, **event: Any
+) -> Row:
+    """Runs `stmt` with `values` and appends an event, as the last statements of a transaction: see Connection.finish().
+
+    If `is_first`, the event PACKAGE_CREATED comes before it. Returns the event's `seq` and `created_at`.
+    """
+    appended = _values(type_, **event)
+    conn.announce(CHANNEL, str(appended["package_id"] or ""))
+    return await conn.finish(stmt, _APPEND_FIRST if is_first else _APPEND_ONE, **{**values, **appended})
+
+
+def _values(
     type_: str,
     *,
     actor_id: int | None,
@@ -147,32 +171,17 @@ async def append(
     subject_type: str = PACKAGE,
     subject_id: int | None = None,
     data: dict[str, Any] | None = None,
-    stmt: Statement = APPEND,
-    **values: Any,
-) -> int:
-    """Appends an event and returns its seq. Must be the last statement of the transaction (see the module).
-
-    For a package, give `package_id` and `package`; for another subject, `subject_type` and `subject_id`. Releases that
-    don't know subjects treat every event as one about a package. Append other events only when no such release runs.
-
-    To save a round trip, `stmt` may combine `APPEND` with other writes, whose parameters are `values`.
-    """
-    seq = int(
-        await conn.value(
-            stmt,
-            **values,
-            type=type_,
-            package_id=package_id,
-            package=package,
-            version=version,
-            actor_id=actor_id,
-            data=json(data or {}),
-            subject_type=subject_type,
-            subject_id=subject_id,
-        )
-    )
-    conn.announce(CHANNEL, str(package_id or ""))
-    return seq
+) -> dict[str, Any]:
+    return {
+        "type": type_,
+        "package_id": package_id,
+        "package": package,
+        "version": version,
+        "actor_id": actor_id,
+        "data": json(data or {}),
+        "subject_type": subject_type,
+        "subject_id": subject_id,
+    }
 
 
 async def append_all(

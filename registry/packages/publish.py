@@ -1,21 +1,21 @@
 """Publishes a version: inspects and stores its tarball, and commits its row together with an event."""
 
+import asyncio
 import contextlib
 import hashlib
 import logging
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from typing_extensions import TypedDict
 
 from registry.accounts.identity import Principal
-from registry.accounts.tokens import NOT_VALID
-from registry.db.engine import Connection, ConstraintViolated, Database
+from registry.db.engine import ConstraintViolated, Database, Row
 from registry.errors import (
     ChecksumMismatch,
     Conflict,
@@ -23,10 +23,7 @@ from registry.errors import (
     Forbidden,
     IdempotencyKeyReused,
     InvalidInput,
-    NameClosed,
-    NameTooSimilar,
     RegistryError,
-    Unauthorized,
     VersionBurned,
     VersionExists,
 )
@@ -35,20 +32,22 @@ from registry.package_format import archive, manifest, names, versions
 from registry.package_format.manifest import Metadata
 from registry.package_format.member_names import ArchiveWarning
 from registry.package_format.versions import Version
-from registry.packages import rights, store
 from registry.packages.idempotency import store as idempotency
 from registry.packages.inspection import InspectionPool
-from registry.packages.owners import store as owners
 from registry.packages.provenance import provenance_of
-from registry.packages.reserved.reserve import check_reserved
-from registry.packages.rights import Action
+from registry.packages.publication import store
+from registry.packages.publication.check import check
 from registry.storage.base import Storage
 from registry.web.spool import Spooled
 
 log = logging.getLogger(__name__)
 
 KEY_REUSED = "This Idempotency-Key was used for another upload. Send a new key."
+# A publish that finds its package changed is tried again. Each time another transaction has made progress.
+TRIES = 5
 _CHECKSUM = re.compile(r"[0-9a-fA-F]{64}")
+
+T = TypeVar("T")
 
 
 class PublishedPackage(TypedDict):
@@ -134,28 +133,52 @@ async def publish(
     problems = _Problems(collect=upload.dry_run)
     with problems.step():
         _check_checksum(upload)
-    found = None
-    with problems.step():
-        found = await inspections.run(lambda: _inspect(upload))
-    with problems.step():
-        if found is not None and (earlier := await _earlier_answer(db, who, upload, found)) and not problems.found:
-            return earlier
-    name, version = (found.meta.name, found.meta.version) if found is not None else _requested(upload)
-    try:
+    found = state = None
+    name, version = _requested(upload)
+    # The database answers while a thread inspects the archive.
+    async with _begun(_read(db, who, name, version, wants_id=not upload.dry_run)) as reading:
         with problems.step():
-            if name and version:
-                async with db.read() as conn:
-                    await _check(conn, who, name, version, await store.find(conn, name, who.user_id))
-        if found is None or problems.found:
-            raise problems.combined()
-        if upload.dry_run:
-            return _answer(0, found, upload.tarball, 0, datetime.now(UTC))
-        return await _keep(db, storage, who, upload, found)
-    except VersionExists:
-        # Perhaps two requests with the same Idempotency-Key ran at once. Then the slower one gets the same answer.
-        if found is not None and (earlier := await _earlier_answer(db, who, upload, found)):
-            return earlier
-        raise
+            found = await inspections.run(lambda: _inspect(upload))
+        with problems.step():
+            if found is not None and (earlier := await _earlier_answer(db, who, upload, found)) and not problems.found:
+                return earlier
+        try:
+            with problems.step():
+                state = await reading
+                if name and version:
+                    check(who, name, version, state)
+            if found is None or problems.found:
+                raise problems.combined()
+            if upload.dry_run:
+                return _answer(0, found, upload.tarball, 0, datetime.now(UTC))
+            return await _keep(db, storage, who, upload, found, state)
+        except VersionExists:
+            # Perhaps two requests with the same Idempotency-Key ran at once. Then the slower one gets the same answer.
+            if found is not None and (earlier := await _earlier_answer(db, who, upload, found)):
+                return earlier
+            raise
+
+
+@contextlib.asynccontextmanager
+async def _begun(work: Coroutine[Any, Any, T]) -> AsyncIterator["asyncio.Task[T]"]:
+    """A task that runs during the block, and is cancelled at its end. Whoever awaits it gets its result or error."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # marks it as retrieved: an earlier error may have ended the block
+
+
+async def _read(db: Database, who: Principal, name: str | None, version: Version | None, *, wants_id: bool) -> Row:
+    """What `check` needs; None without a valid name and version."""
+    if not name or not version:
+        return None
+    async with db.read() as conn:
+        return await store.read(conn, name, version.canonical, who.user_id, wants_id=wants_id)
 
 
 def _errors_of(problem: RegistryError) -> list[FieldError]:
@@ -203,88 +226,55 @@ def _inspect(upload: Upload) -> _Inspected:
     return _Inspected(meta, found.warnings, _fingerprint(upload))
 
 
-async def _check(conn: Connection, who: Principal, name: str, version: Version, package: Any) -> None:
-    """Checks the name, the user's rights and the version. `package` is the row of the package, or None if it is new."""
-    rights.check_credentials(who, Action.PUBLISH, name)
-    if package is None:
-        await check_reserved(conn, who, name)
-        return
-    if package.name != name:
-        raise NameTooSimilar(f"{name} is too similar to the package {package.name}. Choose another name.")
-    await check_publishable(conn, package)
-    rights.authorize(who, Action.PUBLISH, name, package.role)
-    state = await store.version_state(conn, package.id, version.canonical)
-    if state is None:
-        return
-    if state.deleted_at is not None:
-        raise VersionBurned(
-            f"{name} {version} was deleted. A deleted version can't be published again. Use another version number."
-        )
-    raise _version_exists(name, state.version)
+async def _keep(
+    db: Database, storage: Storage, who: Principal, upload: Upload, found: _Inspected, state: Row
+) -> Published:
+    """Stores the tarball. Then adds the version and its event in one transaction.
 
-
-async def check_publishable(conn: Connection, package: Any) -> None:
-    """Raises Quarantined, or NameClosed for a package that has neither owners nor versions. See store.find()."""
-    if package.quarantine_reason is not None:
-        raise rights.quarantined(package.name, package.quarantine_reason)
-    if package.latest_version_id is None and not await owners.has_owner(conn, package.id):
-        raise NameClosed(
-            f"{package.name} has neither owners nor versions, so its name is closed. Ask an admin to set its owners."
-        )
-
-
-async def _keep(db: Database, storage: Storage, who: Principal, upload: Upload, found: _Inspected) -> Published:
-    """Stores the tarball. Then inserts the version and its event in one transaction."""
-    meta, tarball, repeat_key = found.meta, upload.tarball, upload.idempotency_key
+    `state` was read before, without a lock. If it has changed, the transaction is refused by a constraint. Then it is
+    read and checked again, so that the client gets the error that names what has changed.
+    """
+    meta, tarball = found.meta, upload.tarball
     key = f"{meta.name}/{meta.version}/{tarball.sha256}-{secrets.token_hex(8)}.tar.gz"
     await storage.put(key, tarball.path, size=tarball.size, sha256=tarball.sha256)
-    with _races_named(meta):
-        async with db.transaction() as conn:
-            package = await store.claim(conn, meta.name, who.user_id)
-            if not package.is_active:
-                raise Unauthorized(NOT_VALID)
-            if package.is_new and who.publisher is not None:
-                await owners.adopt_publisher(conn, package.id, who.publisher["id"])
-            if not package.is_new:
-                await _check(conn, who, meta.name, meta.version, package)
-            if repeat_key and not await idempotency.remember_key(conn, who.user_id, repeat_key, found.fingerprint):
-                raise IdempotencyKeyReused(KEY_REUSED)
-            audit.write_with_commit(
-                conn, "version.publish", who.actor, package_id=package.id, version=meta.version.text
-            )
-            seq = await store.add_version(
-                conn,
-                package.id,
-                meta,
-                is_first=package.is_new,
-                checksum=tarball.sha256,
-                key=key,
-                size=tarball.size,
-                user_id=who.user_id,
-                provenance=provenance_of(who),
-            )
-            answer = _answer(package.id, found, tarball, seq, package.now)
-            if repeat_key:
-                idempotency.save_answer(conn, who.user_id, repeat_key, answer)
-    log.info("published", extra={"package": meta.name, "version": meta.version.text, "seq": seq})
+    for _ in range(TRIES):
+        try:
+            answer = await _add(db, who, upload, found, state, key)
+        except ConstraintViolated as error:
+            if error.constraint not in store.CHANGED:
+                raise
+            state = await _read(db, who, meta.name, meta.version, wants_id=True)
+            check(who, meta.name, meta.version, state)
+        else:
+            log.info("published", extra={"package": meta.name, "version": meta.version.text, "seq": answer["seq"]})
+            return answer
+    raise Conflict(f"{meta.name} is being changed by others right now. Try again.")
+
+
+async def _add(db: Database, who: Principal, upload: Upload, found: _Inspected, state: Row, key: str) -> Published:
+    """The transaction of a publish. Raises ConstraintViolated if `state` has changed."""
+    meta, tarball, repeat_key = found.meta, upload.tarball, upload.idempotency_key
+    package_id = state.id or state.new_id
+    async with db.transaction() as conn:
+        if repeat_key and not await idempotency.remember_key(conn, who.user_id, repeat_key, found.fingerprint):
+            raise IdempotencyKeyReused(KEY_REUSED)
+        audit.write_with_commit(conn, "version.publish", who.actor, package_id=package_id, version=meta.version.text)
+        event = await store.add(
+            conn,
+            meta,
+            package_id,
+            state.role,
+            checksum=tarball.sha256,
+            key=key,
+            size=tarball.size,
+            user_id=who.user_id,
+            provenance=provenance_of(who),
+            publisher=who.publisher["id"] if who.publisher is not None else None,
+        )
+        answer = _answer(package_id, found, tarball, event.seq, event.created_at)
+        if repeat_key:
+            idempotency.save_answer(conn, who.user_id, repeat_key, answer)
     return answer
-
-
-@contextlib.contextmanager
-def _races_named(meta: Metadata) -> Iterator[None]:
-    """If another publish was faster, a constraint is violated. Raises the error that `_check` would have raised."""
-    try:
-        yield
-    except ConstraintViolated as error:
-        if error.constraint == "package_versions_canonical_key":
-            raise _version_exists(meta.name, meta.version.text) from error
-        if error.constraint in ("packages_name_key", "packages_similarity_key_key"):
-            raise NameTooSimilar(f"{meta.name} or a similar name was just published. Choose another name.") from error
-        raise
-
-
-def _version_exists(name: str, version: str) -> VersionExists:
-    return VersionExists(f"{name} {version} exists. Published versions never change. Use another version number.")
 
 
 def _answer(package_id: int, found: _Inspected, tarball: Spooled, seq: int, published_at: datetime) -> Published:

@@ -4,13 +4,10 @@ from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import bindparam as p
 
-from registry.db.engine import Connection, Row, json, prepared, statement, together
-from registry.db.tables import package_days, package_versions, packages, users
-from registry.events import log as event_log
-from registry.package_format.manifest import Metadata
+from registry.db.engine import Connection, Row, prepared, statement, together
+from registry.db.tables import package_days, package_versions, packages
 from registry.package_format.names import similarity_key
 from registry.packages.owners.store import OWNERS, role_of
 from registry.packages.status.store import DEPRECATION, NOT_QUARANTINED
@@ -29,19 +26,6 @@ _FIND = prepared("find_package", statement(_OF_NAME))
 # The lock has a statement of its own. A statement that waits for a lock still reads the roles from before the wait.
 _LOCK_PACKAGE = prepared("lock_package", statement(sa.select(packages.c.id).where(_IS_NAMED).with_for_update()))
 _FIND_LOCKED = together(_LOCK_PACKAGE, _FIND)
-_NEW = sa.select(p("name", type_=sa.Text), p("key", type_=sa.Text), sa.cast(_USER, sa.BigInteger)).where(
-    ~sa.exists().where(packages.c.similarity_key == p("key"))
-)
-# The statement checks before it inserts. ON CONFLICT alone would use up an id for each existing package.
-_CREATE = prepared(
-    "create_package",
-    statement(insert(packages).from_select(["name", "similarity_key", "owner_id"], _NEW).on_conflict_do_nothing()),
-)
-_IS_NEW = sa.literal_column("packages.xmin = pg_current_xact_id()::xid", sa.Boolean).label("is_new")
-# The foreign keys of a new package lock its owner's row. From then on, the account can't end before the transaction.
-_IS_ACTIVE = sa.select(users.c.is_active).where(users.c.id == _USER).scalar_subquery().label("is_active")
-_CLAIMED = statement(_OF_NAME.add_columns(_IS_NEW, _IS_ACTIVE, sa.func.now().label("now")))
-_CLAIM = together(_CREATE, _LOCK_PACKAGE, prepared("claim_package", _CLAIMED))
 _VERSION_STATE = prepared(
     "version_state",
     statement(
@@ -49,14 +33,6 @@ _VERSION_STATE = prepared(
             v.c.package_id == p("package_id"), v.c.canonical == p("canonical")
         )
     ),
-)
-_VERSION_COLUMNS = (
-    "package_id", "version", "canonical", "sort_key", "is_prerelease", "description", "author", "license", "homepage",
-    "repository", "readme", "manifest_text", "dependencies_json", "keywords_json", "checksum", "tarball_path",
-    "tarball_size", "published_by", "provenance",
-)  # fmt: skip
-_INSERT_VERSION = prepared(
-    "insert_version", statement(sa.insert(v).values({name: p(name) for name in _VERSION_COLUMNS}))
 )
 
 
@@ -66,17 +42,24 @@ def latest_of(package_id: sa.ColumnElement[int]) -> sa.Select[Any]:
     return sa.select(v).where(v.c.package_id == package_id, LIVE).order_by(*order).limit(1)
 
 
-def shown(chosen: sa.FromClause) -> dict[str, sa.ColumnElement[Any]]:
-    """The columns of `packages` that repeat the latest version. `chosen` is `latest_of()` under the alias "chosen"."""
+def shown(
+    chosen: sa.FromClause,
+    name: sa.ColumnElement[str] = packages.c.name,
+    is_visible: sa.ColumnElement[bool] = NOT_QUARANTINED,
+) -> dict[str, sa.ColumnElement[Any]]:
+    """The columns of `packages` that repeat the latest version.
+
+    `chosen` is `latest_of()`, or the first version of a new package `name`. Its alias is "chosen".
+    """
     columns = ("description", "author", "license", "homepage", "repository")
     return {
         **{name: chosen.c[name] for name in columns},
-        "latest_version_id": sa.case((NOT_QUARANTINED, chosen.c.id)),
+        "latest_version_id": sa.case((is_visible, chosen.c.id)),
         "keywords": sa.literal_column("ARRAY(SELECT jsonb_array_elements_text(chosen.keywords_json))"),
         "search_vector": sa.func.to_tsvector(
             sa.literal_column("'english'::regconfig"),
             sa.func.concat_ws(
-                " ", sa.func.translate(packages.c.name, "-_", "  "), chosen.c.description,
+                " ", sa.func.translate(name, "-_", "  "), chosen.c.description,
                 sa.cast(chosen.c.keywords_json, sa.Text),
             ),
         ),
@@ -85,9 +68,8 @@ def shown(chosen: sa.FromClause) -> dict[str, sa.ColumnElement[Any]]:
 
 _CHOSEN = latest_of(p("of_package")).subquery("chosen")
 _SHOW = sa.update(packages).where(packages.c.id == _CHOSEN.c.package_id)
-_REFRESH = prepared("refresh_package", statement(_SHOW.values(**shown(_CHOSEN), updated_at=sa.func.now())))
-_ADD_VERSION = together(_INSERT_VERSION, _REFRESH, event_log.APPEND)
-_ADD_FIRST_VERSION = together(_INSERT_VERSION, _REFRESH, event_log.APPEND_FIRST)
+REFRESH = prepared("refresh_package", statement(_SHOW.values(**shown(_CHOSEN), updated_at=sa.func.now())))
+"""Copies the latest version of the package `of_package` to its row."""
 _HIDE = statement(
     sa.update(packages).where(packages.c.id == p("of_package")).values(latest_version_id=None, updated_at=sa.func.now())
 )
@@ -192,69 +174,14 @@ async def find(conn: Connection, name: str, user_id: int, *, lock: bool = False)
     return await conn.one(_FIND_LOCKED if lock else _FIND, key=similarity_key(name), user_id=user_id)
 
 
-async def claim(conn: Connection, name: str, user_id: int) -> Row:
-    """Like `find` with `lock`, but creates the package for the user if there is none. `is_new` says whether it did.
-
-    `is_active` says whether the user's account has not ended, and `now` is the transaction's time. The second of two
-    concurrent claims waits and gets the row of the first.
-    """
-    return await conn.one(_CLAIM, name=name, key=similarity_key(name), user_id=user_id)
-
-
 async def version_state(conn: Connection, package_id: int, canonical: str) -> Row | None:
     """id, version, deleted_at, yanked and yank_reason of a version, deleted or not."""
     return await conn.one(_VERSION_STATE, package_id=package_id, canonical=canonical)
 
 
-async def add_version(
-    conn: Connection,
-    package_id: int,
-    meta: Metadata,
-    *,
-    is_first: bool,
-    checksum: str,
-    key: str,
-    size: int,
-    user_id: int,
-    provenance: dict[str, Any] | None = None,
-) -> int:
-    """Inserts a version, refreshes what the package shows, and appends the event. Returns the event's seq.
-
-    `is_first` also appends the event of a new package. Must be the last write of the transaction.
-    """
-    return await event_log.append(
-        conn,
-        event_log.VERSION_PUBLISHED,
-        package_id=package_id,
-        package=meta.name,
-        version=meta.version.text,
-        actor_id=user_id,
-        data={"checksum": checksum, "size": size},
-        stmt=_ADD_FIRST_VERSION if is_first else _ADD_VERSION,
-        of_package=package_id,
-        canonical=meta.version.canonical,
-        sort_key=meta.version.sort_key,
-        is_prerelease=meta.version.is_prerelease,
-        description=meta.description,
-        author=meta.author,
-        license=meta.license,
-        homepage=meta.homepage,
-        repository=meta.repository,
-        readme=meta.readme,
-        manifest_text=meta.manifest,
-        dependencies_json=json(meta.dependencies),
-        keywords_json=json(list(meta.keywords)),
-        checksum=checksum,
-        tarball_path=key,
-        tarball_size=size,
-        published_by=user_id,
-        provenance=provenance and json(provenance),
-    )
-
-
 async def refresh(conn: Connection, package_id: int) -> None:
     """Copies the metadata of the latest version to the package, or hides the package when no version is left."""
-    if not await conn.run(_REFRESH, of_package=package_id):
+    if not await conn.run(REFRESH, of_package=package_id):
         await conn.run(_HIDE, of_package=package_id)
 
 

@@ -10,14 +10,14 @@ from typing_extensions import TypedDict
 from registry.accounts.identity import Principal
 from registry.accounts.sessions.manage import lock_user
 from registry.db.engine import Connection, Database, Row
-from registry.errors import Conflict, InvalidInput, NameTooSimilar, NotFound
+from registry.errors import Conflict, InvalidInput, NotFound
 from registry.events import audit
 from registry.owners.members import lock_package
 from registry.package_format import names
 from registry.packages import store as packages
-from registry.packages.publish import check_publishable
+from registry.packages.publication import store as publication
+from registry.packages.publication.check import check_name as check_publishable_name
 from registry.packages.read import check_name
-from registry.packages.reserved.reserve import check_reserved
 from registry.packages.rights import Action, authorize, check_quarantine
 from registry.publishers import store
 from registry.publishers.issuers import Issuers
@@ -90,7 +90,6 @@ async def add_pending(db: Database, issuers: Issuers, who: Principal, name: str,
     async with db.transaction() as conn:
         # Without the lock, concurrent requests could exceed MAX_PENDING.
         await lock_user(conn, who)
-        await check_reserved(conn, who, name)
         await _check_free(conn, who, name)
         known = await store.pending_of(conn, who.user_id, 0, MAX_PENDING)
         _check_new([row for row in known if row.pending_name == name], wanted, issuer, MAX_PENDING)
@@ -191,14 +190,11 @@ def _check_new(known: Sequence[Row], wanted: Wanted, issuer: str, most: int) -> 
 
 
 async def _check_free(conn: Connection, who: Principal, name: str) -> None:
-    """Raises NameTooSimilar, NameClosed, Quarantined or Conflict if a package has this name or a look-alike."""
-    package = await packages.find(conn, name, who.user_id)
-    if package is None:
-        return
-    if package.name != name:
-        raise NameTooSimilar(f"{name} is too similar to the package {package.name}. Choose another name.")
-    await check_publishable(conn, package)
-    raise Conflict(f"{name} exists. Its owners add publishers to the package itself.")
+    """Raises Conflict if a package has this name, and what the first publish under this name would raise."""
+    found = await publication.read(conn, name, "", who.user_id)
+    check_publishable_name(who, name, found)
+    if found.id is not None:
+        raise Conflict(f"{name} exists. Its owners add publishers to the package itself.")
 
 
 def _audit(conn: Connection, who: Principal, action: str, row: Row) -> None:

@@ -28,6 +28,8 @@ from registry.packages import store
 from registry.packages.idempotency import store as idempotency
 from registry.packages.listing import page
 from registry.packages.listing import store as listing
+from registry.packages.publication import store as publication
+from registry.packages.rights import OWNER
 from registry.packages.totals import store as totals
 from registry.search import store as search
 from registry.search.fallback import store as fallback
@@ -97,15 +99,18 @@ async def hot_paths(conn: Connection) -> dict[str, Callable[[], Awaitable[Any]]]
     version = await store.version(conn, name, None)
     fields = {"name": "growth-plan", "version": "9.9.9", "description": "A plan"}
     meta = manifest.merge({}, manifest.Manifest(fields, json.dumps(fields)))
+    fields["version"] = "9.9.10"
+    second = manifest.merge({}, manifest.Manifest(fields, json.dumps(fields)))
     arrived = downloads.Download(
         datetime.now(UTC), version.id, some.id, None, None, None, "plan", "", 200, 1, "unknown", "Other", "", "", ""
     )
     now = datetime.now(UTC)
 
     async def publish() -> None:
-        package = await store.claim(conn, meta.name, some.owner_id)
-        await store.version_state(conn, package.id, meta.version.canonical)
-        await store.add_version(conn, package.id, meta, checksum="", key="plan", size=1, user_id=some.owner_id)
+        found = await publication.read(conn, meta.name, meta.version.canonical, some.owner_id, wants_id=True)
+        own = {"checksum": "", "size": 1, "user_id": some.owner_id}
+        await publication.add(conn, meta, found.new_id, None, key="first", **own)
+        await publication.add(conn, second, found.new_id, OWNER, key="second", **own)
         await idempotency.remember_key(conn, some.owner_id, "plan", "")
 
     async def listed() -> None:

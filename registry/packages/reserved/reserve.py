@@ -9,7 +9,7 @@ from datetime import datetime
 from typing_extensions import TypedDict
 
 from registry.accounts.identity import Principal
-from registry.db.engine import Connection, Database
+from registry.db.engine import Database
 from registry.errors import Conflict, NameReserved, NotFound
 from registry.events import audit
 from registry.package_format import names
@@ -27,11 +27,12 @@ class ReservedName(TypedDict):
     has_package: bool
 
 
-async def check_reserved(conn: Connection, who: Principal, name: str) -> None:
-    """Raises NameReserved if `name` is reserved and `who` is no admin. Call it for names that have no package."""
-    if who.is_admin:
-        return
-    if name in names.RESERVED or await store.is_reserved(conn, names.similarity_key(name)):
+def refuse_reserved(who: Principal, name: str, *, is_reserved: bool) -> None:
+    """Raises NameReserved if `name` is reserved and `who` is no admin. Call it for names that have no package.
+
+    `is_reserved` says whether an admin has reserved the name.
+    """
+    if (is_reserved or name in names.RESERVED) and not who.is_admin:
         raise NameReserved(f"The name {name} is reserved. Choose another name.")
 
 

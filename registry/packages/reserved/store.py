@@ -5,11 +5,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import bindparam as p
 
 from registry.accounts.store import SHOWN_NAME
-from registry.db.engine import Connection, Row, prepared, statement
+from registry.db.engine import Connection, Row, statement
 from registry.db.tables import packages, reserved_names, users
 
 _c = reserved_names.c
-_IS_RESERVED = prepared("is_reserved", statement(sa.select(sa.exists().where(_c.similarity_key == p("key")))))
 _SHOWN = sa.select(
     _c.id,
     _c.name,
@@ -26,11 +25,6 @@ _ADD = statement(
     .returning(_c.id)
 )
 _DELETE = statement(sa.delete(reserved_names).where(_c.id == p("reserved")).returning(_c.name))
-
-
-async def is_reserved(conn: Connection, key: str) -> bool:
-    """Whether an admin has reserved the name with this similarity key."""
-    return bool(await conn.value(_IS_RESERVED, key=key))
 
 
 async def page(conn: Connection, before: int, count: int) -> list[Row]:
