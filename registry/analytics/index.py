@@ -23,6 +23,8 @@ REFUSED = Counter("registry_analytics_documents_refused_total", "Documents for d
 
 TEMPLATES = {DOWNLOADS: "downloads", EVENTS: "registry-events"}
 CHUNK = 500
+# The members of a bulk answer that are read. The others are as large as the documents.
+OUTCOMES = ("items.*._id", "items.*.status", "items.*.error")
 _IS_EVENT = {"term": {"event.dataset": "registry.events"}}
 _MONTH = re.compile(r"\d{4}\.\d{2}")
 
@@ -52,7 +54,13 @@ class AnalyticsIndex:
             actions = [{"_index": self._prefix + d.index, "_id": d.id, "_source": d.source} for d in documents]
             with errors_named():
                 _, refused = await async_bulk(
-                    self._es, actions, chunk_size=CHUNK, max_retries=4, initial_backoff=1, raise_on_error=False
+                    self._es,
+                    actions,
+                    chunk_size=CHUNK,
+                    max_retries=4,
+                    initial_backoff=1,
+                    raise_on_error=False,
+                    filter_path=OUTCOMES,
                 )
         except SearchUnavailable:
             self._has_templates = False  # Elasticsearch may come back empty

@@ -23,6 +23,7 @@ from registry.errors import (
     Forbidden,
     IdempotencyKeyReused,
     InvalidInput,
+    NameTooSimilar,
     RegistryError,
     VersionBurned,
     VersionExists,
@@ -44,7 +45,7 @@ log = logging.getLogger(__name__)
 
 KEY_REUSED = "This Idempotency-Key was used for another upload. Send a new key."
 # A publish that finds its package changed is tried again. Each time another transaction has made progress.
-TRIES = 5
+TRIES = 3
 _CHECKSUM = re.compile(r"[0-9a-fA-F]{64}")
 
 T = TypeVar("T")
@@ -152,7 +153,7 @@ async def publish(
             if upload.dry_run:
                 return _answer(0, found, upload.tarball, 0, datetime.now(UTC))
             return await _keep(db, storage, who, upload, found, state)
-        except VersionExists:
+        except (VersionExists, IdempotencyKeyReused):
             # Perhaps two requests with the same Idempotency-Key ran at once. Then the slower one gets the same answer.
             if found is not None and (earlier := await _earlier_answer(db, who, upload, found)):
                 return earlier
@@ -237,18 +238,31 @@ async def _keep(
     meta, tarball = found.meta, upload.tarball
     key = f"{meta.name}/{meta.version}/{tarball.sha256}-{secrets.token_hex(8)}.tar.gz"
     await storage.put(key, tarball.path, size=tarball.size, sha256=tarball.sha256)
-    for _ in range(TRIES):
-        try:
-            answer = await _add(db, who, upload, found, state, key)
-        except ConstraintViolated as error:
-            if error.constraint not in store.CHANGED:
-                raise
-            state = await _read(db, who, meta.name, meta.version, wants_id=True)
-            check(who, meta.name, meta.version, state)
-        else:
-            log.info("published", extra={"package": meta.name, "version": meta.version.text, "seq": answer["seq"]})
-            return answer
-    raise Conflict(f"{meta.name} is being changed by others right now. Try again.")
+    with _races_named(meta):
+        for _ in range(TRIES - 1):
+            try:
+                return await _add(db, who, upload, found, state, key)
+            except ConstraintViolated as error:
+                if error.constraint not in store.CHANGED:
+                    raise
+                state = await _read(db, who, meta.name, meta.version, wants_id=True)
+                check(who, meta.name, meta.version, state)
+        return await _add(db, who, upload, found, state, key)
+
+
+@contextlib.contextmanager
+def _races_named(meta: Metadata) -> Iterator[None]:
+    """Names the error of a publish that lost every race."""
+    try:
+        yield
+    except ConstraintViolated as error:
+        if error.constraint == "package_versions_canonical_key":
+            raise VersionExists(
+                f"{meta.name} {meta.version} was just published. Use another version number."
+            ) from error
+        if error.constraint in ("packages_name_key", "packages_similarity_key_key"):
+            raise NameTooSimilar(f"{meta.name} or a similar name was just published. Choose another name.") from error
+        raise
 
 
 async def _add(db: Database, who: Principal, upload: Upload, found: _Inspected, state: Row, key: str) -> Published:
@@ -274,6 +288,7 @@ async def _add(db: Database, who: Principal, upload: Upload, found: _Inspected, 
         answer = _answer(package_id, found, tarball, event.seq, event.created_at)
         if repeat_key:
             idempotency.save_answer(conn, who.user_id, repeat_key, answer)
+    log.info("published", extra={"package": meta.name, "version": meta.version.text, "seq": event.seq})
     return answer
 
 
