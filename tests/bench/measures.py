@@ -4,7 +4,6 @@ The names say the unit. Every measure gives the processor time of each process f
 """
 
 import asyncio
-import itertools
 import random
 import secrets
 import time
@@ -27,8 +26,9 @@ Measure = Callable[[Subject, int, float], Awaitable[Numbers]]
 
 CLIENTS = 8
 OF_A_KIND = 1500
-# Enough for the fastest build not to come to the end of its queries.
+# Enough for the fastest build not to come to the end of its queries or packages.
 QUERIES_A_SECOND = 1000
+PUBLISHES_A_SECOND = 500
 ZIPF_QUERIES, ZIPF_LENGTH = 2000, 100_000
 SEED = 1
 
@@ -110,15 +110,16 @@ async def downloads(connections: int, subject: Subject, _: int, seconds: float) 
 
 async def publishes(clients: int, subject: Subject, _: int, seconds: float) -> Numbers:
     """New packages of 20 kB, published by clients that take turns on one event loop."""
-    tag, body_size = secrets.token_hex(4), SMALL
-    numbers = itertools.count()
+    tag = secrets.token_hex(4)
+    names = [f"bench-{tag}-{number}" for number in range(int(seconds * PUBLISHES_A_SECOND))]
+    waiting = iter([(name, packed(name, "1.0.0", SMALL)) for name in names])
     times: list[float] = []
 
     async def client(until: float) -> None:
-        while time.perf_counter() < until:
-            name = f"bench-{tag}-{next(numbers)}"
-            data = await asyncio.to_thread(packed, name, "1.0.0", body_size)
+        for name, data in waiting:
             began = time.perf_counter()
+            if began >= until:
+                return
             answer = await subject.user.put(name, "1.0.0", data=data)
             times.append(time.perf_counter() - began)
             assert answer.status == 201, answer.body

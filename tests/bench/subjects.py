@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -34,6 +35,11 @@ class Build:
     @property
     def python(self) -> Path:
         return self.tree / ".venv" / "bin" / "python"
+
+    def layout(self) -> str:
+        """Changes when the documents of its search index change. The catalogue is then loaded again."""
+        files = (self.tree / "es_mappings" / "packages.json", self.tree / "registry" / "search" / "documents.py")
+        return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
     def environ(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_")}
@@ -105,7 +111,7 @@ async def started(build: Build, tsv: Path, copies: int) -> AsyncIterator[Subject
         async with aiohttp.ClientSession() as session:
             registry = Registry(web.Application(), session, f"http://127.0.0.1:{port}")
             await answering(registry)
-            marker = build.data / f"loaded-{tsv.name}-{copies}"
+            marker = build.data / f"loaded-{tsv.name}-{copies}-{build.layout()}"
             if not marker.exists():
                 await build.output(
                     "-m", "tests.bench.catalogue", "load", "--tsv", str(tsv.resolve()), "--copies", str(copies)
