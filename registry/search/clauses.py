@@ -117,9 +117,9 @@ def _text_clauses(text: str) -> dict[str, Body]:
     }
     if len(SEPARATORS.split(text)) >= SOME_WORDS_FROM:
         clauses["enough of the words"] = _words(text, SOME_WORDS, minimum_should_match=SOME_WORDS_SHARE)
-    if not text.isascii():
-        clauses["the words with the same accents"] = {
-            "match": {"description.typed": {"query": text, "boost": WORDS_AS_TYPED}}
+    if not text.isascii() and " " not in text:
+        clauses["the word with the same accents"] = {
+            "match_phrase": {"description.typed": {"query": text, "boost": WORDS_AS_TYPED}}
         }
     if " " in text:
         lightly = {"query": text, "operator": "and", "boost": ALL_WORDS_LIGHTLY_STEMMED}

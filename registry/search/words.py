@@ -28,6 +28,9 @@ _LETTER = rf"(?=[^\W_])[{RUN_SCRIPTS}][{_MARKS}]*"
 _RUN_LETTER = re.compile(_LETTER)
 _RUN = re.compile(f"(?:{_LETTER})+")
 
+# Further runs of a text are ignored: each one costs a lookup of phrases.
+MAX_RUNS = 32
+
 _PLUS_PLUS = re.compile(r"(?<![^\W_])([a-zA-Z])\+\+")
 _SHARP = re.compile(r"(?<![^\W_])([a-zA-Z])#(?![^\W_])")
 _DOT_NET = re.compile(r"(?<![^\W_])\.net(?![^\W_])", re.IGNORECASE)
@@ -43,8 +46,8 @@ def spelled_out(text: str) -> str:
 
 
 def runs(text: str) -> list[str]:
-    """The runs of letters of RUN_SCRIPTS in `text`. Each is searched as a part of a longer run."""
-    return [] if text.isascii() else _RUN.findall(text)
+    """The first MAX_RUNS runs of letters of RUN_SCRIPTS in `text`. Each is searched as a part of a longer run."""
+    return [] if text.isascii() else _RUN.findall(text)[:MAX_RUNS]
 
 
 def letters(run: str) -> list[str]:

@@ -40,6 +40,11 @@ def deep(levels):
     return value
 
 
+def test_two_forms_of_one_keyword_are_one():
+    metadata = merge({}, OWN | {"keywords": ["me\u0301te\u0301o", "rain", "météo", "rain"]})
+    assert metadata.keywords == ("me\u0301te\u0301o", "rain")
+
+
 def test_fields_that_were_left_out_are_empty():
     metadata = merge({}, OWN | {"author": None, "keywords": None, "dependencies": None})
     assert (metadata.name, str(metadata.version), metadata.description) == ("my-library", "1.0.0", "A library")

@@ -89,6 +89,7 @@ _RUNS = (
     _package("cache-en", "A redis client with a pool of connections", 6_000),
     _package("client-cn", "邮件客户端", 900),
     _package("fetch-jp", "httpクライアントの実装"),
+    _package("ledger-cn", "账本", readme="支持分布式事务"),
     _package("fetch-en", "HTTP client without dependencies", 6_000),
 )
 

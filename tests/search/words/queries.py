@@ -210,6 +210,7 @@ PLAIN = (
     _of("k8s", "kube-client"),
     _of("orm", "sqlalchemy"),
     _of("quadtree", "geo-hash"),
+    _of("分布式事务", "ledger-cn"),
     _of("lossless round trips", "toml-edit"),
     _of("kenneth reitz", "requests"),
     _of('"retry policy"', "http-retry", absent=("retry-kit",)),
