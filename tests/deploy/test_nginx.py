@@ -69,6 +69,7 @@ def through(front, behind) -> Registry:
 
 
 async def downloads(registry: Registry) -> int:
+    await registry.flush()
     return (await registry.get("/packages/demo/stats")).json["downloads"]["total"]
 
 

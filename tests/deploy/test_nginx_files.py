@@ -52,6 +52,7 @@ def through(nginx: Path, behind: Registry, blobs: Path, stack_folder: Path) -> I
 
 
 async def downloads(registry: Registry) -> int:
+    await registry.flush()
     return (await registry.get("/packages/demo/stats")).json["downloads"]["total"]
 
 

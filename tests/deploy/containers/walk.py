@@ -15,6 +15,7 @@ DEMO = tarball(name="demo", version="1.0.0", description="About demo")
 KILL_ALL = "import os; os.kill(-1, 9)"
 DOCTOR_SECONDS = 300
 INDEX_SECONDS = 120
+COUNT_SECONDS = 30
 
 
 def first_start(stack: Checkout) -> str:
@@ -38,7 +39,7 @@ def publish_search_download(stack: Checkout) -> str:
     _wait_for_search(stack, made.json["package"]["seq"])
     for _ in range(10):
         assert call(f"{stack.url}/packages/demo/1.0.0/tarball").body == DEMO
-    assert downloads(stack) == 10
+    _wait_for_downloads(stack, 10)
     assert call(stack.url.replace("/api/v1", "/metrics")).status == 404
     return "published, found, 10 downloads with equal bytes, 10 counted"
 
@@ -138,7 +139,7 @@ def restore(stack: Checkout) -> str:
     stack.wait_healthy("registry", 3)
     body = call(f"{stack.url}/packages/demo/1.0.0/tarball").body
     assert hashlib.sha256(body).digest() == hashlib.sha256(DEMO).digest()
-    assert downloads(stack) == counted + 1
+    _wait_for_downloads(stack, counted + 1)
     assert call(f"{stack.url}/packages/after-the-backup").status == 404
     assert [result["name"] for result in call(f"{stack.url}/search?q=demo").json["results"]] == ["demo"]
     assert call(f"{stack.url}/auth/me", token=sign_in(stack.url, "ada")).status == 200
@@ -187,12 +188,20 @@ def _upgrade(stack: Checkout, version: str, *, replicas: int) -> str:
     assert seen.json["version"] == version, seen.json
     assert seen.headers["X-Release"] == version, "nginx has not loaded its new configuration"
     load.require_no_failure()
-    assert downloads(stack) == before + load.downloads
+    _wait_for_downloads(stack, before + load.downloads)
     return f"{load.summary()}, all {load.downloads} downloads counted, {time.monotonic() - started:.0f} s"
 
 
 def downloads(stack: Checkout) -> int:
     return int(call(f"{stack.url}/packages/demo/stats").json["downloads"]["total"])
+
+
+def _wait_for_downloads(stack: Checkout, expected: int) -> None:
+    """Downloads are counted a moment after they end."""
+    deadline = time.monotonic() + COUNT_SECONDS
+    while (found := downloads(stack)) < expected and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert found == expected
 
 
 STEPS: tuple[tuple[str, Callable[[Checkout], str]], ...] = (
