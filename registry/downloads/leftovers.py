@@ -19,6 +19,7 @@ from prometheus_client import Gauge
 from registry.downloads import journal
 from registry.downloads.journal import PATTERN, Damaged
 from registry.downloads.store import Download, Rows
+from registry.errors import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +38,21 @@ Add = Callable[[UUID, Rows], Awaitable[None]]
 async def add_all(folder: Path, add: Add) -> None:
     """Counts all batches of dead processes and removes their files. Renames files that can't be read to `.damaged`.
 
-    Raises what `add` raises. Then the files stay.
+    A file whose batch can't be added stays. Raises DatabaseUnavailable.
     """
     await asyncio.to_thread(_measure, folder)
-    for path in await asyncio.to_thread(lambda: sorted(folder.glob(PATTERN))):
-        await _take_over(path, add)
-    for path in await asyncio.to_thread(lambda: sorted(folder.glob(_EARLIER))):
-        await _add_earlier(path, add)
+    for pattern, add_file in ((PATTERN, _take_over), (_EARLIER, _add_earlier)):
+        for path in await asyncio.to_thread(_files, folder, pattern):
+            try:
+                await add_file(path, add)
+            except DatabaseUnavailable:
+                raise
+            except Exception:  # one batch must not keep the others from being counted
+                log.exception("a batch of downloads can't be added", extra={"file": path.name})
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    return sorted(folder.glob(pattern))
 
 
 async def _take_over(path: Path, add: Add) -> None:

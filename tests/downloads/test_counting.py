@@ -238,6 +238,21 @@ async def test_a_left_batch_with_a_bad_download_is_added_once_and_blocks_no_othe
     assert await counted(demo) == 3
 
 
+async def test_a_left_batch_that_can_not_be_added_stays_and_blocks_no_other(left: Path):
+    for number in range(3):
+        leave_earlier(left, UUID(int=number), made_up(1, 1))
+    added: list[UUID] = []
+
+    async def add(batch: UUID, _: object) -> None:
+        if batch == UUID(int=1):
+            raise RuntimeError("a fault")
+        added.append(batch)
+
+    await leftovers.add_all(left, add)
+    assert added == [UUID(int=0), UUID(int=2)]
+    assert waiting(left) == [str(UUID(int=1))]
+
+
 async def test_files_of_the_release_before_are_counted_and_damaged_ones_renamed(demo: Registry, left: Path):
     damaged = [b"", b"[{", b"[]", b"[1]", b"{}", b"[{}]", b'[{"at": "never"}]']
     for number, content in enumerate(damaged):
