@@ -47,7 +47,7 @@ REST_FACTOR = 3
 LONGEST_REST_SECONDS = 1.0
 BACK_OFF_SECONDS = (0.5, 1.0, 2.0, 5.0)
 
-_START = statement(insert(consumers).values(name=p("name"), seq=0).on_conflict_do_nothing())
+_START = statement(insert(consumers).values(name=p("name"), seq=p("seq")).on_conflict_do_nothing())
 _SAVE = statement(
     sa.update(consumers)
     .where(consumers.c.name == p("consumer"), consumers.c.seq == p("from_seq"))
@@ -95,16 +95,18 @@ async def lead(
     name: str,
     step: Callable[[], Awaitable[bool]],
     *,
+    start: Callable[[Connection], Awaitable[int]] | None = None,
     pause: float = 0.0,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> None:
     """Runs `step` again and again, in one process at a time. Ends only by cancellation.
 
-    A step handles one batch and saves the cursor of `name`. It returns True when it has caught up. The consumer then
-    rests, so that it handles a busy log in larger batches: for `pause` seconds, or for REST_FACTOR times the duration
-    of its last batch (at most LONGEST_REST_SECONDS) if that is longer. A failed step is logged, counted and repeated
-    after a pause. `clock` measures the duration of a batch, and `sleep` waits during the rest.
+    A step handles one batch and saves the cursor of `name`. The first cursor is the one that `start` returns, or 0. A
+    step returns True when it has caught up. The consumer then rests, so that it handles a busy log in larger batches:
+    for `pause` seconds, or for REST_FACTOR times the duration of its last batch (at most LONGEST_REST_SECONDS) if that
+    is longer. A failed step is logged, counted and repeated after a pause. `clock` measures the duration of a batch,
+    and `sleep` waits during the rest.
     """
     failed_in_a_row = 0
     ERRORS.labels(name)  # creates the series at 0, so that alerts see the first failure as an increase
@@ -113,7 +115,7 @@ async def lead(
             async with locks.held(db, CONSUMER_CLASS, zlib.crc32(name.encode()) - (1 << 31)):
                 log.info("consumer started as leader", extra={"consumer": name})
                 async with db.transaction() as conn:
-                    await conn.run(_START, name=name)
+                    await conn.run(_START, name=name, seq=0 if start is None else await start(conn))
                 with announcements.wakeups(CHANNEL) as wakeup:
                     while True:
                         began = clock()

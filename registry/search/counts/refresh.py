@@ -49,14 +49,17 @@ Sleep = Callable[[float], Awaitable[object]]
 async def follow(
     db: Database, announcements: Announcements, index: SearchIndex, *, sleep: Sleep = asyncio.sleep
 ) -> None:
-    """Updates the counts of all versions that are downloaded. Ends only by cancellation."""
+    """Updates the counts of all versions that are downloaded. Ends only by cancellation.
+
+    When it runs for the first time, it begins with the next download: the index was built from the current counts.
+    """
     if not index.is_configured:
         return
 
     async def step() -> bool:
         return await refresh_downloaded(db, index, sleep=sleep)
 
-    await consumer.lead(db, announcements, CONSUMER, step)
+    await consumer.lead(db, announcements, CONSUMER, step, start=counts_store.last_download)
 
 
 async def refresh_downloaded(

@@ -18,6 +18,7 @@ _POSITIONS = statement(
         sa.literal_column("(SELECT last_value FROM downloads_id_seq)").label("last"),
     )
 )
+_LAST = statement(sa.select(sa.func.coalesce(sa.func.max(downloads.c.id), 0)))
 _window = (
     sa.select(downloads.c.id, downloads.c.package_version_id.label("version_id"))
     .where(downloads.c.id > p("after"), downloads.c.id <= p("until"))
@@ -55,6 +56,11 @@ _VERSIONS_AFTER = statement(
 async def positions(conn: Connection, consumer: str, counting: str) -> Row:
     """seq, the cursor of `consumer`; counted, the cursor of `counting`; last, the highest id of a download so far."""
     return await conn.one(_POSITIONS, consumer=consumer, counting=counting)
+
+
+async def last_download(conn: Connection) -> int:
+    """The highest id of a download; 0 if there is none."""
+    return int(await conn.value(_LAST))
 
 
 async def downloaded(conn: Connection, after: int, until: int, count: int) -> tuple[int, int, list[int]]:

@@ -24,10 +24,7 @@ def upgrade() -> None:
         sa.Column("client", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.PrimaryKeyConstraint("day", "package_id", "client", name=op.f("day_clients_pkey")),
     )
-    # The consumer that counts clients begins with the first download that is kept. The one that updates the search
-    # index begins here: the release has a new layout of the index, whose documents have the counts of today.
-    op.execute("INSERT INTO consumers (name, seq) SELECT 'counts', max(id) FROM downloads HAVING max(id) > 0")
-    # Fills the days whose single downloads are not kept any more. Each run of the job handles some packages.
+    # A consumer counts the clients of the downloads that are kept. This job estimates those of other days, in steps.
     op.execute("""
         INSERT INTO jobs (kind, payload, max_attempts) SELECT 'estimate clients', '{"after": 0}', 10
         WHERE EXISTS (SELECT FROM download_days)
