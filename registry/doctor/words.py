@@ -39,7 +39,7 @@ async def _rewrite(registry: Registry) -> None:
 
 CHECKS = (
     Check(
-        "search words",
+        "package words",
         "PostgreSQL has the words of each package, so that it can answer searches without Elasticsearch",
         "write the words of these packages again",
         _find,

@@ -68,7 +68,7 @@ class Explaining(Connection):
     async def _execute(self, cursor: Any, stmt: Statement, values: dict[str, Any]) -> None:
         await self.command("SAVEPOINT explained")
         for part in stmt.parts:
-            if part.sql.startswith("CREATE TABLE"):
+            if part.sql.startswith(("CREATE TABLE", "SET LOCAL")):
                 continue  # it has no plan
             sql = f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {part.sql}"
             await super()._execute(cursor, Statement(sql, part.defaults, prepares=part.prepares), values)

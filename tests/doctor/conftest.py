@@ -22,6 +22,7 @@ from registry.events.announcements import Announcements
 from registry.keys import DB
 from registry.search import consumer
 from registry.search.counts import refresh as counts
+from registry.search.fallback import consumer as words
 from registry.server import serving
 from registry.settings import Settings
 from registry.tasks import running
@@ -32,8 +33,9 @@ from tests.conftest import ITERATIONS, SECRET, prompt_background
 
 _BEHIND = Statement(
     """
-    SELECT count(*) FROM (VALUES ('search', false), ('registry-events', false), ('registry-downloads', true),
-                                  ('clients', true), ('counts', true)) AS n (name, follows_downloads)
+    SELECT count(*) FROM (VALUES ('search', false), ('words', false), ('registry-events', false),
+                                  ('registry-downloads', true), ('clients', true), ('counts', true))
+                                  AS n (name, follows_downloads)
     LEFT JOIN consumers c USING (name)
     WHERE coalesce(c.seq, 0) < CASE WHEN follows_downloads THEN (SELECT max(id) FROM downloads)
                                     ELSE (SELECT max(seq) FROM events) END
@@ -82,6 +84,7 @@ async def catch_up(registry: Registry) -> None:
         "announcements": hub.listen,
         "dashboards": partial(analytics.follow, registry.db, hub, registry.dashboards, gather_seconds=0.05),
         "index": partial(consumer.follow, registry.db, hub, registry.index),
+        "words": partial(words.follow, registry.db, hub),
         "clients": partial(clients.follow, registry.db, hub),
         "counts": partial(counts.follow, registry.db, hub, registry.index),
     }

@@ -173,6 +173,14 @@ MISSING: Round = {
         ),
         {"downloads by day": 4},
     ),
+    "words that PostgreSQL misses": (
+        statement(
+            "DELETE FROM package_words WHERE package_id = (SELECT id FROM packages WHERE name = 'alpha')",
+            "UPDATE package_words SET words = $$'forged'$$ "
+            "WHERE package_id = (SELECT id FROM packages WHERE name = 'gamma')",
+        ),
+        {"package words": 2},
+    ),
     "a document that is missing": (in_index(PACKAGES, "alpha", None), {"search documents": 1}),
     "a document written by hand": (
         in_index(VERSIONS, "alpha@1.1.0", {"description": "forged"}),
@@ -243,7 +251,7 @@ UNTOLD: Round = {
             "UPDATE packages SET deprecated = CASE name WHEN 'gamma' THEN NULL ELSE 'old' END WHERE name <> 'beta-two'",
             "UPDATE packages SET quarantine_reason = 'malware', latest_version_id = NULL WHERE name = 'beta-two'",
         ),
-        {"events": 7},
+        {"events": 7, "package words": 1},
     ),
     "the count of a version": (
         statement("UPDATE package_versions SET download_count = 77 WHERE version = '1.1.0'"),
@@ -291,7 +299,7 @@ STARTED_OVER: Round = {
     "the search indices": (lose_the_index, {"search indices": 1}),
     "a consumer beyond its log": (
         statement("UPDATE consumers SET seq = seq + 1000"),
-        {"cursors": 7},
+        {"cursors": 8},
     ),
 }
 

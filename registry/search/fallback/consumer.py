@@ -62,7 +62,7 @@ async def rewrite(db: Database, ids: Sequence[int]) -> None:
 
 
 async def different(conn: Connection, rows: Sequence[Row]) -> list[int]:
-    """The ids of those `rows` (of store.texts_of) that have other lexemes than they should, or none."""
+    """The ids of those `rows` (of store.texts_of) that have other lexemes than they should."""
     return await store.different(conn, await asyncio.to_thread(_vectors, rows)) if rows else []
 
 

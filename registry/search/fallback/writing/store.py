@@ -30,7 +30,7 @@ _DIFFERENT = statement(
     sa.text("""
     SELECT computed.id FROM unnest(CAST(:ids AS bigint[]), CAST(:vectors AS text[])) AS computed (id, words)
     LEFT JOIN package_words ON package_words.package_id = computed.id
-    WHERE package_words.words IS DISTINCT FROM CAST(computed.words AS tsvector)
+    WHERE coalesce(package_words.words, '') <> CAST(computed.words AS tsvector)
     """)
 )
 # The newer of two writes stays, whichever comes first.
@@ -68,7 +68,7 @@ async def outdated(conn: Connection, analysis: int, count: int) -> list[int]:
 
 
 async def different(conn: Connection, vectors: Mapping[int, str]) -> list[int]:
-    """The ids in `vectors` for which other lexemes are stored, or none."""
+    """The ids in `vectors` for which other lexemes are stored. A package without a row has none."""
     rows = await conn.all(_DIFFERENT, ids=list(vectors), vectors=list(vectors.values()))
     return [row.id for row in rows]
 
