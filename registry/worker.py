@@ -37,7 +37,7 @@ from registry.search import consumer, visible
 from registry.search.counts import refresh as counts
 from registry.search.fallback import consumer as words
 from registry.search.index import SearchIndex, open_search
-from registry.search.meaning import vectors
+from registry.search.meaning import gaps, vectors
 from registry.search.meaning.encoder import Encoder
 from registry.search.reconcile import reconcile
 from registry.settings import Settings
@@ -152,6 +152,7 @@ def _search_maintenance(settings: Settings, db: Database, index: SearchIndex, da
         _periodic("sample webhooks", MINUTE, lambda: analytics.sample_webhooks(db, dashboards), first_after=MINUTE),
         _periodic("refresh downloads", HOUR * 6, lambda: counts.refresh_all(db, index), first_after=MINUTE),
         _periodic("reconcile", HOUR * 24, lambda: reconcile(db, index), first_after=HOUR),
+        _periodic("add vectors", HOUR, lambda: gaps.add_missing(db, index), first_after=HOUR),
     ]
 
 
