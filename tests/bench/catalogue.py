@@ -7,7 +7,7 @@ REGISTRY_DATA_DIR, else on REGISTRY_DB_URL, REGISTRY_ES_URL and the storage of t
 
 Rows go straight into PostgreSQL: one version 1.0.0 a package, its event, and its downloads as counted on one day two
 months ago, so that every total is the sum of the days, while neither week nor month tells of downloads that weren't;
-there is no row per download. Each download is by a client of its own, today, so that popularity is made of all of them.
+there is no row per download. As many clients as downloads are estimated for yesterday: popularity is made of clients.
 The cursors of the search and of its words move along with the events, since the words are loaded, too, and the index is
 rebuilt in the end. Names are kept as they are in the file: one that publishing would refuse is found by searching, and
 can't be read by its address. Packages that exist stay as they are. All versions share one blob, so deleting one of them
@@ -85,8 +85,8 @@ MOVES = (
     SELECT package_id, current_date - 60, version_id, 'unknown', 'Other', downloads FROM staged WHERE downloads > 0
     """,
     """
-    INSERT INTO package_clients (package_id, day, clients)
-    SELECT package_id, current_date, downloads FROM staged WHERE downloads > 0
+    INSERT INTO package_clients (package_id, day, clients, is_estimate)
+    SELECT package_id, current_date - 1, downloads, true FROM staged WHERE downloads > 0
     """,
     """
     INSERT INTO registry_days (day, kind, client, count)
