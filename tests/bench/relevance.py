@@ -1,8 +1,8 @@
-"""Does the right package come first? Measures a search by queries made from the packages it holds.
+"""Measures whether the right package comes first, with queries that are made from the packages of the registry.
 
-    python -m tests.bench.relevance                    packages of this machine's Debian index, on servers of its own
-    python -m tests.bench.relevance --tsv FILE[.gz]    those of a file (tests.bench.catalogue says which columns)
-    python -m tests.bench.relevance --api URL          those of a running registry
+    python -m tests.bench.relevance                    the packages of this machine's Debian index
+    python -m tests.bench.relevance --tsv FILE[.gz]    the packages of a file; tests.bench.catalogue names the columns
+    python -m tests.bench.relevance --api URL          the packages of a running registry
     python -m tests.bench.relevance --model DIR        compares searches with and without the sentence model in DIR
 
 Prints for every kind of query and seed the mean reciprocal rank within ten and how often the first result was right,
@@ -53,7 +53,7 @@ ROUNDS = 3
 SERVER_SECRET = "measuring-only-0123456789abcdefghijklmnop"
 
 Figures = dict[str, tuple[float, float]]
-"""Of each kind: mean reciprocal rank and share of right first results; of nonsense the share that found something."""
+"""By kind: the mean reciprocal rank, and how often the first result is right. For nonsense: how often it is found."""
 
 
 @contextmanager
@@ -116,7 +116,7 @@ def falls_short(kind: str, found: float, asked: float) -> bool:
 
 
 def report(by_seed: dict[int, Figures], gate: dict[str, float]) -> bool:
-    """Prints the table; whether every figure of every seed is good enough."""
+    """Prints the table. Returns whether every figure of every seed is good enough."""
     print(f"{'':14}" + "".join(f"{f'seed {seed}':>16}" for seed in by_seed) + f"{'gate':>8}")
     good = True
     for kind, asked in gate.items():
@@ -161,7 +161,7 @@ async def measure(
 
 
 async def costs(api: str, elasticsearch: str, cases: Sequence[Case]) -> dict[str, float]:
-    """The milliseconds of processor time of a query, by server, where its process is on this machine."""
+    """The processor time of a query in milliseconds, by server. Leaves out servers on other machines."""
     servers = {"the registry": api, **({"Elasticsearch": elasticsearch} if elasticsearch else {})}
     for _ in range(ROUNDS):
         before = {server: processor_seconds(address) for server, address in servers.items()}
@@ -199,7 +199,7 @@ async def run(options: argparse.Namespace) -> bool:
 
 @asynccontextmanager
 async def serving_apart(environ: Mapping[str, str], api: str) -> AsyncIterator[None]:
-    """Serves in a process of its own, so that its processor time is known."""
+    """Runs the registry in its own process, so that its processor time can be measured."""
     log = Path(environ["REGISTRY_SPOOL_PATH"]).parent / "registry.log"
     async with (
         running([sys.executable, "-m", "registry", "serve"], {**os.environ, **environ}, log),

@@ -1,4 +1,4 @@
-"""What relevance is measured on: this machine's own package index of Debian, a file, or what a registry lists."""
+"""Reads the packages to measure relevance with: those of this machine's Debian index, or those of a registry."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from tests.bench.catalogue import Entry
 
-# Sections whose packages nobody looks for by what they do.
+# Nobody searches for packages of these sections by what they do.
 LEFT_OUT = frozenset(("debug", "kernel", "localization", "metapackages", "oldlibs"))
 DAMPING, ROUNDS = 0.85, 20
 DOWNLOADS_OF_THE_LEAST = 100
@@ -16,7 +16,7 @@ PAGE = 100
 
 
 def of_debian() -> list[Entry]:
-    """The packages apt knows, most popular first: the more depends on one, the more popular it is (PageRank)."""
+    """The packages that apt knows, the most popular first. Popularity is the PageRank over dependencies."""
     dump = subprocess.run(["apt-cache", "dumpavail"], check=True, capture_output=True, encoding="utf-8").stdout
     found = {fields["Package"]: fields for fields in _paragraphs(dump) if fields.get("Section") not in LEFT_OUT}
     depends = {
@@ -39,7 +39,7 @@ def of_debian() -> list[Entry]:
 
 
 def of_registry(api: str) -> list[Entry]:
-    """Everything the registry at `api` lists, most popular first."""
+    """All packages that the registry at `api` lists, the most popular first."""
     entries: list[Entry] = []
     address = f"{api}/api/v1/packages?sort=downloads&limit={PAGE}"
     cursor = ""
@@ -54,7 +54,7 @@ def of_registry(api: str) -> list[Entry]:
 
 
 def _paragraphs(dump: str) -> Iterator[dict[str, str]]:
-    """Each package's fields; a field goes on in lines that begin with a blank."""
+    """The fields of each package. Lines that begin with a blank continue a field."""
     for paragraph in dump.split("\n\n"):
         lines = re.sub(r"\n\s+", " ", paragraph).splitlines()
         fields = dict(line.split(": ", 1) for line in lines if ": " in line)

@@ -1,4 +1,4 @@
-"""Queries with known answers, made from the packages themselves: a handful of ways in which people search."""
+"""Makes queries with known answers from the packages, in several kinds that imitate how people search."""
 
 import random
 import re
@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from tests.bench.catalogue import Entry
 
-# Words that nearly every description has; nobody looks for a package by them alone.
+# Words of nearly every description. Nobody searches for a package by these words alone.
 COMMON = frozenset(
     (
         "and", "are", "based", "can", "dev", "development", "files", "for", "from", "gnu", "has", "interface", "into",
@@ -19,7 +19,7 @@ COMMON = frozenset(
         "which", "with", "you", "your",
     )
 )  # fmt: skip
-# A recalled description is that of a few packages at most, a topic that of many.
+# Few packages match a recalled description, and many match a topic.
 MOST_RECALLED, FEWEST_ON_TOPIC, MOST_ON_TOPIC = 4, 12, 300
 RIGHT_ANSWERS = 3
 
@@ -28,7 +28,7 @@ NONSENSE = "nonsense"
 
 @dataclass(frozen=True)
 class Case:
-    """A query of a kind, and the names any of which answers it; nonsense has none."""
+    """A query, its kind, and the names of the packages that answer it. Nothing answers nonsense."""
 
     kind: str
     q: str
@@ -53,7 +53,7 @@ _Made = Iterable[tuple[str, Iterable[str]]]
 
 
 def _mixed(rng: random.Random, entries: Sequence[Entry]) -> Iterable[Entry]:
-    """Endlessly often one of the popular tenth, else any."""
+    """Random entries. Every second one is from the most popular tenth."""
     popular = entries[: max(10, len(entries) // 10)]
     for _ in range(len(entries) * 3):
         yield rng.choice(popular if rng.random() < 0.5 else entries)
@@ -75,7 +75,7 @@ def _respelled(how: Callable[[list[str]], str]) -> Callable[[random.Random, Sequ
 
 
 def _begun(rng: random.Random, entries: Sequence[Entry]) -> _Made:
-    """A popular name, half typed; the popular ones that begin so are right."""
+    """The beginning of a popular name. The most popular packages with this beginning are right."""
     names = {entry.name for entry in entries}
     for entry in _mixed(rng, entries[: max(50, len(entries) // 8)]):
         typed = entry.name[: max(4, round(len(entry.name) * rng.uniform(0.55, 0.85)))].rstrip("-_")
@@ -103,8 +103,10 @@ def _slipped(rng: random.Random, entries: Sequence[Entry]) -> _Made:
 
 
 def _recalled(rng: random.Random, entries: Sequence[Entry]) -> _Made:
-    """Two or three words of a description in any order, none of the name, one of them in the other number; whoever has
-    them all is right."""
+    """Two or three words of a description that are not in the name, in any order. Packages with all of them are right.
+
+    One word changes between singular and plural.
+    """
     holders: defaultdict[str, set[str]] = defaultdict(set)
     for entry in entries:
         for word in _words(entry.summary):
@@ -121,7 +123,7 @@ def _recalled(rng: random.Random, entries: Sequence[Entry]) -> _Made:
 
 
 def _topics(rng: random.Random, entries: Sequence[Entry]) -> _Made:
-    """Two words that stand side by side in many descriptions; the most popular of those packages are right."""
+    """Two words that are next to each other in many descriptions. The most popular of these packages are right."""
     on_topic: defaultdict[str, list[str]] = defaultdict(list)
     for entry in entries:
         words = re.findall(r"[a-z0-9]+", entry.summary.lower())

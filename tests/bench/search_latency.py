@@ -1,10 +1,10 @@
-"""How long a search takes over HTTP, beside what Elasticsearch itself needs for the same queries.
+"""Measures how long a search takes over HTTP, compared with the same queries sent to Elasticsearch directly.
 
     python -m tests.bench.search_latency --tsv FILE[.gz] [--api http://127.0.0.1:8080] [--count 60]
 
-The catalogue of FILE must be loaded (`make catalogue`) and the limits off. Of each kind of query that people type some
-are asked, in a mixed order: first one after the other, each by turns of the API and of Elasticsearch with the very body
-that the API sends, then by eight clients at once. Prints one JSON line each.
+Load the catalogue of FILE first (`make catalogue`), and turn the rate limits off. The queries are of all kinds, in a
+mixed order. First each query goes to the API and then, with the same body, to Elasticsearch. Then eight clients send
+queries to the API at once. Prints one JSON line for each of these two.
 """
 
 import argparse

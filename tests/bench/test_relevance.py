@@ -1,4 +1,4 @@
-"""The measuring of relevance, on a handful of packages."""
+"""Measures relevance with a few packages."""
 
 import asyncio
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_the_same_seed_makes_the_same_cases_and_another_seed_others() -> None:
     assert make(ENTRIES, 1, 5) != make(ENTRIES, 2, 5)
 
 
-def test_figures_are_of_the_first_right_answer() -> None:
+def test_the_first_right_answer_gives_the_rank() -> None:
     cases = [
         Case("exact", "a", frozenset({"a"})),
         Case("exact", "b", frozenset({"b"})),
@@ -33,14 +33,14 @@ def test_figures_are_of_the_first_right_answer() -> None:
     assert figures(cases, [["a"], ["c", "b"], ["d"]]) == {"exact": (0.75, 0.5), NONSENSE: (1.0, 1.0)}
 
 
-def test_much_of_nonsense_is_bad_and_much_of_all_else_good() -> None:
+def test_nonsense_must_be_found_rarely_and_all_else_often() -> None:
     assert falls_short("exact", 0.9, 1.0)
     assert not falls_short("exact", 1.0, 1.0)
     assert falls_short(NONSENSE, 0.2, 0.1)
     assert not falls_short(NONSENSE, 0.05, 0.1)
 
 
-def test_a_field_of_several_lines_is_one() -> None:
+def test_a_field_may_have_several_lines() -> None:
     dump = "Package: a\nTag: x::y,\n z::w\nSection: games\n\nPackage: b\n"
     assert list(_paragraphs(dump)) == [{"Package": "a", "Tag": "x::y, z::w", "Section": "games"}, {"Package": "b"}]
 
