@@ -11,7 +11,8 @@ from registry.search.terms import LONGEST_TYPO, SEPARATORS, compact_form, consis
 from registry.search.words import letters, runs, without_runs
 
 # Field weights for the match of one word. The best field counts in full, each other one by TIE_BREAKER.
-TEXT_FIELDS = ("name.text^0.6", "keywords^0.6", "description^3.0", "author.text^0.3", "joined^1.5")
+WRITTEN_FIELDS = ("name.text^0.6", "keywords^0.6", "description^3.0", "author.text^0.3")
+TEXT_FIELDS = (*WRITTEN_FIELDS, "joined^1.5")
 RUN_FIELDS = ("keywords^0.6", "description^3.0", "author.text^0.3")
 TIE_BREAKER = 0.4
 
@@ -166,7 +167,11 @@ def _all_words(text: str) -> dict[str, Body]:
 
 def _compounds(text: str) -> dict[str, Body]:
     """A clause for other spellings of the compounds in `text`."""
-    spellings = [_words(variant, REQUIRED_WORDS + ALL_WORDS, operator="and") for variant in variants(text)]
+    # `joined` holds words that the text writes apart. Those match `text` itself, unless it is split here.
+    spellings = []
+    for variant in variants(text):
+        fields = TEXT_FIELDS if len(variant) > len(text) else WRITTEN_FIELDS
+        spellings.append(_words(variant, REQUIRED_WORDS + ALL_WORDS, fields, operator="and"))
     return {"the words joined or split": {"dis_max": {"queries": spellings}}} if spellings else {}
 
 
@@ -198,8 +203,8 @@ def _nearly(run: str) -> Body:
     return {"bool": {"should": [_run(pair) for pair in pairs], "minimum_should_match": RUN_SHARE}}
 
 
-def _words(text: str, boost: float, **how: str) -> Body:
-    match = {"query": text, "type": "cross_fields", "fields": list(TEXT_FIELDS), "tie_breaker": TIE_BREAKER}
+def _words(text: str, boost: float, fields: tuple[str, ...] = TEXT_FIELDS, **how: str) -> Body:
+    match = {"query": text, "type": "cross_fields", "fields": list(fields), "tie_breaker": TIE_BREAKER}
     return {"multi_match": {**match, "boost": boost, **how}}
 
 
