@@ -295,3 +295,8 @@ def test_open_registration_of_a_private_registry_is_warned_of(
     given = Settings.read({"REGISTRY_ACCESS": access, "REGISTRY_REGISTRATION": registration})
     warn_of_open_registration(given.accounts)
     assert bool(caplog.messages) is warns
+
+
+def test_the_sum_of_a_model_needs_a_model():
+    with pytest.raises(SettingsError, match="REGISTRY_SEARCH_MODEL wants a folder"):
+        Settings.read({"REGISTRY_SEARCH_MODEL_SHA256": "0" * 64})

@@ -6,11 +6,7 @@ from typing import Any
 
 import es_mappings
 from registry.search.documents import PACKAGES
-from registry.search.meaning.encoder import Encoder
-
-VECTORS = "meaning_"
-"""The beginning of the names of fields with vectors. The id of their model follows."""
-
+from registry.search.meaning.encoder import FIELDS, Encoder
 
 _LAYOUT = re.compile(r"-v([0-9]{1,9})-[^-]*$")
 
@@ -37,4 +33,4 @@ def body_of(kind: str, encoder: Encoder | None) -> dict[str, Any]:
 
 def has_vectors_of(properties: Mapping[str, Any], encoder: Encoder | None) -> bool:
     """Whether an index of packages with these fields has vectors of this model alone; without a model, none at all."""
-    return {name for name in properties if name.startswith(VECTORS)} == ({encoder.field} if encoder else set())
+    return {name for name in properties if name.startswith(FIELDS)} == ({encoder.field} if encoder else set())

@@ -19,7 +19,7 @@ from registry.search import store
 from registry.search.documents import PACKAGES, VERSIONS, Document, download_step, version_id
 from registry.search.index import KINDS, SearchIndex
 from registry.search.indexing import CONSUMER, package_writes, version_writes, write
-from registry.search.mapping import VECTORS
+from registry.search.meaning.encoder import FIELDS
 from registry.search.visible import make_searchable
 from registry.search.writes import Write, reference
 
@@ -225,5 +225,5 @@ def _difference(indexed: Document, truth: Document) -> str | None:
 
 def _compared(document: Document) -> Document:
     return {
-        name: value for name, value in document.items() if name not in _NOT_COMPARED and not name.startswith(VECTORS)
+        name: value for name, value in document.items() if name not in _NOT_COMPARED and not name.startswith(FIELDS)
     }

@@ -29,6 +29,8 @@ SECONDS = Histogram(
 TEXTS = Counter("registry_search_encoded_texts_total", "Texts of packages that the model encoded")
 OUTCOMES = ENCODED, CACHED, UNFAMILIAR, LATE = "encoded", "cached", "unfamiliar", "late"
 
+FIELDS = "meaning_"
+"""The beginning of the names of fields with vectors. The id of their model follows."""
 QUERY_SECONDS = 0.05
 # About 1.5 kB each.
 CACHED_QUERIES = 4096
@@ -48,7 +50,7 @@ class Vector:
 
 
 class Encoder:
-    """Encodes with one model. `field` is the name of the field with the vectors of this model."""
+    """Encodes with one model. `field` is the field of documents with its vectors, which have `dimensions` numbers."""
 
     def __init__(self, model: Model, *, query_seconds: float = QUERY_SECONDS) -> None:
         self._model = model
@@ -58,7 +60,7 @@ class Encoder:
         self._cache: LRUCache[str, Vector] = LRUCache(CACHED_QUERIES)
         self._running: dict[str, asyncio.Task[Vector]] = {}
         self.model_id = model.id
-        self.field = f"meaning_{model.id}"
+        self.field = FIELDS + model.id
         self.dimensions = len(model.encode([""])[0]) // BYTES_PER_NUMBER
         for outcome in OUTCOMES:
             QUERIES.labels(outcome)

@@ -12,7 +12,7 @@ UNKNOWN, START, END, PADDING = "[UNK]", "[CLS]", "[SEP]", "[PAD]"
 CONTINUED = "##"
 # Longer words are one unknown piece.
 LONGEST_WORD = 100
-# A text may be long, and only its first pieces count. No piece has more characters than this on average.
+# Bounds the work for a long text, of which only the first pieces count.
 CHARACTERS_PER_PIECE = 32
 _CHINESE = (
     (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F), (0x2B740, 0x2B81F),
