@@ -25,10 +25,10 @@ SOURCES = CACHED, SHARED, ASKED = "cache", "shared", "engine"
 _FROM_CACHE, _SHARED, _ASKED = (ANSWERS.labels(source) for source in SOURCES)
 
 MAX_BYTES = 32 << 20
-# Some changes come without an announcement: freshness at midnight, or when a process dies between the two steps.
+# Some changes are not announced: freshness changes at midnight, and a process may die before its announcement.
 SECONDS = 10.0
-# How often at least Elasticsearch is asked while there are searches, so that its failure is noticed at once: then no
-# cached answer is used until it answers again.
+# At least one request in this time is sent to Elasticsearch, although its answer is cached. After a failure, cached
+# answers are not used until Elasticsearch answers again.
 PROBE_SECONDS = 0.1
 ENTRY_OVERHEAD = 1_000
 
@@ -75,9 +75,10 @@ class AnswerCache:
         self._clock = clock
         self._entries = _Entries(max_bytes)
         self._flights: dict[Hashable, _Flight] = {}
+        self._tasks: set[asyncio.Task[Answer]] = set()
         self._generation = 0
         self._indexed_seq = 0
-        self._answers = False  # whether Elasticsearch answered the last request
+        self._is_answering = False  # whether Elasticsearch answered the last request
         self._probe_at = 0.0
         announcements.subscribe(CHANNEL, announced=self._changed, resumed=self._resumed)
         announcements.subscribe(PROGRESS, announced=self._progressed)
@@ -98,7 +99,7 @@ class AnswerCache:
             _ASKED.inc()
             return await ask()
         found, now = self._entries.get(key), self._clock()
-        if found is not None and now < found.expires_at and self._answers and now < self._probe_at:
+        if found is not None and now < found.expires_at and self._is_answering and now < self._probe_at:
             _FROM_CACHE.inc()
             return found.answer
         flight = self._flights.get(key)
@@ -111,17 +112,18 @@ class AnswerCache:
 
     async def aclose(self) -> None:
         """Cancels the requests that are still running."""
-        tasks = [flight.task for flight in self._flights.values()]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _start(self, key: Hashable, ask: Callable[[], Awaitable[Answer]]) -> _Flight:
         self._probe_at = self._clock() + PROBE_SECONDS
         flight = _Flight(asyncio.ensure_future(self._asked(key, ask, self._generation)), self._generation)
         self._flights[key] = flight
+        self._tasks.add(flight.task)
 
         def done(task: "asyncio.Task[Answer]") -> None:
+            self._tasks.discard(task)
             if self._flights.get(key) is flight:
                 del self._flights[key]
             if not task.cancelled():
@@ -135,9 +137,9 @@ class AnswerCache:
         try:
             answer = await ask()
         except BaseException:
-            self._answers = False
+            self._is_answering = False
             raise
-        self._answers = True
+        self._is_answering = True
         size = ENTRY_OVERHEAD + len(repr(key)) + sum(map(len, answer))
         if generation == self._generation and self._announcements.is_listening and size <= self._max_bytes:
             self._entries[key] = _Entry(answer, size, asked_at + SECONDS)

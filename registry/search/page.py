@@ -108,23 +108,21 @@ def paged(request: SearchRequest, results: list[Result], total: int, positions: 
     }
 
 
-_HEAD = ("results", "packages")
-_AFTER_TIME = ("degraded", "suggestion", "facets")
+_BEFORE_TIME, _AFTER_TIME = ("total", "limit", "offset", "next_cursor"), ("degraded", "suggestion", "facets")
 
 
 def encoded(page: SearchPage) -> tuple[bytes, bytes, bytes]:
-    """The page as JSON in three parts, from which `joined()` makes the whole text: results, other members, and the
-    members after `took_ms`.
-    """
-    middle = {name: value for name, value in page.items() if name not in _HEAD + _AFTER_TIME and name != "took_ms"}
-    end = {name: page[name] for name in _AFTER_TIME if name in page}  # type: ignore[literal-required]
-    return dump(page["results"]), dump(middle)[1:-1], dump(end)[1:]
+    """The page as JSON in three parts: the results, the members before `took_ms`, and the members after it."""
+    members: Mapping[str, Any] = page
+    before = dump({name: members[name] for name in _BEFORE_TIME})
+    after = dump({name: members[name] for name in _AFTER_TIME if name in members})
+    return dump(page["results"]), before[1:-1], after[1:]
 
 
 def joined(parts: Sequence[bytes], *, took_ms: int) -> bytes:
-    """The JSON of the page whose parts are given."""
-    results, middle, end = parts
-    return b'{"results":%b,"packages":%b,%b,"took_ms":%d,%b' % (results, results, middle, took_ms, end)
+    """The whole page as JSON. `parts` are those of `encoded()`."""
+    results, before, after = parts
+    return b'{"results":%b,"packages":%b,%b,"took_ms":%d,%b' % (results, results, before, took_ms, after)
 
 
 def may_be_misspelt(request: SearchRequest, answer: Mapping[str, Any]) -> bool:
