@@ -39,7 +39,7 @@ GATHER_SECONDS = 2.0
 DOCUMENTS_PER_SECOND = 500
 # If the clients of more downloads than this are not counted yet, the counts of downloads don't wait for them.
 CLIENTS_BEHIND = 100_000
-# How often, and with which pause, outdated documents are looked for again while the search consumer is writing.
+# How often, and with which pause, the cursor of the search consumer is read while it is writing.
 LOOKS = 20
 LOOK_SECONDS = 0.25
 
@@ -109,24 +109,23 @@ async def refresh_all(db: Database, index: SearchIndex, *, sleep: Sleep = asynci
 
 
 async def _settle(db: Database, index: SearchIndex, versions: Sequence[int], sleep: Sleep) -> int:
-    """Updates `versions` until nothing is outdated and no older write can change that. Returns the number of writes.
+    """Updates `versions` so that no older write can undo it. Returns the number of writes.
 
-    The search consumer may have read its rows before a download, and write them after us. It has finished such a write
-    when its cursor has reached the last event.
+    The search consumer may have read its rows before a download, and write them after us. Such a write has ended when
+    the cursor of that consumer has reached the last event. Then this function compares the documents once more.
     """
-    async with db.read() as conn:
+    async with db.read(snapshot=True) as conn:
         seq = await event_log.last_seq(conn)
-    total = 0
+        is_quiet = await event_log.position(conn, indexing.CONSUMER) >= seq
+    written = await refresh_versions(db, index, versions, sleep=sleep)
+    if is_quiet:
+        return written
     for _ in range(LOOKS):
         async with db.read() as conn:
-            is_quiet = await event_log.position(conn, indexing.CONSUMER) >= seq
-        written = await refresh_versions(db, index, versions, sleep=sleep)
-        total += written
-        if is_quiet and not written:
-            break
-        if not is_quiet:
-            await sleep(LOOK_SECONDS)
-    return total
+            if await event_log.position(conn, indexing.CONSUMER) >= seq:
+                break
+        await sleep(LOOK_SECONDS)
+    return written + await refresh_versions(db, index, versions, sleep=sleep)
 
 
 async def refresh_versions(
