@@ -36,6 +36,7 @@ VERSIONS_OF = Statement(
     {},
 )
 BEGIN = Statement("INSERT INTO consumers (name, seq) VALUES ('clients', 0), ('counts', 0) ON CONFLICT DO NOTHING", {})
+FORGET = Statement("DELETE FROM consumers WHERE name IN ('clients', 'counts')", {})
 POSITION = Statement("SELECT seq FROM consumers WHERE name = 'counts'", {})
 
 
@@ -200,6 +201,22 @@ async def test_the_consumers_bring_a_download_into_the_order(shelf: Shelf, annou
                 async with asyncio.timeout(30):
                     while (await shelf.names("json documents", sort=sort))[0] != name:
                         await asyncio.sleep(0.05)
+
+
+async def test_the_first_start_begins_with_the_next_download(shelf: Shelf, announcements: Announcements) -> None:
+    """The index was built from the counts of now, so a registry with a long past needs no second look at it."""
+    await shelf.publish("demo")
+    await download(shelf, "demo", *addresses(3))
+    await shelf.drain()
+    async with shelf.db.transaction() as conn:
+        await conn.run(FORGET)
+
+    async def is_at_the_end() -> bool:
+        async with shelf.db.read() as conn:
+            return await conn.value(POSITION) == 3
+
+    async with in_background(refresh.follow(shelf.db, announcements, shelf.index)):
+        await until(is_at_the_end)
 
 
 async def test_downloads_during_an_outage_are_indexed_afterwards(
