@@ -204,10 +204,10 @@ async def test_the_consumers_bring_a_download_into_the_order(shelf: Shelf, annou
 
 
 async def test_the_first_start_begins_with_the_next_download(shelf: Shelf, announcements: Announcements) -> None:
-    """The index was built from the counts of now, so a registry with a long past needs no second look at it."""
+    """A new index is built from the counts of now, so a registry with a long past needs no second look at it."""
     await shelf.publish("demo")
-    await download(shelf, "demo", *addresses(3))
     await shelf.drain()
+    await download(shelf, "demo", *addresses(3))
     async with shelf.db.transaction() as conn:
         await conn.run(FORGET)
 
@@ -217,6 +217,7 @@ async def test_the_first_start_begins_with_the_next_download(shelf: Shelf, annou
 
     async with in_background(refresh.follow(shelf.db, announcements, shelf.index)):
         await until(is_at_the_end)
+    assert await indexed(shelf, "demo") == (0, 0.0)
 
 
 async def test_downloads_during_an_outage_are_indexed_afterwards(
