@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
 
 from registry.db.engine import Connection, Row, Statement, statement, together
@@ -57,18 +56,18 @@ _MATCHED = f"""
 _EVERYTHING = "SELECT id AS package_id, CAST(NULL AS tsvector) AS words, false AS is_filtered FROM packages"
 
 _AUTHOR, _LICENSE = _folded("shown.author"), _folded("shown.license")
-_KEYWORDS = f"CAST({_folded('CAST(shown.keywords_json AS text)')} AS jsonb)"
+_KEYWORDS = f"ARRAY(SELECT {_folded('keyword')} FROM jsonb_array_elements_text(shown.keywords_json) keyword)"
 # Filters for fields of versions. `matching` has them too, unless every version is searched.
 _FIELDS_FIT = f"""
     (cardinality({_texts("authors")}) = 0 OR {_AUTHOR} LIKE ANY ({_texts("authors")}))
     AND (cardinality({_texts("licenses")}) = 0 OR {_LICENSE} = ANY ({_texts("licenses")}))
-    AND {_KEYWORDS} @> CAST(:keywords AS jsonb)
+    AND {_KEYWORDS} @> {_texts("keywords")}
     AND {_AUTHOR} LIKE ALL ({_texts("q_authors")})
     AND {_LICENSE} = ALL ({_texts("q_licenses")})
     AND packages.name LIKE ALL ({_texts("q_names")})
     AND NOT {_AUTHOR} LIKE ANY ({_texts("not_authors")})
     AND {_LICENSE} <> ALL ({_texts("not_licenses")})
-    AND NOT {_KEYWORDS} ?| {_texts("not_keywords")}
+    AND NOT {_KEYWORDS} && {_texts("not_keywords")}
     AND NOT packages.name LIKE ANY ({_texts("not_names")})
 """
 _MOST_TRIGRAMS = f"""
@@ -324,7 +323,7 @@ def _field_values(request: SearchRequest) -> dict[str, Any]:
     return {
         "authors": _parts(request.authors),
         "licenses": [whole(value) for value in request.licenses],
-        "keywords": orjson.dumps([whole(k) for k in (*request.keywords, *_of(asked, KEYWORD))]).decode(),
+        "keywords": [whole(value) for value in (*request.keywords, *_of(asked, KEYWORD))],
         "q_authors": _parts(_of(asked, AUTHOR)),
         "q_licenses": [whole(value) for value in _of(asked, LICENSE)],
         "q_names": _parts(_of(asked, NAME)),

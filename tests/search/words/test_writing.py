@@ -126,7 +126,9 @@ async def test_min_seq_waits_for_the_lexemes(offline: Shelf) -> None:
 
 async def test_every_version_is_filtered_by_its_own_fields(offline: Shelf) -> None:
     await offline.publish("swift", "1.0.0", description="Requests", license="MIT", author="Zoë", keywords=["Météo"])
-    await offline.publish("swift", "2.0.0", description="Requests", license="ISC", author="Ada", keywords=["http"])
+    # In normal form, the last keyword has characters with a meaning in JSON.
+    keywords = ["http", "\uff02\ufe68"]
+    await offline.publish("swift", "2.0.0", description="Requests", license="ISC", author="Ada", keywords=keywords)
     await index(offline)
 
     async def versions(q: str) -> list[str]:
