@@ -12,7 +12,7 @@ from registry.events.announcements import Announcements
 from registry.events.consumer import PROGRESS
 from registry.search import store
 from registry.search.answers import CACHED, AnswerCache
-from registry.search.counts import refresh_downloads
+from registry.search.counts.refresh import refresh_all
 from registry.search.documents import PACKAGES
 from registry.search.index import SearchIndex
 from registry.search.indexing import retry_failures
@@ -98,7 +98,7 @@ async def test_a_change_of_counts_changes_the_order_at_once(shelf: Shelf, cached
     await shelf.drain()
     assert await cached.names("lamp", sort="downloads") == ["lamp-one", "lamp-two"]
     await shelf.downloaded("lamp-two", 900)
-    await refresh_downloads(shelf.db, shelf.index)
+    await refresh_all(shelf.db, shelf.index)
     assert await cached.names("lamp", sort="downloads") == ["lamp-two", "lamp-one"]
 
 
