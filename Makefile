@@ -17,7 +17,7 @@ help:
 	@echo "make fuzz        run the fuzz tests for longer; MINUTES=10 for each of the two longest"
 	@echo "make faults      kill processes at every step, step clocks, stop servers, fill disks; needs root"
 	@echo "make soak        use a registry for MINUTES=60 while processes are killed and servers stop; S3=1 for S3"
-	@echo "make bench       measure speed as ratios to a baseline; TSV=FILE for other packages than Debian's, ONLY='package search'"
+	@echo "make bench       measure speed as ratios to a baseline; TSV=FILE for other packages than Debian's, ONLY='package search', PEERS=verdaccio,devpi"
 	@echo "make growth      measure how times grow from 1,000 to 1,000,000 packages; SIZES='1000 50000'; takes hours"
 	@echo "make catalogue   load the packages of TSV=FILE into the running 'make up'"
 	@echo "make relevance   measure whether the right package comes first; TSV=FILE for a catalogue, API=URL for a registry;"
@@ -64,7 +64,7 @@ catalogue: $(VENV)/.test
 	@$(BIN)/python -m tests.bench.catalogue load --tsv "$(TSV)"
 
 bench: $(VENV)/.test
-	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m tests.bench $(if $(TSV),--tsv "$(TSV)") $(ONLY)
+	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m tests.bench $(if $(TSV),--tsv "$(TSV)") $(if $(PEERS),--peers "$(PEERS)") $(ONLY)
 
 growth: $(VENV)/.test
 	@REGISTRY_CACHE_DIR="$(CACHE)" $(BIN)/python -m tests.bench.growth $(if $(TSV),--tsv "$(TSV)") $(SIZES)
