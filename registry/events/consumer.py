@@ -198,7 +198,8 @@ async def _step(db: Database, name: str, handle: Callable[[Sequence[Any]], Await
     if not batch:
         return True
     await handle(batch)
-    async with db.transaction() as conn:
+    # If this is lost, the batch is handled again.
+    async with db.transaction(durable=False) as conn:
         await save(conn, name, cursor, batch[-1].seq)
     return len(batch) < BATCH
 

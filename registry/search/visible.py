@@ -22,5 +22,5 @@ async def make_searchable(db: Database, index: SearchIndex) -> None:
 
 async def announce_change(db: Database) -> None:
     """Makes all processes drop their cached answers. Call it after the change. Raises DatabaseUnavailable."""
-    async with db.transaction() as conn:
+    async with db.transaction(durable=False) as conn:
         conn.announce(CHANNEL, "")

@@ -30,6 +30,7 @@ from tests.until import until
 ADD = statement(
     sa.insert(users).values(username=p("username"), email=None, password_hash="x", role="user").returning(users.c.id)
 )
+ADD_OTHER = statement(sa.insert(users).values(username=p("other"), email=None, password_hash="x", role="user"))
 COUNT = statement(sa.select(sa.func.count()).select_from(users))
 LOCKS = Statement(
     "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
@@ -89,6 +90,55 @@ async def test_a_failing_deferred_statement_rolls_the_transaction_back(db: Datab
         async with db.read() as conn:
             assert await conn.value(COUNT) == 0
             assert await conn.value(LOCKS) == 0
+
+
+async def test_the_last_statements_commit_together_with_all_that_was_deferred(db: Database):
+    heard: list[tuple[str, str]] = []
+    db.on_announced(lambda channel, payload: heard.append((channel, payload)))
+    async with db.transaction() as conn:
+        conn.defer(ADD_OTHER, other="grace")
+        conn.announce("registry_events", "1")
+        row = await conn.finish(ADD, COUNT, username="ada")
+        assert row[0] == 2
+        async with db.read() as elsewhere:
+            assert await elsewhere.value(COUNT) == 2
+    assert heard == [("registry_events", "1")]
+    async with db.read() as conn:
+        assert await conn.value(COUNT) == 2
+
+
+async def test_a_failure_of_the_last_statements_keeps_nothing(db: Database):
+    async with db.transaction() as conn:
+        await conn.value(ADD, username="ada")
+    with pytest.raises(ConstraintViolated):
+        async with db.transaction() as conn:
+            conn.defer(ADD_OTHER, other="Ada")
+            await conn.finish(prepared("add_user", ADD), COUNT, username="grace")
+    async with db.transaction() as conn:
+        assert (await conn.finish(prepared("add_user", ADD), COUNT, username="grace"))[0] == 2
+
+
+async def test_the_last_statements_of_a_longer_transaction_commit_at_its_end(db: Database):
+    with pytest.raises(KeyError):
+        async with db.transaction() as conn:
+            await conn.value(ADD, username="ada")
+            assert (await conn.finish(ADD_OTHER, COUNT, other="grace"))[0] == 2
+            raise KeyError
+    async with db.transaction() as conn:
+        await conn.value(ADD, username="ada")
+        assert (await conn.finish(ADD_OTHER, COUNT, other="grace"))[0] == 2
+    async with db.read() as conn:
+        assert await conn.value(COUNT) == 2
+
+
+async def test_a_transaction_that_need_not_be_durable_does_not_wait_for_the_disk(db: Database):
+    waits = Statement("SHOW synchronous_commit", {})
+    async with db.transaction(durable=False) as conn:
+        assert await conn.value(waits) == "off"
+        await conn.value(ADD, username="ada")
+    async with db.transaction() as conn:
+        assert await conn.value(waits) == "on"
+        assert await conn.value(COUNT) == 1
 
 
 async def test_a_cancelled_transaction_rolls_back_and_keeps_the_pool_intact(db: Database):
