@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from registry.keys import DB
+from tests.accounts.authenticating import announce_all
 from tests.client import PASSWORD, Answer, Registry, User
 from tests.conftest import MakeRegistry
 
@@ -119,6 +120,7 @@ async def test_an_expired_token_is_refused(registry: Registry):
     assert (await token.call("GET", "/auth/me")).status == 200
     async with registry.app[DB].transaction() as conn:
         await conn.command("UPDATE api_tokens SET expires_at = now()")
+        await announce_all(conn)
     assert (await token.call("GET", "/auth/me")).status == 401
     assert (await registry.call("POST", "/auth/verify", json={"token": token.token})).json == {"valid": False}
     assert len((await ada.call("GET", "/auth/tokens")).json["tokens"]) == 1

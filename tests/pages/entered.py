@@ -5,6 +5,7 @@ from yarl import URL
 from registry.accounts.login import login
 from registry.accounts.sessions.manage import Browser
 from registry.keys import DB, SETTINGS
+from tests.accounts.authenticating import announce_all
 from tests.client import PASSWORD, Registry
 from tests.pages.visitor import Visitor
 
@@ -26,3 +27,4 @@ async def expire_confirmations(registry: Registry) -> None:
         await conn.command(
             "UPDATE sessions SET confirmed_at = now() - interval '1 hour' WHERE confirmed_at IS NOT NULL"
         )
+        await announce_all(conn)

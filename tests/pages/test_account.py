@@ -10,6 +10,7 @@ from yarl import URL
 from registry.db.engine import statement
 from registry.db.tables import sessions
 from registry.keys import DB
+from tests.accounts.authenticating import announce_all
 from tests.client import PASSWORD, Registry
 from tests.conftest import MakeRegistry
 from tests.mail.server import mail_server
@@ -24,6 +25,7 @@ async def age(registry: Registry, **columns: timedelta) -> None:
     async with registry.app[DB].transaction() as conn:
         values = {name: sessions.c[name] - by for name, by in columns.items()}
         await conn.run(statement(update(sessions).values(values)))
+        await announce_all(conn)
 
 
 async def grow_stale(registry: Registry) -> None:
