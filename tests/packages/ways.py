@@ -66,9 +66,10 @@ async def blobs(registry: Registry) -> list[str]:
 
 
 def spooled(registry: Registry) -> list[Path]:
-    """The spool files of running uploads, and those that were not removed."""
+    """The spool files of running uploads, and those that were not removed. Journals of downloads are left out."""
     files = registry.app[SETTINGS].limits.spool_path.rglob("*")
-    return [file for file in files if file.is_file() and file.suffix != ".lock" and file.name != "lock"]
+    others = (".lock", ".downloads")
+    return [file for file in files if file.is_file() and file.suffix not in others and file.name != "lock"]
 
 
 async def stored(registry: Registry) -> tuple[int, int, int, int]:
