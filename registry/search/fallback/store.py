@@ -28,8 +28,8 @@ LEAST_RANK = 0.15
 POPULARITY, LEAST_MAX_DOWNLOADS, DEPRECATED_FACTOR = 14, 1000, 0.4
 # Scores are between 0 and 0.9, and half of that for this evidence.
 HALF_SCORE = 250
-# More names with typing errors are not compared.
-MOST_MISTYPED = 5_000
+# More names with typing errors are not compared, or not found.
+MOST_MISTYPED, MOST_SIMILAR = 5_000, 500
 
 
 def _texts(name: str) -> str:
@@ -281,7 +281,7 @@ async def _similar_names(conn: Connection, request: SearchRequest) -> list[str]:
     if not (query := mistyped(compact)):
         return []
     rows = await conn.all(_MISTYPED, mistyped=query, count=MOST_MISTYPED)
-    return [row.name for row in rows if is_similar(compact, compact_form(row.name))]
+    return [row.name for row in rows if is_similar(compact, compact_form(row.name))][:MOST_SIMILAR]
 
 
 def _tsqueries(wanted: Asked) -> dict[str, Any]:

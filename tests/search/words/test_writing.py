@@ -163,3 +163,13 @@ async def test_an_explicit_order_leaves_out_weak_matches(offline: Shelf) -> None
     assert await found(offline, "retry http client", sort="downloads") == ["retry-http-client"]
     assert "rety" in await found(offline, "retry")
     assert await found(offline, "retry", sort="downloads") == ["retry-http", "retry-http-client"]
+
+
+@pytest.mark.parametrize(
+    "q", ["x " * 256, "abcdefgh" * 64, "a-b " * 128, "a1" * 256, "é" * 512, "网" * 512, '"a" ' * 128, "-x " * 170,
+          "author:a " * 56, "wi-fi sha256 " * 40, "k8s orm gui cli api db " * 22],
+)  # fmt: skip
+async def test_the_longest_queries_are_answered(offline: Shelf, q: str) -> None:
+    await offline.publish("swift", description="x wi-fi")
+    await index(offline)
+    assert (await offline.find(q[:512]))["degraded"]
