@@ -138,12 +138,13 @@ def is_similar(typed: str, name: str) -> bool:
     return row[-1] <= MOST_TYPOS
 
 
-# A unit is a word of the text that Elasticsearch doesn't drop, as (the ways to write it, whether it is required).
+# A word or run of the text: a tsquery for it and for its other spellings, a shorter one without its compounds, and
+# whether it is required.
 Unit = tuple[str, str, bool]
 
 
 def _units(text: str) -> list[Unit]:
-    """The words and runs of `text` as (tsquery, tsquery without compounds, whether it is required)."""
+    """The words and runs of `text`, without stop words."""
     found = words(without_runs(text))
     compounds = len(found) <= MOST_COMPOUNDS
     alike = _same_meaning([stemmed(word.text) for word in found])
@@ -190,6 +191,7 @@ def _split(word: Word) -> list[str]:
 
 
 def _halves(text: str) -> list[str]:
+    """A word as two words, for each place where it may be split."""
     if not SHORTEST_COMPOUND <= len(text) <= LONGEST_COMPOUND or not text.isalpha():
         return []
     return [_followed([_lexeme(text[:at]), _lexeme(text[at:])]) for at in range(1, len(text))]

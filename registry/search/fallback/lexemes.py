@@ -98,7 +98,7 @@ def stemmed(word: str) -> str:
 
 
 def trigrams(compact: str) -> list[str]:
-    """Each three letters that follow each other in `compact`."""
+    """Every three consecutive letters of `compact`."""
     if len(compact) > LONGEST_TYPO:
         return []
     return list(dict.fromkeys(compact[at : at + 3] for at in range(len(compact) - 2)))
