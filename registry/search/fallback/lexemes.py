@@ -29,6 +29,10 @@ NAME, NAME_WORD, SLIP, TRIGRAM, KEYWORD, LICENSE, AUTHOR, README_PAIR = "=", "^"
 NAME_WEIGHT, KEYWORD_WEIGHT, DESCRIPTION_WEIGHT, AUTHOR_WEIGHT = "B", "B", "A", "C"
 
 LONGEST_WORD = 128
+# More linked words are not joined into one.
+LONGEST_CHAIN = 4
+# PostgreSQL stores a little more than this in a tsvector.
+MAX_BYTES = 1_000_000
 # Phrases don't reach from one field into the next.
 GAP = 10
 # PostgreSQL stores no higher position.
@@ -117,7 +121,7 @@ def vector(texts: Texts) -> str:
     lexemes = {lexeme: ":" + ",".join(dict.fromkeys(at)) for lexeme, at in places.items()}
     for lexeme in _unplaced(texts):
         lexemes.setdefault(lexeme, "")
-    return " ".join(quoted(lexeme) + at for lexeme, at in lexemes.items())
+    return _limited(quoted(lexeme) + at for lexeme, at in lexemes.items())
 
 
 def whole(text: str) -> str:
@@ -128,6 +132,17 @@ def whole(text: str) -> str:
 def quoted(lexeme: str) -> str:
     """A lexeme as it is written in a tsvector and a tsquery."""
     return "'" + lexeme.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def _limited(lexemes: Iterable[str]) -> str:
+    """As many lexemes as a tsvector can hold."""
+    found, size = [], 0
+    for lexeme in lexemes:
+        size += len(lexeme.encode()) + 1
+        if size > MAX_BYTES:
+            break
+        found.append(lexeme)
+    return " ".join(found)
 
 
 def _unplaced(texts: Texts) -> Iterable[str]:
@@ -176,7 +191,7 @@ def _place(places: dict[str, list[str]], found: Sequence[Word], weight: str, pos
         if chain:
             before, start = chain[-1]
             add(before.text + word.text, start, position)
-        if len(chain) > 1:
+        if 1 < len(chain) < LONGEST_CHAIN:
             add("".join(each.text for each, _ in chain) + word.text, chain[0][1], position)
         chain.append((word, first))
     return min(position, LAST_POSITION) + GAP

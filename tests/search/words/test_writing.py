@@ -1,5 +1,6 @@
 """The lexemes of packages in PostgreSQL: who writes them, when, and what is found without them."""
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -163,6 +164,18 @@ async def test_an_explicit_order_leaves_out_weak_matches(offline: Shelf) -> None
     assert await found(offline, "retry http client", sort="downloads") == ["retry-http-client"]
     assert "rety" in await found(offline, "retry")
     assert await found(offline, "retry", sort="downloads") == ["retry-http", "retry-http-client"]
+
+
+async def test_texts_of_many_long_linked_words_are_indexed(offline: Shelf) -> None:
+    letters = [chr(code) for code in range(0x10400, 0x10428)]  # of four bytes each
+    chain = "-".join("".join(pair) for pair in product(letters, repeat=2))
+    long = "-".join(letter * 127 for letter in letters)
+    keywords = [f"{first}{second}-" * 80 + chain[:90] for first, second in product(letters[:10], repeat=2)]
+    await offline.publish("chained", description=chain + " last", readme=f"{chain} {long}", keywords=keywords)
+    await offline.publish("long", description=long, author=long, license=long, keywords=[long])
+    await index(offline)
+    assert await found(offline, "last") == ["chained"]
+    assert await found(offline, "long") == ["long"]
 
 
 @pytest.mark.parametrize(
