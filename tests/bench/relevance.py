@@ -48,8 +48,8 @@ from tests.servers import cache_folder
 GATE = Path(__file__).with_name("relevance_gate.json")
 SHOWN = 10
 AT_ONCE = 2
-# The cost is that of the last round. By then the Java machine has compiled what a search needs.
-ROUNDS = 3
+# The cost is that of the last round. A new Java machine is slow for the first ten thousand queries.
+ROUNDS = 10
 SERVER_SECRET = "measuring-only-0123456789abcdefghijklmnop"
 
 Figures = dict[str, tuple[float, float]]
