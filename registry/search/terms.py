@@ -21,6 +21,7 @@ LONGEST_TYPO = 64
 
 # In longer texts, words are not joined: each pair costs a lookup.
 MAX_COMPOUND_WORDS = 3
+_WORD = re.compile(r"[^\W_]+")
 _NUMBERED = re.compile(r"\b([^\W\d_]{4,})(\d+)\b")
 
 # Characters that people type between the parts of a name.
@@ -118,12 +119,12 @@ def variants(text: str) -> list[str]:
 
 def has_stop_words(text: str) -> bool:
     """Whether Elasticsearch's English analysis drops a word of `text`."""
-    return not STOP_WORDS.isdisjoint(SEPARATORS.split(text.lower()))
+    return not STOP_WORDS.isdisjoint(_WORD.findall(text.lower()))
 
 
 def consists_of_stop_words(text: str) -> bool:
     """Whether Elasticsearch's English analysis drops all words of `text`."""
-    return STOP_WORDS.issuperset(filter(None, SEPARATORS.split(text.lower())))
+    return STOP_WORDS.issuperset(_WORD.findall(text.lower()))
 
 
 def searchable(text: str) -> bool:

@@ -8,7 +8,7 @@ import pytest
 import es_mappings
 from registry.package_format.texts import normal_form
 from registry.search.highlight import as_published
-from registry.search.terms import Terms, has_stop_words, parse_terms, variants
+from registry.search.terms import Terms, consists_of_stop_words, has_stop_words, parse_terms, variants
 from registry.search.words import STOP_WORDS, letters, runs, spaced, spelled_out, without_runs
 
 
@@ -96,6 +96,11 @@ def test_compounds_have_other_spellings(text: str, others: list[str]) -> None:
 def test_stop_words_are_noticed_within_a_phrase() -> None:
     assert has_stop_words("state of the art")
     assert not has_stop_words("often other")
+
+
+def test_a_text_of_stop_words_may_have_punctuation() -> None:
+    assert consists_of_stop_words("To be, or not to be!")
+    assert not consists_of_stop_words("to be, or what")
 
 
 @pytest.mark.parametrize(
