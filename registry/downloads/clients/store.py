@@ -12,13 +12,13 @@ from registry.db.engine import Connection, Row, statement
 from registry.db.tables import consumers, day_clients, downloads
 from registry.downloads.agents import BOT, MIRROR
 
-# Single clients are stored for the latest day with downloads and for this number of days before it.
+# The table day_clients covers the latest day with downloads and this number of days before it.
 DAYS_BEFORE = 2
-# What counts for a client among downloads that were stored without the key of their address. Their address is known
-# only by its network, and anybody can send any number of User-Agents. So a network has at most this number of clients.
+# Earlier releases stored downloads without a key of the address, only with its network. A client can send any number of
+# User-Agents. So the downloads of such a network and day count as at most this number of clients.
 CLIENTS_OF_A_NETWORK = 10
-# The largest number of clients in an estimated day. Unique downloads of the past can have been bought by changing the
-# User-Agent, which can't be checked after the single downloads are gone.
+# An estimated day has at most this number of clients. The unique downloads of a day may come from one client with many
+# User-Agents, and nobody can check that after the single downloads are removed.
 ESTIMATED_AT_MOST = 50
 YEAR = 365
 
@@ -45,8 +45,8 @@ _OLDEST = statement(
     .limit(1)
 )
 _FORGET = statement(sa.delete(day_clients).where(day_clients.c.day < p("oldest")))
-# A late download belongs to a day whose single clients are not stored any more. The day is counted again from the
-# single downloads. If these were removed in the meantime, the former number stays, because it is higher.
+# A late download belongs to a day that day_clients does not cover any more. The clients of that day are counted again
+# from the single downloads. If most of these were removed, the former number is higher, and it stays.
 _COUNT = statement(
     sa.text(f"""
     WITH arrived AS (

@@ -35,7 +35,7 @@ EXACT_BELOW = 1_000
 POPULARITY_STEP = 0.1
 # Pause after an update, in which the next one gathers downloads.
 GATHER_SECONDS = 2.0
-# More updates than this would slow down searches.
+# The most documents that are updated in a second, so that updates don't slow down searches.
 DOCUMENTS_PER_SECOND = 500
 # If the clients of more downloads than this are not counted yet, the counts of downloads don't wait for them.
 CLIENTS_BEHIND = 100_000
@@ -141,7 +141,7 @@ async def refresh_versions(
 
 
 async def _refresh(db: Database, index: SearchIndex, rows: Sequence[Row], sleep: Sleep) -> int:
-    """Updates the outdated ones of the documents of `rows`, and makes the update searchable."""
+    """Updates those documents of `rows` that are outdated, and makes the update searchable. Returns their number."""
     packages, versions = await _outdated(index, rows)
     if not packages and not versions:
         return 0
