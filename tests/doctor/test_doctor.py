@@ -304,6 +304,22 @@ STARTED_OVER: Round = {
 }
 
 
+async def test_clients_that_the_doctor_counted_are_not_counted_again(resting: Registry) -> None:
+    """The consumer starts again from the first download, and the doctor has counted all of them."""
+    clients = "SELECT array_agg((package_id, day, clients)::text ORDER BY package_id, day) FROM package_clients"
+    before = await value(resting, clients)
+    await sql(resting, "UPDATE package_clients SET clients = 0")
+    await sql(resting, "DELETE FROM day_clients")
+    await sql(resting, "UPDATE consumers SET seq = 0 WHERE name = 'clients'")
+    repaired = found(await look(resting, repair=True))
+    assert "clients by day" not in repaired  # they may still be counted
+    await sql(resting, "UPDATE package_clients SET clients = 99")
+    assert found(await look(resting, repair=True))["clients by day"] == len(before)
+    await catch_up(resting)
+    assert await value(resting, clients) == before
+    assert (await look(resting)).status == CLEAN
+
+
 async def test_each_fault_is_found_by_its_check_and_repaired(resting: Registry) -> None:
     for together in (MISSING, SURPLUS, LOST, UNTOLD, MISCOUNTED, STARTED_OVER):
         for harm, _ in together.values():

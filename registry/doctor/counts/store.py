@@ -128,32 +128,41 @@ _MEND_PACKAGE_DAYS = statement(
     """)
 )
 
-# The consumer that counts clients may be behind, so only downloads up to its cursor are compared.
-_CLIENTS_COUNTED = f"""
-    SELECT v.package_id, (d.downloaded_at AT TIME ZONE 'UTC')::date AS day, count(DISTINCT {clients.CLIENT}) AS clients
+# Single clients of a month. The consumer that counts them may be behind: its cursor says which ones must be counted.
+_CLIENTS_OF_MONTH = f"""
+    SELECT v.package_id, (d.downloaded_at AT TIME ZONE 'UTC')::date AS day, {clients.CLIENT} AS client,
+           d.id <= coalesce((SELECT seq FROM consumers WHERE name = '{CLIENTS}'), 0) AS is_counted
     FROM downloads d JOIN package_versions v ON v.id = d.package_version_id
     WHERE d.downloaded_at >= CAST(:first AS date) AND d.downloaded_at < CAST(:after AS date) AND {clients.COUNTED}
-      AND d.id <= (SELECT seq FROM consumers WHERE name = '{CLIENTS}')
-    GROUP BY 1, 2
 """
-_CLIENTS_DIFFERING = f"""
-    SELECT package_id, day, coalesce(k.clients, 0) AS kept, coalesce(c.clients, 0) AS clients
-    FROM ({_CLIENTS_COUNTED}) AS c
+_CLIENTS_DIFFERING = """
+    SELECT package_id, day, coalesce(k.clients, 0) AS kept, coalesce(c.most, 0) AS clients
+    FROM (
+        SELECT package_id, day, count(DISTINCT client) FILTER (WHERE is_counted) AS least,
+               count(DISTINCT client) AS most
+        FROM of_month GROUP BY package_id, day
+    ) AS c
     FULL JOIN (
         SELECT * FROM package_clients
         WHERE day >= CAST(:first AS date) AND day < CAST(:after AS date) AND NOT is_estimate
     ) AS k USING (package_id, day)
-    WHERE k.clients IS DISTINCT FROM c.clients
+    WHERE coalesce(k.clients, 0) NOT BETWEEN coalesce(c.least, 0) AND coalesce(c.most, 0)
 """
 _CLIENTS_FOUND = first_of(f"""
+    WITH of_month AS MATERIALIZED ({_CLIENTS_OF_MONTH})
     SELECT p.name || ' on ' || d.day || ': ' || d.kept || ' instead of ' || d.clients AS what
     FROM ({_CLIENTS_DIFFERING}) AS d JOIN packages AS p ON p.id = d.package_id
 """)
+# Counts all downloads, and stores their clients, so that the consumer doesn't count any of them again.
 _MEND_CLIENTS = statement(
     sa.text(f"""
-    WITH differing AS ({_CLIENTS_DIFFERING}), removed AS (
+    WITH of_month AS MATERIALIZED ({_CLIENTS_OF_MONTH}), differing AS MATERIALIZED ({_CLIENTS_DIFFERING}), removed AS (
         DELETE FROM package_clients AS k USING differing AS d
         WHERE k.package_id = d.package_id AND k.day = d.day AND d.clients = 0
+    ), stored AS (
+        INSERT INTO day_clients (day, package_id, client)
+        SELECT DISTINCT day, package_id, client FROM of_month JOIN differing USING (package_id, day)
+        ON CONFLICT DO NOTHING
     )
     INSERT INTO package_clients (package_id, day, clients)
     SELECT package_id, day, clients FROM differing WHERE clients > 0
