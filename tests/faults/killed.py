@@ -23,9 +23,12 @@ from registry.db.engine import Connection, Statement
 
 FREEZE = "freeze "
 
-# The tests publish first versions of packages.
-_ADD_VERSION = "registry.packages.store:_ADD_FIRST_VERSION"
-_NEXT_SEQ = "registry.events.log:APPEND"
+_READ = "registry.packages.publication.store:_READ"
+# A first and a further version of a package.
+_FIRST = "registry.packages.publication.store:_FIRST"
+_NEXT = "registry.packages.publication.store:_NEXT"
+_REMEMBER_KEY = "registry.packages.idempotency.store:_REMEMBER_KEY"
+_NEXT_SEQ = "registry.events.log:_APPEND_ONE"
 _PUT = "registry.storage.local:LocalStorage.put"
 _PUBLISH = "registry.packages.publish:publish"
 _COUNT = "registry.downloads.store:_ADD"
@@ -34,7 +37,7 @@ _JOURNALED = "registry.downloads.record:DownloadRecorder._written"
 _CLEAR = "registry.downloads.journal:File.clear"
 _DELETE = "registry.packages.store:_DELETE"
 _RESTORE = "registry.packages.store:_RESTORE"
-_REFRESH = "registry.packages.store:_REFRESH"
+_REFRESH = "registry.packages.store:REFRESH"
 _INDEX = "registry.search.index:SearchIndex"
 _SAVE = "registry.events.consumer:_SAVE"
 _END = "aiohttp.web:Response.write_eof"
@@ -43,22 +46,23 @@ _END = "aiohttp.web:Response.write_eof"
 PUBLISH = [
     f"before {_PUBLISH}",
     "before registry.package_format.archive:inspect",
+    f"before {_READ}",
+    f"after {_READ}",
     f"before {_PUT}",
     "after registry.storage.local:_link_or_copy",
     "before registry.storage.local:_sync",
     f"after {_PUT}",
-    "before registry.packages.store:_CLAIM",
-    "after registry.packages.store:_CLAIM",
-    "before registry.packages.idempotency.store:_REMEMBER_KEY",
-    "after registry.packages.idempotency.store:_REMEMBER_KEY",
-    f"before {_ADD_VERSION}",
-    f"after {_ADD_VERSION}",
-    f"before commit of {_ADD_VERSION}",
-    f"after commit of {_ADD_VERSION}",
+    f"before {_REMEMBER_KEY}",
+    f"after {_REMEMBER_KEY}",
+    f"before {_FIRST}",
+    f"before commit of {_FIRST}",
+    f"after commit of {_FIRST}",
     f"after {_PUBLISH}",
     f"before {_END}",
     f"after {_END}",
 ]
+NEXT = f"before commit of {_NEXT}"
+"""A further version is written, and its transaction is open. Only a publish with an Idempotency-Key gets there."""
 
 
 def _changing(statement: str, use_case: str) -> list[str]:
@@ -96,7 +100,7 @@ REBUILD = [
     f"before {_INDEX}._drop",
     f"after {_INDEX}.swap",
 ]
-POINTS = {*PUBLISH, *DELETE, *RESTORE, *DOWNLOAD, *INDEX, *REBUILD}
+POINTS = {*PUBLISH, NEXT, *DELETE, *RESTORE, *DOWNLOAD, *INDEX, *REBUILD}
 
 
 def is_done_at(point: str, points: list[str]) -> bool:
@@ -156,6 +160,7 @@ class Killer:
 
     def _wrap_connection(self) -> None:
         execute, defer, command = Connection._execute, Connection.defer, Connection.command
+        finish = Connection.finish
 
         async def executing(conn: Any, cursor: Any, statement: Statement, values: dict[str, Any]) -> None:
             name = self._statements.get(id(statement), "")
@@ -176,6 +181,20 @@ class Killer:
             for name in ran:
                 self.reach(f"after commit of {name}")
 
+        async def finishing(conn: Any, statement: Statement, last: Statement, **values: Any) -> Any:
+            name = self._statements.get(id(statement), "")
+            self.reach(f"before {name}")
+            commits = bool(conn._opening)
+            if commits:
+                self.reach(f"before commit of {name}")
+            row = await finish(conn, statement, last, **values)
+            if commits:
+                self.reach(f"after commit of {name}")
+            else:
+                conn.__dict__.setdefault("ran", set()).add(name)
+            return row
+
+        Connection.finish = finishing  # type: ignore[method-assign]
         Connection._execute = executing  # type: ignore[method-assign]
         Connection.defer = deferring  # type: ignore[method-assign]
         Connection.command = commanding  # type: ignore[method-assign]

@@ -122,7 +122,7 @@ async def check_log_and_index(environ: dict[str, str], db: Database, events: int
 
 
 async def test_a_publish_cut_short_is_there_whole_or_not_at_all_and_can_be_repeated(victim: Victim, db: Database):
-    points = telling(killed.PUBLISH, 5, 13, 14)
+    points = telling(killed.PUBLISH, 7, 12, 13)
     for number, point in enumerate(points):
         name, kept = f"killed-{number}", killed.is_done_at(point, killed.PUBLISH)
         path, sent = f"/packages/{name}/1.0.0", upload(name)
