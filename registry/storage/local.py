@@ -144,7 +144,6 @@ class LocalStorage:
                 if staged.stat().st_size != size:
                     raise BlobMismatch
                 staged.chmod(FILE_MODE)
-                _sync(staged)
                 # Each parent folder may be new, or another put may have created it without syncing it yet.
                 folders = [target.parent, *target.parent.parents]
                 folders = folders[: folders.index(self._blobs) + 1]
@@ -153,8 +152,11 @@ class LocalStorage:
                 if os.path.lexists(target):
                     raise BlobExists
                 staged.rename(target)
-                for folder in folders:
-                    _sync(folder)
+                # Nobody knows the key before the put ends, so the name may come before the content is on the disk. The
+                # file system then writes both in one step, and syncing the folders finds little left to do.
+                with _removed_on_failure(target):
+                    for path in (target, *folders):
+                        _sync(path)
             finally:
                 staged.unlink(missing_ok=True)
 
@@ -256,6 +258,15 @@ def _link_or_copy(source: Path, target: Path) -> None:
         # The source is on another file system, or this one has no links. The errno differs, so every error leads to a
         # copy. If the copy fails, too, its error names the cause.
         shutil.copyfile(source, target)
+
+
+@contextmanager
+def _removed_on_failure(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _sync(path: Path) -> None:
