@@ -33,6 +33,8 @@ LAST_ID = (1 << 63) - 1
 EXACT_BELOW = 1_000
 # The change of popularity that counts: a tenth more or fewer clients.
 POPULARITY_STEP = 0.1
+# Publishes wake the consumer, too. Without a pause, each of them would cost a query.
+PAUSE_SECONDS = 0.5
 # Pause after an update, in which the next one gathers downloads.
 GATHER_SECONDS = 2.0
 # The most documents that are updated in a second, so that updates don't slow down searches.
@@ -59,7 +61,7 @@ async def follow(
     async def step() -> bool:
         return await refresh_downloaded(db, index, sleep=sleep)
 
-    await consumer.lead(db, announcements, CONSUMER, step, start=counts_store.last_download)
+    await consumer.lead(db, announcements, CONSUMER, step, start=counts_store.last_download, pause=PAUSE_SECONDS)
 
 
 async def refresh_downloaded(

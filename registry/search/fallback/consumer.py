@@ -15,7 +15,7 @@ from registry.search.fallback.writing import store
 
 CONSUMER = "words"
 # While it waits, changes gather for the next batch.
-GATHER_SECONDS = 0.2
+GATHER_SECONDS = 0.5
 PAGE = 500
 
 
