@@ -12,4 +12,5 @@ async def test_what_was_published_is_found_and_installed_and_counted(registry: R
     assert [result["name"] for result in found.json["results"]] == ["hello-world"]
     assert found.json["degraded"] is False
     assert (await registry.get("/packages/hello-world/latest/tarball")).body == data
+    await registry.flush()
     assert (await registry.get("/stats")).json["packages"] == {"total": 1, "versions": 1, "downloads": 1}

@@ -155,7 +155,8 @@ async def publish(
             return await _keep(db, storage, who, upload, found, state)
         except (VersionExists, IdempotencyKeyReused):
             # Perhaps two requests with the same Idempotency-Key ran at once. Then the slower one gets the same answer.
-            if found is not None and (earlier := await _earlier_answer(db, who, upload, found)):
+            retried = found is not None and not upload.dry_run
+            if retried and (earlier := await _earlier_answer(db, who, upload, found)):
                 return earlier
             raise
 

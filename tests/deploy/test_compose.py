@@ -104,6 +104,8 @@ DECIDED = {
         "REGISTRY_CACHE_DIR",
         "REGISTRY_DATA_DIR",
     ),
+    # The image has no model.
+    *("REGISTRY_SEARCH_MODEL", "REGISTRY_SEARCH_MODEL_SHA256"),
 }
 
 

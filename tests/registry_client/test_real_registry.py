@@ -206,6 +206,7 @@ async def test_downloads_are_counted_as_those_of_a_person_or_a_build(registry: R
     await ada.done("publish", "demo")
     await ada.done("download", "demo", "--output", "a")
     await ada.done("download", "demo", "--output", "b", CI="true")
+    await registry.flush()
 
     stats = await registry.get("/packages/demo/stats", params={"interval": "day", "group_by": "kind"})
     points = stats.json["series"]["points"]

@@ -233,6 +233,7 @@ async def test_each_client_behind_a_proxy_that_adds_ports_has_its_own_limit_and_
         with case(forwarded):
             answer = await registry.get("/packages/demo/1.0.0/tarball", headers={"X-Forwarded-For": forwarded})
             assert answer.status == 200
+    await registry.flush()
     assert (await registry.get("/packages/demo/stats")).json["downloads"]["total"] == len(sent)
     async with registry.app[DB].read() as conn:
         rows = await conn.all(Statement("SELECT DISTINCT host(ip_address) AS address FROM downloads", {}))
