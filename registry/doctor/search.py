@@ -43,8 +43,9 @@ async def _retry(registry: Registry) -> None:
 
 async def _find_gaps(registry: Registry) -> Found:
     found = Found()
-    if not await registry.index.is_current():
-        return found  # the check "search indices" reports it
+    # The check "search indices" reports an outdated index.
+    if registry.index.encoder is None or not await registry.index.is_current():
+        return found
     async for names in without_vectors(registry.index):
         for name in names:
             found.add(f"{name} has no vector")
