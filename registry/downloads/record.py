@@ -155,15 +155,15 @@ class DownloadRecorder:
             if not are_all:
                 self._arrived.set()
             for _ in range(waiting):
-                file = await self._on_disk(self._journal.take)
                 # A task of its own finishes the batch even if the service stops now.
-                self._sent = asyncio.ensure_future(self._send_file(file))
+                self._sent = asyncio.ensure_future(self._send_next())
                 await asyncio.wait([self._sent])
                 if self._sent.cancelled():
                     raise DatabaseUnavailable(NOT_COUNTED)
                 self._sent.result()
 
-    async def _send_file(self, file: File) -> None:
+    async def _send_next(self) -> None:
+        file = await self._on_disk(self._journal.take)
         sent = False
         try:
             await self._send_batch(file)
@@ -224,6 +224,8 @@ class DownloadRecorder:
         result: Future[Result] = Future()
 
         def run() -> None:
+            if not result.set_running_or_notify_cancel():
+                return  # the caller was cancelled, and setting a result would raise an error in this thread
             try:
                 result.set_result(call())
             except Exception as error:  # noqa: BLE001 - the caller raises it

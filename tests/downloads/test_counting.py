@@ -2,8 +2,9 @@
 
 import asyncio
 import os
+import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -295,6 +296,30 @@ async def test_waiting_downloads_are_committed_when_the_service_stops(demo: Regi
         await asyncio.sleep(0)
     await asyncio.gather(*counting)
     assert await counted(demo) == 5
+
+
+async def test_counting_goes_on_after_a_cancelled_send(demo: Registry, left: Path, monkeypatch: pytest.MonkeyPatch):
+    """The journal's thread is busy with a download when the send, which waits for it, is cancelled."""
+    download, append = await download_of(demo), Journal.append
+    busy, released = threading.Event(), threading.Event()
+
+    def slow(self: Journal, records: Sequence[bytes]) -> None:
+        busy.set()
+        released.wait()
+        append(self, records)
+
+    monkeypatch.setattr(Journal, "append", slow)
+    async with asyncio.timeout(60), open_recorder(demo.app[DB], left) as recorder:
+        counting = asyncio.ensure_future(recorder.record(download))
+        await asyncio.to_thread(busy.wait)
+        sending = asyncio.ensure_future(recorder.send())
+        await asyncio.sleep(0)
+        sending.cancel()
+        await asyncio.wait([sending])
+        released.set()
+        await counting
+        await recorder.flush()
+    assert await counted(demo) == 1
 
 
 async def test_without_postgresql_the_service_stops_and_the_next_process_counts(
