@@ -79,6 +79,7 @@ async def test_two_downloads_at_once_share_the_work(registry: Registry, ada: Use
     ran = await asyncio.gather(*(ada.done("download", "demo") for _ in range(3)))
     assert all("demo-1.0.0.tar.gz" in each.out for each in ran)
     assert sorted(path.name for path in ada.folder.iterdir()) == ["demo", "demo-1.0.0.tar.gz"]
+    await registry.flush()
     version = (await registry.get("/packages/demo/1.0.0")).json
     assert sha256((ada.folder / "demo-1.0.0.tar.gz").read_bytes()) == version["checksum"]
     assert version["downloads"] == 1
