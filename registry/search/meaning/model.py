@@ -19,7 +19,6 @@ AT_ONCE = 16
 MOST_DIMENSIONS = 4096
 BYTES_PER_NUMBER = 2
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-_SAMPLE = "A library that sends mail."
 
 
 @dataclass(frozen=True)
@@ -78,16 +77,23 @@ def open_model(folder: Path, wanted_sha256: str = "") -> Model:
     except ImportError as missing:
         raise ValueError(f"the package {missing.name} is not installed; run {EXTRA}") from None
     identity = sha256(f"{model_sum} {vocabulary_sum} {MOST_PIECES}".encode()).hexdigest()[:16]
+    try:
+        vocabulary = Vocabulary.read(folder / VOCABULARY)
+    except ValueError as wrong:
+        raise ValueError(f"{folder / VOCABULARY} is not a vocabulary of word pieces: {wrong}") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4  # the error that is raised says the same
     try:
         session = onnxruntime.InferenceSession(folder / MODEL, options, providers=["CPUExecutionProvider"])
         inputs = tuple(each.name for each in session.get_inputs())
-        model = Model(identity, Vocabulary.read(folder / VOCABULARY), session, inputs)
-        size = len(model.encode([_SAMPLE])[0])
+        model = Model(identity, vocabulary, session, inputs)
+        # A short text, and the longest one with the last piece of the vocabulary.
+        size = len(model._encode_batch([[0], [vocabulary.last] * MOST_PIECES])[0])
     except Exception as error:  # onnxruntime has many kinds of errors, and all mean that this model can't be used
-        raise ValueError(f"{folder} has no sentence model that works here ({type(error).__name__})") from error
+        raise ValueError(
+            f"{folder / MODEL} is no sentence model that works here with this vocabulary ({type(error).__name__})"
+        ) from error
     if not 0 < size <= MOST_DIMENSIONS * BYTES_PER_NUMBER:
         raise ValueError(f"{folder / MODEL} makes vectors of {size // BYTES_PER_NUMBER} numbers")
     return model

@@ -30,6 +30,7 @@ class Vocabulary:
         self._numbers = {piece: number for number, piece in enumerate(pieces)}
         if missing := {UNKNOWN, START, END, PADDING} - self._numbers.keys():
             raise ValueError(f"it has no piece {min(missing)}")
+        self.last = max(self._numbers.values())
 
     @classmethod
     def read(cls, file: Path) -> "Vocabulary":
