@@ -104,13 +104,17 @@ class Searcher:
         min_seq = request.min_seq
         if min_seq:
             request = replace(request, min_seq=0)
-        if min_seq > self._answers.indexed_seq:
-            if not self._index.is_away:
-                await _wait_for(self._db, self._announcements, CONSUMER, min_seq, wait_seconds)
-            # The announcement of the change may be on its way, so that a cached answer could be older.
-            return await _from_index(self._index, request, await self._index.max_popularity())
+        may_be_behind = min_seq > self._answers.indexed_seq
+        if may_be_behind and not self._index.is_away:
+            await _wait_for(self._db, self._announcements, CONSUMER, min_seq, wait_seconds)
         max_popularity = await self._index.max_popularity()
-        return await self._answer((request, max_popularity), partial(_from_index, self._index, request, max_popularity))
+        vector = None if self._index.is_away else await vector_of(self._index.encoder, request)
+        ask = partial(_from_index, self._index, request, max_popularity, vector)
+        if may_be_behind:
+            # The announcement of the change may be on its way, so that a cached answer could be older.
+            return await ask()
+        # If the vector is late, the answer is not cached as that of the search with the vector.
+        return await self._answer((request, max_popularity, vector is not None), ask)
 
     async def _answer(self, key: Hashable, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         """The answer from the cache or from `ask`. While Elasticsearch is away, the cache is not used."""
@@ -129,10 +133,11 @@ def _suggestions(q: str, names: list[str]) -> Suggestions:
     return {"suggestions": names, "query": q}
 
 
-async def _from_index(index: SearchIndex, request: SearchRequest, max_popularity: float) -> Answer:
+async def _from_index(
+    index: SearchIndex, request: SearchRequest, max_popularity: float, vector: Vector | None
+) -> Answer:
     """The encoded page. Raises SearchUnavailable."""
     kind = VERSIONS if request.every_version else PACKAGES
-    vector = await vector_of(index.encoder, request)
     answer = await search_in_order(index, kind, query.build(request, max_popularity, vector))
     if request.terms.text and not await _matches_text(index, request, answer, vector):
         answer = await search_in_order(index, kind, query.build_relaxed(request, max_popularity, vector))

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import logging
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -15,6 +16,8 @@ from registry.search.meaning.model import BYTES_PER_NUMBER, Model, open_model
 from registry.search.request import RELEVANCE, SearchRequest
 from registry.setting_parts import SearchSettings
 
+log = logging.getLogger(__name__)
+
 QUERIES = Counter(
     "registry_search_meaning_queries_total",
     "Searches by relevance, by whether and how they got a vector",
@@ -27,7 +30,7 @@ SECONDS = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
 )
 TEXTS = Counter("registry_search_encoded_texts_total", "Texts of packages that the model encoded")
-OUTCOMES = ENCODED, CACHED, UNFAMILIAR, LATE = "encoded", "cached", "unfamiliar", "late"
+OUTCOMES = ENCODED, CACHED, UNFAMILIAR, LATE, FAILED = "encoded", "cached", "unfamiliar", "late", "failed"
 
 FIELDS = "meaning_"
 """The beginning of the names of fields with vectors. The id of their model follows."""
@@ -57,8 +60,8 @@ class Encoder:
         self._query_seconds = query_seconds
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="encoder")
         self._texts = asyncio.Lock()
-        self._cache: LRUCache[str, Vector] = LRUCache(CACHED_QUERIES)
-        self._running: dict[str, asyncio.Task[Vector]] = {}
+        self._cache: LRUCache[str, Vector | None] = LRUCache(CACHED_QUERIES)
+        self._running: dict[str, asyncio.Task[Vector | None]] = {}
         self.model_id = model.id
         self.field = FIELDS + model.id
         self.dimensions = len(model.encode([""])[0]) // BYTES_PER_NUMBER
@@ -69,27 +72,28 @@ class Encoder:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def of_query(self, text: str) -> Vector | None:
-        """The vector of a query. None if most of its words are unknown to the model, or if it takes too long.
+        """The vector of a query. None if most of its words are unknown to the model, if it takes too long, or if the
+        model fails.
 
         A query that was late goes on in its thread, so the next one with this text finds the vector in the cache.
         """
         key = text.lower()
-        if (known := self._cache.get(key)) is not None:
-            QUERIES.labels(CACHED).inc()
+        if key not in self._cache and not self._model.vocabulary.is_familiar(text):
+            self._cache[key] = None
+        if key in self._cache:
+            known = self._cache[key]
+            QUERIES.labels(CACHED if known else UNFAMILIAR).inc()
             return known
-        if not self._model.vocabulary.is_familiar(text):
-            QUERIES.labels(UNFAMILIAR).inc()
-            return None
         try:
             async with asyncio.timeout(self._query_seconds):
                 found = await asyncio.shield(self._task(key))
         except TimeoutError:
             QUERIES.labels(LATE).inc()
             return None
-        QUERIES.labels(ENCODED).inc()
+        QUERIES.labels(ENCODED if found else FAILED).inc()
         return found
 
-    def _task(self, key: str) -> asyncio.Task[Vector]:
+    def _task(self, key: str) -> asyncio.Task[Vector | None]:
         """Encodes a query, once for all that ask for it at the same time. Raises TimeoutError if too many wait."""
         running = self._running.get(key)
         if running is None:
@@ -99,8 +103,12 @@ class Encoder:
             running.add_done_callback(lambda _: self._running.pop(key))
         return running
 
-    async def _encode_query(self, text: str) -> Vector:
-        [value] = await self._in_thread("query", [text])
+    async def _encode_query(self, text: str) -> Vector | None:
+        try:
+            [value] = await self._in_thread("query", [text])
+        except Exception:  # whatever the model raises: a search by words alone is better than none
+            log.exception("a query can't be encoded")
+            return None
         self._cache[text] = found = self.vector(value)
         return found
 

@@ -1,41 +1,14 @@
-"""The limits of encoding. A stand-in for the model waits until the test lets it answer."""
+"""The limits of encoding."""
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from registry.search.meaning import encoder as encoding
-from registry.search.meaning.encoder import CACHED, ENCODED, LATE, QUERIES, UNFAMILIAR, Encoder
-from registry.search.meaning.wordpiece import Vocabulary
+from registry.search.meaning.encoder import CACHED, ENCODED, FAILED, LATE, QUERIES, UNFAMILIAR, Encoder
+from tests.search.meaning.slow import SlowModel
 from tests.until import until
-
-PIECES = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "red", "green", "blue", *(f"word{number}" for number in range(100))]
-
-
-@dataclass
-class SlowModel:
-    """Answers when `go` is set. `asked` are the texts that it got."""
-
-    id: str = "slow"
-    vocabulary: Vocabulary = field(default_factory=lambda: Vocabulary(PIECES))
-    go: threading.Event = field(default_factory=threading.Event)
-    asked: list[str] = field(default_factory=list)
-
-    def encode(self, texts: Sequence[str]) -> list[bytes]:
-        if texts != [""]:  # the encoder asks for the size of a vector
-            self.asked += texts
-            self.go.wait(20)
-        return [b"\x3f\x80" for _ in texts]
-
-
-@pytest.fixture
-async def slow() -> AsyncIterator[SlowModel]:
-    model = SlowModel()
-    yield model
-    model.go.set()
 
 
 @pytest.fixture
@@ -97,7 +70,20 @@ async def test_a_query_of_unknown_words_is_not_encoded(slow: SlowModel, make: Ca
     before = counts()
     assert await make(20).of_query("qwzrt xyzzy red") is None
     assert slow.asked == []
-    assert counts()[UNFAMILIAR] == before[UNFAMILIAR] + 1
+    assert await make(20).of_query("qwzrt xyzzy red") is None
+    assert counts()[UNFAMILIAR] == before[UNFAMILIAR] + 2
+
+
+async def test_a_query_that_the_model_cannot_encode_gets_no_vector(
+    slow: SlowModel, make: Callable[[float], Encoder]
+) -> None:
+    encoder, before = make(20), counts()
+    slow.failure = RuntimeError("out of memory")
+    slow.go.set()
+    assert await encoder.of_query("red") is None
+    assert counts()[FAILED] == before[FAILED] + 1
+    slow.failure = None
+    assert await encoder.of_query("red") is not None
 
 
 async def test_more_queries_than_can_be_encoded_in_time_do_not_queue(
