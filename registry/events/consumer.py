@@ -44,7 +44,10 @@ Reader = Callable[[Connection, int, int], Awaitable[Sequence[Any]]]
 BATCH = 500
 POLL_SECONDS = 1.0
 REST_FACTOR = 3
-LONGEST_REST_SECONDS = 1.0
+# The rest for each entry of a batch. With more than 200 entries a second, each rest gathers a larger batch than the one
+# before, until the rests have their longest duration. A batch costs a few round trips, however large it is.
+REST_FOR_EACH_SECONDS = 0.005
+LONGEST_REST_SECONDS = 0.75
 BACK_OFF_SECONDS = (0.5, 1.0, 2.0, 5.0)
 
 _START = statement(insert(consumers).values(name=p("name"), seq=p("seq")).on_conflict_do_nothing())
@@ -83,7 +86,7 @@ async def follow(
     pause. The cursor moves when a batch has succeeded. See `lead()` for `pause`, `clock` and `sleep`.
     """
 
-    async def step() -> bool:
+    async def step() -> int:
         return await _step(db, name, handle, read)
 
     await lead(db, announcements, name, step, pause=pause, clock=clock, sleep=sleep)
@@ -93,8 +96,9 @@ async def lead(
     db: Database,
     announcements: Announcements,
     name: str,
-    step: Callable[[], Awaitable[bool]],
+    step: Callable[[], Awaitable[int]],
     *,
+    batch: int = BATCH,
     start: Callable[[Connection], Awaitable[int]] | None = None,
     pause: float = 0.0,
     clock: Callable[[], float] = time.monotonic,
@@ -102,11 +106,12 @@ async def lead(
 ) -> None:
     """Runs `step` again and again, in one process at a time. Ends only by cancellation.
 
-    A step handles one batch and saves the cursor of `name`. The first cursor is the one that `start` returns, or 0. A
-    step returns True when it has caught up. The consumer then rests, so that it handles a busy log in larger batches:
-    for `pause` seconds, or for REST_FACTOR times the duration of its last batch (at most LONGEST_REST_SECONDS) if that
-    is longer. A failed step is logged, counted and repeated after a pause. `clock` measures the duration of a batch,
-    and `sleep` waits during the rest.
+    A step handles up to `batch` entries, saves the cursor of `name`, and returns the number of entries. The first
+    cursor is the one that `start` returns, or 0. A step with fewer than `batch` entries has caught up. Then the
+    consumer rests, so that it handles a busy log in larger batches: for `pause` seconds, or longer after a long or
+    large batch: for REST_FACTOR times its duration, or REST_FOR_EACH_SECONDS for each entry, up to
+    LONGEST_REST_SECONDS. A failed step is logged, counted and repeated after a pause. `clock` measures the duration of
+    a batch, and `sleep` waits during the rest.
     """
     failed_in_a_row = 0
     ERRORS.labels(name)  # creates the series at 0, so that alerts see the first failure as an increase
@@ -119,11 +124,11 @@ async def lead(
                 with announcements.wakeups(CHANNEL) as wakeup:
                     while True:
                         began = clock()
-                        caught_up = await step()
+                        handled = await step()
                         failed_in_a_row = 0
-                        if caught_up:
-                            rest = min(REST_FACTOR * (clock() - began), LONGEST_REST_SECONDS)
-                            await sleep(max(pause, rest))
+                        if handled < batch:
+                            rest = max(REST_FACTOR * (clock() - began), REST_FOR_EACH_SECONDS * handled)
+                            await sleep(max(pause, min(rest, LONGEST_REST_SECONDS)))
                             await wait(wakeup, POLL_SECONDS)
                             wakeup.clear()
         except Unavailable as error:
@@ -190,18 +195,18 @@ async def replay(conn: Connection, name: str) -> None:
     await conn.run(_RESET, consumer=name)
 
 
-async def _step(db: Database, name: str, handle: Callable[[Sequence[Any]], Awaitable[None]], read: Reader) -> bool:
-    """Handles one batch. Returns True when there are no more entries for now."""
+async def _step(db: Database, name: str, handle: Callable[[Sequence[Any]], Awaitable[None]], read: Reader) -> int:
+    """Handles one batch of up to BATCH entries. Returns their number."""
     async with db.read() as conn:
         cursor = await event_log.position(conn, name)
         batch = await read(conn, cursor, BATCH)
     if not batch:
-        return True
+        return 0
     await handle(batch)
     # If this is lost, the batch is handled again.
     async with db.transaction(durable=False) as conn:
         await save(conn, name, cursor, batch[-1].seq)
-    return len(batch) < BATCH
+    return len(batch)
 
 
 async def save(conn: Connection, name: str, from_seq: int, to_seq: int) -> None:

@@ -66,7 +66,7 @@ async def add(db: Database, *downloads: dict[str, Any]) -> None:
 
 async def counted(db: Database, *, window: int = WINDOW) -> list[tuple[int, date, int]]:
     """Counts everything. Returns (package, day, clients)."""
-    while not await count_window(db, window=window):
+    while await count_window(db, window=window):
         pass
     async with db.read() as conn:
         return [tuple(row) for row in await conn.all(COUNTED)]

@@ -124,6 +124,28 @@ async def test_events_that_arrive_while_a_consumer_rests_are_one_batch(db: Datab
     assert batches == [[1], [2, 3, 4]]
 
 
+async def test_a_consumer_rests_longer_after_a_large_batch(db: Database, announcements: Announcements):
+    rests: dict[int, float] = {}
+    handled = 0
+
+    async def handle(events: Sequence[Event]) -> None:
+        nonlocal handled
+        handled = len(events)
+
+    async def rest(seconds: float) -> None:
+        rests.setdefault(handled, seconds)
+
+    follow = consumer.follow(db, announcements, "test", handle, pause=0.1, clock=lambda: 100.0, sleep=rest)
+    async with in_background(follow):
+        for count in (1, 60, 499):
+            async with db.transaction() as conn:
+                for _ in range(count):
+                    await event_log.append(conn, "test", actor_id=None, package="busy")
+            await until(lambda count=count: count in rests)
+    rests.pop(0, None)
+    assert rests == {1: 0.1, 60: 60 * consumer.REST_FOR_EACH_SECONDS, 499: consumer.LONGEST_REST_SECONDS}
+
+
 async def test_a_failed_batch_is_retried_and_no_event_is_skipped(db: Database, announcements: Announcements):
     handled: list[int] = []
     failures = iter([SearchUnavailable("away"), ValueError("a bug")])

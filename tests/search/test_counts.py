@@ -62,9 +62,9 @@ def addresses(number: int) -> list[dict[str, Any]]:
 
 async def catch_up(shelf: Shelf) -> None:
     """What the two consumers do until they have caught up."""
-    while not await clients.count_window(shelf.db):
+    while await clients.count_window(shelf.db):
         pass
-    while not await refresh_downloaded(shelf.db, shelf.index, sleep=no_pause):
+    while await refresh_downloaded(shelf.db, shelf.index, sleep=no_pause):
         pass
 
 
@@ -277,7 +277,7 @@ async def test_an_older_write_of_the_search_consumer_is_replaced(shelf: Shelf, m
             await write(shelf.db, shelf.index, [late.pop()])
             await shelf.save_cursor(seq)
 
-    while not await clients.count_window(shelf.db):
+    while await clients.count_window(shelf.db):
         pass
     await refresh_downloaded(shelf.db, shelf.index, sleep=overtaken)
     assert not late

@@ -27,25 +27,25 @@ ESTIMATED_AT_ONCE = 2_000
 
 async def follow(db: Database, announcements: Announcements, *, pause: float = PAUSE_SECONDS) -> None:
     """Counts the clients of all downloads. Ends only by cancellation."""
-    await consumer.lead(db, announcements, CLIENTS, partial(count_window, db), pause=pause)
+    await consumer.lead(db, announcements, CLIENTS, partial(count_window, db), batch=WINDOW, pause=pause)
 
 
-async def count_window(db: Database, *, window: int = WINDOW) -> bool:
-    """Counts the clients of the next `window` downloads. Returns True if there are no more for now.
+async def count_window(db: Database, *, window: int = WINDOW) -> int:
+    """Counts the clients of the next downloads, `window` at most. Returns the number of downloads.
 
     The cursor must exist.
     """
     async with db.read() as conn:
         position = await store.position(conn, CLIENTS)
     if position.seq >= position.last:
-        return True
+        return 0
     async with db.transaction() as conn:
         after = await store.lock_position(conn, CLIENTS)
         until, found = await store.end_of_window(conn, after, window)
         if found:
             await store.count(conn, after, until)
             await consumer.save(conn, CLIENTS, after, until)
-    return found < window
+    return found
 
 
 def estimates(db: Database) -> Kind:

@@ -58,16 +58,17 @@ async def follow(
     if not index.is_configured:
         return
 
-    async def step() -> bool:
+    async def step() -> int:
         return await refresh_downloaded(db, index, sleep=sleep)
 
-    await consumer.lead(db, announcements, CONSUMER, step, start=counts_store.last_download, pause=PAUSE_SECONDS)
+    start = counts_store.last_download
+    await consumer.lead(db, announcements, CONSUMER, step, batch=WINDOW, start=start, pause=PAUSE_SECONDS)
 
 
 async def refresh_downloaded(
     db: Database, index: SearchIndex, *, window: int = WINDOW, sleep: Sleep = asyncio.sleep
-) -> bool:
-    """Updates the versions of the next `window` downloads, and their packages. Returns True if there are no more.
+) -> int:
+    """Updates the versions of up to `window` downloads, and their packages. Returns the number of downloads.
 
     The cursor moves after searches find the new counts. Raises SearchUnavailable.
     """
@@ -75,7 +76,7 @@ async def refresh_downloaded(
         at = await counts_store.positions(conn, CONSUMER, CLIENTS)
         until = at.last if at.counted is None or at.last - at.counted > CLIENTS_BEHIND else at.counted
         if at.seq >= until:
-            return True
+            return 0
         last, found, versions = await counts_store.downloaded(conn, at.seq, until, window)
     if found:
         written = await _settle(db, index, versions, sleep)
@@ -83,7 +84,7 @@ async def refresh_downloaded(
             await consumer.save(conn, CONSUMER, at.seq, last)
         if written:
             await sleep(GATHER_SECONDS)
-    return found < window
+    return found
 
 
 async def refresh_since(db: Database, index: SearchIndex, download: int) -> None:
