@@ -17,6 +17,8 @@ from elastic_transport.client_utils import DEFAULT, DefaultType
 
 # A server or a firewall may have dropped a connection that was unused for longer.
 IDLE_SECONDS = 15.0
+# The longest answer in bytes. The documents of a page of 500 packages are far shorter.
+MAX_ANSWER = 256 << 20
 
 
 class KeptNode(AiohttpHttpNode):
@@ -63,10 +65,21 @@ class KeptNode(AiohttpHttpNode):
 
     async def _send(self, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> "_Answer":
         lines = [f"{name}: {value}\r\n" for name, value in {**self.headers, **headers}.items()]
-        head = f"{method} {self.path_prefix}{target} HTTP/1.1\r\n{self._first_headers}{''.join(lines)}"
-        connection = self._kept() or await self._opened()
+        first = f"{method} {self.path_prefix}{target} HTTP/1.1\r\n{self._first_headers}"
+        head = f"{first}{''.join(lines)}content-length: {len(body)}\r\n\r\n".encode()
+        kept = self._kept()
+        if kept is not None:
+            try:
+                return await self._exchange(kept, head, body)
+            except OSError:
+                # The server closes connections that it finds unused too long. It may do so while the request arrives.
+                if kept.received:
+                    raise
+        return await self._exchange(await self._opened(), head, body)
+
+    async def _exchange(self, connection: "_Connection", head: bytes, body: bytes) -> "_Answer":
         try:
-            answer = await connection.send(f"{head}content-length: {len(body)}\r\n\r\n".encode(), body)
+            answer = await connection.send(head, body)
         except BaseException:
             connection.abort()
             raise
@@ -106,6 +119,8 @@ class _Answer:
 
 
 class _Connection(asyncio.Protocol):
+    """`received` is the number of bytes of the answer to the last request so far."""
+
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
@@ -113,6 +128,7 @@ class _Connection(asyncio.Protocol):
         self._answer = _Answer()
         self._parser = httptools.HttpResponseParser(self)
         self._keeps_alive = True
+        self.received = 0
         self._used_at = self._loop.time()
 
     @property
@@ -125,7 +141,7 @@ class _Connection(asyncio.Protocol):
 
     async def send(self, head: bytes, body: bytes) -> _Answer:
         """The response to a request. Raises OSError, HttpParserError. If it is cancelled, abort the connection."""
-        self._waiting, self._answer = self._loop.create_future(), _Answer()
+        self._waiting, self._answer, self.received = self._loop.create_future(), _Answer(), 0
         self._transport.writelines((head, body))
         return await self._waiting
 
@@ -141,9 +157,12 @@ class _Connection(asyncio.Protocol):
         if self._waiting is None or self._waiting.done():
             self._transport.abort()  # a response that nobody asked for
             return
+        self.received += len(data)
         try:
+            if self.received > MAX_ANSWER:
+                raise OSError(f"The answer is longer than {MAX_ANSWER} bytes.")
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (OSError, httptools.HttpParserError) as error:
             self._fail(error)
             self._transport.abort()
 

@@ -129,6 +129,55 @@ async def test_a_connection_that_the_server_closed_is_replaced() -> None:
     assert server.connections == 3
 
 
+@pytest.mark.parametrize("way", ["reset", "end"])
+async def test_a_request_is_repeated_if_the_server_closes_a_kept_connection_instead_of_answering(way: str) -> None:
+    """The server closes an unused connection while the next request is on its way."""
+
+    async def answer_once(request: bytes, writer: asyncio.StreamWriter) -> None:
+        if len(server.requests) != 2:
+            await echo(request, writer)
+        elif way == "reset":
+            writer.transport.abort()
+        else:
+            writer.close()
+
+    async with serving(answer_once) as server, node_of(server) as node:
+        for number in range(3):
+            assert (await node.perform_request("POST", "/", b"%d" % number)).body == b"%d" % number
+    assert [request[-1:] for request in server.requests] == [b"0", b"1", b"1", b"2"]
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\ncontent-le", b"nonsense\r\n\r\n"])
+async def test_a_request_is_repeated_once_and_only_if_nothing_was_answered(sent: bytes) -> None:
+    async def answer_once(request: bytes, writer: asyncio.StreamWriter) -> None:
+        if len(server.requests) == 1:
+            await echo(request, writer)
+        else:
+            writer.write(sent)
+            await writer.drain()
+            writer.close()
+
+    async with serving(answer_once) as server, node_of(server) as node:
+        await node.perform_request("POST", "/", b"1")
+        with pytest.raises(ClientConnectionError):
+            await node.perform_request("POST", "/", b"2")
+    assert len(server.requests) == (2 if sent else 3)
+
+
+async def test_an_endless_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def endless(_: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(CHUNKED)
+        while not writer.is_closing():
+            writer.write(b"3e8\r\n" + bytes(1000) + b"\r\n")
+            await writer.drain()
+
+    monkeypatch.setattr(elastic_http, "MAX_ANSWER", 1 << 20)
+    async with serving(endless) as server, node_of(server) as node:
+        with pytest.raises(ClientConnectionError, match="longer than"):
+            await node.perform_request("GET", "/")
+
+
 async def test_a_connection_is_not_kept_if_the_server_announces_its_end() -> None:
     async def last(_: bytes, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
