@@ -70,7 +70,7 @@ _ABSENT: dict[Reason, str] = {
     "filtered": "These filters of the query exclude it: {unmatched}.",
     "no_match": "It matches too little of the query. It does not contain: {unmatched}.",
 }
-# Tolerance for rounding: a package with an equal raw score does not count as above.
+# Raw scores that differ by a smaller factor are equal, except for rounding.
 _ABOVE = 1 + 1e-6
 
 
@@ -99,7 +99,7 @@ async def explain(db: Database, index: SearchIndex, request: SearchRequest, name
     hit = await _hit(index, body, standing.name)
     if hit is None:
         return await _why_not(index, request, standing.name)
-    above = await _count(index, {**body, "min_score": hit["_score"] * _ABOVE})
+    above = await _count_above(index, body, hit)
     evidence = await _evidence(index, request, standing.name, vector)
     return _found(request, documents[standing.name], hit, above, evidence, max_popularity)
 
@@ -113,6 +113,17 @@ async def _hit(index: SearchIndex, body: Mapping[str, Any], name: str) -> Mappin
 async def _count(index: SearchIndex, body: Mapping[str, Any]) -> int:
     answer = await index.search(PACKAGES, {**body, "size": 0, "from": 0})
     return int(answer["hits"]["total"]["value"])
+
+
+async def _count_above(index: SearchIndex, body: Mapping[str, Any], hit: Mapping[str, Any]) -> int:
+    """The number of results that come before `hit`. Those with its score are ordered by downloads and name."""
+    downloads, name, score = hit["_source"]["downloads"], hit["_source"]["name"], hit["_score"]
+    before = {"bool": {"filter": [{"term": {"downloads": downloads}}, {"range": {"name.raw": {"lt": name}}}]}}
+    wins = filters.any_of([{"range": {"downloads": {"gt": downloads}}}, before])
+    loses = {"bool": {"must_not": wins}}
+    # Those that win a tie need at least this score, the others need more.
+    winners = await _count(index, {**body, "min_score": score / _ABOVE, "post_filter": wins})
+    return winners + await _count(index, {**body, "min_score": score * _ABOVE, "post_filter": loses})
 
 
 async def _part_scores(index: SearchIndex, name: str, clauses: Mapping[str, filters.Body]) -> dict[str, float]:

@@ -45,6 +45,18 @@ async def test_every_result_is_explained_with_its_position_rank_and_score(stocke
         assert found["score"] == result["score"]
 
 
+@pytest.mark.parametrize("q", ["birds", "keyword:birds"])
+async def test_equal_scores_have_the_positions_of_the_results(shelf: Shelf, q: str) -> None:
+    for name, downloads in (("owl", 0), ("crow", 2), ("wren", 0), ("kiwi", 2), ("duck", 9)):
+        await shelf.publish(name, description="Counts birds", keywords=["birds"])
+        await shelf.downloaded(name, downloads)
+        await shelf.clients(name, 1)
+    await shelf.drain()
+    assert await shelf.names(q) == ["duck", "crow", "kiwi", "owl", "wren"]
+    positions = [(await told(shelf, q, name))["position"] for name in await shelf.names(q)]
+    assert positions == [1, 2, 3, 4, 5]
+
+
 async def test_evidence_factors_and_demotion_give_the_rank(stocked: Shelf) -> None:
     for name in ("httpx", "http-client", "old-http", "requests"):
         found = await told(stocked, "http client humans", name)
