@@ -116,12 +116,16 @@ class SearchIndex:
             self._max_popularity = max(answer["aggregations"]["max_popularity"]["value"] or 0.0, LEAST_MAX_POPULARITY)
         return self._max_popularity
 
-    async def documents(self, kind: str, ids: Sequence[str], fields: Sequence[str]) -> dict[str, Document]:
-        """`fields` of the documents in `ids` that exist, by id."""
+    async def documents(
+        self, kind: str, ids: Sequence[str], fields: Sequence[str], *, unrefreshed: bool = False
+    ) -> dict[str, Document]:
+        """`fields` of those documents in `ids` that searches find, by id. With `unrefreshed`, as last written."""
         if not ids:
             return {}
         with errors_named():
-            answer = await self._es.mget(index=self.alias(kind), ids=list(ids), source_includes=list(fields))
+            answer = await self._es.mget(
+                index=self.alias(kind), ids=list(ids), source_includes=list(fields), realtime=unrefreshed
+            )
         return {found["_id"]: found["_source"] for found in answer["docs"] if found.get("found")}
 
     # Writing
@@ -147,10 +151,9 @@ class SearchIndex:
         Retries with pauses while Elasticsearch is busy. Returns the documents it refuses. Raises IndexMissing when an
         alias disappears meanwhile; the same writes may then be repeated.
         """
-        if building_only:
-            targets = {kind: [self.alias(kind, building=True)] for kind in KINDS}
-        else:
-            targets = {kind: await self.targets(kind) for kind in KINDS}
+        targets = {
+            kind: [self.alias(kind, building=True)] if building_only else await self.targets(kind) for kind in KINDS
+        }
         outcome = Outcome()
         todo = [(write, target) for write in writes for target in targets[write.kind]]
         for start in range(0, len(todo), BULK_DOCUMENTS):
@@ -292,9 +295,8 @@ class SearchIndex:
         if not all(previous.values()):
             raise IndexMissing("No earlier generation of the search index is kept.")
         seqs = [await self._complete_until(name) or 0 for [name] in previous.values()]
-        actions = [
-            {"add": {"index": name, "alias": self.alias(kind, building=True)}} for kind, [name] in previous.items()
-        ]
+        building = {kind: self.alias(kind, building=True) for kind in KINDS}
+        actions = [{"add": {"index": name, "alias": building[kind]}} for kind, [name] in previous.items()]
         with errors_named():
             await self._patient.indices.update_aliases(actions=actions)
         return min(seqs)

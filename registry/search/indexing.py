@@ -87,7 +87,7 @@ async def retry_failures(db: Database, index: SearchIndex) -> None:
         async with db.read(snapshot=True) as conn:
             failed = await store.failures(conn, after, PAGE)
             if not failed:
-                break
+                return
             stem = f"{VERSIONS}:"
             versions = {
                 (row.package, row.document.removeprefix(f"{stem}{row.package}@"))
@@ -96,9 +96,8 @@ async def retry_failures(db: Database, index: SearchIndex) -> None:
             }
             writes = await writes_of(conn, {row.package for row in failed}, versions)
         await write(db, index, writes)
-        after = failed[-1].document
-    if after:
         await make_searchable(db, index)
+        after = failed[-1].document
 
 
 def package_writes(rows: Iterable[Row], seq: int) -> list[Write]:

@@ -186,7 +186,7 @@ async def _settled(
 async def _differences(db: Database, index: SearchIndex, kind: str, identities: Sequence[Identity]) -> list[Difference]:
     """Compares these documents with the index."""
     truth = await _truth(db, kind, identities)
-    indexed = await index.documents(kind, list(truth), ["*"])
+    indexed = await index.documents(kind, list(truth), ["*"], unrefreshed=True)
     differing = []
     for identity, each in truth.values():
         document = indexed.get(each.id)

@@ -261,6 +261,25 @@ async def test_the_cursor_stays_while_documents_cannot_be_written(
     assert await indexed(shelf, "demo") == (3, pytest.approx(popularity(3)))
 
 
+async def test_counts_are_shown_although_the_process_died_before_it_refreshed(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shelf.publish("demo")
+    await shelf.drain()
+    await download(shelf, "demo", *addresses(3))
+
+    async def die(*_: Any) -> None:
+        raise RuntimeError("the process ends here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(refresh, "make_searchable", die)
+        with pytest.raises(RuntimeError):
+            await catch_up(shelf)
+    await catch_up(shelf)
+    [found] = (await shelf.find("demo"))["results"]
+    assert found["total_downloads"] == 3
+
+
 async def test_an_older_write_of_the_search_consumer_is_replaced(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     """The search consumer reads its rows before a download and writes them after the counts were updated."""
     await shelf.publish("demo")

@@ -160,8 +160,9 @@ async def _refresh(db: Database, index: SearchIndex, rows: Sequence[Row], sleep:
 
 
 async def _outdated(index: SearchIndex, rows: Sequence[Row]) -> tuple[set[str], set[tuple[str, str]]]:
-    """The names of packages and (name, version) of versions with an outdated document.
+    """The names of packages and (name, version) of versions of which searches find an outdated document.
 
+    A process may die after it has written documents and before searches find them. Then they are written again.
     Documents that don't exist are left to the search consumer.
     """
     by_package = {row.name: row for row in rows}
