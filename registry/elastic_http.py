@@ -158,18 +158,19 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()  # a response that nobody asked for
             return
         self.received += len(data)
+        if self.received > MAX_ANSWER:
+            self._fail(OSError(f"The answer is longer than {MAX_ANSWER} bytes."))
+            return
         try:
-            if self.received > MAX_ANSWER:
-                raise OSError(f"The answer is longer than {MAX_ANSWER} bytes.")
             self._parser.feed_data(data)
-        except (OSError, httptools.HttpParserError) as error:
+        except httptools.HttpParserError as error:
             self._fail(error)
-            self._transport.abort()
 
     def connection_lost(self, reason: Exception | None) -> None:
         self._fail(reason or ConnectionResetError("The server closed the connection."))
 
     def _fail(self, error: Exception) -> None:
+        self._transport.abort()
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_exception(error)
 
