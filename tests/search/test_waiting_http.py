@@ -27,6 +27,18 @@ async def test_it_is_504_until_then(make_registry: MakeRegistry):
         assert (await waiting).status == 200
 
 
+async def test_without_elasticsearch_it_waits_until_postgresql_finds_the_text(make_registry: MakeRegistry):
+    registry = await make_registry(REGISTRY_ES_URL="", with_background=False)
+    ada = await registry.user("ada")
+    await ada.publish("lantern", description="Une météo pour la mer")
+    check_error(await registry.get("/packages/lantern/1.0.0/wait?timeout=0"), 504)
+    waiting = asyncio.create_task(registry.get("/packages/lantern/1.0.0/wait?timeout=60"))
+    async with prompt_background(registry.app):
+        assert (await waiting).status == 200
+        found = await registry.get("/search?q=meteo")
+    assert [result["name"] for result in found.json["results"]] == ["lantern"]
+
+
 async def test_wrong_parameters_and_unknown_versions(registry: Registry):
     ada = await registry.user("ada")
     await ada.publish("lantern")
