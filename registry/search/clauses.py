@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from registry.search.filters import Body, any_of, as_typed, constant
 from registry.search.terms import LONGEST_TYPO, SEPARATORS, compact_form, consists_of_stop_words, slips, variants
-from registry.search.words import letters, runs, without_runs
+from registry.search.words import letters, names_a_language, runs, without_runs
 
 # Field weights for the match of one word. The best field counts in full, each other one by TIE_BREAKER.
 WRITTEN_FIELDS = ("name.text^0.6", "keywords^0.6", "description^3.0", "author.text^0.3")
@@ -74,7 +74,8 @@ def evidence(text: str) -> dict[str, dict[str, Body]]:
         return {"words in its texts": _text_clauses(text)}
     compact = compact_form(text)
     near = {}
-    if len(compact) <= LONGEST_TYPO:
+    # csharp is no misspelling of fsharp.
+    if len(compact) <= LONGEST_TYPO and not names_a_language(text):
         near = {"most of the name's letters": _trigrams(compact)}
         if len(compact) >= SHORTEST_TYPO:
             near["the name except for a letter"] = _with_a_slip(compact)

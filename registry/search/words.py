@@ -35,6 +35,8 @@ _PLUS_PLUS = re.compile(r"(?<![^\W_])([a-zA-Z])\+\+")
 _SHARP = re.compile(r"(?<![^\W_])([a-zA-Z])#(?![^\W_])")
 _DOT_NET = re.compile(r"(?<![^\W_])\.net(?![^\W_])", re.IGNORECASE)
 
+LANGUAGES = frozenset(("cpp", "csharp", "fsharp", "dotnet"))
+
 
 def spelled_out(text: str) -> str:
     """`text` with the names of languages as words: C++ is cpp, C# and F# are csharp and fsharp, .NET is dotnet."""
@@ -43,6 +45,11 @@ def spelled_out(text: str) -> str:
     if "#" in text:
         text = _SHARP.sub(r"\1sharp", text)
     return _DOT_NET.sub(" dotnet", text).strip() if "." in text else text
+
+
+def names_a_language(text: str) -> bool:
+    """Whether a word of `text`, which is spelled out, is the name of a language with a sign."""
+    return not LANGUAGES.isdisjoint(text.lower().split())
 
 
 def runs(text: str) -> list[str]:

@@ -27,7 +27,7 @@ from registry.search.fallback.lexemes import (
 from registry.search.fallback.synonyms import synonyms
 from registry.search.request import RELEVANCE, SearchRequest
 from registry.search.terms import LONGEST_TYPO, compact_form, slips
-from registry.search.words import STOP_WORDS, letters, runs, without_runs
+from registry.search.words import STOP_WORDS, letters, names_a_language, runs, without_runs
 
 NOTHING = ""
 """The tsquery that matches no package."""
@@ -84,8 +84,10 @@ def asked(request: SearchRequest) -> Asked:
     name_words = _all(f"{quoted(NAME_WORD + word.text[:LONGEST_BEGINNING])}:*" for word in words(text))
     # With another order than relevance, weak matches could come first. They are left out.
     is_ranked = request.sort == RELEVANCE
-    slip = _any(quoted(SLIP + form) for form in slips(compact)) if len(compact) >= SHORTEST_TYPO else NOTHING
-    found = tuple(trigrams(compact)) if is_ranked else ()
+    may_be_mistyped = not names_a_language(text)
+    with_a_slip = slips(compact) if may_be_mistyped and len(compact) >= SHORTEST_TYPO else ()
+    slip = _any(quoted(SLIP + form) for form in with_a_slip)
+    found = tuple(trigrams(compact)) if is_ranked and may_be_mistyped else ()
     least = _least(len(found), TRIGRAM_SHARE)
     sure = _any([every, beginning, name_words, *([_enough(units), slip] if is_ranked else [])])
     near = _about(least, [quoted(TRIGRAM + each) for each in found])
