@@ -118,4 +118,4 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _listed(commands: Iterable[tuple[str, str]]) -> str:
-    return "\n".join(f"    {name:<12}{text}" for name, text in commands)
+    return "\n".join(f"    {name:<14}{text}" for name, text in commands)

@@ -150,7 +150,9 @@ def _add_reading(adder: Adder) -> None:
     search.add_argument("query", nargs="+", metavar="QUERY", help="words, and fields such as author: or keyword:")
     search.add_argument("--limit", type=_number(1, 100), default=20, metavar="N", help="at most N results (1 to 100)")
     search.add_argument("--sort", choices=SORTS, default="relevance", help="the order (default: relevance)")
-    search.add_argument("--prerelease", action=argparse.BooleanOptionalAction, help="only, or no, prereleases")
+    search.add_argument(
+        "--prerelease", action=argparse.BooleanOptionalAction, help="with or without pre-releases (default: with)"
+    )
     info = adder.add(
         "info", "packages.info", "show a package, or one of its versions",
         "synapse-registry info hello-world\nsynapse-registry info hello-world@1.0.0\n"
