@@ -207,9 +207,9 @@ def _factors(document: Document, max_popularity: float) -> list[Factor]:
             "part": "popularity",
             "worth": round(query.POPULARITY * (document["popularity"] / max_popularity) ** 2, 3),
             "because": (
-                f"Its {downloads:,} downloads of all time came from clients that count as {clients:,.1f}. Only clients "
-                "matter here: the different addresses of each day of the last year, without mirrors and bots. "
-                f"A day counts half as much every {store.HALF_LIFE} days."
+                f"It has {downloads:,} downloads, which count as {clients:,.1f} clients. A client is one address on "
+                "one day of the last year, without mirrors and bots. The weight of a day halves every "
+                f"{store.HALF_LIFE} days."
             ),
         },
         {

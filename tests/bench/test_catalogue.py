@@ -42,7 +42,7 @@ async def test_a_loaded_catalogue_is_a_registry_like_any_other(registry: Registr
     assert blob.headers["X-Checksum-SHA256"] == package["versions"][0]["checksum"]
     assert await registry.search("hello", sort="name") == ["quoted", "quoted-copy2"]
     why = (await registry.get("/search/explain", params={"q": "hello", "name": "quoted"})).json["factors"][0]
-    assert why["because"].startswith("Its 70 downloads of all time came from clients that count as 69.")
+    assert why["because"].startswith("It has 70 downloads, which count as 69.")
     assert (await (await registry.user()).put("under-scored", "2.0.0")).status == 409
 
 
