@@ -73,7 +73,7 @@ CHECKS = (
     ),
     Check(
         "search documents",
-        "both search indices agree with PostgreSQL; download counts may be one refresh behind",
+        "both search indices agree with PostgreSQL; numbers of downloads may be a little behind",
         "write the documents that differ; rebuild the indices if that does not help",
         _find_differences,
         _reconcile,

@@ -52,7 +52,7 @@ async def download_version(request: web.Request) -> web.StreamResponse:
     try:
         return await _serve(request)
     except DatabaseUnavailable:
-        raise  # nothing can be recorded while PostgreSQL is unavailable
+        raise  # nobody knows which package this would count for
     except RegistryError as error:
         if request.method == "GET" and names.fold_name(request.match_info["name"]) and not _is_guess(request, error):
             await request.app[RECORDER].record(_download(request, None, error.status, 0))
@@ -189,9 +189,9 @@ async def _stream(
 ) -> None:
     """Writes `first` and then `chunks`, and counts `download` unless it is None.
 
-    The last chunk is sent after the count is committed, so a client that has the whole file is always counted. A client
-    that leaves after the first bytes is counted as well, because it may fetch the rest by later ranges, which don't
-    count. A transfer that the storage cuts short is not counted.
+    The last chunk is sent after the download is in the journal, so a client that has the whole file is always counted.
+    A client that leaves after the first bytes is counted as well, because it may fetch the rest by later ranges, which
+    don't count. A transfer that the storage cuts short is not counted.
     """
     sent = _is_connected(request)
     try:
