@@ -119,7 +119,7 @@ $(VENV)/.semantic: $(BIN)/python setup.py
 	@echo "== installing the sentence model"
 	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[devstack,semantic]' \
 	    || { echo "Installing failed; is the network there? The lines above say what was wanted." >&2; exit 1; }
-	@$(BIN)/synapse-registry search-model install "$(CACHE)/search-model"
+	@$(BIN)/synapse-registry search-model install "$(CACHE)/search-model" > /dev/null
 	@touch $@
 
 $(VENV)/.test: $(BIN)/python setup.py
