@@ -136,27 +136,36 @@ class LocalStorage:
     def _put(self, key: str, source: Path, size: int) -> None:
         with _named_errors("put", key):
             target = self._inside(key)
-            # `tmp` is created only when the storage is opened. So a put on an unmounted volume fails here and does not
-            # fill the disk below the mount point.
+            if source.stat().st_size != size:
+                raise BlobMismatch
+            folders = self._folders(target)
+            # `blobs` and `tmp` are created only when the storage is opened. So a put on an unmounted volume fails here
+            # and does not fill the disk below the mount point.
+            for folder in folders[-2::-1]:
+                folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+            self._link_or_copy(source, target)
+            # Nobody knows the key before the put ends, so the name may come before the content is on the disk. The
+            # file system then writes both in one step, and syncing the folders finds little left to do. Each folder
+            # may be new, or another put may have created it without syncing it yet.
+            with _removed_on_failure(target):
+                target.chmod(FILE_MODE)
+                for path in (target, *folders):
+                    _sync(path)
+
+    def _link_or_copy(self, source: Path, target: Path) -> None:
+        try:
+            target.hardlink_to(source)
+        except FileExistsError:
+            raise BlobExists from None
+        except OSError:
+            # The source is on another file system, or this one has no links. The errno differs, so every error leads to
+            # a copy. If the copy fails, too, its error names the cause.
             staged = self._tmp / uuid.uuid4().hex
             try:
-                _link_or_copy(source, staged)
-                if staged.stat().st_size != size:
-                    raise BlobMismatch
-                staged.chmod(FILE_MODE)
-                # Each parent folder may be new, or another put may have created it without syncing it yet.
-                folders = [target.parent, *target.parent.parents]
-                folders = folders[: folders.index(self._blobs) + 1]
-                for folder in reversed(folders):
-                    folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+                shutil.copyfile(source, staged)
                 if os.path.lexists(target):
-                    raise BlobExists
+                    raise BlobExists from None
                 staged.rename(target)
-                # Nobody knows the key before the put ends, so the name may come before the content is on the disk. The
-                # file system then writes both in one step, and syncing the folders finds little left to do.
-                with _removed_on_failure(target):
-                    for path in (target, *folders):
-                        _sync(path)
             finally:
                 staged.unlink(missing_ok=True)
 
@@ -231,11 +240,15 @@ class LocalStorage:
                 probe.unlink(missing_ok=True)
 
     def _inside(self, key: str) -> Path:
-        """The path of the blob with this valid key. Raises InvalidKey if a symbolic link leads elsewhere."""
+        """The path of the blob with this valid key. Raises InvalidKey if a part of it is a symbolic link."""
         path = self._blobs / key
-        if os.path.realpath(path) != str(path):
+        if any(part.is_symlink() for part in (path, *self._folders(path)[:-1])):
             raise InvalidKey
         return path
+
+    def _folders(self, path: Path) -> Sequence[Path]:
+        """The parent folder of the blob at `path`, its parent, and so on up to `blobs`."""
+        return [path.parent, *path.parents[1 : len(path.parts) - len(self._blobs.parts)]]
 
 
 async def _chunks(file: BinaryIO, first: bytes, length: int | None) -> AsyncGenerator[bytes, None]:
@@ -249,15 +262,6 @@ async def _chunks(file: BinaryIO, first: bytes, length: int | None) -> AsyncGene
                 return
         with _named_errors("read"):
             chunk = await asyncio.to_thread(file.read, CHUNK_BYTES if left is None else min(left, CHUNK_BYTES))
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        target.hardlink_to(source)
-    except OSError:
-        # The source is on another file system, or this one has no links. The errno differs, so every error leads to a
-        # copy. If the copy fails, too, its error names the cause.
-        shutil.copyfile(source, target)
 
 
 @contextmanager
