@@ -35,6 +35,9 @@ MAX_GROUP = 200
 # Files that are kept for later batches: one is written while PostgreSQL counts the other. They are written with zeros
 # first. So downloads go on while the disk is full, as long as PostgreSQL counts them, and a sync has less to write.
 KEPT_FILES = 2
+# A process holds at most this many batches that wait, because open files are limited. It unlocks further ones, and any
+# process sends them, as those of dead processes.
+MAX_OPEN = 64
 _MAGIC = b"journal1"
 # A mark, the id of the batch, the Unix time of its first download, and the checksum of these three.
 _HEADER = struct.Struct("<8s16sdI")
@@ -125,8 +128,10 @@ class File:
         self.count = self._size = 0
 
     def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
-        self.close()
+        try:
+            self.path.unlink(missing_ok=True)
+        finally:
+            self.close()
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -145,6 +150,11 @@ class Journal:
         """Creates the files that are kept. Raises OSError."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
         while len(self._unused) < KEPT_FILES:
+            self._unused.append(File.create(self._folder))
+
+    def check(self) -> None:
+        """Makes sure that there is a file for the next download. Raises OSError."""
+        if self._current is None and not self._unused:
             self._unused.append(File.create(self._folder))
 
     def append(self, records: Sequence[bytes]) -> None:
@@ -197,10 +207,12 @@ class Journal:
         file, self._current = self._current, None
         if file is None:
             return
-        if file.count:
+        if not file.count:
+            file.remove()
+        elif len(self._full) < MAX_OPEN:
             self._full.append(file)
         else:
-            file.remove()
+            file.close()
 
 
 def take_over(path: Path) -> File | None:

@@ -122,6 +122,60 @@ def test_while_nothing_is_counted_the_journal_grows_and_shrinks_again(tmp_path: 
     assert len(list(tmp_path.iterdir())) == journal.KEPT_FILES
 
 
+def test_while_nothing_is_counted_few_files_stay_open_and_others_may_be_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(journal, "FILE_BYTES", 200)
+    written = Journal(tmp_path)
+    for number in range(1000):
+        written.append([b'{"n":%d}' % number])
+    own = [text(taken) for taken in take(written)]
+    written.close()
+    unlocked = [file for path in tmp_path.glob(journal.PATTERN) if (file := journal.take_over(path)) is not None]
+    assert len(unlocked) > len(own) == journal.MAX_OPEN
+    texts = [*own, *map(text, unlocked)]
+    assert sorted(b",".join(texts).split(b",")) == sorted(b'{"n":%d}' % number for number in range(1000))
+    for file in unlocked:
+        file.close()
+
+
+def test_a_check_fails_while_no_download_could_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(journal, "FILE_BYTES", 200)
+    written = Journal(tmp_path)
+    written.prepare()
+
+    def no_room(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(File, "create", no_room)
+        written.check()
+        with pytest.raises(OSError, match="space"):
+            for _ in range(100):
+                written.append([b'{"n":1}'])
+        with pytest.raises(OSError, match="space"):
+            written.check()
+    written.check()
+    written.append([b'{"n":2}'])
+
+
+def test_a_file_that_can_not_be_removed_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As on a file system that was mounted again for reading only."""
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    written = Journal(tmp_path)
+    written.prepare()
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "pwrite", read_only)
+        broken.setattr(Path, "unlink", read_only)
+        for _ in range(journal.KEPT_FILES):
+            with pytest.raises(OSError, match="Read-only"):
+                written.append([b"{}"])
+    assert left(tmp_path) == []
+
+
 def test_after_a_failed_write_the_batch_goes_on_in_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def fail(descriptor: int) -> None:
         raise OSError(5, "Input/output error")
