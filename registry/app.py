@@ -27,7 +27,7 @@ from registry.contents.reader import Contents
 from registry.db.engine import open_database
 from registry.downloads import handlers as downloads
 from registry.downloads.figures.figures import Figures
-from registry.downloads.keys import FIGURES
+from registry.downloads.keys import FIGURES, RECORDER
 from registry.downloads.record import open_recorder
 from registry.downloads.statistics import handlers as statistics
 from registry.downloads.tarballs import Tarballs
@@ -272,7 +272,7 @@ def _resources(with_background: bool) -> Callable[[web.Application], AsyncIterat
             answers = AnswerCache(announcements)
             stack.push_async_callback(answers.aclose)
             app[SEARCHER] = Searcher(db, index, announcements, answers)
-            app[downloads.RECORDER] = await stack.enter_async_context(open_recorder(db, settings.limits.spool_path))
+            app[RECORDER] = await stack.enter_async_context(open_recorder(db, settings.limits.spool_path))
             if with_background:
                 await stack.enter_async_context(background(settings, db, announcements, storage, index))
             yield

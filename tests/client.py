@@ -15,7 +15,7 @@ from aiohttp import web
 
 from registry.accounts.administer import set_role
 from registry.db.engine import Statement
-from registry.downloads.handlers import RECORDER
+from registry.downloads.keys import RECORDER
 from registry.elastic import open_client
 from registry.events import log as event_log
 from registry.keys import DB, SETTINGS

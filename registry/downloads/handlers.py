@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 
 from registry.db.engine import Row
 from registry.downloads.identity import identify, storable
-from registry.downloads.record import DownloadRecorder
+from registry.downloads.keys import RECORDER
 from registry.downloads.requests import Part, check_preconditions, is_plain, is_unmodified, part_of
 from registry.downloads.store import Download
 from registry.downloads.tarballs import Tarballs
@@ -32,7 +32,6 @@ from registry.web.context import CONTEXT
 from registry.web.responses import accepts
 from registry.web.route import Limit, Route, group, header
 
-RECORDER = web.AppKey("recorder", DownloadRecorder)
 TARBALLS = web.AppKey("tarballs", Tarballs)
 PRESIGNED_SECONDS = 300
 TARBALL_TYPE, ANY_BYTES = "application/gzip", "application/octet-stream"
@@ -170,6 +169,8 @@ async def _send(request: web.Request, row: Row, headers: "CIMultiDict[str]", par
         return web.Response(body=whole, headers=headers)
     response = _prepared(row, headers, part)
     download = _download(request, row, response.status, part.end) if part.start == 0 else None
+    if download is not None:
+        await request.app[RECORDER].refuse_early()
     async with tarballs.open(row, part.start, part.end) as chunks:
         first = await anext(chunks)
         if len(first) == part.size:

@@ -3,5 +3,7 @@
 from aiohttp import web
 
 from registry.downloads.figures.figures import Figures
+from registry.downloads.record import DownloadRecorder
 
+RECORDER = web.AppKey("recorder", DownloadRecorder)
 FIGURES = web.AppKey("figures", Figures)

@@ -40,6 +40,8 @@ GATHER_SECONDS = 0.25
 RETRY_SECONDS = 1.0
 TAKE_OVER_SECONDS = 2.0
 FINISH_SECONDS = 5.0
+# If a sync takes longer, the disk is regarded as unavailable.
+STUCK_SECONDS = 10.0
 NOT_COUNTED = "Downloads can't be counted right now. Try again in a few seconds."
 
 Result = TypeVar("Result")
@@ -61,6 +63,10 @@ class DownloadRecorder:
         self._records: list[bytes] = []
         self._recorded: list[Waiter] = []
         self._writing = False
+        self._is_failing = False
+        # Set while the group that is written takes longer than STUCK_SECONDS.
+        self._is_stuck = False
+        self._watch: asyncio.TimerHandle | None = None
         self._arrived = asyncio.Event()
         self._sending = asyncio.Lock()
         self._idle = asyncio.Event()
@@ -78,8 +84,10 @@ class DownloadRecorder:
     async def record(self, download: Download) -> None:
         """Returns once the download is in the journal and synced, so that it will be counted.
 
-        Raises DatabaseUnavailable when the disk does not accept it.
+        Raises DatabaseUnavailable when the disk does not accept it. If that took STUCK_SECONDS, it may count later.
         """
+        if self._is_stuck:
+            raise DatabaseUnavailable(NOT_COUNTED)
         recorded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._append(download, recorded)
         await recorded
@@ -87,6 +95,24 @@ class DownloadRecorder:
     def record_soon(self, download: Download) -> None:
         """Adds the download to the next group without waiting for it. It is lost if the process is killed before."""
         self._append(download, None)
+
+    async def check(self) -> None:
+        """Raises OSError while the disk takes no downloads. Waits as long as the disk does not answer."""
+        await self._on_disk(self._journal.check)
+        self._is_failing = False
+
+    async def refuse_early(self) -> None:
+        """Raises DatabaseUnavailable if the last download could not be journaled and the next one can't be either.
+
+        For answers that are recorded at their end: a client should not get most of a tarball in vain.
+        """
+        if self._is_stuck:
+            raise DatabaseUnavailable(NOT_COUNTED)
+        if self._is_failing:
+            try:
+                await self.check()
+            except OSError as error:
+                raise DatabaseUnavailable(NOT_COUNTED) from error
 
     def _append(self, download: Download, recorded: Waiter) -> None:
         self._records.append(orjson.dumps(download))
@@ -100,7 +126,9 @@ class DownloadRecorder:
     def _write(self) -> None:
         records, self._records = self._records[:MAX_GROUP], self._records[MAX_GROUP:]
         recorded, self._recorded = self._recorded[:MAX_GROUP], self._recorded[MAX_GROUP:]
-        self._calls.put(functools.partial(self._write_group, asyncio.get_running_loop(), records, recorded))
+        loop = asyncio.get_running_loop()
+        self._watch = loop.call_later(STUCK_SECONDS, self._give_up, recorded)
+        self._calls.put(functools.partial(self._write_group, loop, records, recorded))
 
     def _write_group(
         self, loop: asyncio.AbstractEventLoop, records: Sequence[bytes], recorded: Sequence[Waiter]
@@ -113,7 +141,16 @@ class DownloadRecorder:
             failure = error
         loop.call_soon_threadsafe(self._written, len(records), recorded, failure)
 
+    def _give_up(self, recorded: Sequence[Waiter]) -> None:
+        """Fails all requests that wait, those whose group is written and the next ones."""
+        self._is_stuck = True
+        log.error("the disk of the journal of downloads does not answer")
+        _fail([*recorded, *self._recorded], TimeoutError("the disk does not answer"))
+
     def _written(self, count: int, recorded: Sequence[Waiter], failure: Exception | None) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        self._is_stuck, self._is_failing = False, failure is not None
         if self._records:
             self._write()
         else:
@@ -127,11 +164,7 @@ class DownloadRecorder:
                     each.set_result(None)
             return
         log.error("downloads could not be journaled", exc_info=failure, extra={"count": count})
-        for each in recorded:
-            if each is not None and not each.done():
-                error = DatabaseUnavailable(NOT_COUNTED)
-                error.__cause__ = failure
-                each.set_exception(error)
+        _fail(recorded, failure)
 
     async def send_forever(self) -> None:
         """Sends journaled downloads to PostgreSQL. Ends only by cancellation."""
@@ -262,6 +295,14 @@ class DownloadRecorder:
             await self._add(uuid5(batch, "second half"), rows[middle:])
             return
         RECORDED.inc(sum(row["version_id"] is not None for row in rows))
+
+
+def _fail(recorded: Sequence[Waiter], cause: Exception) -> None:
+    for each in recorded:
+        if each is not None and not each.done():
+            error = DatabaseUnavailable(NOT_COUNTED)
+            error.__cause__ = cause
+            each.set_exception(error)
 
 
 @contextlib.asynccontextmanager

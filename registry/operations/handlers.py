@@ -7,6 +7,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from registry.db.engine import Database
+from registry.downloads.keys import RECORDER
 from registry.keys import DB, STORAGE
 from registry.operations import gauges, health
 from registry.operations.keys import DOCUMENT, READINESS
@@ -17,7 +18,7 @@ from registry.web.route import OPEN, READ, READS, Handler, Limit, Route, group
 
 
 async def app_health(app: web.Application) -> health.Health:
-    return await health.health(app[DB], app[STORAGE], app[SEARCH])
+    return await health.health(app[DB], app[STORAGE], app[SEARCH], app[RECORDER])
 
 
 async def get_health(request: web.Request) -> web.StreamResponse:

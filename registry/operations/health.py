@@ -8,7 +8,8 @@ from typing_extensions import TypedDict
 
 from registry import __version__
 from registry.db.engine import Database
-from registry.errors import DatabaseUnavailable, RegistryError, SearchUnavailable
+from registry.downloads.record import DownloadRecorder
+from registry.errors import DatabaseUnavailable, RegistryError, SearchUnavailable, StorageUnavailable
 from registry.events import consumer
 from registry.search.index import SearchIndex
 from registry.storage.base import Storage
@@ -35,10 +36,10 @@ class Alive(TypedDict):
     status: str
 
 
-async def health(db: Database, storage: Storage, index: SearchIndex) -> Health:
+async def health(db: Database, storage: Storage, index: SearchIndex, recorder: DownloadRecorder) -> Health:
     """Checks all servers at the same time, for CHECK_SECONDS at most."""
     names = ("database", "storage", "search")
-    found = await asyncio.gather(_check(_ping(db)), _check(_storage(storage)), _check(_search(db, index)))
+    found = await asyncio.gather(_check(_ping(db)), _check(_storage(storage, recorder)), _check(_search(db, index)))
     components = dict(zip(names, found, strict=True))
     away = {name for name, component in components.items() if component["status"] != HEALTHY}
     status = UNHEALTHY if away & {"database", "storage"} else DEGRADED if away else HEALTHY
@@ -55,8 +56,13 @@ async def _ping(db: Database) -> None:
         await conn.command("SELECT 1")
 
 
-async def _storage(storage: Storage) -> str:
+async def _storage(storage: Storage, recorder: DownloadRecorder) -> str:
+    """Raises StorageUnavailable if packages can't be read, or if the spool folder takes no downloads."""
     await storage.check()
+    try:
+        await recorder.check()
+    except OSError as error:
+        raise StorageUnavailable(f"The spool folder takes no downloads: {error.strerror}.") from error
     refused = storage.refused_headers
     return f"the S3 server refuses {' and '.join(refused)}; the registry works without" if refused else ""
 

@@ -20,7 +20,7 @@ from registry.analytics import consumer as analytics
 from registry.analytics.documents import DOWNLOADS
 from registry.db.engine import Database, Row, Statement
 from registry.downloads import agents
-from registry.downloads.handlers import RECORDER
+from registry.downloads.keys import RECORDER
 from registry.downloads.store import Download
 from registry.events import log as event_log
 from registry.keys import DB

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from registry.db.engine import Statement
-from registry.downloads.handlers import RECORDER
+from registry.downloads.keys import RECORDER
 from registry.downloads.store import Download, Rows
 from registry.keys import DB
 from tests.client import Registry

@@ -18,8 +18,8 @@ from registry.db import migrate
 from registry.db.engine import Statement, open_database
 from registry.devstack.postgres import Postgres
 from registry.downloads import journal, leftovers, record, store
-from registry.downloads.handlers import RECORDER
 from registry.downloads.journal import Journal
+from registry.downloads.keys import RECORDER
 from registry.downloads.record import DownloadRecorder, open_recorder
 from registry.downloads.store import Download
 from registry.errors import DatabaseUnavailable
@@ -358,6 +358,34 @@ async def test_old_ids_of_batches_are_deleted(demo: Registry):
     async with demo.app[DB].transaction() as conn:
         await conn.command("UPDATE download_batches SET created_at = now() - interval '91 days'")
     assert await record.forget_batches(demo.app[DB]) == 1
+
+
+async def test_a_disk_that_does_not_answer_refuses_downloads_until_it_does(
+    demo: Registry, left: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(record, "STUCK_SECONDS", 0.05)
+    download, append, released = await download_of(demo), Journal.append, threading.Event()
+
+    def slow(self: Journal, records: Sequence[bytes]) -> None:
+        released.wait()
+        append(self, records)
+
+    monkeypatch.setattr(Journal, "append", slow)
+    async with asyncio.timeout(60), open_recorder(demo.app[DB], left) as recorder:
+        for _ in range(2):
+            with pytest.raises(DatabaseUnavailable, match="can't be counted"):
+                await recorder.record(download)
+        with pytest.raises(DatabaseUnavailable, match="can't be counted"):
+            await recorder.refuse_early()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await recorder.check()
+        released.set()
+        await recorder.check()
+        await recorder.record(download)
+        await recorder.flush()
+    # The first download was on its way to the disk. The second one was refused at once.
+    assert await counted(demo) == 2
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from aiohttp import web
 from registry.accounts.requests import principal_of
 from registry.audit.read import registry_audit
 from registry.doctor.runs.keep import Run, last_runs
+from registry.downloads.keys import RECORDER
 from registry.keys import DB, STORAGE
 from registry.operations import health
 from registry.operations.attention import attention
@@ -26,7 +27,7 @@ async def admin_overview(request: web.Request) -> web.StreamResponse:
         "admin/overview.html",
         title="Administration",
         figures=figures,
-        health=await health.health(app[DB], app[STORAGE], app[SEARCH]),
+        health=await health.health(app[DB], app[STORAGE], app[SEARCH], app[RECORDER]),
         run=runs[0] if runs else None,
     )
 
@@ -36,7 +37,7 @@ async def admin_health(request: web.Request) -> web.StreamResponse:
     app, who = request.app, principal_of(request)
     who.require("admin")
     used, size, most = app[DB].use()
-    found = await health.health(app[DB], app[STORAGE], app[SEARCH])
+    found = await health.health(app[DB], app[STORAGE], app[SEARCH], app[RECORDER])
     return render(request, "admin/health.html", title="Health", health=found, connections=(used, size, most))
 
 
