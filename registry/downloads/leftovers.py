@@ -63,7 +63,7 @@ async def _take_over(path: Path, add: Add) -> None:
     try:
         batch = await asyncio.to_thread(file.read)
         if batch is not None:
-            log.info("counting the downloads of a dead process", extra={"file": path.name})
+            log.info("counting downloads that no process keeps", extra={"file": path.name})
             await add(batch.id, await asyncio.to_thread(batch.rows))
         counted = True
     except Damaged:
