@@ -37,6 +37,7 @@ from registry.tasks import running
 from registry.web.connections import SLOW_CLIENTS, SlowClientLimits
 from registry.worker import CHANNELS, background
 from tests.client import Registry
+from tests.index_remover import IndexRemover
 from tests.servers import Redis, S3Proxy, cache_folder
 
 # A test that uses one of these needs a server, a JDK or a program that the project downloads.
@@ -200,6 +201,21 @@ def elasticsearch(stack_folder: Path, request: pytest.FixtureRequest) -> Iterato
 
 
 @pytest.fixture(scope="session")
+def index_remover(elasticsearch: Given | Elasticsearch) -> Iterator[IndexRemover]:
+    remover = IndexRemover(elasticsearch.url)
+    yield remover
+    remover.remove()
+
+
+@pytest.fixture
+def index_prefix(index_remover: IndexRemover) -> Iterator[str]:
+    """A prefix for the names of the test's indices. They are removed together with those of other tests."""
+    prefix = f"t{uuid4().hex[:12]}-"
+    yield prefix
+    index_remover.remove_later(prefix)
+
+
+@pytest.fixture(scope="session")
 def s3(stack_folder: Path, request: pytest.FixtureRequest) -> Iterator[Given | S3Proxy]:
     """S3Proxy, or the running server of REGISTRY_TEST_S3_URL (user test-access-key, password test-secret-key)."""
     if given := os.environ.get("REGISTRY_TEST_S3_URL"):
@@ -247,9 +263,10 @@ MakeRegistry = Callable[..., Awaitable[Registry]]
 
 
 @pytest.fixture
-async def make_registry(database_url: str, elasticsearch: Elasticsearch, tmp_path: Path) -> AsyncIterator[MakeRegistry]:
+async def make_registry(
+    database_url: str, elasticsearch: Elasticsearch, index_prefix: str, tmp_path: Path
+) -> AsyncIterator[MakeRegistry]:
     """Starts the real service with the given variables added to the usual ones. Several may share the database."""
-    prefix = f"t{uuid4().hex[:12]}-"
     async with AsyncExitStack() as stack:
         made: list[Registry] = []
 
@@ -262,7 +279,7 @@ async def make_registry(database_url: str, elasticsearch: Elasticsearch, tmp_pat
                 "REGISTRY_PORT": str(port),
                 "REGISTRY_DB_URL": database_url,
                 "REGISTRY_ES_URL": elasticsearch.url,
-                "REGISTRY_ES_PREFIX": prefix,
+                "REGISTRY_ES_PREFIX": index_prefix,
                 "REGISTRY_STORAGE_PATH": str(tmp_path / "packages"),
                 "REGISTRY_SPOOL_PATH": str(tmp_path / "spool"),
                 "REGISTRY_SECRET_KEY": SECRET,
@@ -280,7 +297,7 @@ async def make_registry(database_url: str, elasticsearch: Elasticsearch, tmp_pat
 
         yield make
         for registry in made[:1]:
-            await registry.check_and_clear()
+            await registry.check()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import socket
 import zlib
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import aiohttp
 import psutil
@@ -21,7 +20,7 @@ from registry.devstack.elasticsearch import Elasticsearch
 from registry.errors import SettingsError, StackError
 from registry.settings import Settings
 from registry.supervisor import reserve_port, supervise
-from tests.client import PASSWORD, remove_indices, tarball
+from tests.client import PASSWORD, tarball
 from tests.conftest import ITERATIONS, SECRET
 from tests.servers import Redis
 from tests.service import Service, paused_upload, refused, run_command, serving_process, sign_in
@@ -197,9 +196,9 @@ async def leader(db: Database, but: int = 0) -> int:
 
 
 async def test_publishes_are_indexed_though_the_leader_is_killed(
-    environ: dict[str, str], elasticsearch: Elasticsearch, tmp_path: Path, db: Database
+    environ: dict[str, str], elasticsearch: Elasticsearch, index_prefix: str, tmp_path: Path, db: Database
 ):
-    environ |= {"REGISTRY_ES_URL": elasticsearch.url, "REGISTRY_ES_PREFIX": f"t{uuid4().hex[:12]}-"}
+    environ |= {"REGISTRY_ES_URL": elasticsearch.url, "REGISTRY_ES_PREFIX": index_prefix}
     answered: dict[str, int] = {}
     enough = asyncio.Event()
 
@@ -246,7 +245,6 @@ async def test_publishes_are_indexed_though_the_leader_is_killed(
         for package in answered:
             assert await found(session, service, package), package
         assert await service.stop() == 0
-    await remove_indices(Settings.read(environ).search)
 
 
 async def test_it_ends_when_its_processes_end_again_and_again(environ: dict[str, str], tmp_path: Path):

@@ -34,13 +34,13 @@ def empty_database(postgres):
 
 
 @pytest.fixture
-def places(empty_database, elasticsearch, s3, tmp_path, path, secrets) -> dict[str, str]:
+def places(empty_database, elasticsearch, index_prefix, s3, tmp_path, path, secrets) -> dict[str, str]:
     """Settings that replace the stack's server addresses with those of the test servers."""
     return {
         "PATH": path,
         "REGISTRY_DB_URL": empty_database,
         "REGISTRY_ES_URL": elasticsearch.url,
-        "REGISTRY_ES_PREFIX": f"c{uuid4().hex[:12]}-",
+        "REGISTRY_ES_PREFIX": index_prefix,
         "REGISTRY_S3_ENDPOINT": s3.url,
         "REGISTRY_S3_BUCKET": f"stack-{uuid4().hex[:12]}",
         "REGISTRY_S3_ACCESS_KEY": s3.access_key,

@@ -7,7 +7,6 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import aiohttp
 import pytest
@@ -28,7 +27,6 @@ from registry.settings import Settings
 from registry.tasks import running
 from registry.worker import CHANNELS
 from tests.client import Registry as Client
-from tests.client import remove_indices
 from tests.conftest import ITERATIONS, SECRET, prompt_background
 
 _BEHIND = Statement(
@@ -45,13 +43,13 @@ _BEHIND = Statement(
 
 
 @pytest.fixture
-def environ(database_url: str, elasticsearch: Any, tmp_path: Path) -> dict[str, str]:
+def environ(database_url: str, elasticsearch: Any, index_prefix: str, tmp_path: Path) -> dict[str, str]:
     return {
         "REGISTRY_ENV": "testing",
         "REGISTRY_PORT": str(reserve()),
         "REGISTRY_DB_URL": database_url,
         "REGISTRY_ES_URL": elasticsearch.url,
-        "REGISTRY_ES_PREFIX": f"t{uuid4().hex[:12]}-",
+        "REGISTRY_ES_PREFIX": index_prefix,
         "REGISTRY_STORAGE_PATH": str(tmp_path / "STORAGE_PATH"),
         "REGISTRY_SPOOL_PATH": str(tmp_path / "SPOOL_PATH"),
         "REGISTRY_SECRET_KEY": SECRET,
@@ -61,7 +59,7 @@ def environ(database_url: str, elasticsearch: Any, tmp_path: Path) -> dict[str, 
 
 
 @pytest.fixture
-async def settings(environ: dict[str, str]) -> AsyncIterator[Settings]:
+async def settings(environ: dict[str, str]) -> Settings:
     """The settings of a registry that was used for a while and is stopped."""
     read = Settings.read(environ)
     async with (
@@ -72,8 +70,7 @@ async def settings(environ: dict[str, str]) -> AsyncIterator[Settings]:
         client = Client(app, session, f"http://127.0.0.1:{environ['REGISTRY_PORT']}")
         await _use(client)
         await _caught_up(app[DB])
-    yield read
-    await remove_indices(read.search)
+    return read
 
 
 async def catch_up(registry: Registry) -> None:

@@ -1,13 +1,8 @@
 """The environment of service processes that may be killed: everything is their own but the servers."""
 
-from collections.abc import AsyncIterator
-from uuid import uuid4
-
 import pytest
 
 from registry.devstack.elasticsearch import Elasticsearch
-from registry.settings import Settings
-from tests.client import remove_indices
 from tests.faults import ALL
 from tests.faults.fleet import without_search
 
@@ -15,12 +10,10 @@ collect_ignore = [] if ALL else ["test_under_load.py"]
 
 
 @pytest.fixture
-async def environ(database_url: str, elasticsearch: Elasticsearch) -> AsyncIterator[dict[str, str]]:
+def environ(database_url: str, elasticsearch: Elasticsearch, index_prefix: str) -> dict[str, str]:
     """For `serving_process`: processes with the same variables and folder are processes of one registry."""
-    variables = {
+    return {
         **without_search(database_url),
         "REGISTRY_ES_URL": elasticsearch.url,
-        "REGISTRY_ES_PREFIX": f"t{uuid4().hex[:12]}-",
+        "REGISTRY_ES_PREFIX": index_prefix,
     }
-    yield variables
-    await remove_indices(Settings.read(variables).search)

@@ -37,17 +37,16 @@ from tests.client import delete_search_indices
 from tests.conftest import new_database
 
 
-def search_settings(elasticsearch_url: str) -> SearchSettings:
-    """Settings with an unused index prefix and a long timeout for slow machines."""
-    prefix = f"t{uuid4().hex[:12]}-"
+def search_settings(elasticsearch_url: str, prefix: str) -> SearchSettings:
+    """Settings with a long timeout for slow machines."""
     environ = {"REGISTRY_ES_URL": elasticsearch_url, "REGISTRY_ES_PREFIX": prefix, "REGISTRY_ES_TIMEOUT": "20s"}
     return Settings.read(environ).search
 
 
 @pytest.fixture
-def own(elasticsearch: Elasticsearch) -> SearchSettings:
+def own(elasticsearch: Elasticsearch, index_prefix: str) -> SearchSettings:
     """The search settings of this test."""
-    return search_settings(elasticsearch.url)
+    return search_settings(elasticsearch.url, index_prefix)
 
 
 @pytest.fixture
@@ -55,7 +54,6 @@ async def index(own: SearchSettings) -> AsyncIterator[SearchIndex]:
     """An index that doesn't exist yet."""
     async with open_search(own) as opened:
         yield opened
-        await delete_search_indices(opened)
 
 
 @pytest.fixture
@@ -269,7 +267,8 @@ def shared_registry(
 ) -> Iterator[Settings]:
     """The settings of a registry with `libraries` (arguments of `Shelf.publish`), for tests that only search."""
     with new_database(postgres, "synapse") as url:
-        settings = replace(Settings.read({"REGISTRY_DB_URL": url}), search=search_settings(elasticsearch.url))
+        search = search_settings(elasticsearch.url, f"t{uuid4().hex[:12]}-")
+        settings = replace(Settings.read({"REGISTRY_DB_URL": url}), search=search)
 
         async def fill() -> None:
             async with opened(settings) as shelf:

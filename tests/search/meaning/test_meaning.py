@@ -25,7 +25,6 @@ from registry.search.reconcile import reconcile
 from registry.search.request import SearchRequest
 from registry.search.terms import parse_terms
 from registry.setting_parts import SearchSettings
-from tests.client import delete_search_indices
 from tests.search.conftest import Shelf
 
 COUNT = statement(sa.select(sa.func.count()).select_from(search_vectors))
@@ -39,7 +38,6 @@ async def index(own: SearchSettings, model_folder: Path) -> AsyncIterator[Search
         assert opened.encoder is not None
         opened.encoder._query_seconds = 20
         yield opened
-        await delete_search_indices(opened)
 
 
 @pytest.fixture
