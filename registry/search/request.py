@@ -8,7 +8,7 @@ from typing import Any
 
 from registry.errors import FieldError, InvalidInput
 from registry.package_format.texts import normal_form
-from registry.search.terms import Terms, parse_terms, without_controls
+from registry.search.terms import MAX_TEXT, Terms, parse_terms, without_controls
 from registry.web.cursor import Position, decode
 from registry.web.parsing import DEFAULT_LIMIT, MAX_DIGITS, PAGE_PARAMETERS, TOO_LARGE, parse_number, parse_page
 from registry.web.route import Limit, query
@@ -19,7 +19,6 @@ RELEVANCE, DOWNLOADS, UPDATED, CREATED, BY_NAME = (
 SORTS = (RELEVANCE, DOWNLOADS, UPDATED, CREATED, BY_NAME)
 SEARCHES = Limit("search", "1000/minute")
 
-MAX_TEXT = 512
 MAX_VALUES = 20
 MAX_SUGGEST = 214
 _REPEATABLE = ("author", "license", "keyword")
@@ -224,7 +223,7 @@ class _Reader:
         if len(self._given[name]) > MAX_VALUES:
             self.refuse(name, f"is given more than {MAX_VALUES} times")
             return ()
-        clean = [normal_form(without_controls(value)) for value in self._given[name]]
+        clean = [normal_form(without_controls(value))[:MAX_TEXT] for value in self._given[name]]
         for given, value in zip(self._given[name], clean, strict=True):
             if problem := _text_problem(given, MAX_TEXT) or (None if value else "must not be blank"):
                 self.refuse(name, problem)

@@ -13,6 +13,8 @@ from registry.search.words import STOP_WORDS, runs, spelled_out
 
 AUTHOR, KEYWORD, LICENSE, NAME = "author", "keyword", "license", "name"
 
+# Characters beyond this number are ignored: the normal form may be 18 times as long as what was typed.
+MAX_TEXT = 512
 # Words beyond this number are ignored: each one costs a lookup in every field and adds little.
 MAX_WORDS = 32
 
@@ -65,7 +67,7 @@ def parse_terms(q: str) -> Terms:
     text: list[str] = []
     lists: dict[str, list[str]] = {"phrases": [], "excluded": []}
     fields: dict[bool, list[tuple[str, str]]] = {False: [], True: []}
-    for found in _TOKEN.finditer(normal_form(q)):
+    for found in _TOKEN.finditer(normal_form(q)[:MAX_TEXT]):
         value = " ".join((found["phrase"] or found["word"] or "").split())
         if not searchable(value):
             continue

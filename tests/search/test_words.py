@@ -28,6 +28,10 @@ def test_forms_of_the_same_characters_are_one_text(text: str, form: str) -> None
     assert normal_form(text) == form
 
 
+def test_a_query_with_a_long_normal_form_is_cut() -> None:
+    assert len(parse_terms("\u3300" * 512).text) == 512
+
+
 def test_queries_are_parsed_in_normal_form() -> None:
     assert parse_terms("ｈｔｔｐ me\u0301te\u0301o") == Terms(text="http météo")
     assert parse_terms("－draft ＂a b＂") == Terms(text="a b", phrases=("a b",), excluded=("draft",))
