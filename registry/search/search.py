@@ -40,7 +40,6 @@ from registry.search.page import (
     suggestion,
 )
 from registry.search.request import SearchRequest
-from registry.search.terms import compact_form
 from registry.web.responses import dump
 
 log = logging.getLogger(__name__)
@@ -96,7 +95,7 @@ class Searcher:
             [body] = await self._answer((q, limit, max_popularity, within), ask)
         except SearchUnavailable:
             async with self._db.read() as conn:
-                body = dump(_suggestions(q, await fallback.suggest(conn, compact_form(normal_form(q)), limit, within)))
+                body = dump(_suggestions(q, await fallback.suggest(conn, normal_form(q), limit, within)))
         return body
 
     async def _found(self, request: SearchRequest, wait_seconds: float) -> Answer:

@@ -6,14 +6,14 @@ from itertools import combinations, pairwise
 from math import comb
 
 from registry.search import terms as parsing
-from registry.search.clauses import OPTIONAL
+from registry.search.clauses import OPTIONAL, SHORTEST_TYPO
 from registry.search.fallback.lexemes import (
     AUTHOR,
     KEYWORD,
     LICENSE,
     NAME,
     NAME_WORD,
-    README_PAIR,
+    README,
     SLIP,
     TRIGRAM,
     Word,
@@ -25,15 +25,14 @@ from registry.search.fallback.lexemes import (
     words,
 )
 from registry.search.fallback.synonyms import synonyms
+from registry.search.fallback.typos import most_typos
 from registry.search.request import RELEVANCE, SearchRequest
-from registry.search.terms import LONGEST_TYPO, compact_form, slips
+from registry.search.terms import compact_form, slips
 from registry.search.words import STOP_WORDS, letters, names_a_language, runs, without_runs
 
 NOTHING = ""
 """The tsquery that matches no package."""
 
-# Shorter names have no typing errors.
-SHORTEST_TYPO = 4
 # A longer beginning of a name is cut.
 LONGEST_BEGINNING = 32
 # Words of these lengths may be two words in a text.
@@ -42,8 +41,8 @@ SHORTEST_COMPOUND, LONGEST_COMPOUND = 4, 24
 MOST_COMPOUNDS = 6
 # More combinations of words are approximated.
 MOST_COMBINATIONS = 30
-# A name may have two typing errors if it consists of three parts of three letters.
-PIECES, MOST_TYPOS = 3, 2
+# A name that may have two typing errors is long enough for three parts with a trigram each.
+PIECES = 3
 # This share of the trigrams of a name must occur, of the words of a long text, and of the pairs of letters of a run.
 TRIGRAM_SHARE, WORD_SHARE, RUN_SHARE = 0.75, 0.7, 0.7
 
@@ -53,9 +52,9 @@ class Asked:
     """The tsqueries of a search, and what its ranking needs.
 
     `matching` finds all results, and some packages with too few of the `trigrams`; "" means all packages. `sure` finds
-    the results that need no count of trigrams. `every` finds packages with all words of the text, `phrase` those with
-    its words side by side, `beginning` and `name_words` those whose name or words of the name begin so, `slip` names
-    with one wrong letter. `ranked` is for ts_rank.
+    the results that need no count of trigrams. `every` finds packages with all words of the text, in their README as
+    well, `phrase` those with its words side by side, `beginning` and `name_words` those whose name or words of the name
+    begin so, `slip` names with one wrong letter. `ranked` is for ts_rank.
     """
 
     matching: str = NOTHING
@@ -77,16 +76,17 @@ def asked(request: SearchRequest) -> Asked:
     text = request.terms.text
     if not text:
         return Asked(matching=_all(restrictions), sure=_all(restrictions))
-    compact = folded(compact_form(text))
+    # Names are ASCII, so a text with other letters is neither the beginning of a name nor a name with a typing error.
+    name = text if text.isascii() else ""
+    compact = compact_form(name)
     units = _units(text)
-    every = _every(text, units)
     beginning = f"{quoted(NAME + compact[:LONGEST_BEGINNING])}:*" if compact else NOTHING
-    name_words = _all(f"{quoted(NAME_WORD + word.text[:LONGEST_BEGINNING])}:*" for word in words(text))
+    name_words = in_name(name)
     # With another order than relevance, weak matches could come first. They are left out.
     is_ranked = request.sort == RELEVANCE
+    every = _any([_every(text, units), _in_readme(text) if is_ranked else NOTHING])
     may_be_mistyped = not names_a_language(text)
-    with_a_slip = slips(compact) if may_be_mistyped and len(compact) >= SHORTEST_TYPO else ()
-    slip = _any(quoted(SLIP + form) for form in with_a_slip)
+    slip = _slip(compact) if may_be_mistyped else NOTHING
     found = tuple(trigrams(compact)) if is_ranked and may_be_mistyped else ()
     least = _least(len(found), TRIGRAM_SHARE)
     sure = _any([every, beginning, name_words, *([_enough(units), slip] if is_ranked else [])])
@@ -113,31 +113,29 @@ def only_named(request: SearchRequest, wanted: Asked, names: Iterable[str]) -> A
     return replace(wanted, matching=matching, sure=matching, slip=named, trigrams=())
 
 
-def mistyped(compact: str) -> str:
-    """The tsquery of names that may differ from `compact` by two letters, but not in the first one.
+def in_name(text: str) -> str:
+    """Matches names with words that begin as those of `text`. As in the index, a single letter is no beginning."""
+    nothing = quoted(NAME_WORD)
+    beginnings = [word.text[:LONGEST_BEGINNING] for word in words(text)]
+    return _all(f"{quoted(NAME_WORD + each)}:*" if len(each) > 1 else nothing for each in beginnings)
 
-    Of three parts of the name, two wrong letters leave one as it is.
+
+def mistyped(compact: str) -> str:
+    """The tsquery of names that may be `compact` with as many typing errors as most_typos() allows.
+
+    Of three parts of a name, two wrong letters leave one as it is. The first letter must be right.
     """
-    if not SHORTEST_TYPO <= len(compact) <= LONGEST_TYPO:
-        return NOTHING
+    if most_typos(compact) < 2:
+        return _slip(compact)
     size = len(compact) / PIECES
     pieces = [compact[round(at * size) : round((at + 1) * size)] for at in range(PIECES)]
     parts = [_all(quoted(TRIGRAM + each) for each in trigrams(piece)) for piece in pieces]
-    return _all([f"{quoted(NAME + compact[0])}:*", _any(parts)]) if all(parts) else NOTHING
+    return _any([_slip(compact), _all([f"{quoted(NAME + compact[0])}:*", _any(parts)])])
 
 
-def is_similar(typed: str, name: str) -> bool:
-    """Whether two wrong, missing, additional or swapped letters turn `typed` into `name`."""
-    before: list[int] = []
-    row = list(range(len(name) + 1))
-    for at, letter in enumerate(typed):
-        last, before, row = before, row, [at + 1]
-        for to, other in enumerate(name):
-            cost = min(before[to + 1] + 1, row[to] + 1, before[to] + (letter != other))
-            if at and to and letter == name[to - 1] and typed[at - 1] == other:
-                cost = min(cost, last[to - 1] + 1)
-            row.append(cost)
-    return row[-1] <= MOST_TYPOS
+def _slip(compact: str) -> str:
+    """The tsquery of names that differ from `compact` by a letter."""
+    return _any(quoted(SLIP + form) for form in slips(compact)) if len(compact) >= SHORTEST_TYPO else NOTHING
 
 
 # A word or run of the text: a tsquery for it and for its other spellings, a shorter one without its compounds, and
@@ -149,7 +147,7 @@ def _units(text: str) -> list[Unit]:
     """The words and runs of `text`, without stop words."""
     found = words(without_runs(text))
     compounds = len(found) <= MOST_COMPOUNDS
-    alike = _same_meaning([stemmed(word.text) for word in found])
+    alike = _same_meaning([stemmed(word.text) for word in found], "")
     units = []
     for at, word in enumerate(found):
         if word.text in STOP_WORDS:
@@ -167,6 +165,18 @@ def _every(text: str, units: Sequence[Unit]) -> str:
         return _phrase(text) if " " in text else NOTHING
     required = [wide for wide, _, is_required in units if is_required]
     return _all(required or [wide for wide, _, _ in units])
+
+
+def _in_readme(text: str) -> str:
+    """Matches READMEs with all required words of `text` and with all pairs of letters of its runs."""
+    pairs = [[README + "".join(pair) for pair in pairwise(_letters(run))] for run in runs(text)]
+    if not all(pairs):
+        return NOTHING
+    found = [word.text for word in words(without_runs(text)) if word.text not in STOP_WORDS]
+    lexemes = [stemmed(word) for word in found if word not in OPTIONAL] or [stemmed(word) for word in found]
+    alike = _same_meaning(lexemes, README)
+    every = [_any([quoted(README + lexeme), *alike.get(at, ())]) for at, lexeme in enumerate(lexemes)]
+    return _all([*every, *(quoted(each) for of_run in pairs for each in of_run)])
 
 
 def _enough(units: Sequence[Unit]) -> str:
@@ -199,29 +209,30 @@ def _halves(text: str) -> list[str]:
     return [_followed([_lexeme(text[:at]), _lexeme(text[at:])]) for at in range(1, len(text))]
 
 
-def _same_meaning(lexemes: Sequence[str]) -> dict[int, list[str]]:
-    """The synonyms of each word, by its index. A phrase has them at each of its words."""
+def _same_meaning(lexemes: Sequence[str], sign: str) -> dict[int, list[str]]:
+    """The synonyms of each word, by its index, as lexemes with `sign`. A phrase has them at each of its words."""
     known = synonyms()
     found: dict[int, list[str]] = {}
     for first in range(len(lexemes)):
         for last in range(first + 1, min(first + 4, len(lexemes)) + 1):
             others = known.get(tuple(lexemes[first:last]), ())
             for at in range(first, last):
-                found.setdefault(at, []).extend(_followed([quoted(each) for each in other]) for other in others)
+                found.setdefault(at, []).extend(_followed([quoted(sign + each) for each in other]) for other in others)
     return found
+
+
+def _letters(run: str) -> list[str]:
+    return [folded(letter).lower() for letter in letters(run)]
 
 
 def _run(run: str) -> str:
     """Matches texts that contain the run of letters."""
-    found = [folded(letter).lower() for letter in letters(run)]
-    pairs = _all(quoted(README_PAIR + "".join(pair)) for pair in pairwise(found))
-    return _any([_followed([quoted(letter) for letter in found]), pairs])
+    return _followed([quoted(letter) for letter in _letters(run)])
 
 
 def _nearly_run(run: str) -> str:
     """Matches texts that contain most pairs of letters of the run."""
-    found = [quoted(folded(letter).lower()) for letter in letters(run)]
-    pairs = [_followed(pair) for pair in pairwise(found)]
+    pairs = [_followed(pair) for pair in pairwise(map(quoted, _letters(run)))]
     return _run(run) if len(pairs) < 3 else _at_least(_least(len(pairs), RUN_SHARE), pairs)
 
 
@@ -247,7 +258,7 @@ def _field(field: str, value: str) -> str:
         return quoted(LICENSE + whole(value))
     if field == parsing.AUTHOR:
         return _phrase(value, AUTHOR)
-    return _all(f"{quoted(NAME_WORD + word.text)}:*" for word in words(value))
+    return in_name(value)
 
 
 def _phrase_or_name(text: str) -> str:

@@ -18,14 +18,14 @@ from registry.package_format.texts import normal_form
 from registry.search.terms import LONGEST_TYPO, compact_form, slips
 from registry.search.words import spaced, spelled_out
 
-ANALYSIS = 1
+ANALYSIS = 2
 """Raise it when a package gets other lexemes than before. Workers then write the lexemes of all packages again."""
 
 # The name without separators; a word of the name; the name with a letter left out; three letters of the name; a whole
-# keyword; the whole licence; a word of the author; two letters of a run in the README.
-NAME, NAME_WORD, SLIP, TRIGRAM, KEYWORD, LICENSE, AUTHOR, README_PAIR = "=", "^", "~", "%", "#", "$", "@", "&"
+# keyword; the whole licence; a word of the author; a word of the README, or two neighbouring letters of a run.
+NAME, NAME_WORD, SLIP, TRIGRAM, KEYWORD, LICENSE, AUTHOR, README = "=", "^", "~", "%", "#", "$", "@", "&"
 
-# The weights of PostgreSQL's ts_rank. Words of a README have none.
+# The weights of PostgreSQL's ts_rank.
 NAME_WEIGHT, KEYWORD_WEIGHT, DESCRIPTION_WEIGHT, AUTHOR_WEIGHT = "B", "B", "A", "C"
 
 LONGEST_WORD = 128
@@ -157,12 +157,10 @@ def _unplaced(texts: Texts) -> Iterable[str]:
         yield LICENSE + whole(texts.license)
     before = ""
     for word in words(texts.readme):
-        yield stemmed(word.text)
-        yield from map(stemmed, word.parts if len(word.parts) > 1 else ())
-        if word.is_linked:
-            yield stemmed(before + word.text)
+        yield README + stemmed(word.text)
+        yield from (README + stemmed(part) for part in (word.parts if len(word.parts) > 1 else ()))
         if not word.text.isascii() and before:
-            yield README_PAIR + before + word.text
+            yield README + before + word.text
         before = word.text
 
 

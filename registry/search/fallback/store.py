@@ -4,18 +4,20 @@ The table `package_words` has the lexemes of each package. A package that has no
 search vector and by its exact name.
 """
 
-import re
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
 
 from registry.db.engine import Connection, Row, Statement, statement, together
-from registry.search.fallback.asked import Asked, asked, is_similar, mistyped, only_named
-from registry.search.fallback.lexemes import folded, whole
+from registry.search.fallback.asked import Asked, asked, in_name, mistyped, only_named
+from registry.search.fallback.lexemes import folded
+from registry.search.fallback.typos import is_similar, most_typos
+from registry.search.fallback.values import escaped, values
 from registry.search.request import BY_NAME, CREATED, DOWNLOADS, RELEVANCE, UPDATED, SearchRequest
-from registry.search.terms import AUTHOR, KEYWORD, LICENSE, NAME, SEPARATORS, compact_form
+from registry.search.terms import compact_form
 from registry.web.cursor import Position
 
 # What a match is worth, about as in search/clauses.py. Texts: the only word, each of several words, all of them side by
@@ -56,6 +58,7 @@ _MATCHED = f"""
 _EVERYTHING = "SELECT id AS package_id, CAST(NULL AS tsvector) AS words, false AS is_filtered FROM packages"
 
 _AUTHOR, _LICENSE = _folded("shown.author"), _folded("shown.license")
+_NAME = "('-' || translate(packages.name, '_', '-'))"
 _KEYWORDS = f"ARRAY(SELECT {_folded('keyword')} FROM jsonb_array_elements_text(shown.keywords_json) keyword)"
 # Filters for fields of versions. `matching` has them too, unless every version is searched.
 _FIELDS_FIT = f"""
@@ -64,11 +67,11 @@ _FIELDS_FIT = f"""
     AND {_KEYWORDS} @> {_texts("keywords")}
     AND {_AUTHOR} LIKE ALL ({_texts("q_authors")})
     AND {_LICENSE} = ALL ({_texts("q_licenses")})
-    AND packages.name LIKE ALL ({_texts("q_names")})
+    AND {_NAME} ~ ALL ({_texts("q_names")})
     AND NOT {_AUTHOR} LIKE ANY ({_texts("not_authors")})
     AND {_LICENSE} <> ALL ({_texts("not_licenses")})
     AND NOT {_KEYWORDS} && {_texts("not_keywords")}
-    AND NOT packages.name LIKE ANY ({_texts("not_names")})
+    AND NOT {_NAME} ~ ANY ({_texts("not_names")})
 """
 _MOST_TRIGRAMS = f"""
     (SELECT count(*) FROM unnest({_texts("trigrams")}) letters
@@ -227,16 +230,19 @@ _TOTALS = {
 _MISTYPED = statement(
     sa.text(f"""
     SELECT packages.name FROM package_words JOIN packages ON packages.id = package_words.package_id
-    WHERE {_has("mistyped", "package_words.words")} LIMIT :count
+    WHERE {_has("mistyped", "package_words.words")}
+      AND length(translate(packages.name, '-_', '')) BETWEEN :length - :typos AND :length + :typos
+    ORDER BY packages.download_count DESC LIMIT :count
     """)
 )
 _SUGGEST = statement(
     sa.text(f"""
     SELECT packages.name FROM packages
     WHERE packages.latest_version_id IS NOT NULL AND {_OFFERED}
-      AND translate(packages.name, '-_', '') LIKE :beginning
+      AND (translate(packages.name, '-_', '') LIKE :beginning
+           OR packages.id IN (SELECT package_id FROM package_words WHERE {_has("in_name", "words")}))
       AND ({_texts("within")} IS NULL OR packages.name = ANY ({_texts("within")}))
-    ORDER BY packages.download_count DESC, packages.name
+    ORDER BY translate(packages.name, '-_', '') LIKE :beginning DESC, packages.download_count DESC, packages.name
     LIMIT :count
     """)
 )
@@ -254,34 +260,44 @@ async def search(conn: Connection, request: SearchRequest) -> tuple[list[tuple[R
     return [(row, (row.name, row.sort_key) if by_name else (row.value, row.name, row.sort_key)) for row in rows], total
 
 
-async def suggest(conn: Connection, beginning: str, count: int, within: frozenset[str] | None = None) -> list[str]:
-    """Up to `count` names that begin with `beginning`, separators ignored, popular first.
+async def suggest(conn: Connection, q: str, count: int, within: frozenset[str] | None = None) -> list[str]:
+    """Up to `count` names that begin with `q`, separators ignored, and then those with words that begin so.
 
-    Only names in `within`, unless it is None.
+    The popular ones come first. Only names in `within`, unless it is None.
     """
+    if not (compact := folded(compact_form(q))):
+        return []
     names = None if within is None else list(within)
-    rows = await conn.all(_SUGGEST, beginning=_escaped(beginning) + "%", count=count, within=names)
+    given = {"beginning": f"{escaped(compact)}%", "in_name": in_name(q), "within": names}
+    rows = await conn.all(_SUGGEST, **given, count=count)
     return [row.name for row in rows]
 
 
 async def _search(conn: Connection, request: SearchRequest, wanted: Asked) -> tuple[list[Row], int]:
-    values = {**_values(request), **_tsqueries(wanted)}
+    given = {**values(request), **_tsqueries(wanted)}
     narrowed = bool(wanted.matching)
     if not narrowed and not request.every_version:
         return [], 0
-    rows = await conn.all(_PAGES[request.sort, request.every_version, narrowed], **values)
+    rows = await conn.all(_PAGES[request.sort, request.every_version, narrowed], **given)
     if request.after is None and (rows or not request.offset):
         return rows, rows[0].total if rows else 0
-    return rows, int(await conn.value(_TOTALS[request.every_version, narrowed], **values))
+    return rows, int(await conn.value(_TOTALS[request.every_version, narrowed], **given))
 
 
 async def _similar_names(conn: Connection, request: SearchRequest) -> list[str]:
-    """The names that differ from the text of the query by two letters, or by one if it is short."""
+    """The names that the text of the query means, if it has typing errors."""
     compact = folded(compact_form(request.terms.text))
     if not (query := mistyped(compact)):
         return []
-    rows = await conn.all(_MISTYPED, mistyped=query, count=MOST_MISTYPED)
-    return [row.name for row in rows if is_similar(compact, compact_form(row.name))][:MOST_SIMILAR]
+    rows = await conn.all(
+        _MISTYPED, mistyped=query, length=len(compact), typos=most_typos(compact), count=MOST_MISTYPED
+    )
+    # In a thread, because comparing that many names takes a while.
+    return await asyncio.to_thread(_similar, compact, [row.name for row in rows])
+
+
+def _similar(typed: str, names: Sequence[str]) -> list[str]:
+    return [name for name in names if is_similar(typed, compact_form(name))][:MOST_SIMILAR]
 
 
 def _tsqueries(wanted: Asked) -> dict[str, Any]:
@@ -291,57 +307,3 @@ def _tsqueries(wanted: Asked) -> dict[str, Any]:
         "counts_no_trigrams": not wanted.trigrams,
         "word_worth": ONE_WORD if wanted.words < 2 else EACH_WORD * wanted.words,
     }
-
-
-def _values(request: SearchRequest) -> dict[str, Any]:
-    terms, text = request.terms, request.terms.text
-    *value, after_name, after_key = request.after or (0, "", "")
-    # In quotes, because websearch_to_tsquery has no operators inside quotes.
-    websearch = [f'"{each}"' for each in (*text.split(), *terms.phrases)] + [f'-"{each}"' for each in terms.excluded]
-    return {
-        "has_text": bool(text),
-        "websearch": " ".join(websearch),
-        "typed": text.lower(),
-        "as_typed": f"{_escaped(text.lower())}%" if SEPARATORS.search(text) else None,
-        "exact": SEPARATORS.sub("-", text.lower()),
-        "compact": compact_form(text),
-        **_field_values(request),
-        "prerelease": request.prerelease,
-        "every_version": request.every_version,
-        "has_after": request.after is not None,
-        "after_value": value[0] if value else 0,
-        "after_name": after_name,
-        "after_key": after_key,
-        "within": None if request.within is None else list(request.within),
-        "limit": request.limit,
-        "offset": request.offset,
-    }
-
-
-def _field_values(request: SearchRequest) -> dict[str, Any]:
-    asked, excluded = request.terms.fields, request.terms.excluded_fields
-    return {
-        "authors": _parts(request.authors),
-        "licenses": [whole(value) for value in request.licenses],
-        "keywords": [whole(value) for value in (*request.keywords, *_of(asked, KEYWORD))],
-        "q_authors": _parts(_of(asked, AUTHOR)),
-        "q_licenses": [whole(value) for value in _of(asked, LICENSE)],
-        "q_names": _parts(_of(asked, NAME)),
-        "not_authors": _parts(_of(excluded, AUTHOR)),
-        "not_licenses": [whole(value) for value in _of(excluded, LICENSE)],
-        "not_keywords": [whole(value) for value in _of(excluded, KEYWORD)],
-        "not_names": _parts(_of(excluded, NAME)),
-    }
-
-
-def _escaped(text: str) -> str:
-    """Escapes the special characters of LIKE."""
-    return re.sub(r"([\\%_])", r"\\\1", text)
-
-
-def _parts(values: Iterable[str]) -> list[str]:
-    return [f"%{_escaped(whole(value))}%" for value in values]
-
-
-def _of(fields: Iterable[tuple[str, str]], name: str) -> list[str]:
-    return [value for field, value in fields if field == name]

@@ -3,10 +3,14 @@
 import pytest
 
 from tests.search.conftest import Shelf
-from tests.search.words.queries import PLAIN, QUERIES, Query
+from tests.search.words.queries import QUERIES, Query
 
-# An explicit order leaves out weak matches, for example those with a typing error.
-SORTED = [query for query in QUERIES if query.top and not query.params and query not in PLAIN]
+# In an explicit order, both leave out weak matches, such as those in READMEs.
+SORTED = [query for query in QUERIES if "sort" not in query.params]
+BEGINNINGS = (
+    "http", "client", "retry", "json", "serde json", "serdejson", "pdf m", "p", "-", "_", "m\u00e9teo", "HTTP",
+    "\u7f51", "to-", "no such name",
+)  # fmt: skip
 
 
 async def _names(shelf: Shelf, query: Query, *, degraded: bool) -> list[str]:
@@ -32,8 +36,20 @@ async def test_the_page_of_postgresql_has_the_first_three_of_elasticsearch(
 
 
 @pytest.mark.parametrize("query", SORTED, ids=lambda query: query.label)
-async def test_postgresql_finds_the_same_in_the_order_of_downloads(fallback: Shelf, query: Query) -> None:
-    page = await fallback.find(query.q, sort="downloads", limit=100)
-    names = {result["name"] for result in page["results"]}
-    assert query.top <= names
-    assert not query.absent & names
+async def test_postgresql_finds_exactly_the_same_in_an_explicit_order(
+    engine: Shelf, fallback: Shelf, query: Query
+) -> None:
+    sorted_ = Query(query.q, params={**query.params, "sort": "downloads", "limit": "100"})
+    assert await _names(fallback, sorted_, degraded=True) == await _names(engine, sorted_, degraded=False)
+
+
+@pytest.mark.parametrize("q", ["mysql", "lossless round trips", "D", "R", "a", "name:p", "kit", "分布式事务"])
+@pytest.mark.parametrize("versions", ["latest", "all"])
+async def test_single_letters_and_readmes_match_alike(engine: Shelf, fallback: Shelf, q: str, versions: str) -> None:
+    query = Query(q, params={"sort": "name", "limit": "100", "versions": versions})
+    assert await _names(fallback, query, degraded=True) == await _names(engine, query, degraded=False)
+
+
+async def test_names_are_completed_alike(engine: Shelf, fallback: Shelf) -> None:
+    for q in BEGINNINGS:
+        assert set(await fallback.suggestions(q)) == set(await engine.suggestions(q)), q

@@ -2,8 +2,9 @@
 
 import pytest
 
-from registry.search.fallback.asked import asked, is_similar
+from registry.search.fallback.asked import asked
 from registry.search.fallback.lexemes import LONGEST_WORD, Texts, folded, vector, words
+from registry.search.fallback.typos import is_similar
 from registry.search.request import SearchRequest
 from tests.search.words.corpus import nfd
 
@@ -45,21 +46,32 @@ def test_parts_and_joined_words_have_positions_between_their_neighbours() -> Non
 def test_repeated_words_and_huge_texts_stay_within_the_limits_of_postgresql() -> None:
     text = vector(Texts("x", "word " * 20_000 + "it's \\ end", ("k'1",), "", "", "y" * 5_000))
     assert all(int(place.rstrip("ABC")) < 16_384 for place in text.split("'word':")[1].split(" ")[0].split(","))
-    assert max(len(each) for each in text.split("'")[1::2]) <= LONGEST_WORD
+    assert max(len(each) for each in text.split("'")[1::2]) <= LONGEST_WORD + 1  # and a sign
 
 
 @pytest.mark.parametrize(
-    "q", ["x " * 256, "abcdefgh" * 64, "a-b " * 128, "a1" * 256, "é" * 512, "网" * 512, "wi-fi sha256 " * 40]
+    "q",
+    [
+        "x " * 256,
+        "abcdefgh" * 64,
+        "a-b " * 128,
+        "a1" * 256,
+        "é" * 512,
+        "网" * 512,
+        "\u3300" * 512,
+        "wi-fi sha256 " * 40,
+    ],
 )
 def test_the_tsqueries_of_the_longest_texts_are_bounded(q: str) -> None:
-    assert len(asked(SearchRequest.parse([("q", q[:512])])).matching) < 100_000
+    assert len(asked(SearchRequest.parse([("q", q[:512])])).matching) < 50_000
 
 
 @pytest.mark.parametrize(
     ("typed", "name", "similar"),
     [
         ("requests", "requests", True), ("reqeusts", "requests", True), ("reqeustss", "requests", True),
-        ("rqeusst", "requests", False), ("flask", "flasky", True), ("numpy", "pandas", False),
+        ("rqeusst", "requests", False), ("flask", "flasky", True),
+        ("flask", "flaskyy", False), ("nunpi", "numpy", False), ("numpy", "pandas", False),
     ],
 )  # fmt: skip
 def test_names_are_similar_up_to_two_letters(typed: str, name: str, similar: bool) -> None:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from registry.db.engine import Database, statement
 from registry.events.log import Event, read_after
-from registry.search.fallback import consumer
+from registry.search.fallback import consumer, store
 from registry.search.fallback.lexemes import ANALYSIS
 from registry.search.index import SearchIndex
 from tests.background import in_background
@@ -145,6 +145,21 @@ async def test_every_version_is_filtered_by_its_own_fields(offline: Shelf) -> No
     assert await versions("name:swift -author:ada") == ["1.0.0"]
 
 
+async def test_every_version_is_filtered_by_the_words_of_its_name(offline: Shelf) -> None:
+    for name in ("http-retry", "retry_http", "https", "xhttp", "h-index"):
+        await offline.publish(name)
+    await index(offline)
+    for versions in ("latest", "all"):
+        for q, names in (
+            ('name:"http retry"', ["http-retry", "retry_http"]),
+            ("name:http", ["http-retry", "https", "retry_http"]),
+            ("name:http -name:retry", ["https"]),
+            ('name:http -name:"http retry"', ["https"]),
+            ("name:h", []),
+        ):
+            assert await found(offline, q, versions=versions, sort="name") == names, (q, versions)
+
+
 @pytest.mark.parametrize(("q", "meant"), [("sqlalchmeyy", "sqlalchemy"), ("numercial-arays", "numerical-arrays")])
 async def test_two_wrong_letters_in_a_long_name_are_forgiven_when_nothing_else_is_found(
     offline: Shelf, q: str, meant: str
@@ -153,6 +168,16 @@ async def test_two_wrong_letters_in_a_long_name_are_forgiven_when_nothing_else_i
         await offline.publish(name, description="-")
     await index(offline)
     assert await found(offline, q) == [meant]
+
+
+async def test_popular_names_of_another_length_do_not_hide_the_one_that_was_meant(
+    offline: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MOST_MISTYPED", 1)
+    await offline.publish("sqlalchemy-extensions", description="-", downloads=9_000)
+    await offline.publish("sqlalchemy", description="-")
+    await index(offline)
+    assert await found(offline, "sqlalchmeyy") == ["sqlalchemy"]
 
 
 async def test_an_explicit_order_leaves_out_weak_matches(offline: Shelf) -> None:
