@@ -86,7 +86,6 @@ async def explain_page(request: web.Request) -> web.StreamResponse:
         query=wanted.q,
         found=found,
         back=_address(wanted),
-        kinds=KINDS,
         parts_of=PARTS,
     )
 
@@ -98,11 +97,6 @@ async def suggest_names(request: web.Request) -> web.StreamResponse:
     return encoded_response(found, headers=NO_STORE if request.app[SEARCH].is_away else {"Vary": "Cookie"})
 
 
-KINDS: Mapping[str, str] = {
-    "text": "Words in description and keywords",
-    "name": "Name",
-    "misspelling": "A similar spelling of the name",
-}
 PARTS: Mapping[str, str] = {"popularity": "Popularity", "quality": "Quality", "freshness": "Freshness"}
 
 
