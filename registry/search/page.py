@@ -135,9 +135,11 @@ def may_be_misspelt(request: SearchRequest, answer: Mapping[str, Any]) -> bool:
 def suggestion(request: SearchRequest, answer: Mapping[str, Any]) -> str | None:
     """The query with unknown words replaced by the likeliest spelling in `answer`; None without such words."""
     suggested = asked = normal_form(request.q)
+    text = request.terms.text.encode("utf-16-le")  # Elasticsearch counts units of 16 bits
     for entry in answer["suggest"]["spelling"]:
         if entry["options"]:
-            typed = request.terms.text[entry["offset"] : entry["offset"] + entry["length"]]
+            start, end = entry["offset"], entry["offset"] + entry["length"]
+            typed = text[2 * start : 2 * end].decode("utf-16-le")
             word = rf"(?<!\w){re.escape(typed)}(?!\w)"
             likelier = entry["options"][0]["text"].replace("\\", r"\\")
             suggested = re.sub(word, likelier, suggested, count=1)

@@ -172,6 +172,7 @@ async def test_one_typo_finds_and_suggests(libraries: Shelf, q: str) -> None:
 
 
 async def test_a_suggestion_keeps_the_rest_of_the_query(libraries: Shelf) -> None:
+    assert (await libraries.find("𠮷 numrical"))["suggestion"] == "𠮷 numerical"
     assert (await libraries.find("numrical keyword:science"))["suggestion"] == "numerical keyword:science"
 
 
