@@ -26,6 +26,8 @@ ALL_WORDS = 1.2
 ALL_WORDS_LIGHTLY_STEMMED = 8.0
 # Counts only in addition to a match of all words. Otherwise it would lift packages that match only some words.
 WORDS_AS_TYPED = 3.0
+# A word without accents. People also leave accents out because they are hard to type.
+WORD_AS_TYPED = 1.0
 PHRASE = 2.5
 README = 0.5
 # A long run of letters without blanks matches nearly if most of its pairs of letters occur.
@@ -109,7 +111,7 @@ def strong_matches(text: str) -> list[Body]:
 
 def _text_clauses(text: str) -> dict[str, Body]:
     if consists_of_stop_words(text):
-        return {"the phrase": as_typed(text)} if " " in text else {}
+        return {"the phrase": as_typed(text)} if _is_phrase(text) else {}
     readme = {"match": {"readme": {"query": required_words(text), "operator": "and"}}}
     clauses = {
         **_all_words(text),
@@ -119,16 +121,20 @@ def _text_clauses(text: str) -> dict[str, Body]:
     }
     if len(SEPARATORS.split(text)) >= SOME_WORDS_FROM:
         clauses["enough of the words"] = _words(text, SOME_WORDS, minimum_should_match=SOME_WORDS_SHARE)
-    if not text.isascii() and " " not in text:
-        clauses["the word with the same accents"] = {
-            "match_phrase": {"description.typed": {"query": text, "boost": WORDS_AS_TYPED}}
-        }
-    if " " in text:
+    if " " not in text:
+        boost = WORD_AS_TYPED if text.isascii() else WORDS_AS_TYPED
+        clauses["the word as typed"] = {"match_phrase": {"description.typed": {"query": text, "boost": boost}}}
+    else:
         lightly = {"query": text, "operator": "and", "boost": ALL_WORDS_LIGHTLY_STEMMED}
         exact = {"match": {"description.typed": {"query": text, "boost": WORDS_AS_TYPED}}}
         both = {"must": {"match": {"description.min": lightly}}, "should": exact}
         clauses["every word in the description"] = {"bool": both}
     return clauses
+
+
+def _is_phrase(text: str) -> bool:
+    """Whether stop words are searched in the texts: several words, or one with a sign that isn't ASCII."""
+    return " " in text or not text.isascii()
 
 
 def _name_clauses(text: str) -> dict[str, Body]:
@@ -156,7 +162,7 @@ def _all_words(text: str) -> dict[str, Body]:
             every.append(_words(required_words(others), 1, operator="and"))
         return {"every word": {"bool": {"must": every, "boost": REQUIRED_WORDS + ALL_WORDS, "_name": "words"}}}
     if consists_of_stop_words(text):
-        return {"every word": {"bool": {"must": as_typed(text), "_name": "words"}}} if " " in text else {}
+        return {"every word": {"bool": {"must": as_typed(text), "_name": "words"}}} if _is_phrase(text) else {}
     required = required_words(text)
     if required == text:
         return {"every word": _words(text, REQUIRED_WORDS + ALL_WORDS, operator="and", _name="words")}

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from registry.search.request import SearchRequest
-from registry.search.terms import AUTHOR, KEYWORD, LICENSE, NAME, Terms, has_stop_words
+from registry.search.terms import AUTHOR, KEYWORD, LICENSE, NAME, Terms, consists_of_stop_words, has_stop_words
 
 Body = dict[str, Any]
 
@@ -42,8 +42,9 @@ def _field_clauses(fields: Iterable[tuple[str, str]]) -> dict[str, Body]:
 
 def _field_clause(field: str, value: str) -> Body:
     """Matches keywords and licences as a whole, ignoring case, and authors and names by words."""
+    author = "author.typed" if consists_of_stop_words(value) else "author.text"
     clauses: dict[str, Body] = {
-        AUTHOR: {"match_phrase": {"author.text": value}},
+        AUTHOR: {"match_phrase": {author: value}},
         KEYWORD: {"term": {"keywords.raw": value}},
         LICENSE: {"term": {"license.lower": value}},
         NAME: {"match": {"name.words": {"query": value, "operator": "and"}}},

@@ -32,14 +32,14 @@ _RUN = re.compile(f"(?:{_LETTER})+")
 MAX_RUNS = 32
 
 _PLUS_PLUS = re.compile(r"(?<![^\W_])([a-zA-Z])\+\+")
-_SHARP = re.compile(r"(?<![^\W_])([a-zA-Z])#(?![^\W_])")
+_SHARP = re.compile(r"(?<![^\W_])([a-zA-Z])#(?![^\W\d_])")
 _DOT_NET = re.compile(r"(?<![^\W_])\.net(?![^\W_])", re.IGNORECASE)
 
 LANGUAGES = frozenset(("cpp", "csharp", "fsharp", "dotnet"))
 
 
 def spelled_out(text: str) -> str:
-    """`text` with the names of languages as words: C++ is cpp, C# and F# are csharp and fsharp, .NET is dotnet."""
+    """`text` with the names of languages as words: C++17 is cpp17, C# and F# are csharp and fsharp, .NET is dotnet."""
     if "+" in text:
         text = _PLUS_PLUS.sub(r"\1pp", text)
     if "#" in text:

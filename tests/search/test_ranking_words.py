@@ -91,8 +91,9 @@ async def test_the_evidence_of_runs_is_explained(library: Shelf) -> None:
 
 
 @pytest.mark.parametrize(
-    "q", ["网" * 512, "网a" * 256, "网 " * 256, "\ufdfa" * 512, "ก็" * 256, "é a " * 128, "c++" * 170]
+    "q",
+    ["a\u0336", "“not”", "网" * 512, "网a" * 256, "网 " * 256, "\ufdfa" * 512, "ก็" * 256, "é a " * 128, "c++" * 170],
 )
-async def test_the_longest_queries_in_many_scripts_are_answered(library: Shelf, q: str) -> None:
+async def test_strange_and_long_queries_are_answered(library: Shelf, q: str) -> None:
     for sort in ("relevance", "downloads"):
         assert not (await library.find(q[:512], sort=sort))["degraded"]

@@ -43,6 +43,7 @@ def test_queries_are_parsed_in_normal_form() -> None:
     [
         ("C++ and c++17", "Cpp and cpp17"),
         ("C# or F#", "Csharp or Fsharp"),
+        ("C#9 or a#b", "Csharp9 or a#b"),
         (".NET, (.net)", "dotnet, ( dotnet)"),
         ("example.net ASP.NET gtk+ issue #12 a+b", "example.net ASP.NET gtk+ issue #12 a+b"),
     ],

@@ -42,7 +42,7 @@ NORMAL_FORMS = (
     _of("previsions", "storm-watch"),
     _of("résumé", "cv-writer", "pause-button", first="cv-writer"),
     _of(nfd("résumé"), "cv-writer", "pause-button", first="cv-writer"),
-    _of("resume", "pause-button", "cv-writer"),
+    _of("resume", "pause-button", "cv-writer", first="pause-button"),
     _of("straße", "road-signs", "street-names"),
     _of("strasse", "street-names", "road-signs"),
     _of("größe", "size-charts"),
@@ -159,11 +159,13 @@ COMPOUNDS = (
 LANGUAGES = (
     _of("C++", "template-lint", "ast-two", absent=("alloc-trace", "ast-one", "roslyn-rules", "ast-three", "ast-four")),
     _of("c++", "template-lint", "ast-two", absent=("alloc-trace", "ast-one", "roslyn-rules", "ast-three", "ast-four")),
+    _of("C#9", "tuple-tour", absent=("ast-one", "ast-three")),
+    _of("records C#", "tuple-tour"),
     _of("C#", "roslyn-rules", "ast-three", absent=("alloc-trace", "ast-one", "template-lint", "ast-two", "ast-four")),
     _of("c#", first="csharp-lens", absent=("fsharp-lens",)),
     _of("F#", "fable-forms", "ast-four", absent=("f-stop", "ast-one", "ast-two", "ast-three", "csharp-lens")),
     _of("F# lens", first="fsharp-lens", absent=("csharp-lens",)),
-    _of("C", absent=("template-lint", "roslyn-rules", "ast-two", "ast-three", "ast-four")),
+    _of("C", absent=("template-lint", "roslyn-rules", "tuple-tour", "ast-two", "ast-three", "ast-four")),
     _of("parser C", first="ast-one", absent=("ast-two", "ast-three", "ast-four")),
     _of("C++ parser", first="ast-two", absent=("ast-one", "ast-three", "ast-four")),
     _of("parser for C#", first="ast-three"),
@@ -188,6 +190,8 @@ COMMON_WORDS = (
     _of('"there and then"', first="coin-toss", absent=("map-pins",)),
     _of("there and then", first="coin-toss"),
     _of("which key", first="which-key"),
+    _of("author:will", "wait-list"),
+    _of('author:"will" guests', "wait-list"),
 )
 
 PLAIN = (
