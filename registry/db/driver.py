@@ -52,7 +52,8 @@ class Connection(aiopg.Connection):
                 # only after the call.
                 if self.on_notify:
                     self.on_notify(notification.channel, notification.payload)
-                self._notifies.put_nowait(notification)
+                else:
+                    self._notifies.put_nowait(notification)
         except (psycopg2.Warning, psycopg2.Error) as error:
             failure = error
             self._notifies_proxy.close(error)

@@ -258,8 +258,9 @@ class Database:
     ) -> AsyncIterator[tuple[Connection, Any]]:
         """Yields a connection that is not in the pool, and the queue of its notifications, for LISTEN and locks.
 
-        PostgreSQL sends notifications and answers in one order. `on_notify` is called with (channel, payload) of each
-        notification. When a statement returns, it has been called for all notifications sent before the answer.
+        With `on_notify`, the queue stays empty: `on_notify` is called with (channel, payload) of each notification.
+        PostgreSQL sends notifications and answers in one order. When a statement returns, it has been called for all
+        notifications sent before the answer.
         """
         before = cancellations()
         with errors_named():

@@ -126,8 +126,7 @@ class Announcements:
             self._complete_until = sent_at
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PING_SECONDS):
-                    while True:
-                        await notifies.get()  # `_tell` has handled it; get() raises when the connection breaks
+                    await notifies.get()  # stays empty, because `_tell` gets them; raises when the connection breaks
 
     def _tell(self, channel: str, payload: str) -> None:
         for subscription in tuple(self._subscriptions.get(channel, ())):
