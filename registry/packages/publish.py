@@ -237,7 +237,8 @@ async def _keep(
     read and checked again, so that the client gets the error that names what has changed.
     """
     meta, tarball = found.meta, upload.tarball
-    key = f"{meta.name}/{meta.version}/{tarball.sha256}-{secrets.token_hex(8)}.tar.gz"
+    # A package has one folder for all its versions: a local storage syncs each folder of a key.
+    key = f"{meta.name}/{meta.version}-{tarball.sha256}-{secrets.token_hex(8)}.tar.gz"
     await storage.put(key, tarball.path, size=tarball.size, sha256=tarball.sha256)
     with _races_named(meta):
         for _ in range(TRIES - 1):

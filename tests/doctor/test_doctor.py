@@ -60,7 +60,7 @@ def spool_folder(registry: Registry) -> Path:
 
 
 def blob(registry: Registry, package: str, version: str) -> Path:
-    [file] = (storage_folder(registry) / "blobs" / package / version).iterdir()
+    [file] = (storage_folder(registry) / "blobs" / package).glob(f"{version}-*")
     return file
 
 

@@ -39,7 +39,7 @@ async def test_a_deleted_version_is_swept_after_its_grace_period(registry: Regis
     assert len(await blobs(registry)) == 2
     await age(registry, 2)
     assert await sweep_deleted(registry) == 1
-    assert [key.split("/")[1] for key in await blobs(registry)] == ["1.1.0"]
+    assert [key.split("-")[0] for key in await blobs(registry)] == ["demo/1.1.0"]
     assert await sweep_deleted(registry) == 0
     assert (await ada.put("demo", "1.0.0")).json["code"] == "version_burned"
     root = await registry.user("root", admin=True)
