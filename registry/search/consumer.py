@@ -19,7 +19,8 @@ from registry.search.visible import make_searchable
 log = logging.getLogger(__name__)
 
 HEAL_SECONDS = 10.0
-# Pause between batches. Under load, one batch and one refresh then cover everything published meanwhile.
+# The shortest pause between two batches. Under load, one batch and one refresh then cover everything that was published
+# meanwhile.
 GATHER_SECONDS = 0.2
 
 

@@ -14,7 +14,7 @@ from registry.webhooks import store as webhooks
 from registry.webhooks.deliveries import store
 
 CONSUMER = "webhooks"
-# Deliveries of a busy registry are made in batches. This delays each by at most so long.
+# The shortest pause between two batches. See consumer.lead() for the longest one, of a busy registry.
 GATHER_SECONDS = 0.1
 # Changes that one statement turns into deliveries. Each may have one delivery per webhook.
 BATCH = 50
