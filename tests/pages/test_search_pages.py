@@ -103,6 +103,8 @@ async def test_why_a_result_is_where_it_is(filled: Registry):
         page = await visitor.get(why.get("href"))
         assert page.heading == "Why mint-http is at position 1"
         assert "Popularity" in page.texts("tbody th")
+        assert " downloads, which count as " in page.text
+        assert "weight of a day halves" in page.text
         page = await visitor.get("/search/explain?q=http&name=tidewater")
         assert "It matches too little of the query" in page.text
 
