@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 
 from registry.downloads import agents
-from registry.downloads.clients.address import address_key
-from registry.web.addresses import network_of
+from registry.web.addresses import network_key, network_of
 
 MAX_USER_AGENT = 512
 CACHED_CLIENTS = 4096
@@ -58,9 +57,22 @@ def storable(text: str) -> str:
 
 def client_hash(secret: str, at: datetime, address: str, user_agent: str) -> str:
     """16 hex digits that identify a client for one day. Without `secret`, nobody can find the client from them."""
-    return hmac.digest(_key_of_day(secret, at.date()), f"{address}\n{user_agent}".encode(), "sha256").hex()[:16]
+    return _digest("downloads", secret, at, f"{address}\n{user_agent}").hex()[:16]
 
 
-@functools.lru_cache(2)
-def _key_of_day(secret: str, day: date) -> bytes:
-    return hmac.digest(secret.encode(), f"downloads of {day}".encode(), "sha256")
+def address_key(secret: str, at: datetime, address: str) -> int:
+    """A number of 64 bits that identifies a client's address on the day of `at` (UTC).
+
+    All addresses of one IPv6 /64 have the same key. The key changes every day, so nobody can be followed across days.
+    Without `secret`, nobody can find the address from the key.
+    """
+    return int.from_bytes(_digest("addresses", secret, at, network_key(address))[:8], "big", signed=True)
+
+
+def _digest(purpose: str, secret: str, at: datetime, text: str) -> bytes:
+    return hmac.digest(_key_of_day(purpose, secret, at.date()), text.encode(), "sha256")
+
+
+@functools.lru_cache(4)
+def _key_of_day(purpose: str, secret: str, day: date) -> bytes:
+    return hmac.digest(secret.encode(), f"{purpose} of {day}".encode(), "sha256")

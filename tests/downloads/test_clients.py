@@ -8,9 +8,9 @@ import pytest
 
 from registry.db.engine import Database, Statement
 from registry.downloads import store
-from registry.downloads.clients.address import address_key
 from registry.downloads.clients.count import ESTIMATES, WINDOW, count_window, estimate, follow
 from registry.downloads.clients.store import CLIENTS_OF_A_NETWORK, ESTIMATED_AT_MOST
+from registry.downloads.identity import address_key
 from registry.events.announcements import Announcements
 from registry.keys import DB
 from tests.background import in_background
