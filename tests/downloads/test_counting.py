@@ -336,6 +336,28 @@ async def test_without_postgresql_the_service_stops_and_the_next_process_counts(
     assert await counted(demo) == 2
 
 
+async def test_after_an_outage_the_batches_that_a_process_unlocked_count_once(
+    demo: Registry, left: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(journal, "FILE_BYTES", 700)
+    monkeypatch.setattr(journal, "MAX_OPEN", 2)
+    download = await download_of(demo)
+
+    def unavailable(*_: object) -> None:
+        raise DatabaseUnavailable("away")
+
+    async with open_recorder(demo.app[DB], left) as recorder:
+        with monkeypatch.context() as outage:
+            outage.setattr(store, "add", unavailable)
+            for _ in range(12):
+                await recorder.record(download)
+            with pytest.raises(DatabaseUnavailable):
+                await recorder.flush()
+        assert len(waiting(left)) > journal.MAX_OPEN + 2
+        await until(lambda: not waiting(left))
+    assert await counted(demo) == 12
+
+
 async def test_batches_that_wait_too_long_are_measured(demo: Registry, left: Path):
     leave_earlier(left, UUID(int=1), await download_of(demo))
     old = time.time() - 100
