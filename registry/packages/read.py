@@ -168,6 +168,11 @@ def no_version(name: str, version: str) -> NoVersion:
     return NoVersion(detail, name, version)
 
 
+def _missing(name: str, version: str) -> NotFound:
+    # Each package that has a version has a latest version.
+    return no_package(name) if version == LATEST else no_version(name, version)
+
+
 async def package_info(db: Database, name: str, *, hidden: bool = False) -> PackageInfo:
     """A package and its live versions, read in one snapshot. Raises NotFound, OtherSpelling, Quarantined.
 
@@ -212,7 +217,7 @@ async def version_info(db: Database, name: str, version: str, *, hidden: bool = 
         row = await store.version(
             conn, name, None if version == LATEST else versions.canonical_of(version), hidden=hidden
         )
-        row = await found(conn, row, name, no_version(name, version))
+        row = await found(conn, row, name, _missing(name, version))
     _check_address(row, name, version)
     manifest = row.manifest
     if row.is_manifest_jsonb:
@@ -246,7 +251,7 @@ async def blob(db: Database, name: str, version: str) -> Row:
     """The row for serving a tarball, with the columns of store.blob(). Raises NotFound, OtherSpelling, Quarantined."""
     async with db.read() as conn:
         row = await store.blob(conn, name, None if version == LATEST else versions.canonical_of(version))
-        row = await found(conn, row, name, no_version(name, version))
+        row = await found(conn, row, name, _missing(name, version))
     _check_address(row, name, version)
     return row
 

@@ -207,6 +207,7 @@ async def test_unknown_names_and_versions_are_404(registry: Registry):
         answer = await registry.get(path)
         assert answer.status == 404, path
         assert answer.json["error"], path
+        assert "version latest" not in answer.json["error"], path
 
 
 async def test_metadata_has_a_strong_etag_and_answers_304_and_head(registry: Registry):
