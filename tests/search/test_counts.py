@@ -11,7 +11,7 @@ import pytest
 from registry.db.engine import Connection, Database, Row, Statement
 from registry.downloads import store as downloads
 from registry.downloads.clients import count as clients
-from registry.downloads.clients.address import address_key
+from registry.downloads.identity import address_key
 from registry.events.announcements import Announcements
 from registry.search import store
 from registry.search.counts import refresh
