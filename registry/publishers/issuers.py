@@ -186,10 +186,12 @@ class SafeResolver(AbstractResolver):
 async def open_issuers(settings: OidcSettings) -> AsyncIterator[Issuers]:
     """Does not connect to any issuer yet."""
     hosts = frozenset(urlsplit(url).hostname or "" for _, url in settings.issuers)
-    context = ssl.create_default_context()
+    # True is aiohttp's own context with the authorities of the system. Loading them again would delay each start.
+    trusted: ssl.SSLContext | bool = True
     if settings.ca:
-        context.load_verify_locations(settings.ca)
-    connector = aiohttp.TCPConnector(ssl=context, resolver=SafeResolver(hosts), limit=20)
+        trusted = ssl.create_default_context()
+        trusted.load_verify_locations(settings.ca)
+    connector = aiohttp.TCPConnector(ssl=trusted, resolver=SafeResolver(hosts), limit=20)
     timeout = aiohttp.ClientTimeout(total=FETCH_SECONDS)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as session:
         yield Issuers(settings.issuers, session)

@@ -165,6 +165,13 @@ async def test_the_certificate_must_be_of_the_named_authority(issuer: Issuer, tm
     assert issuer.fetched == 0
 
 
+async def test_without_a_named_authority_the_certificate_must_be_of_one_of_the_systems(issuer: Issuer):
+    async with open_issuers(settings(issuer, "")) as opened:
+        with pytest.raises(IssuerUnavailable):
+            await key(opened, issuer, "first")
+    assert issuer.fetched == 0
+
+
 async def test_keys_for_other_uses_and_algorithms_are_ignored(issuers: Issuers, issuer: Issuer):
     usable = issuer.keys[0].jwk
     keys = [
