@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import gc
+import hashlib
 import os
 import shutil
 import socket
@@ -11,6 +12,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -84,6 +86,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # Collecting the tests creates many objects and almost no garbage.
     gc.disable()
+    # A login of a test hashes the same password with the same salt as the registration before it.
+    hashlib.pbkdf2_hmac = lru_cache(maxsize=1000)(hashlib.pbkdf2_hmac)
     if config.getoption("--unit"):
         sys.addaudithook(_refuse_connections)
 
