@@ -18,8 +18,8 @@ from registry.events.log import VERSION_DELETED, Event
 DOWNLOADS, EVENTS = KINDS = ("registry-downloads", "registry-events")
 # A download with this HTTP status or a higher one is a failure.
 FROM_FAILURE = 400
-# Many clients send the same User-Agent. An entry takes a few hundred bytes.
-CACHED_AGENTS = 1_000
+# Many downloads have the same User-Agent or the same version. An entry takes a few hundred bytes.
+CACHED_AGENTS = CACHED_VERSIONS = 1_000
 
 Source = Mapping[str, Any]
 
@@ -57,30 +57,21 @@ def event_place(seq: int, at: datetime) -> Place:
 
 def download(row: Row) -> Document:
     """The document of a row from downloads.store.read_after()."""
-    served = row.package_version_id is not None
-    name = row.package_name if served else row.package
-    version = row.package_version if served else row.version
-    package = {"name": name, "version": version, "type": "synapse"}
-    file = {"name": f"{name}-{version}.tar.gz"}
-    more: dict[str, Any] = {}
-    if served:
-        package |= {"size": row.tarball_size, "checksum": row.checksum}
-        file |= {"size": row.tarball_size}
-        more = {"organization": {"name": row.owner}}
-    outcome = "failure" if row.status >= FROM_FAILURE else "success"
+    if row.package_version_id is not None:
+        names = _version(row.package_name, row.package_version, row.tarball_size, row.checksum, row.owner)
+    else:
+        names = _version.__wrapped__(row.package, row.version)
     fields = {
-        "package": package,
-        "file": file,
+        **names,
         "client": _client(row),
         "user_agent": _user_agent(row.user_agent, row.client, row.system),
         "http": {
             "request": {"method": "GET"},
             "response": {"status_code": row.status, "body": {"bytes": row.bytes}},
         },
-        "url": {"path": f"/api/v1/packages/{name}/{version}/tarball"},
         "registry": {"client": {"kind": row.kind, "rule": row.rule}, "unique": row.is_unique},
-        **more,
     }
+    outcome = "failure" if row.status >= FROM_FAILURE else "success"
     event = {"category": ["package", "web"], "type": ["access"], "action": "package-download", "outcome": outcome}
     return _document(download_place(row.id, row.downloaded_at), "registry.downloads", event, fields)
 
@@ -132,6 +123,20 @@ def _document(place: Place, dataset: str, event_fields: Source, fields: Source) 
         **fields,
     }
     return Document(place.kind, place.id, place.at, source)
+
+
+@functools.lru_cache(CACHED_VERSIONS)
+def _version(
+    name: str, version: str, size: int | None = None, checksum: str | None = None, owner: str | None = None
+) -> Source:
+    """The fields that all downloads of a version have. Only the name and version if nobody could be served."""
+    file = f"{name}-{version}.tar.gz"
+    fields: dict[str, Any] = {
+        "package": _present({"name": name, "version": version, "type": "synapse", "size": size, "checksum": checksum}),
+        "file": _present({"name": file, "size": size}),
+        "url": {"path": f"/api/v1/packages/{name}/{version}/tarball"},
+    }
+    return fields if size is None else {**fields, "organization": {"name": owner}}
 
 
 def _client(row: Row) -> Source:

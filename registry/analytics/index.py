@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from datetime import date
 from typing import Any, NamedTuple
 
+import orjson
 from elasticsearch import AsyncElasticsearch
-from elasticsearch.helpers import async_bulk
 from prometheus_client import Counter
 
 import es_mappings
@@ -22,9 +22,8 @@ log = logging.getLogger(__name__)
 REFUSED = Counter("registry_analytics_documents_refused_total", "Documents for dashboards that Elasticsearch refused")
 
 TEMPLATES = {DOWNLOADS: "downloads", EVENTS: "registry-events"}
-CHUNK = 500
 # The members of a bulk answer that are read. The others are as large as the documents.
-OUTCOMES = ("items.*._id", "items.*.status", "items.*.error")
+OUTCOMES = ("items.*._id", "items.*.error")
 _IS_EVENT = {"term": {"event.dataset": "registry.events"}}
 _MONTH = re.compile(r"\d{4}\.\d{2}")
 
@@ -51,22 +50,21 @@ class AnalyticsIndex:
         """
         try:
             await self._put_templates()
-            actions = [{"_index": self._prefix + d.index, "_id": d.id, "_source": d.source} for d in documents]
-            with errors_named():
-                _, refused = await async_bulk(
-                    self._es,
-                    actions,
-                    chunk_size=CHUNK,
-                    max_retries=4,
-                    initial_backoff=1,
-                    raise_on_error=False,
-                    filter_path=OUTCOMES,
-                )
+            failed = await self._bulk(documents) if documents else {}
         except SearchUnavailable:
             self._has_templates = False  # Elasticsearch may come back empty
             raise
-        failed = {item["index"]["_id"]: item["index"] for item in refused} if isinstance(refused, list) else {}
         return self._refusals(failed, documents)
+
+    async def _bulk(self, documents: Sequence[Document]) -> dict[str, dict[str, Any]]:
+        """Sends one request. Returns the items of the answer that have an error, by the document's id."""
+        lines = []
+        for each in documents:
+            lines.append(orjson.dumps({"index": {"_index": self._prefix + each.index, "_id": each.id}}))
+            lines.append(orjson.dumps(each.source))
+        with errors_named():
+            answer = await self._es.bulk(operations=lines, filter_path=OUTCOMES)  # type: ignore[arg-type]  # bytes work
+        return {item["index"]["_id"]: item["index"] for item in answer["items"] if "error" in item["index"]}
 
     async def holds(self, places: Sequence[Place]) -> bool:
         """Whether every document exists. It need not be searchable yet."""
