@@ -38,6 +38,8 @@ MAX_READY_PAUSE_SECONDS = 2.0
 DRAIN_SIGNAL = signal.SIGURG
 # The shutdown grace is for requests. Afterwards, the rest of their answers may take this long to be sent.
 LAST_WRITE_SECONDS = 2.0
+# New objects before a garbage collection. Python's 700 are fewer than one batch of a consumer creates and needs.
+GARBAGE_THRESHOLD = 10_000
 
 
 def run(main: Coroutine[Any, Any, None], *, debug: bool = False) -> None:
@@ -70,6 +72,7 @@ async def serve(
         # What exists now lives as long as the process. Full garbage collections need not look through it again.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(GARBAGE_THRESHOLD, *gc.get_threshold()[1:])
         announcing = asyncio.create_task(_announce(app, ready))
         await stopped.wait()
         if parent is not None:
