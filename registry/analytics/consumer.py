@@ -46,7 +46,9 @@ async def follow(
 
 async def write_downloads(db: Database, index: AnalyticsIndex, rows: Sequence[Row]) -> None:
     """Writes the documents of `rows`, as downloads.store.read_after() gives them."""
-    await _write(db, index, [documents.download(row) for row in rows])
+    async with db.read() as conn:
+        owners = await store.owners(conn, {row.package_id for row in rows if row.package_id is not None})
+    await _write(db, index, [documents.download(row, owners.get(row.package_id)) for row in rows])
 
 
 async def write_events(db: Database, index: AnalyticsIndex, logged: Sequence[Event]) -> None:

@@ -35,7 +35,8 @@ class Place:
     @property
     def index(self) -> str:
         """The name of the index without REGISTRY_ES_PREFIX."""
-        return f"{self.kind}-{self.at.astimezone(UTC):%Y.%m}"
+        at = self.at.astimezone(UTC)
+        return f"{self.kind}-{at.year}.{at.month:02}"  # much faster than strftime
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,10 @@ def event_place(seq: int, at: datetime) -> Place:
     return Place(EVENTS, f"event-{seq}", at)
 
 
-def download(row: Row) -> Document:
-    """The document of a row from downloads.store.read_after()."""
+def download(row: Row, owner: str | None) -> Document:
+    """The document of a row from downloads.store.read_after(). `owner` is the username of the package's first owner."""
     if row.package_version_id is not None:
-        names = _version(row.package_name, row.package_version, row.tarball_size, row.checksum, row.owner)
+        names = _version(row.package_name, row.package_version, row.tarball_size, row.checksum, owner)
     else:
         names = _version.__wrapped__(row.package, row.version)
     fields = {

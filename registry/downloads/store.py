@@ -18,7 +18,6 @@ from registry.db.engine import Connection, Row, Statement, json, prepared, state
 from registry.db.lock_numbers import ADD_DOWNLOADS
 from registry.db.tables import consumers, download_batches, downloads, package_versions, packages
 from registry.packages.cached import DOWNLOADED
-from registry.packages.owners.store import FIRST_OWNER
 
 # The constraint that `add()` violates when the batch was added before.
 COUNTED_BEFORE = "download_batches_pkey"
@@ -107,7 +106,7 @@ _AFTER = statement(
         package_versions.c.version.label("package_version"),
         package_versions.c.checksum,
         package_versions.c.tarball_size,
-        FIRST_OWNER.label("owner"),
+        package_versions.c.package_id,
     )
     .outerjoin(package_versions, package_versions.c.id == downloads.c.package_version_id)
     .outerjoin(packages, packages.c.id == package_versions.c.package_id)
@@ -226,7 +225,7 @@ def _partition(month: date) -> str:
 
 
 async def read_after(conn: Connection, after: int, count: int) -> list[Row]:
-    """Up to `count` downloads with an id above `after`, in order, with columns of their package. `seq` is the id."""
+    """Up to `count` downloads with an id above `after`, in order, with columns of their version. `seq` is the id."""
     return await conn.all(_AFTER, after=after, count=count)
 
 

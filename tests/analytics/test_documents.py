@@ -54,7 +54,7 @@ async def test_the_document_of_a_download_has_exactly_the_fields_of_its_template
         agent = "synapse-cli/2.1.0 (Linux 6.8; x86_64)"
         traits = {"user_agent": agent, "client": "synapse-cli", "system": "Linux", "kind": "human", "country": "DE"}
         store.add(conn, uuid4(), as_rows(made_up(row.id, row.package_id, at=NOON, **traits)))
-    made = documents.download((await rows(db))[0])
+    made = documents.download((await rows(db))[0], "ada")
     assert (made.index, made.id) == ("registry-downloads-2026.11", made.source["event"]["id"])
     assert fields_of(dict(made.source)) == set(properties("downloads"))
     assert made.source["@timestamp"] == "2026-11-16T12:00:00.000Z"
@@ -72,7 +72,7 @@ async def test_the_document_of_a_download_has_exactly_the_fields_of_its_template
 async def test_the_document_of_a_refused_request_has_no_empty_fields(demo: Registry):
     await (await demo.user()).call("GET", "/packages/demo/9.9.9/tarball", headers={"User-Agent": ""})
     await demo.flush()
-    made = dict(documents.download((await rows(demo.app[DB]))[0]).source)
+    made = dict(documents.download((await rows(demo.app[DB]))[0], None).source)
     assert (get(made, "event.outcome"), get(made, "http.response.status_code")) == ("failure", 404)
     assert (get(made, "package.name"), get(made, "package.version")) == ("demo", "9.9.9")
     for field in ("package.size", "package.checksum", "file.size", "organization", "client.geo", "user_agent.os"):
