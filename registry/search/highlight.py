@@ -13,8 +13,11 @@ _EM = re.compile("</?em>")
 def as_published(marked: str, published: str) -> str:
     """`marked` with the characters of `published`. It is HTML of the normal form, with <em> around words.
 
-    Returns `published` without marks if it does not have this normal form.
+    Marks without a character between them become one. Returns `published` without marks if it does not have this
+    normal form.
     """
+    # Elasticsearch marks each letter of a run.
+    marked = marked.replace("</em><em>", "")
     pieces = [unescape(piece) for piece in _EM.split(marked)]
     normal = "".join(pieces)
     if normal == published:

@@ -217,6 +217,13 @@ async def test_facets_count_the_results(libraries: Shelf) -> None:
     assert set(facets) == {"author", "license", "keyword"}
 
 
+async def test_each_word_of_a_synonym_is_marked(shelf: Shelf) -> None:
+    await shelf.publish("typed", description="Menus for the command line")
+    await shelf.drain()
+    (result,) = (await shelf.find("cli"))["results"]
+    assert result["highlight"]["description"] == "Menus for the <em>command</em> <em>line</em>"
+
+
 async def test_highlights_are_safe_html(shelf: Shelf) -> None:
     await shelf.publish("marked", description="<b>fast</b> parser & more")
     await shelf.drain()

@@ -124,6 +124,7 @@ def test_a_text_of_stop_words_may_have_punctuation() -> None:
             f"<em>{unicodedata.normalize('NFD', '분석')}</em>{unicodedata.normalize('NFD', '기')}",
         ),
         ("<em>same</em>", "same", "<em>same</em>"),
+        ("<em>数</em><em>据</em>库", "数据库", "<em>数据</em>库"),
         ("<em>other</em>", "ﬁ & more", "ﬁ &amp; more"),
         ("<em>package</em>", "pack\u00adage", "<em>pack\u00adage</em>"),
     ],
