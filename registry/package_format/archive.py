@@ -4,6 +4,7 @@ Each limit is checked before the data that it limits is read, so an archive bomb
 """
 
 import codecs
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,14 +33,17 @@ class Archive:
     warnings: list[ArchiveWarning]
 
 
-def inspect(path: Path, *, max_unpacked: int = 1 << 30, max_ratio: int = 1000, max_members: int = 100_000) -> Archive:
-    """Reads the gzipped tar at `path` to its last byte. It blocks: call it in a thread.
+def inspect(
+    tarball: Path | bytes, *, max_unpacked: int = 1 << 30, max_ratio: int = 1000, max_members: int = 100_000
+) -> Archive:
+    """Reads the gzipped tar, a file or bytes, to its last byte. It blocks: call it in a thread.
 
     `max_unpacked` is in bytes. `max_ratio` limits the ratio of unpacked to packed size. Raises InvalidArchive or
     InvalidManifest for a file that can't be accepted, and OSError if the file can't be read.
     """
-    with path.open("rb") as file:
-        stream = Gunzip(file, path.stat().st_size, max_unpacked=max_unpacked, max_ratio=max_ratio)
+    with tarball.open("rb") if isinstance(tarball, Path) else io.BytesIO(tarball) as file:
+        size = tarball.stat().st_size if isinstance(tarball, Path) else len(tarball)
+        stream = Gunzip(file, size, max_unpacked=max_unpacked, max_ratio=max_ratio)
         contents, names = _Contents(), Names()
         count = 0
         for count, member in enumerate(read_members(stream), 1):

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import random
 import re
-import secrets
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -219,7 +219,7 @@ def _check_checksum(upload: Upload) -> None:
 def _inspect(upload: Upload) -> _Inspected:
     """Inspects the archive and merges the fields. Errors list the problems of both. It blocks: call it in a thread."""
     try:
-        found = archive.inspect(upload.tarball.path)
+        found = archive.inspect(upload.tarball.content)
     except InvalidInput as problem:
         own = problem.errors or [FieldError(field="tarball", message=problem.detail)]
         requested = manifest.request_problems(upload.request, upload.required)
@@ -238,8 +238,8 @@ async def _keep(
     """
     meta, tarball = found.meta, upload.tarball
     # A package has one folder for all its versions: a local storage syncs each folder of a key.
-    key = f"{meta.name}/{meta.version}-{tarball.sha256}-{secrets.token_hex(8)}.tar.gz"
-    await storage.put(key, tarball.path, size=tarball.size, sha256=tarball.sha256)
+    key = f"{meta.name}/{meta.version}-{tarball.sha256}-{random.getrandbits(64):016x}.tar.gz"
+    await storage.put(key, tarball.content, size=tarball.size, sha256=tarball.sha256)
     with _races_named(meta):
         for _ in range(TRIES - 1):
             try:

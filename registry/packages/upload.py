@@ -77,7 +77,7 @@ class Receiver:
                 self._spool.receive(request.content.iter_any(), limit=limit, too_large=self._too_large)
             )
             async with self._parsing:
-                fields = await asyncio.to_thread(_parsed, body.path)
+                fields = await asyncio.to_thread(_parsed, body.content)
                 encoded = fields.pop("tarball", None)
                 other_bytes = body.size - len(encoded if isinstance(encoded, str) else "")
                 if other_bytes > MAX_JSON_BODY + (body.size - other_bytes) // ESCAPED:
@@ -146,9 +146,9 @@ def _options(request: web.Request) -> dict[str, Any]:
     }
 
 
-def _parsed(file: Path) -> dict[str, Any]:
-    """The JSON object in `file`. Raises InvalidInput, and TooLarge if it has more values than fit into 1 MiB."""
-    body = file.read_bytes()
+def _parsed(content: Path | bytes) -> dict[str, Any]:
+    """The JSON object in a body. Raises InvalidInput, and TooLarge if it has more values than fit into 1 MiB."""
+    body = content.read_bytes() if isinstance(content, Path) else content
     # Each JSON value except the first one follows one of these characters. Base64 contains none of them.
     if sum(body.count(mark) for mark in b"[{,") > MAX_JSON_BODY:
         raise TooLarge(FIELDS_TOO_LARGE)

@@ -78,13 +78,14 @@ class Storage(Protocol):
     """
 
     async def put(
-        self, key: str, source: Path, *, size: int, sha256: str, content_type: str = "application/gzip"
+        self, key: str, source: Path | bytes, *, size: int, sha256: str, content_type: str = "application/gzip"
     ) -> None:
-        """Store the file `source`, which has `size` bytes and the SHA-256 `sha256` (hex). It is durable afterwards.
+        """Store `source`, which is a file or bytes, and has `size` bytes and the SHA-256 `sha256` (hex).
 
-        `source` may become a hard link to the blob, so the caller never writes to it again. A cancelled or failed put
-        leaves no blob and no upload behind, unless the storage stops answering. Raises BlobExists if the key is in
-        use, and BlobMismatch if the source has another size (or checksum, where the storage verifies it).
+        It is durable afterwards. A file may become a hard link to the blob, so the caller never writes to it again. A
+        cancelled or failed put leaves no blob and no upload behind, unless the storage stops answering. Raises
+        BlobExists if the key is in use, and BlobMismatch if the source has another size (or checksum, where the storage
+        verifies it).
         """
 
     def open(
@@ -143,6 +144,11 @@ def check_key(key: str) -> None:
     """Raises InvalidKey unless a blob can have this key."""
     if not is_key(key):
         raise InvalidKey
+
+
+def size_of(source: Path | bytes) -> int:
+    """The size of the file or of the bytes. It blocks for a file: call it in a thread."""
+    return source.stat().st_size if isinstance(source, Path) else len(source)
 
 
 def check_range(start: int, end: int | None) -> None:

@@ -29,6 +29,7 @@ from registry.storage.base import (
     check_key,
     check_range,
     is_key,
+    size_of,
 )
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class LocalStorage:
     async def put(
         self,
         key: str,
-        source: Path,
+        source: Path | bytes,
         *,
         size: int,
         sha256: str,  # noqa: ARG002  # no network can change the bytes of a link or a copy
@@ -133,17 +134,20 @@ class LocalStorage:
     async def aclose(self) -> None:
         """There is nothing to close."""
 
-    def _put(self, key: str, source: Path, size: int) -> None:
+    def _put(self, key: str, source: Path | bytes, size: int) -> None:
         with _named_errors("put", key):
             target = self._inside(key)
-            if source.stat().st_size != size:
+            if size_of(source) != size:
                 raise BlobMismatch
             folders = self._folders(target)
             # `blobs` and `tmp` are created only when the storage is opened. So a put on an unmounted volume fails here
             # and does not fill the disk below the mount point.
             for folder in folders[-2::-1]:
                 folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-            self._link_or_copy(source, target)
+            if isinstance(source, bytes):
+                _create(target, source)
+            else:
+                self._link_or_copy(source, target)
             # Nobody knows the key before the put ends, so the name may come before the content is on the disk. The
             # file system then writes both in one step, and syncing the folders finds little left to do. Each folder
             # may be new, or another put may have created it without syncing it yet.
@@ -262,6 +266,21 @@ async def _chunks(file: BinaryIO, first: bytes, length: int | None) -> AsyncGene
                 return
         with _named_errors("read"):
             chunk = await asyncio.to_thread(file.read, CHUNK_BYTES if left is None else min(left, CHUNK_BYTES))
+
+
+def _create(path: Path, content: bytes) -> None:
+    """Creates a file with this content. Raises BlobExists if there is one."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+    except FileExistsError:
+        raise BlobExists from None
+    try:
+        with _removed_on_failure(path):
+            left = memoryview(content)
+            while left:
+                left = left[os.write(descriptor, left) :]
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

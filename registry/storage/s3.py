@@ -112,7 +112,7 @@ class S3Storage:
         self._uploader: Uploader | None = None
 
     async def put(
-        self, key: str, source: Path, *, size: int, sha256: str, content_type: str = "application/gzip"
+        self, key: str, source: Path | bytes, *, size: int, sha256: str, content_type: str = "application/gzip"
     ) -> None:
         target = self._target(key)
         with _named_errors("put", key):

@@ -22,7 +22,7 @@ import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from registry.storage.base import BlobExists, BlobMismatch
+from registry.storage.base import BlobExists, BlobMismatch, size_of
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Uploader:
     async def put(
         self,
         target: Mapping[str, str],
-        source: Path,
+        source: Path | bytes,
         *,
         size: int,
         sha256: str,
@@ -95,7 +95,7 @@ class Uploader:
         in_parts: bool | None = None,
     ) -> None:
         """Like Storage.put, with BlobExists and BlobMismatch. By default, files above PART_BYTES are sent in parts."""
-        if (await asyncio.to_thread(source.stat)).st_size != size:
+        if (await asyncio.to_thread(size_of, source)) != size:
             raise BlobMismatch
         # Stored with the blob as its metadata `receipt`. If an answer is lost, it tells our blob from another put's.
         put_id = uuid.uuid4().hex
@@ -115,14 +115,14 @@ class Uploader:
         """Waits for the uploads that are being aborted."""
         await asyncio.gather(*self._cleanups)
 
-    async def _put_whole(self, wanted: Mapping[str, Any], source: Path, size: int, sha256: str) -> None:
+    async def _put_whole(self, wanted: Mapping[str, Any], source: Path | bytes, size: int, sha256: str) -> None:
         async with self._body(source, 0, size) as part:
             if part.sha256 != _base64(bytes.fromhex(sha256)):
                 raise BlobMismatch
             await self._client.put_object(**wanted, **self._verified(part), **self._condition)
 
     async def _put_in_parts(
-        self, target: Mapping[str, str], wanted: Mapping[str, Any], source: Path, size: int
+        self, target: Mapping[str, str], wanted: Mapping[str, Any], source: Path | bytes, size: int
     ) -> None:
         algorithm = {"ChecksumAlgorithm": "SHA256"} if self._checksum else {}
         starting = asyncio.create_task(self._client.create_multipart_upload(**wanted, **algorithm))
@@ -134,7 +134,7 @@ class Uploader:
             await self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **self._condition)
             undo.pop_all()
 
-    async def _send_parts(self, upload: Mapping[str, str], source: Path, size: int) -> list[dict[str, Any]]:
+    async def _send_parts(self, upload: Mapping[str, str], source: Path | bytes, size: int) -> list[dict[str, Any]]:
         """Sends all parts, and returns what CompleteMultipartUpload needs about each, in order."""
         turns = asyncio.Semaphore(PARTS_PER_UPLOAD)
 
@@ -153,7 +153,7 @@ class Uploader:
         return [part.result() for part in sending]
 
     @asynccontextmanager
-    async def _body(self, source: Path, offset: int, length: int) -> AsyncIterator["_Part"]:
+    async def _body(self, source: Path | bytes, offset: int, length: int) -> AsyncIterator["_Part"]:
         """The bytes to send. Limits the parts in memory and the time of the block, which sends them."""
         async with self._bodies:
             part = await asyncio.to_thread(_read_part, source, offset, length)
@@ -207,7 +207,7 @@ class Uploader:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Bytes of a file and their digests in Base64."""
+    """Bytes of a source and their digests in Base64."""
 
     body: io.BytesIO
     sha256: str
@@ -230,9 +230,9 @@ def error_code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-def _read_part(source: Path, offset: int, length: int) -> _Part:
-    """Reads `length` bytes of the file from `offset`. Raises BlobMismatch if it is shorter."""
-    with source.open("rb") as file:
+def _read_part(source: Path | bytes, offset: int, length: int) -> _Part:
+    """Reads `length` bytes of the source from `offset`. Raises BlobMismatch if it is shorter."""
+    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
         file.seek(offset)
         body = file.read(length)
     if len(body) != length:

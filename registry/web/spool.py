@@ -1,4 +1,7 @@
-"""Writes request bodies to files, so that memory use does not grow with them. Each file is removed after use."""
+"""Receives request bodies. Large ones go to files, so that memory use does not grow with them.
+
+Each file is removed after use.
+"""
 
 import asyncio
 import contextlib
@@ -6,6 +9,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import random
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Iterator
@@ -17,15 +21,17 @@ from registry.errors import StorageUnavailable, TooLarge
 
 # Bytes of one write. Each write is one call in a thread.
 PIECE = 1 << 20
+# A body of at most this many bytes stays in memory: a file of its own costs more than the rest of its upload.
+SMALL = 128 << 10
 START_LOCK = "start.lock"
 DISK_FULL = "The disk for uploads is full. Try again later."
 
 
 @dataclass(frozen=True)
 class Spooled:
-    """A received body: its file, size in bytes and SHA-256 in hex."""
+    """A received body: its file, or its bytes if it is small; its size in bytes, and its SHA-256 in hex."""
 
-    path: Path
+    content: Path | bytes
     size: int
     sha256: str
 
@@ -52,12 +58,12 @@ class Spool:
 
     @contextlib.asynccontextmanager
     async def receive(self, chunks: AsyncIterator[bytes], *, limit: int, too_large: str) -> AsyncIterator[Spooled]:
-        """Writes `chunks` to a file, and counts and hashes them. The file exists until the block ends.
+        """Counts and hashes `chunks`, and writes more than SMALL bytes to a file, which exists until the block ends.
 
         Raises TooLarge with the text `too_large` as soon as there are more than `limit` bytes, and StorageUnavailable
         when the disk is full.
         """
-        path = self._folder / secrets.token_hex(16)
+        path = self._folder / f"{random.getrandbits(128):032x}"
         writer = _Writer(path)
         try:
             try:
@@ -70,6 +76,9 @@ class Spool:
                         with _disk_errors_named():
                             await asyncio.to_thread(writer.write, buffer)
                         buffer = bytearray()
+                if not writer.is_used and len(buffer) <= SMALL:
+                    yield Spooled(bytes(buffer), len(buffer), hashlib.sha256(buffer).hexdigest())
+                    return
                 with _disk_errors_named():
                     await asyncio.to_thread(writer.finish, buffer)
             finally:
@@ -79,7 +88,8 @@ class Spool:
                         await asyncio.to_thread(writer.close)
             yield Spooled(path, writer.size, writer.hash.hexdigest())
         finally:
-            path.unlink(missing_ok=True)
+            if writer.is_used:
+                await asyncio.to_thread(path.unlink)
 
 
 class _Writer:
@@ -90,6 +100,10 @@ class _Writer:
         self._file: BinaryIO | None = None
         self.size = 0
         self.hash = hashlib.sha256()
+
+    @property
+    def is_used(self) -> bool:
+        return self._file is not None
 
     @property
     def closed(self) -> bool:

@@ -49,7 +49,7 @@ PUBLISH = [
     f"before {_READ}",
     f"after {_READ}",
     f"before {_PUT}",
-    "after registry.storage.local:LocalStorage._link_or_copy",
+    "after registry.storage.local:_create",
     "before registry.storage.local:_sync",
     f"after {_PUT}",
     f"before {_REMEMBER_KEY}",

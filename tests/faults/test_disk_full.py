@@ -121,10 +121,11 @@ def spooled(disk: Disk) -> list[str]:
 
 async def test_an_upload_without_room_is_503_keeps_nothing_and_hinders_nobody(disk: Disk, wire: Toxic, ada: User):
     await ada.publish("other")
-    small = tarball(name="demo", version="1.0.0", description="A demo")
-    large = small + random.Random(7).randbytes(3_000_000)
+    manifest = {"name": "demo", "version": "1.0.0", "description": "A demo"}
+    spooled_body = tarball(manifest, files={"noise": random.Random(6).randbytes(200_000)})
+    large = spooled_body + random.Random(7).randbytes(3_000_000)
     with disk.filled():
-        for upload in (ada.put("demo", "1.0.0", data=small), ada.post("demo", "1.0.0", data=small)):
+        for upload in (ada.put("demo", "1.0.0", data=spooled_body), ada.post("demo", "1.0.0", data=spooled_body)):
             refused = await upload
             assert (refused.status, refused.json["code"]) == (503, "storage_unavailable")
             assert int(refused.headers["Retry-After"]) > 0
@@ -135,7 +136,17 @@ async def test_an_upload_without_room_is_503_keeps_nothing_and_hinders_nobody(di
     assert spooled(disk) == []
     assert (await ada.registry.get("/packages/demo")).status == 404
     assert await counted(ada.registry) == 2
-    assert (await ada.put("demo", "1.0.0", data=small)).status == 201
+    assert (await ada.put("demo", "1.0.0", data=spooled_body)).status == 201
+
+
+async def test_a_small_upload_needs_no_room_in_the_spool(disk: Disk, ada: User):
+    small = tarball(name="demo", version="1.0.0", description="A demo")
+    with disk.filled():
+        assert (await ada.put("demo", "1.0.0", data=small)).status == 201
+        assert (
+            await ada.post("other", "1.0.0", data=tarball(name="other", version="1.0.0", description="A demo"))
+        ).status == 201
+    assert (await ada.registry.get(HERE)).body == small
 
 
 @pytest.mark.parametrize("size", [0, 2_000_000])

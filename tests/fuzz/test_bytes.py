@@ -338,6 +338,10 @@ def whole_form(fields: bytes, tarball: bytes) -> bytes:
     return start + fields + middle + tarball + b"\r\n--b--\r\n"
 
 
+def bytes_of(content: Path | bytes) -> bytes:
+    return content.read_bytes() if isinstance(content, Path) else content
+
+
 class Forms:
     """Receives multipart bodies as the service does, in the given pieces."""
 
@@ -361,7 +365,7 @@ class Forms:
         arriving = asyncio.ensure_future(arrive())
         try:
             async with asyncio.timeout(20), self.receiver.multipart(request) as upload:
-                return dict(upload.request), upload.tarball.path.read_bytes()
+                return dict(upload.request), bytes_of(upload.tarball.content)
         finally:
             await arriving
 

@@ -19,7 +19,7 @@ SESSION = get_session()
 
 @dataclass(frozen=True)
 class Source:
-    """A file to store, and the arguments of a put."""
+    """A file to store, and the arguments of a put. `in_memory` has the same for its bytes."""
 
     path: Path
     data: bytes
@@ -27,6 +27,10 @@ class Source:
     @property
     def facts(self) -> dict[str, object]:
         return {"source": self.path, "size": len(self.data), "sha256": hashlib.sha256(self.data).hexdigest()}
+
+    @property
+    def in_memory(self) -> dict[str, object]:
+        return {**self.facts, "source": self.data}
 
 
 @pytest.fixture

@@ -36,6 +36,23 @@ async def test_a_stored_blob_is_read_back(storage, source, size):
     assert await storage.stat(key) == size
 
 
+@pytest.mark.parametrize("size", [0, 1, 1000, 9 * MIB])
+async def test_bytes_are_stored_like_a_file(storage, source, size):
+    file, key = source(random.randbytes(size)), new_key()
+    await storage.put(key, **file.in_memory)
+    assert await read(storage, key) == file.data
+    with pytest.raises(BlobExists):
+        await storage.put(key, **source(b"other").in_memory)
+    assert await read(storage, key) == file.data
+
+
+async def test_bytes_of_another_size_are_refused(storage, source):
+    file, key = source(b"half"), new_key()
+    with pytest.raises(BlobMismatch):
+        await storage.put(key, **{**file.in_memory, "size": 5})
+    assert await storage.stat(key) is None
+
+
 @pytest.mark.parametrize(
     "span", [(0,), (1,), (0, 1), (10, 500), (999,), (999, 1000), (0, 1000), (990, 5000), (1000,), (1000, 1200), (7, 7)]
 )

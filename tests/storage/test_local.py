@@ -137,6 +137,23 @@ async def test_a_failing_disk_is_unavailable(local_storage, root, source, monkey
     assert list((root / "tmp").iterdir()) == []
 
 
+async def test_bytes_that_find_no_room_leave_no_blob(local_storage, root, source, monkeypatch):
+    """The write stops in the middle, as it does on a full disk."""
+    write, written = os.write, []
+
+    def fill(descriptor, data):
+        if written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written.append(write(descriptor, data[:3]))
+        return written[0]
+
+    monkeypatch.setattr(os, "write", fill)
+    with pytest.raises(StorageUnavailable):
+        await local_storage.put(KEY, **source(b"evil").in_memory)
+    monkeypatch.undo()
+    assert await local_storage.stat(KEY) is None
+
+
 async def test_only_old_unfinished_uploads_are_removed(local_storage, root):
     old, new = root / "tmp" / "old", root / "tmp" / "new"
     for path in (old, new):
