@@ -36,6 +36,7 @@ class Connection(aiopg.Connection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._watched = _socket(self._conn)
+        self._is_open = False
         self.on_notify: Callable[[str, str], None] | None = None
 
     @staticmethod
@@ -57,7 +58,11 @@ class Connection(aiopg.Connection):
         except (psycopg2.Warning, psycopg2.Error) as error:
             failure = error
             self._notifies_proxy.close(error)
-        self._watch(writing=state == POLL_WRITE)
+        if failure or not self._is_open:
+            # libpq changes the socket only while it connects, and closes it only with an error.
+            self._watch_socket()
+            self._is_open = state == POLL_OK and not failure
+        self._watch_writing(writing=state == POLL_WRITE)
         if state not in (POLL_OK, POLL_READ, POLL_WRITE):
             self._fatal_error(f"libpq returned the unknown state {state} from poll()")
         elif state == POLL_OK and self._waiter is not None and not self._waiter.done():
@@ -66,7 +71,7 @@ class Connection(aiopg.Connection):
             else:
                 self._waiter.set_result(None)
 
-    def _watch(self, *, writing: bool) -> None:
+    def _watch_socket(self) -> None:
         watched = _socket(self._conn)
         if watched != self._watched:
             self._unwatch()
@@ -74,6 +79,8 @@ class Connection(aiopg.Connection):
             if watched:
                 self._fileno = watched[0]
                 self._loop.add_reader(self._fileno, self._ready, weakref.ref(self))
+
+    def _watch_writing(self, *, writing: bool) -> None:
         if self._fileno is None or writing == self._writing:
             return
         if writing:
