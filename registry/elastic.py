@@ -1,10 +1,11 @@
 """Opens the Elasticsearch client and turns its errors into ours."""
 
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import orjson
 from elasticsearch import ApiError, AsyncElasticsearch, NotFoundError, OrjsonSerializer, TransportError
 
 from registry.elastic_http import KeptNode
@@ -14,6 +15,8 @@ from registry.setting_parts import SearchSettings
 log = logging.getLogger(__name__)
 
 BULK_TIMEOUT = 60.0
+# The members of a bulk answer that are read. The others are as large as the documents.
+_OUTCOMES = ("items.*._id", "items.*.status", "items.*.error")
 # HTTP statuses of an Elasticsearch that is overloaded. The same request may succeed later.
 BUSY = (429, 503)
 # Errors that are about one document. All others are about an index or the cluster, and may be temporary.
@@ -57,6 +60,18 @@ async def open_client(settings: SearchSettings) -> AsyncIterator[AsyncElasticsea
         yield client
     finally:
         await client.close()
+
+
+async def bulk(client: AsyncElasticsearch, lines: Iterable[object], **options: Any) -> list[dict[str, Any]]:
+    """Sends the `lines` of a bulk request. Returns `_id`, `status` and perhaps `error` of each document in order.
+
+    Raises SearchUnavailable when Elasticsearch refuses the request as a whole.
+    """
+    with errors_named():
+        # The client accepts serialised lines, as its own helpers send them. Its types don't say so.
+        operations: Any = [orjson.dumps(line) for line in lines]
+        answer = await client.bulk(operations=operations, filter_path=_OUTCOMES, **options)
+    return [next(iter(item.values())) for item in answer["items"]]
 
 
 def refuses_document(error: Mapping[str, Any]) -> bool:

@@ -7,13 +7,12 @@ from contextlib import asynccontextmanager
 from datetime import date
 from typing import Any, NamedTuple
 
-import orjson
 from elasticsearch import AsyncElasticsearch
 from prometheus_client import Counter
 
 import es_mappings
 from registry.analytics.documents import DOWNLOADS, EVENTS, KINDS, Document, Place
-from registry.elastic import BULK_TIMEOUT, errors_named, open_client, reason_of, refuses_document
+from registry.elastic import BULK_TIMEOUT, bulk, errors_named, open_client, reason_of, refuses_document
 from registry.errors import SearchUnavailable
 from registry.setting_parts import SearchSettings
 
@@ -22,8 +21,6 @@ log = logging.getLogger(__name__)
 REFUSED = Counter("registry_analytics_documents_refused_total", "Documents for dashboards that Elasticsearch refused")
 
 TEMPLATES = {DOWNLOADS: "downloads", EVENTS: "registry-events"}
-# The members of a bulk answer that are read. The others are as large as the documents.
-OUTCOMES = ("items.*._id", "items.*.error")
 _IS_EVENT = {"term": {"event.dataset": "registry.events"}}
 _MONTH = re.compile(r"\d{4}\.\d{2}")
 
@@ -57,14 +54,11 @@ class AnalyticsIndex:
         return self._refusals(failed, documents)
 
     async def _bulk(self, documents: Sequence[Document]) -> dict[str, dict[str, Any]]:
-        """Sends one request. Returns the items of the answer that have an error, by the document's id."""
-        lines = []
-        for each in documents:
-            lines.append(orjson.dumps({"index": {"_index": self._prefix + each.index, "_id": each.id}}))
-            lines.append(orjson.dumps(each.source))
-        with errors_named():
-            answer = await self._es.bulk(operations=lines, filter_path=OUTCOMES)  # type: ignore[arg-type]  # bytes work
-        return {item["index"]["_id"]: item["index"] for item in answer["items"] if "error" in item["index"]}
+        """Sends one request. Returns the outcomes of the documents that were not written, by id."""
+        lines = (
+            line for d in documents for line in ({"index": {"_index": self._prefix + d.index, "_id": d.id}}, d.source)
+        )
+        return {outcome["_id"]: outcome for outcome in await bulk(self._es, lines) if "error" in outcome}
 
     async def holds(self, places: Sequence[Place]) -> bool:
         """Whether every document exists. It need not be searchable yet."""

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 from elasticsearch import ApiError, AsyncElasticsearch, ConnectionTimeout
 
-from registry.elastic import AWAY, BULK_TIMEOUT, BUSY, JSON_HEADERS, IndexMissing, errors_named, open_client
+from registry.elastic import AWAY, BULK_TIMEOUT, BUSY, JSON_HEADERS, IndexMissing, bulk, errors_named, open_client
 from registry.errors import SearchUnavailable
 from registry.search.breaker import Breaker
 from registry.search.documents import LEAST_MAX_POPULARITY, PACKAGES, VERSIONS, Document
@@ -172,18 +172,15 @@ class SearchIndex:
 
     async def _bulk_once(self, todo: list[tuple[Write, str]], outcome: Outcome) -> list[tuple[Write, str]]:
         """Sends the writes once. Returns those to send again."""
-        operations = [orjson.dumps(line) for write, target in todo for line in operation(write, target)]
+        lines = [line for write, target in todo for line in operation(write, target)]
         try:
-            with errors_named():
-                # The client accepts serialised lines, as its own helpers send them. Its types don't say so.
-                answer = await self._patient.bulk(operations=operations, require_alias=True)  # type: ignore[arg-type]
+            results = await bulk(self._patient, lines, require_alias=True)
         except SearchUnavailable as error:
             if isinstance(error.__cause__, ApiError) and error.__cause__.status_code in BUSY:
                 return todo
             raise
         busy = []
-        for (write, target), item in zip(todo, answer["items"], strict=True):
-            result = next(iter(item.values()))
+        for (write, target), result in zip(todo, results, strict=True):
             if result["status"] in BUSY:
                 busy.append((write, target))
             elif problem := refusal(result):
