@@ -148,15 +148,14 @@ class LocalStorage:
                 _create(target, source)
             else:
                 self._link_or_copy(source, target)
-            # Nobody knows the key before the put ends, so the name may come before the content is on the disk. The
-            # file system then writes both in one step, and syncing the folders finds little left to do. Each folder
-            # may be new, or another put may have created it without syncing it yet.
+            # Each folder may be new, or another put may have created it without syncing it yet.
             with _removed_on_failure(target):
-                target.chmod(FILE_MODE)
-                for path in (target, *folders):
-                    _sync(path)
+                for folder in folders:
+                    _sync(folder)
 
     def _link_or_copy(self, source: Path, target: Path) -> None:
+        """Makes the file `source` the blob, and syncs its content. Raises BlobExists if there is one."""
+        # Nobody knows the key before the put ends, so the name may come before the content is on the disk.
         try:
             target.hardlink_to(source)
         except FileExistsError:
@@ -172,6 +171,9 @@ class LocalStorage:
                 staged.rename(target)
             finally:
                 staged.unlink(missing_ok=True)
+        with _removed_on_failure(target):
+            target.chmod(FILE_MODE)
+            _sync(target)
 
     def _open(self, key: str, start: int, length: int | None) -> tuple[BinaryIO, bytes]:
         """The file and its first chunk. A file whose whole range fits into the chunk, as most do, is already closed."""
@@ -269,7 +271,7 @@ async def _chunks(file: BinaryIO, first: bytes, length: int | None) -> AsyncGene
 
 
 def _create(path: Path, content: bytes) -> None:
-    """Creates a file with this content. Raises BlobExists if there is one."""
+    """Creates a file with this content and syncs it. Raises BlobExists if there is one."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
     except FileExistsError:
@@ -279,6 +281,7 @@ def _create(path: Path, content: bytes) -> None:
             left = memoryview(content)
             while left:
                 left = left[os.write(descriptor, left) :]
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
