@@ -5,10 +5,10 @@ reader that sees a `seq` has seen every event before it. Consumers read the log 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql import bindparam as p
@@ -89,7 +89,24 @@ _append_all = statement(
     )
 )  # fmt: skip
 _APPEND_ALL = together(_LOCK, _append_all)
-_READ = statement(sa.select(events).where(events.c.seq > p("after")).order_by(events.c.seq).limit(p("count")))
+_READ = statement(
+    sa.select(
+        events.c.seq,
+        events.c.type,
+        events.c.package_id,
+        events.c.package,
+        events.c.version,
+        events.c.actor_id,
+        sa.cast(events.c.data, sa.Text).label("data"),
+        events.c.created_at,
+        events.c.subject_type,
+        events.c.subject_id,
+    )
+    .where(events.c.seq > p("after"))
+    .order_by(events.c.seq)
+    .limit(p("count"))
+)
+_SEQS = statement(sa.select(events.c.seq).where(events.c.seq > p("after")).order_by(events.c.seq).limit(p("count")))
 _LAST = statement(sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0)))
 _LAST_OF_PACKAGE = statement(
     sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0)).where(events.c.package_id == p("of_package"))
@@ -106,8 +123,7 @@ _LAG = statement(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """A change of a subject, which is a package, a user, a token, or something else.
 
     `package_id`, `package` (the name) and `version` describe a package; for other subjects they are None, "" and None.
@@ -196,7 +212,18 @@ async def append_all(
 
 async def read_after(conn: Connection, after: int, count: int) -> list[Event]:
     """Returns up to `count` events with a seq above `after`, in order."""
-    return [Event(*row) for row in await conn.all(_READ, after=after, count=count)]
+    # Each consumer reads every event. orjson parses `data` in a fraction of the driver's time.
+    return [
+        Event(seq, type_, package_id, package, version, actor_id, orjson.loads(data), *rest)
+        for seq, type_, package_id, package, version, actor_id, data, *rest in await conn.all(
+            _READ, after=after, count=count
+        )
+    ]
+
+
+async def seqs_after(conn: Connection, after: int, count: int) -> list[Row]:
+    """As `read_after()`, but the rows have only the `seq`."""
+    return await conn.all(_SEQS, after=after, count=count)
 
 
 async def last_seq(conn: Connection) -> int:
