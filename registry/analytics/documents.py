@@ -24,7 +24,8 @@ CACHED_AGENTS = CACHED_VERSIONS = 1_000
 Source = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: each download makes a place and a document, and freezing would double the time to create them.
+@dataclass(slots=True)
 class Place:
     """The address of a document: `id` in the index of its kind and month. A repeated write replaces the document."""
 
@@ -39,7 +40,7 @@ class Place:
         return f"{self.kind}-{at.year}.{at.month:02}"  # much faster than strftime
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Document(Place):
     """A place and the JSON document that belongs there."""
 
