@@ -62,6 +62,7 @@ def download(row: Row, owner: str | None) -> Document:
     if row.package_version_id is not None:
         names = _version(row.package_name, row.package_version, row.tarball_size, row.checksum, owner)
     else:
+        # Clients can ask for any names. Those must not take the places of real versions in the cache.
         names = _version.__wrapped__(row.package, row.version)
     fields = {
         **names,
