@@ -161,7 +161,9 @@ async def _check_index(load: Load, db: Database) -> None:
 async def index_differences(db: Database, environ: Mapping[str, str]) -> dict[str, int]:
     """How many documents are not as PostgreSQL has them, by kind; empty when none is."""
     async with open_search(Settings.read(environ).search) as index:
-        # Counts come into the index some seconds later.
+        # Counts come into the index some seconds later. A killed process may have left writes that no refresh has shown
+        # yet, and refresh_all() compares what searches find.
+        await index.refresh()
         await refresh_all(db, index)
         found = await reconcile(db, index)
     return {what: count for what, count in found.items() if count}

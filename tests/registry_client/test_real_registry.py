@@ -193,6 +193,7 @@ async def test_a_file_is_never_replaced_by_a_download(registry: Registry, ada: U
     await ada.done("publish", "demo")
     await ada.done("download", "demo")
     assert "is here already" in (await ada.done("download", "demo@1.0.0")).out
+    await registry.flush()
     assert (await registry.get("/packages/demo")).json["total_downloads"] == 1
     (ada.folder / "demo-1.0.0.tar.gz").write_bytes(b"mine")
     refused = await ada.run("download", "demo")
