@@ -65,6 +65,7 @@ async def verify(load: Load, db: Database, *, sample: int | None = None) -> None
     if sample is not None and len(packages) > sample:
         packages = random.Random(len(packages)).sample(packages, sample)
     await _each(packages, lambda package: _check_package(load, package))
+    await _settled(load, db)  # the checks have downloaded tarballs
     await _check_index(load, db)
 
 
@@ -83,10 +84,11 @@ async def _settled(load: Load, db: Database) -> None:
     deadline = time.monotonic() + SETTLE_SECONDS
     spool = load.fleet.folder / "SPOOL_PATH"
     while True:
+        # First the files: their downloads may be in the database a moment later.
+        waiting = await asyncio.to_thread(lambda: len(leftovers.waiting(spool)))
         async with db.read() as conn:
             behind = await event_log.last_seq(conn) - await event_log.position(conn, CONSUMER)
             uncounted = await conn.value(_UNCOUNTED)
-        waiting = await asyncio.to_thread(lambda: len(leftovers.waiting(spool)))
         if not behind and not waiting and not uncounted:
             return
         if time.monotonic() > deadline:
@@ -161,9 +163,7 @@ async def _check_index(load: Load, db: Database) -> None:
 async def index_differences(db: Database, environ: Mapping[str, str]) -> dict[str, int]:
     """How many documents are not as PostgreSQL has them, by kind; empty when none is."""
     async with open_search(Settings.read(environ).search) as index:
-        # Counts come into the index some seconds later. A killed process may have left writes that no refresh has shown
-        # yet, and refresh_all() compares what searches find.
-        await index.refresh()
+        # Counts come into the index some seconds later.
         await refresh_all(db, index)
         found = await reconcile(db, index)
     return {what: count for what, count in found.items() if count}
