@@ -126,7 +126,7 @@ class Announcements:
             self._complete_until = sent_at
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PING_SECONDS):
-                    await notifies.get()  # stays empty, because `_tell` gets them; raises when the connection breaks
+                    await notifies.get()  # waits until the connection breaks; `_tell` handles the notifications
 
     def _tell(self, channel: str, payload: str) -> None:
         for subscription in tuple(self._subscriptions.get(channel, ())):

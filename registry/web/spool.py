@@ -21,7 +21,7 @@ from registry.errors import StorageUnavailable, TooLarge
 
 # Bytes of one write. Each write is one call in a thread.
 PIECE = 1 << 20
-# A body of at most this many bytes stays in memory: a file of its own costs more than the rest of its upload.
+# A body of at most this many bytes stays in memory. A file would cost a thread switch and several system calls.
 SMALL = 128 << 10
 START_LOCK = "start.lock"
 DISK_FULL = "The disk for uploads is full. Try again later."
