@@ -109,9 +109,9 @@ def _lock_now(descriptor: int) -> bool:
 class ChildProcess:
     """A server with a guard process that ends it at `stop`, and when this process ends for any reason.
 
-    The output goes to `log`, which is truncated first. `lock` comes from `claim`. The folder stays locked until the
-    last process of the server has ended, even after the `claim` block. `environ` is the server's whole environment.
-    `cwd` is its working directory, by default the folder of the log.
+    The output goes to `log`, which is truncated first unless `append` is set. `lock` comes from `claim`. The folder
+    stays locked until the last process of the server has ended, even after the `claim` block. `environ` is the
+    server's whole environment. `cwd` is its working directory, by default the folder of the log.
     """
 
     def __init__(
@@ -121,6 +121,7 @@ class ChildProcess:
         *,
         lock: int,
         log: Path,
+        append: bool = False,
         environ: Mapping[str, str],
         cwd: Path | None = None,
         user: OsUser | None = None,
@@ -132,7 +133,7 @@ class ChildProcess:
         self._grace = grace_seconds
         runs_as = user or OsUser(-1, -1)
         rules = map(str, [int(stop_signal), grace_seconds, runs_as.uid, runs_as.gid, lock])
-        with log.open("wb") as output:
+        with log.open("ab" if append else "wb") as output:
             self._guard = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-I", "-S", str(_GUARD), *rules, *map(str, command)],
                 stdin=subprocess.PIPE,

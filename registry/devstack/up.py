@@ -20,6 +20,7 @@ from registry.devstack.distribution import elasticsearch_home
 from registry.devstack.elasticsearch import Elasticsearch
 from registry.devstack.java import find_java
 from registry.devstack.postgres import Postgres
+from registry.devstack.worker import Worker
 from registry.errors import StackError
 from registry.settings import ADDRESSES, Settings
 
@@ -65,7 +66,8 @@ def up(environ: Mapping[str, str]) -> None:
             _say(READY.format(url=url, pages=settings.public_url or url, data=data, log=data / "registry.log"))
             _say(f"Ready after {time.monotonic() - began:.1f} s.")
 
-        server.run(server.serve(settings, ready=ready), debug=settings.web.debug)
+        stack.enter_context(Worker(data / "worker", data / "registry.log", completed, settings.web))
+        server.run(server.serve(settings, with_background=False, ready=ready), debug=settings.web.debug)
         _say("Stopping.")
 
 
