@@ -125,6 +125,8 @@ class Elasticsearch:
             "path.data": str(self._data_dir / "data"),
             "path.logs": str(self._data_dir / "logs"),
             "xpack.security.enabled": False,
+            # The heap's real use includes garbage, of which the parallel collector leaves more than G1 does.
+            "indices.breaker.total.use_real_memory": False,
             # A developer's disk is often 95 % full. The watermarks would make every index read-only there.
             "cluster.routing.allocation.disk.threshold_enabled": False,
         }
@@ -150,6 +152,9 @@ class Elasticsearch:
                     f"-Xmx{self._heap}",
                     "-Xlog:disable",
                     "-Xlog:all=warning:stderr",
+                    # With a small heap and few processors, a search takes a fifth less processor time than with G1.
+                    "-XX:-UseG1GC",
+                    "-XX:+UseParallelGC",
                     *self._compilers,
                 ]
             ),

@@ -26,9 +26,10 @@ Measure = Callable[[Subject, int, float], Awaitable[Numbers]]
 
 CLIENTS = 8
 OF_A_KIND = 1500
-# Enough for the fastest build not to come to the end of its queries or packages.
-QUERIES_A_SECOND = 1000
+# Enough for the fastest build not to come to the end of its packages.
 PUBLISHES_A_SECOND = 500
+# A round asks each query with this many page sizes, so that no answer is cached.
+PAGE_SIZES = 4
 ZIPF_QUERIES, ZIPF_LENGTH = 2000, 100_000
 SEED = 1
 
@@ -63,12 +64,13 @@ def paths_of(entries: Sequence[Entry], of_a_kind: int = OF_A_KIND) -> list[str]:
 
 
 def distinct(paths: Sequence[str]) -> Measure:
-    """Each query once, as far as there are enough. Each round begins where the one before it may have ended."""
+    """Each query once with each of PAGE_SIZES page sizes, which differ from those of other rounds."""
 
     async def measure(subject: Subject, number: int, seconds: float) -> Numbers:
-        start = int(number * seconds * QUERIES_A_SECOND) % len(paths)
-        numbers = await requested(subject, [*paths[start:], *paths[:start]], CLIENTS, seconds)
-        await _refuse_degraded(subject, paths[start])
+        first = 20 + PAGE_SIZES * (number + 1)
+        asked = [f"{path}&limit={limit}" for limit in range(first, first + PAGE_SIZES) for path in paths]
+        numbers = await requested(subject, asked, CLIENTS, seconds)
+        await _refuse_degraded(subject, paths[0])
         return numbers
 
     return measure
