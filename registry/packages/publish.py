@@ -6,10 +6,11 @@ import hashlib
 import logging
 import random
 import re
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any
 
 import orjson
 from typing_extensions import TypedDict
@@ -18,14 +19,11 @@ from registry.accounts.identity import Principal
 from registry.db.engine import ConstraintViolated, Database, Row
 from registry.errors import (
     ChecksumMismatch,
-    Conflict,
     FieldError,
-    Forbidden,
     IdempotencyKeyReused,
     InvalidInput,
     NameTooSimilar,
-    RegistryError,
-    VersionBurned,
+    StorageUnavailable,
     VersionExists,
 )
 from registry.events import audit
@@ -38,6 +36,7 @@ from registry.packages.inspection import InspectionPool
 from registry.packages.provenance import provenance_of
 from registry.packages.publication import store
 from registry.packages.publication.check import check
+from registry.packages.publication.problems import Problems
 from registry.storage.base import Storage
 from registry.web.spool import Spooled
 
@@ -47,8 +46,6 @@ KEY_REUSED = "This Idempotency-Key was used for another upload. Send a new key."
 # A publish that finds its package changed is tried again. Each time another transaction has made progress.
 TRIES = 3
 _CHECKSUM = re.compile(r"[0-9a-fA-F]{64}")
-
-T = TypeVar("T")
 
 
 class PublishedPackage(TypedDict):
@@ -97,29 +94,12 @@ class _Inspected:
     fingerprint: str
 
 
-class _Problems:
-    """Runs steps that may fail. With `collect`, it collects their problems instead of raising the first one."""
+@dataclass(frozen=True)
+class _Prepared:
+    """What the database said when the check passed, and the key of the tarball if it is stored already."""
 
-    def __init__(self, *, collect: bool) -> None:
-        self._collect = collect
-        self.found: list[RegistryError] = []
-
-    @contextlib.contextmanager
-    def step(self) -> Iterator[None]:
-        """A block that may fail. Only errors that the client can correct are collected."""
-        try:
-            yield
-        except (InvalidInput, Forbidden, Conflict) as problem:
-            if not self._collect:
-                raise
-            self.found.append(problem)
-
-    def combined(self) -> RegistryError:
-        """An error of the first problem's type, with the texts and fields of all problems."""
-        details = "; ".join(problem.detail for problem in self.found)
-        members = {name: member for each in self.found for name, member in each.members.items()}
-        errors = [error for each in self.found for error in _errors_of(each)]
-        return type(self.found[0])(details, errors=errors, members=members)
+    state: Row
+    key: str | None
 
 
 async def publish(
@@ -131,13 +111,12 @@ async def publish(
     Quarantined, NameTooSimilar, VersionExists, VersionBurned, IdempotencyKeyReused, and Unavailable if a server is
     unavailable. The error of a dry run lists all problems.
     """
-    problems = _Problems(collect=upload.dry_run)
+    problems = Problems(collect=upload.dry_run)
     with problems.step():
         _check_checksum(upload)
-    found = state = None
-    name, version = _requested(upload)
-    # The database answers while a thread inspects the archive.
-    async with _begun(_read(db, who, name, version, wants_id=not upload.dry_run)) as reading:
+    found = prepared = None
+    # The database answers, and a small tarball is stored, while a thread inspects the archive.
+    async with _preparing(db, storage, who, upload) as preparing:
         with problems.step():
             found = await inspections.run(lambda: _inspect(upload))
         with problems.step():
@@ -145,14 +124,12 @@ async def publish(
                 return earlier
         try:
             with problems.step():
-                state = await reading
-                if name and version:
-                    check(who, name, version, state)
-            if found is None or problems.found:
+                prepared = await preparing()
+            if found is None or prepared is None or problems.found:
                 raise problems.combined()
             if upload.dry_run:
                 return _answer(0, found, upload.tarball, 0, datetime.now(UTC))
-            return await _keep(db, storage, who, upload, found, state)
+            return await _keep(db, storage, who, upload, found, prepared)
         except (VersionExists, IdempotencyKeyReused):
             # Perhaps two requests with the same Idempotency-Key ran at once. Then the slower one gets the same answer.
             retried = found is not None and not upload.dry_run
@@ -162,17 +139,57 @@ async def publish(
 
 
 @contextlib.asynccontextmanager
-async def _begun(work: Coroutine[Any, Any, T]) -> AsyncIterator["asyncio.Task[T]"]:
-    """A task that runs during the block, and is cancelled at its end. Whoever awaits it gets its result or error."""
-    task = asyncio.create_task(work)
+async def _preparing(
+    db: Database, storage: Storage, who: Principal, upload: Upload
+) -> AsyncIterator[Callable[[], Awaitable[_Prepared]]]:
+    """Runs `_prepare` during the block. Yields a function that waits for its result or raises its error.
+
+    If the block ends without that result, a tarball that is already stored is removed.
+    """
+    task = asyncio.create_task(_prepare(db, storage, who, upload))
+    is_used = False
+
+    async def result() -> _Prepared:
+        nonlocal is_used
+        prepared = await task
+        is_used = True
+        return prepared
+
     try:
-        yield task
+        yield result
     finally:
         if not task.done():
             task.cancel()
             await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()  # marks it as retrieved: an earlier error may have ended the block
+        # Reading the exception marks it as retrieved: an earlier error may have ended the block.
+        is_stored = not task.cancelled() and task.exception() is None and task.result().key is not None
+        if is_stored and not is_used:
+            # The storage logs a failure, and the sweep removes the tarball later.
+            with contextlib.suppress(StorageUnavailable):
+                await storage.delete(task.result().key)
+
+
+async def _prepare(db: Database, storage: Storage, who: Principal, upload: Upload) -> _Prepared:
+    """Checks what the request names. If nothing forbids to publish it, stores the tarball if it is small.
+
+    A large tarball waits for its inspection, because storing it in vain would cost too much.
+    """
+    name, version = _requested(upload)
+    state = await _read(db, who, name, version, wants_id=not upload.dry_run)
+    if not name or not version:
+        return _Prepared(state, None)
+    check(who, name, version, state)
+    if upload.dry_run or isinstance(upload.tarball.content, Path):
+        return _Prepared(state, None)
+    return _Prepared(state, await _put(storage, name, version, upload.tarball))
+
+
+async def _put(storage: Storage, name: str, version: Version, tarball: Spooled) -> str:
+    """Stores the tarball. Returns its key."""
+    # A package has one folder for all its versions: a local storage syncs each folder of a key.
+    key = f"{name}/{version}-{tarball.sha256}-{random.getrandbits(64):016x}.tar.gz"
+    await storage.put(key, tarball.content, size=tarball.size, sha256=tarball.sha256)
+    return key
 
 
 async def _read(db: Database, who: Principal, name: str | None, version: Version | None, *, wants_id: bool) -> Row:
@@ -181,18 +198,6 @@ async def _read(db: Database, who: Principal, name: str | None, version: Version
         return None
     async with db.read() as conn:
         return await store.read(conn, name, version.canonical, who.user_id, wants_id=wants_id)
-
-
-def _errors_of(problem: RegistryError) -> list[FieldError]:
-    """The wrong fields of `problem`. A problem that names none gets an entry for the field that caused it."""
-    if problem.errors:
-        return problem.errors
-    fields: dict[type[RegistryError], str] = {
-        VersionExists: "version",
-        VersionBurned: "version",
-        IdempotencyKeyReused: "Idempotency-Key",
-    }
-    return [{"field": fields.get(type(problem), "name"), "message": problem.detail}]
 
 
 def _requested(upload: Upload) -> tuple[str | None, Version | None]:
@@ -229,17 +234,15 @@ def _inspect(upload: Upload) -> _Inspected:
 
 
 async def _keep(
-    db: Database, storage: Storage, who: Principal, upload: Upload, found: _Inspected, state: Row
+    db: Database, storage: Storage, who: Principal, upload: Upload, found: _Inspected, prepared: _Prepared
 ) -> Published:
-    """Stores the tarball. Then adds the version and its event in one transaction.
+    """Stores the tarball if it isn't yet. Then adds the version and its event in one transaction.
 
-    `state` was read before, without a lock. If it has changed, the transaction is refused by a constraint. Then it is
+    The state was read before, without a lock. If it has changed, the transaction is refused by a constraint. Then it is
     read and checked again, so that the client gets the error that names what has changed.
     """
-    meta, tarball = found.meta, upload.tarball
-    # A package has one folder for all its versions: a local storage syncs each folder of a key.
-    key = f"{meta.name}/{meta.version}-{tarball.sha256}-{random.getrandbits(64):016x}.tar.gz"
-    await storage.put(key, tarball.content, size=tarball.size, sha256=tarball.sha256)
+    meta, state = found.meta, prepared.state
+    key = prepared.key or await _put(storage, meta.name, meta.version, upload.tarball)
     with _races_named(meta):
         for _ in range(TRIES - 1):
             try:

@@ -2,12 +2,17 @@
 
 import base64
 import re
+import time
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
+from registry.errors import InvalidArchive, StorageUnavailable
+from registry.keys import SETTINGS, STORAGE
+from registry.package_format import archive
 from tests.client import Registry, sha256, tarball
-from tests.packages.ways import WAYS, Way, by_json, by_multipart, by_put, package, spooled, stored
+from tests.packages.ways import WAYS, Way, blobs, by_json, by_multipart, by_put, package, spooled, stored
 
 FIELDS = {
     "author": "Ada Lovelace",
@@ -193,6 +198,32 @@ async def test_a_bad_tarball_is_400_and_nothing_is_stored(registry: Registry, wa
         assert answer.json["error"]
     assert await stored(registry) == (0, 0, 0, 0)
     assert spooled(registry) == []
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+async def test_a_tarball_that_was_stored_before_its_inspection_failed_is_removed(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, is_away: bool
+):
+    ada = await registry.user()
+    folder = registry.app[SETTINGS].storage.path
+    stored_early: list[Path] = []
+
+    def inspect(_: object) -> None:
+        deadline = time.monotonic() + 30
+        while not stored_early and time.monotonic() < deadline:
+            stored_early.extend(folder.rglob("*.tar.gz"))
+        raise InvalidArchive("It looks odd.")
+
+    async def delete(_: str) -> None:
+        raise StorageUnavailable
+
+    monkeypatch.setattr(archive, "inspect", inspect)
+    if is_away:
+        monkeypatch.setattr(registry.app[STORAGE], "delete", delete)
+    answer = await ada.put("demo", "1.0.0")
+    assert (answer.status, answer.json["code"]) == (400, "invalid_archive")
+    assert len(stored_early) == 1
+    assert len(await blobs(registry)) == int(is_away)  # the sweep removes it
 
 
 async def test_the_checksum_header_is_checked_ignoring_case(registry: Registry, way: Way):
