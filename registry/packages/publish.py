@@ -162,11 +162,11 @@ async def _preparing(
             task.cancel()
             await asyncio.wait([task])
         # Reading the exception marks it as retrieved: an earlier error may have ended the block.
-        is_stored = not task.cancelled() and task.exception() is None and task.result().key is not None
-        if is_stored and not is_used:
+        prepared = None if task.cancelled() or task.exception() else task.result()
+        if prepared is not None and prepared.key is not None and not is_used:
             # The storage logs a failure, and the sweep removes the tarball later.
             with contextlib.suppress(StorageUnavailable):
-                await storage.delete(task.result().key)
+                await storage.delete(prepared.key)
 
 
 async def _prepare(db: Database, storage: Storage, who: Principal, upload: Upload) -> _Prepared:
