@@ -81,6 +81,13 @@ async def run_command(
     return process.returncode or 0, out.decode(), err.decode()
 
 
+def reserve_two() -> int:
+    """The first of two free ports that follow each other."""
+    while reserve(port=(port := reserve()) + 1) != port + 1:
+        pass
+    return port
+
+
 @contextlib.asynccontextmanager
 async def serving_process(folder: Path, *module: str, **environ: str) -> AsyncIterator[Service]:
     """`start_service()` whose service is killed at the end if it still runs."""

@@ -12,7 +12,6 @@ from typing import Any
 import aiohttp
 import psutil
 import pytest
-from ephemeral_port_reserve import reserve
 
 from registry.db.engine import Database, Statement
 from registry.db.lock_numbers import CONSUMER_CLASS
@@ -23,7 +22,7 @@ from registry.supervisor import reserve_port, supervise
 from tests.client import PASSWORD, tarball
 from tests.conftest import ITERATIONS, SECRET
 from tests.servers import Redis
-from tests.service import Service, paused_upload, refused, run_command, serving_process, sign_in
+from tests.service import Service, paused_upload, refused, reserve_two, run_command, serving_process, sign_in
 from tests.until import until
 
 TWO = ("registry", "serve", "--processes", "2")
@@ -44,13 +43,6 @@ def environ(database_url: str, elasticsearch: Elasticsearch) -> dict[str, str]:
         "REGISTRY_PBKDF2_ITERATIONS": ITERATIONS,
         "REGISTRY_RATE_LIMITS": "off",
     }
-
-
-def reserve_two() -> int:
-    """The first of two that follow each other."""
-    while reserve(port=(port := reserve()) + 1) != port + 1:
-        pass
-    return port
 
 
 def children(service: Service) -> list[psutil.Process]:

@@ -20,7 +20,7 @@ from registry.devstack.distribution import elasticsearch_home
 from registry.devstack.elasticsearch import Elasticsearch
 from registry.devstack.java import find_java
 from registry.devstack.postgres import Postgres
-from registry.devstack.worker import Worker
+from registry.devstack.worker import Worker, metrics_port
 from registry.errors import StackError
 from registry.settings import ADDRESSES, Settings
 
@@ -48,6 +48,7 @@ def up(environ: Mapping[str, str]) -> None:
     settings = Settings.read(environ)
     data = _data_dir(settings)
     _require_free_port(settings)
+    worker_metrics = metrics_port(settings.web)
     signal.signal(signal.SIGTERM, _interrupt)
     with contextlib.ExitStack() as stack:
         addresses = _start_servers(settings, data, environ, stack)
@@ -66,7 +67,8 @@ def up(environ: Mapping[str, str]) -> None:
             _say(READY.format(url=url, pages=settings.public_url or url, data=data, log=data / "registry.log"))
             _say(f"Ready after {time.monotonic() - began:.1f} s.")
 
-        stack.enter_context(Worker(data / "worker", data / "registry.log", completed, settings.web))
+        environ_of_worker = {**completed, "REGISTRY_METRICS_PORT": str(worker_metrics)}
+        stack.enter_context(Worker(data / "worker", data / "registry.log", environ_of_worker))
         server.run(server.serve(settings, with_background=False, ready=ready), debug=settings.web.debug)
         _say("Stopping.")
 

@@ -170,9 +170,9 @@ async def _preparing(
 
 
 async def _prepare(db: Database, storage: Storage, who: Principal, upload: Upload) -> _Prepared:
-    """Checks what the request names. If nothing forbids to publish it, stores the tarball if it is small.
+    """Checks whether the rules allow the publish, and then stores the tarball if it is small.
 
-    A large tarball waits for its inspection, because storing it in vain would cost too much.
+    A large tarball is stored after its inspection, because storing it in vain would cost too much.
     """
     name, version = _requested(upload)
     state = await _read(db, who, name, version, wants_id=not upload.dry_run)
