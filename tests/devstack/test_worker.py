@@ -1,5 +1,6 @@
 """`up` runs the background work in a process of its own."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -18,17 +19,23 @@ from tests.until import until
 
 
 def workers(folder: Path) -> list[psutil.Process]:
-    return [each for each in processes_of(folder) if each.cmdline()[-3:] == ["-m", "registry", "worker"]]
+    """The worker and its guard."""
+    found = []
+    for process in processes_of(folder):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            if process.cmdline()[-3:] == ["-m", "registry", "worker"]:
+                found.append(process)
+    return found
 
 
 async def test_a_worker_that_ends_is_started_again_and_none_outlives_up(database_url: str, tmp_path: Path):
     port = reserve_two()
     given = {"REGISTRY_DB_URL": database_url, "REGISTRY_METRICS_PORT": str(port)}
     async with serving_process(tmp_path, "registry", "up", **given, REGISTRY_ES_URL="http://127.0.0.1:9") as service:
-        await until(lambda: len(workers(tmp_path)) == 2)  # the worker and its guard
-        for process in workers(tmp_path):
-            if "guard.py" not in " ".join(process.cmdline()):
-                process.kill()
+        await until(lambda: len(workers(tmp_path)) == 2)
+        guard, worker = sorted(workers(tmp_path), key=lambda each: each.ppid() != service.process.pid)
+        assert worker.ppid() == guard.pid
+        worker.kill()
         await until(lambda: "worker ended and is started again" in (tmp_path / "DATA_DIR" / "registry.log").read_text())
         async with aiohttp.ClientSession() as session:
             for each in (port, port + 1):
